@@ -1,0 +1,154 @@
+"""The composition root: who is wired to whom, in which order things start and stop, and what signals do.
+
+Start: migrate, store, HTTP, flusher, broker; ready. Nothing is read before it can be stored.
+Stop:  unready, stop reading, last flush with its acknowledgements, DISCONNECT, HTTP, store. Inputs stop
+first and outputs last, so that what was taken in leaves by the ordinary way.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+import structlog
+
+from ingestd.config import Settings
+from ingestd.errors import StoreError
+from ingestd.metrics import Metrics
+from ingestd.mqtt.connection import RECEIVE_MAXIMUM
+from ingestd.mqtt.session import BrokerAddress, Session
+from ingestd.pipeline.buffer import Buffer
+from ingestd.pipeline.flusher import Flusher
+from ingestd.store.database import Reads
+from ingestd.store.migrations import migrate
+from ingestd.store.writer import Writer
+from ingestd.telemetry import Window
+
+log = structlog.get_logger(__name__)
+
+DRAIN_SECONDS: Final = 8.0
+"""How long the last flush may take; what is not acknowledged by then comes again at the next start."""
+EXIT_SECONDS: Final = DRAIN_SECONDS + 1.5
+"""After this the process ends, whatever hangs; below systemd's and Docker's ten seconds."""
+HOUSEKEEPING_SECONDS: Final = 3600.0
+HOUSEKEEPING_RETRY_SECONDS: Final = 60.0
+SUMMARY_SECONDS: Final = 60.0
+
+
+class Daemon:
+    """One ingestd: built from settings, run once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        dsn = settings.database_url.get_secret_value()
+        self._metrics = Metrics()
+        self._buffer = Buffer(
+            metrics=self._metrics,
+            max_messages=settings.buffer_max_messages,
+            # The broker sends no more than its window; waiting for more than half of it would only stall.
+            flush_at=min(settings.flush_max_messages, settings.buffer_max_messages, RECEIVE_MAXIMUM // 2),
+            interval=settings.flush_interval.total_seconds(),
+        )
+        self._writer = Writer(dsn)
+        self._reads = Reads(dsn)
+        self._flusher = Flusher(buffer=self._buffer, store=self._writer, metrics=self._metrics)
+        window = Window(max_age=settings.max_age, max_skew=settings.max_skew)
+        self._session = Session(
+            address=BrokerAddress(
+                url=settings.mqtt_url,
+                client_id=settings.mqtt_client_id,
+                username=settings.mqtt_username,
+                password=settings.mqtt_password.get_secret_value() if settings.mqtt_password else None,
+                shared_group=settings.mqtt_shared_group,
+                tls=settings.tls(),
+            ),
+            window=window,
+            deliver=self._buffer.put,
+            metrics=self._metrics,
+        )
+        self._buffer.on_pressure(self._session.press)
+        self._metrics.expose_in_flight(self._buffer.in_flight)
+
+    async def run(self, *, migrate_first: bool = True) -> None:
+        """Serve until SIGTERM or SIGINT. Raises IngestdError where it cannot start, or what a task died of."""
+        if migrate_first:
+            await migrate(self._settings.database_url.get_secret_value())
+        async with AsyncExitStack() as resources:
+            resources.push_async_callback(self._writer.close)
+            await self._writer.open()
+            resources.push_async_callback(self._reads.close)
+            await self._reads.open()
+            async with _stop_signals() as stop, asyncio.TaskGroup() as tasks:
+                flushing = tasks.create_task(self._flusher.run(), name="flusher")
+                background = [tasks.create_task(self._keep_house(), name="housekeeping")]
+                await self._session.open()
+                background.append(tasks.create_task(self._session.run(), name="mqtt-session"))
+                _notify_systemd("READY=1")
+                log.info("ready")
+                await stop.wait()
+                _notify_systemd("STOPPING=1")
+                await self._drain(flushing)
+                for task in background:
+                    task.cancel()
+                await self._session.close()
+        log.info("stopped")
+
+    async def _drain(self, flushing: asyncio.Task[None]) -> None:
+        """Take nothing more in, and let what is there leave by the ordinary way."""
+        log.info("stopping", buffered=self._buffer.messages)
+        asyncio.get_running_loop().call_later(EXIT_SECONDS, _exit_at_once)
+        self._session.press(on=True)
+        self._buffer.close()
+        _, late = await asyncio.wait({flushing}, timeout=DRAIN_SECONDS)
+        if late:
+            log.error("not all could be stored in time; it comes again", messages=self._buffer.messages)
+            flushing.cancel()
+
+    async def _keep_house(self) -> None:
+        """Make partitions ahead of time, for as long as the daemon runs."""
+        while True:
+            try:
+                await self._writer.make_partitions_ahead()
+            except StoreError as error:
+                log.warning("partitions could not be made ahead; they are made on demand", reason=str(error))
+                await asyncio.sleep(HOUSEKEEPING_RETRY_SECONDS)
+            else:
+                await asyncio.sleep(HOUSEKEEPING_SECONDS)
+
+
+@asynccontextmanager
+async def _stop_signals() -> AsyncIterator[asyncio.Event]:
+    """An event that SIGTERM or SIGINT sets; a second signal ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            _exit_at_once()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _exit_at_once() -> None:
+    log.error("ended at once; what is not acknowledged comes again")
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _notify_systemd(state: str) -> None:
+    """Tell the service manager (sd_notify(3)), where there is one."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)

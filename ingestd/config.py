@@ -1,0 +1,187 @@
+"""The settings: environment, `.env`, or a TOML file; `X_FILE` names a file that holds the value of X.
+
+Unknown keys are errors, so that a misspelt setting is not silently its default.
+"""
+
+import os
+import re
+import ssl
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from ingestd.errors import ConfigError
+
+PREFIX: Final = "INGESTD_"
+
+_UNIT_SECONDS: Final = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_match_duration: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|)\s*").fullmatch
+
+
+def parse_duration(value: object) -> timedelta:
+    """`90d`, `300s`, `1.5h`, `250ms`, or a plain number of seconds. Raises ValueError."""
+    matched = _match_duration(str(value))
+    if isinstance(value, bool) or matched is None:
+        raise ValueError("a duration is a number and one of ms, s, m, h, d (seconds without one), such as 90d or 1.0")
+    number, unit = matched.groups()
+    try:
+        return timedelta(seconds=float(number) * _UNIT_SECONDS[unit])
+    except OverflowError as error:
+        raise ValueError("too long a duration") from error
+
+
+def format_duration(value: timedelta) -> str:
+    """The shortest way to write it that `parse_duration` reads back."""
+    seconds = value.total_seconds()
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _UNIT_SECONDS[unit] == 0:
+            return f"{seconds / _UNIT_SECONDS[unit]:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(lambda value: value if isinstance(value, timedelta) else parse_duration(value)),
+]
+_POSITIVE: Final = Field(gt=timedelta(0))
+
+
+class Settings(BaseModel):
+    """Everything that can be set; field names in capitals behind INGESTD_ are the environment's names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mqtt_url: str = "mqtt://127.0.0.1:1883"
+    mqtt_client_id: Annotated[str, Field(min_length=1, max_length=256)] = "ingestd"
+    mqtt_username: str | None = None
+    mqtt_password: SecretStr | None = None
+    mqtt_ca_file: Path | None = None
+    mqtt_cert_file: Path | None = None
+    mqtt_key_file: Path | None = None
+    mqtt_shared_group: Annotated[str, Field(pattern=r"^[^/+#]+$")] | None = None
+    database_url: SecretStr = SecretStr("postgresql://ingestd@127.0.0.1:5432/ingestd")
+    http_host: str = "127.0.0.1"
+    http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    flush_interval: Annotated[Duration, _POSITIVE] = timedelta(seconds=1)
+    flush_max_messages: Annotated[int, Field(ge=1)] = 20_000
+    buffer_max_messages: Annotated[int, Field(ge=1)] = 100_000
+    max_age: Annotated[Duration, _POSITIVE] = timedelta(days=90)
+    max_skew: Annotated[Duration, Field(ge=timedelta(0))] = timedelta(seconds=300)
+    efficiency_threshold: Annotated[float, Field(gt=0, le=1)] = 0.85
+    log_format: Literal["console", "json"] | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("mqtt_url")
+    @classmethod
+    def _broker_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
+            raise ValueError("must look like mqtt://host:1883 or mqtts://host:8883")
+        if parts.username or parts.password:
+            raise ValueError("put the credentials into INGESTD_MQTT_USERNAME and INGESTD_MQTT_PASSWORD")
+        _ = parts.port  # raises ValueError where it is no port
+        return url
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql_url(cls, url: SecretStr) -> SecretStr:
+        if urlsplit(url.get_secret_value()).scheme not in {"postgresql", "postgres"}:
+            raise ValueError("must look like postgresql://user@host:5432/database")
+        return url
+
+    def tls(self) -> ssl.SSLContext | None:
+        """The TLS context of an mqtts:// broker; raises ConfigError where a file cannot be used."""
+        if urlsplit(self.mqtt_url).scheme != "mqtts":
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.mqtt_ca_file)
+            if self.mqtt_cert_file is not None:
+                context.load_cert_chain(self.mqtt_cert_file, self.mqtt_key_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigError(f"INGESTD_MQTT_CA_FILE, _CERT_FILE or _KEY_FILE cannot be used: {error}") from error
+        return context
+
+    def described(self) -> dict[str, str]:
+        """Environment name -> effective value, secrets masked, for people to read."""
+        return {f"{PREFIX}{name}".upper(): _describe(getattr(self, name)) for name in type(self).model_fields}
+
+
+def _describe(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case timedelta():
+            return format_duration(value)
+        case SecretStr():
+            return mask(value.get_secret_value())
+        case _:
+            return str(value)
+
+
+def mask(secret: str) -> str:
+    """A URL without its password; anything else not at all."""
+    parts = urlsplit(secret)
+    if not parts.scheme or not parts.netloc:
+        return "********"
+    user, at, host = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    return urlunsplit(parts._replace(netloc=f"{name}{colon}{'********' if colon else ''}{at}{host}"))
+
+
+def load(config_file: Path | None = None, *, environment: Mapping[str, str] | None = None) -> Settings:
+    """The effective settings: the environment over `.env` over the TOML file over the defaults.
+
+    TOML keys are the field names (`mqtt_url = "mqtt://…"`). Raises ConfigError, one line for each thing wrong.
+    """
+    values = _read_toml(config_file) if config_file is not None else {}
+    values |= _from_environment(dotenv_values(".env"))
+    values |= _from_environment(os.environ if environment is None else environment)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(problem) for problem in error.errors(include_url=False))) from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _from_environment(environment: Mapping[str, str | None]) -> dict[str, Any]:
+    """Field name -> text, from X or from the file that X_FILE names. Other programs' variables are not ours to judge."""
+    values: dict[str, Any] = {}
+    for key, value in environment.items():
+        name = key.removeprefix(PREFIX).lower()
+        if not key.startswith(PREFIX) or value is None:
+            continue
+        if name in Settings.model_fields or not name.endswith("_file"):
+            values[name] = value
+            continue
+        target = name.removesuffix("_file")
+        if PREFIX + target.upper() in environment:
+            raise ConfigError(f"{PREFIX}{target.upper()} and {key} are both set")
+        try:
+            values[target] = Path(value).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigError(f"{key}: {error.strerror}: {value}") from error
+    return values
+
+
+def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    name = PREFIX + ".".join(map(str, problem["loc"])).upper()
+    if problem["type"] == "extra_forbidden":
+        return f"{name}: no such setting"
+    message = problem["msg"].removeprefix("Value error, ")
+    # The value of a secret must not reach a terminal or a log.
+    secret = any(word in name for word in ("PASSWORD", "DATABASE_URL"))
+    return f"{name}: {message}" + ("" if secret else f" (is {problem['input']!r})")

@@ -1,0 +1,1 @@
+"""What only the demo, the tests and the benchmarks need; the daemon itself never imports it."""

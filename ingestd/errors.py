@@ -1,0 +1,45 @@
+"""The errors ingestd raises on purpose; an adapter translates its library's errors into these, once."""
+
+
+class IngestdError(Exception):
+    """Anything ingestd can say in one line to whoever runs it."""
+
+
+class ConfigError(IngestdError):
+    """The settings are wrong; the message names the setting and the reason."""
+
+
+class BrokerError(IngestdError):
+    """The MQTT broker cannot be reached, refuses us, or breaks the protocol."""
+
+
+class BrokerRefusedError(BrokerError):
+    """The broker answers, and says no (credentials, access list): an operator has to act."""
+
+
+class StoreError(IngestdError):
+    """The database did not do what was asked; the subclass says what to do about it."""
+
+
+class TransientStoreError(StoreError):
+    """Worth repeating as it is: connection, resources, locks, serialization, and all that is unknown."""
+
+    def __init__(self, message: str, *, known: bool = True) -> None:
+        super().__init__(message)
+        self.known = known
+
+
+class DataStoreError(StoreError):
+    """A row the database will never take (SQLSTATE classes 22 and 23): find it and set it aside."""
+
+
+class OperatorStoreError(StoreError):
+    """Permissions, a missing table or database: nothing helps until an operator acts."""
+
+
+class ConflictError(IngestdError):
+    """What was asked contradicts what is stored already."""
+
+
+class BufferFullError(IngestdError):
+    """No room for another delivery now; the sender keeps it and tries again."""

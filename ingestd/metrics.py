@@ -1,0 +1,76 @@
+"""What the daemon counts, once per batch, and how Prometheus reads it.
+
+received = committed + duplicate + dead_lettered + in_flight holds whenever it is read (DESIGN §1).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+FLUSH_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
+
+
+class Metrics:
+    """Every metric of one daemon, in a registry of its own. All counts are in readings."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._received = self._ledger_counter("ingestd_received", "Readings that came in")
+        self._committed = self._ledger_counter("ingestd_committed", "Readings committed as new rows")
+        self._duplicate = self._ledger_counter("ingestd_duplicate", "Readings that were stored already")
+        self._dead_lettered = self._ledger_counter(
+            "ingestd_dead_lettered", "Messages kept as dead letters", "reason"
+        )
+        self.flush_seconds = Histogram(
+            "ingestd_flush_seconds",
+            "Time from taking a batch to its commit",
+            buckets=FLUSH_BUCKETS,
+            registry=self.registry,
+        )
+        self.flush_retries = Counter(
+            "ingestd_flush_retries", "Transactions that failed and were repeated or split", registry=self.registry
+        )
+        self.stale_acks = Counter(
+            "ingestd_stale_acks", "Acknowledgements dropped with the connection they belonged to", registry=self.registry
+        )
+        self.connections = Counter(
+            "ingestd_broker_connections", "Connections made to the broker", registry=self.registry
+        )
+        self.last_commit = Gauge(
+            "ingestd_last_commit_timestamp_seconds", "Unix time of the last commit", registry=self.registry
+        )
+
+    def received(self, stream: str, source: str, count: int) -> None:
+        self._received.labels(stream, source).inc(count)
+
+    def committed(self, stream: str, source: str, count: int) -> None:
+        self._committed.labels(stream, source).inc(count)
+
+    def duplicate(self, stream: str, source: str, count: int) -> None:
+        self._duplicate.labels(stream, source).inc(count)
+
+    def dead_lettered(self, stream: str, source: str, reason: str, count: int) -> None:
+        self._dead_lettered.labels(stream, source, reason).inc(count)
+
+    def expose_in_flight(self, in_flight: Callable[[], Mapping[tuple[str, str], int]]) -> None:
+        """Read the readings held, by (stream, source), when scraped."""
+        self.registry.register(_InFlight(in_flight))
+
+    def _ledger_counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        return Counter(name, documentation, ["stream", "source", *labels], registry=self.registry)
+
+
+class _InFlight(Collector):
+    def __init__(self, in_flight: Callable[[], Mapping[tuple[str, str], int]]) -> None:
+        self._in_flight = in_flight
+
+    def collect(self) -> Iterable[Metric]:
+        gauge = GaugeMetricFamily(
+            "ingestd_in_flight", "Readings received and not settled yet", labels=["stream", "source"]
+        )
+        for (stream, source), count in self._in_flight().items():
+            gauge.add_metric([stream, source], count)
+        yield gauge

@@ -1,0 +1,1 @@
+"""The MQTT side: one session with the broker, kept across connections."""

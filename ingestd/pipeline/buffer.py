@@ -1,0 +1,136 @@
+"""The one place where readings wait. Bounded in messages and bytes; drops nothing, ever."""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+
+from ingestd.errors import BufferFullError
+from ingestd.metrics import Metrics
+from ingestd.pipeline.delivery import Delivery
+from ingestd.telemetry import Source
+
+MAX_BYTES: Final = 32 * 1024 * 1024
+"""Bound on the wire bytes that wait; decoded rows take about twice that in memory."""
+
+URGENT_SECONDS: Final = 0.025
+"""A sender that waits for its answer brings the next flush forward to within this."""
+
+
+class Buffer:
+    """Holds deliveries from receipt until they are settled; what is being flushed counts as held.
+
+    A source that can be told to wait registers with `on_pressure`; it is called with True when the
+    buffer is full and with False once half of it is free again. A source that can be refused asks `admit`.
+    """
+
+    def __init__(
+        self, *, metrics: Metrics, max_messages: int, flush_at: int, interval: float, max_bytes: int = MAX_BYTES
+    ) -> None:
+        """`flush_at` messages make a flush due at once, `interval` seconds after the oldest arrived in any case."""
+        self._metrics = metrics
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._flush_at = flush_at
+        self._interval = interval
+        self._waiting: deque[tuple[float, Delivery]] = deque()  # with the time its flush is due
+        self._messages_waiting = 0
+        self._messages_held = 0
+        self._bytes_held = 0
+        self._held_by: Counter[tuple[str, Source]] = Counter()
+        self._due_at: float | None = None
+        self._changed = asyncio.Event()
+        self._closed = False
+        self._pressed = False
+        self._on_pressure: list[Callable[[bool], None]] = []
+
+    @property
+    def messages(self) -> int:
+        """Messages held, those in the flush under way included."""
+        return self._messages_held
+
+    @property
+    def full(self) -> bool:
+        return self._messages_held >= self._max_messages or self._bytes_held >= self._max_bytes
+
+    def on_pressure(self, callback: Callable[[bool], None]) -> None:
+        self._on_pressure.append(callback)
+
+    def admit(self) -> None:
+        """Raises BufferFullError when a sender that can keep its reading should."""
+        if self._closed:
+            raise BufferFullError("shutting down")
+        if self.full:
+            raise BufferFullError(f"{self._messages_held} messages wait for the database")
+
+    def put(self, delivery: Delivery, *, urgent: bool = False) -> None:
+        """Take a delivery in. Never refuses: what was received already must not be lost for want of room."""
+        due_at = asyncio.get_running_loop().time() + (URGENT_SECONDS if urgent else self._interval)
+        self._waiting.append((due_at, delivery))
+        self._messages_waiting += len(delivery)
+        self._hold(delivery, sign=1)
+        for stream, count in delivery.counts():
+            self._metrics.received(stream, delivery.source, count)
+        if self._due_at is None or due_at < self._due_at:
+            self._due_at = due_at
+            self._changed.set()
+        if self._messages_waiting >= self._flush_at:
+            self._changed.set()
+        if not self._pressed and self.full:
+            self._press(on=True)
+
+    async def take(self) -> list[Delivery]:
+        """Wait until a flush is due, then return what it should hold, oldest first.
+
+        An empty list means closed and empty: there is nothing left to do.
+        """
+        while not self._closed and self._messages_waiting < self._flush_at:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout_at(self._due_at):
+                    await self._changed.wait()
+            except TimeoutError:
+                break
+        return self.take_now()
+
+    def take_now(self) -> list[Delivery]:
+        """What the next flush would hold, without waiting for it to be due; at most `flush_at` messages."""
+        taken: list[Delivery] = []
+        size = 0
+        while self._waiting and (not taken or size + len(self._waiting[0][1]) <= self._flush_at):
+            _, delivery = self._waiting.popleft()
+            size += len(delivery)
+            taken.append(delivery)
+        self._messages_waiting -= size
+        self._due_at = min((due_at for due_at, _ in self._waiting), default=None)
+        return taken
+
+    def release(self, deliveries: Sequence[Delivery]) -> None:
+        """Forget what has been settled and, when half is free again, let the sources go on."""
+        for delivery in deliveries:
+            self._hold(delivery, sign=-1)
+        if self._pressed and self._half_free():
+            self._press(on=False)
+
+    def close(self) -> None:
+        """Make everything that waits due now and let `take` end after it."""
+        self._closed = True
+        self._changed.set()
+
+    def in_flight(self) -> Counter[tuple[str, Source]]:
+        """Messages held by (stream, source): the ledger's open balance, counted rather than calculated."""
+        return self._held_by.copy()
+
+    def _hold(self, delivery: Delivery, *, sign: Literal[1, -1]) -> None:
+        self._messages_held += sign * len(delivery)
+        self._bytes_held += sign * delivery.size_bytes
+        for stream, count in delivery.counts():
+            self._held_by[stream, delivery.source] += sign * count
+
+    def _half_free(self) -> bool:
+        return self._messages_held <= self._max_messages // 2 and self._bytes_held <= self._max_bytes // 2
+
+    def _press(self, *, on: bool) -> None:
+        self._pressed = on
+        for callback in self._on_pressure:
+            callback(on)

@@ -1,0 +1,144 @@
+"""What travels through the house: a Delivery from a source, merged with its neighbours into a Batch."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Protocol
+
+from ingestd.telemetry import STREAMS, DeadLetter, Row, Source, Stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """A reading that decoded well and that the database would not take."""
+
+    stream: Stream
+    row: Row
+    detail: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What became of a delivery's readings; its dead letters are all stored.
+
+    What is neither committed nor rejected was there already: a duplicate.
+    """
+
+    committed: dict[Stream, int] = field(default_factory=dict)
+    rejected: list[Rejection] = field(default_factory=list)
+
+
+class Origin(Protocol):
+    """Where deliveries come from and what must be told once they are safe."""
+
+    def settle(self, deliveries: Sequence["Delivery"]) -> None:
+        """Acknowledge these, in this order. Their transaction has committed; `outcome` is set."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Delivery:
+    """What one read of a source brought: decoded rows and dead letters that are settled together."""
+
+    origin: Origin
+    source: Source
+    ticket: object
+    """What the origin needs to acknowledge; nobody else looks inside."""
+    size_bytes: int = 0
+    readings: dict[Stream, list[Row]] = field(default_factory=lambda: {stream: [] for stream in STREAMS})
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def __len__(self) -> int:
+        """Readings and dead letters together: messages."""
+        return sum(map(len, self.readings.values())) + len(self.dead_letters)
+
+    def counts(self) -> Iterator[tuple[str, int]]:
+        """(stream name, messages) for the ledger."""
+        for stream, rows in self.readings.items():
+            if rows:
+                yield stream.name, len(rows)
+        yield from Counter(letter.stream for letter in self.dead_letters).items()
+
+
+@dataclass(slots=True, kw_only=True)
+class StreamBatch:
+    """The rows of one stream in one transaction. Keys (device, timestamp) are unique: the first stands."""
+
+    rows: list[Row]
+    origins: list[int]
+    """For each row the index of its delivery, so that every sender can be told its own share."""
+
+    def split(self) -> tuple["StreamBatch", "StreamBatch"]:
+        half = len(self.rows) // 2
+        return (
+            StreamBatch(rows=self.rows[:half], origins=self.origins[:half]),
+            StreamBatch(rows=self.rows[half:], origins=self.origins[half:]),
+        )
+
+
+_NOTHING: Final = StreamBatch(rows=[], origins=[])
+
+
+@dataclass(slots=True, kw_only=True)
+class Batch:
+    """What goes to the store in one transaction."""
+
+    readings: dict[Stream, StreamBatch]
+    dead_letters: list[DeadLetter]
+
+    @classmethod
+    def of(
+        cls,
+        deliveries: Sequence[Delivery],
+        *,
+        first_origin: int = 0,
+        held: Mapping[Stream, StreamBatch] = MappingProxyType({}),
+    ) -> "Batch":
+        """Merge deliveries, the first of which has index `first_origin`, behind rows held from before."""
+        merged = {
+            stream: _merge(held.get(stream, _NOTHING), [d.readings[stream] for d in deliveries], first_origin)
+            for stream in STREAMS
+        }
+        return cls(
+            readings={stream: batch for stream, batch in merged.items() if batch.rows},
+            dead_letters=[letter for delivery in deliveries for letter in delivery.dead_letters],
+        )
+
+    def __len__(self) -> int:
+        return sum(len(part.rows) for part in self.readings.values()) + len(self.dead_letters)
+
+    def split(self) -> list["Batch"]:
+        """Two parts or more, none empty: first kind from kind, then half from half."""
+        parts = [Batch(readings={stream: batch}, dead_letters=[]) for stream, batch in self.readings.items()]
+        if self.dead_letters:
+            parts.append(Batch(readings={}, dead_letters=self.dead_letters))
+        if len(parts) > 1:
+            return parts
+        ((stream, batch),) = self.readings.items()
+        return [Batch(readings={stream: half}, dead_letters=[]) for half in batch.split()]
+
+
+def _merge(held: StreamBatch, added: Sequence[list[Row]], first_origin: int) -> StreamBatch:
+    """All rows of a stream, exact repeats of a key collapsed to the first, so that COPY need not fail on them."""
+    rows = list(held.rows)
+    origins = list(held.origins)
+    for origin, more in enumerate(added, first_origin):
+        rows += more
+        origins += [origin] * len(more)
+    if len({row[:2] for row in rows}) == len(rows):
+        return StreamBatch(rows=rows, origins=origins)
+    first: dict[Row, tuple[Row, int]] = {}
+    for row, origin in zip(rows, origins, strict=True):
+        first.setdefault(row[:2], (row, origin))
+    return StreamBatch(rows=[row for row, _ in first.values()], origins=[origin for _, origin in first.values()])
+
+
+def newest_per_device(rows: Sequence[Row]) -> list[Row]:
+    """The newest row of each device, sorted by id, so that concurrent writers lock live rows in one order."""
+    newest: dict[str, Row] = {}
+    for row in rows:
+        seen = newest.get(row[0])
+        if seen is None or seen[1] < row[1]:
+            newest[row[0]] = row
+    return [newest[identity] for identity in sorted(newest)]

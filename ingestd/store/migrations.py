@@ -1,0 +1,59 @@
+"""Applies the numbered files of sql/, each once and in its own transaction, under an advisory lock."""
+
+import re
+from importlib.resources import files
+from typing import Final, LiteralString, NamedTuple, cast
+
+import structlog
+
+from ingestd.store.database import connect, translated
+
+log = structlog.get_logger(__name__)
+
+_LOCK_KEY: Final = 0x696E_6765_7374_6400  # "ingestd" in ASCII, and a zero
+_match_filename: Final = re.compile(r"([0-9]{4})_(\w+)\.sql").fullmatch
+
+
+class Migration(NamedTuple):
+    """One numbered file."""
+
+    version: int
+    name: str
+    statements: str
+
+
+def available() -> list[Migration]:
+    """Every migration shipped, in order."""
+    found = []
+    for file in (files("ingestd") / "sql").iterdir():
+        if matched := _match_filename(file.name):
+            found.append(Migration(int(matched[1]), matched[2], file.read_text(encoding="utf-8")))
+    return sorted(found)
+
+
+async def migrate(dsn: str) -> list[str]:
+    """Bring the database up to date; returns the names of what was applied. Raises StoreError.
+
+    Several daemons may do this at once: the lock lets one through, and the others find nothing left to do.
+    """
+    connection = await connect(dsn, application_name="ingestd-migrate")
+    async with connection:
+        with translated():
+            await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
+            await connection.execute(
+                "CREATE TABLE IF NOT EXISTS ingestd_migration ("
+                "version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+            )
+            rows = await (await connection.execute("SELECT version FROM ingestd_migration")).fetchall()
+            applied = {row[0] for row in rows}
+            pending = [migration for migration in available() if migration.version not in applied]
+            for migration in pending:
+                async with connection.transaction():
+                    # Waiting behind a long reader would block every writer behind us; better fail and be run again.
+                    await connection.execute("SET LOCAL lock_timeout = '10s'")
+                    await connection.execute(cast("LiteralString", migration.statements))
+                    await connection.execute(
+                        "INSERT INTO ingestd_migration (version, name) VALUES (%s, %s)", migration[:2]
+                    )
+                log.info("migrated", version=migration.version, name=migration.name)
+    return [f"{migration.version:04}_{migration.name}" for migration in pending]

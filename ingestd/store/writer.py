@@ -1,0 +1,169 @@
+"""The write path: one batch, one transaction (DESIGN §3).
+
+    optimistic   COPY straight into history; any error there, a redelivery's unique violation above all, and
+    staged       COPY aside, INSERT ... ON CONFLICT DO NOTHING; its error is the one that counts.
+Both: newest row of each device upserted into the live table, dead letters beside them, COMMIT.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
+
+import psycopg
+import structlog
+from psycopg import AsyncCursor, sql
+
+from ingestd.errors import TransientStoreError
+from ingestd.pipeline.delivery import Batch, StreamBatch, newest_per_device
+from ingestd.store import queries
+from ingestd.store.database import Connection, bounded, connect, translated
+from ingestd.store.rows import pack
+from ingestd.telemetry import MICROSECONDS_PER_DAY, STREAMS, DeadLetter, Row, Stream, now_microseconds, to_datetime
+
+Cursor: TypeAlias = AsyncCursor[tuple[Any, ...]]
+
+log = structlog.get_logger(__name__)
+
+WRITE_SECONDS: Final = 60.0
+"""A transaction that takes longer is given up: the server may be frozen, and then no timeout of its own fires."""
+LOCK_TIMEOUT: Final = "10s"
+DAYS_AHEAD: Final = 2
+_DEAD_LETTER_TYPES: Final = ("int8", "text", "text", "text", "bytea", "text", "text")
+
+_WRITE: Final = queries.load("write.sql")
+
+
+class Writer:
+    """The only one who writes readings; holds one connection and makes it anew when it is lost."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: Connection | None = None
+        self._days: dict[Stream, set[int]] = {stream: set() for stream in STREAMS}
+        self._sql: dict[Stream, dict[str, sql.Composed]] = {
+            stream: {name: queries.for_stream(statement, stream) for name, statement in _WRITE.items()}
+            for stream in STREAMS
+        }
+
+    async def open(self) -> None:
+        """Connect and make the partitions of the days ahead; raises StoreError."""
+        with translated():
+            await self._connected()
+        await self.make_partitions_ahead()
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def write(self, batch: Batch) -> dict[Stream, Counter[int]]:
+        """Commit the batch; returns for each stream how many rows of each origin were new. Raises StoreError.
+
+        Repeating a batch is always safe, also when the answer to COMMIT was lost: what is there stays.
+        """
+        with translated():
+            connection = await self._connected()
+            async with bounded(connection, WRITE_SECONDS):
+                await self._make_partitions(connection, batch)
+                try:
+                    return await self._transact(connection, batch, staged=False)
+                except psycopg.Error:
+                    if connection.closed:
+                        raise
+                try:
+                    return await self._transact(connection, batch, staged=True)
+                except psycopg.errors.CheckViolation as error:
+                    if error.diag.constraint_name is not None:
+                        raise
+                    # "no partition of relation found for row": somebody dropped it behind our back
+                    self._forget_partitions()
+                    raise TransientStoreError(str(error)) from error
+
+    async def make_partitions_ahead(self) -> None:
+        """Today's partitions and those of the next days, so that midnight costs nothing; raises StoreError."""
+        today = now_microseconds() // MICROSECONDS_PER_DAY
+        with translated():
+            connection = await connect(self._dsn, application_name="ingestd-partitions")
+            async with connection:
+                for stream in STREAMS:
+                    for day in range(today, today + DAYS_AHEAD + 1):
+                        await self._make_partition(connection, stream, day)
+
+    async def _connected(self) -> Connection:
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        connection = await connect(self._dsn, application_name="ingestd-writer")
+        await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+        # The promise is that what we acknowledge is on disk, whatever the server's default.
+        await connection.execute(
+            "SELECT set_config('synchronous_commit', 'on', false) "
+            "WHERE current_setting('synchronous_commit') = 'off'"
+        )
+        for stream in STREAMS:
+            await connection.execute(self._sql[stream]["prepare_session"])
+            days = await connection.execute(_WRITE["partition_days"], {"history": stream.history})
+            self._days[stream] = {row[0] for row in await days.fetchall()}
+        self._connection = connection
+        return connection
+
+    async def _transact(self, connection: Connection, batch: Batch, *, staged: bool) -> dict[Stream, Counter[int]]:
+        committed: dict[Stream, Counter[int]] = {}
+        async with connection.transaction(), connection.cursor() as cursor:
+            for stream, part in batch.readings.items():
+                store = self._staged if staged else self._optimistic
+                committed[stream] = await store(cursor, stream, part)
+                await self._live(cursor, stream, part.rows)
+            if batch.dead_letters:
+                await self._dead_letters(cursor, batch.dead_letters)
+        return committed
+
+    async def _optimistic(self, cursor: Cursor, stream: Stream, part: StreamBatch) -> Counter[int]:
+        await self._copy(cursor, self._sql[stream]["copy_history"], part.rows, stream.formats)
+        return Counter(part.origins)
+
+    async def _staged(self, cursor: Cursor, stream: Stream, part: StreamBatch) -> Counter[int]:
+        rows = [(*row, origin) for row, origin in zip(part.rows, part.origins, strict=True)]
+        await self._copy(cursor, self._sql[stream]["copy_staged"], rows, stream.formats + "i")
+        await cursor.execute(self._sql[stream]["insert_staged"])
+        return Counter(dict(await cursor.fetchall()))
+
+    async def _live(self, cursor: Cursor, stream: Stream, rows: Sequence[Row]) -> None:
+        await self._copy(cursor, self._sql[stream]["copy_newest"], newest_per_device(rows), stream.formats)
+        await cursor.execute(self._sql[stream]["upsert_live"])
+
+    async def _copy(self, cursor: Cursor, statement: sql.Composed, rows: Sequence[Row], formats: str) -> None:
+        async with cursor.copy(statement) as copy:
+            for chunk in pack(rows, formats):
+                await copy.write(chunk)
+
+    async def _dead_letters(self, cursor: Cursor, letters: Sequence[DeadLetter]) -> None:
+        async with cursor.copy(_WRITE["copy_dead_letters"]) as copy:
+            copy.set_types(_DEAD_LETTER_TYPES)
+            for letter in letters:
+                await copy.write_row(
+                    (
+                        letter.received_at,
+                        letter.source,
+                        letter.stream,
+                        letter.topic,
+                        letter.payload,
+                        letter.reason,
+                        letter.detail,
+                    )
+                )
+
+    async def _make_partitions(self, connection: Connection, batch: Batch) -> None:
+        """Partitions for late readings inside the accepted window, in a transaction of their own."""
+        for stream, part in batch.readings.items():
+            known = self._days[stream]
+            for day in {row[1] // MICROSECONDS_PER_DAY for row in part.rows} - known:
+                await self._make_partition(connection, stream, day)
+                known.add(day)
+
+    async def _make_partition(self, connection: Connection, stream: Stream, day: int) -> None:
+        made = await connection.execute(_WRITE["make_partition"], {"history": stream.history, "day": day})
+        if await made.fetchone() == (True,):
+            log.info("partition made", table=stream.history, day=f"{to_datetime(day * MICROSECONDS_PER_DAY):%F}")
+
+    def _forget_partitions(self) -> None:
+        for days in self._days.values():
+            days.clear()

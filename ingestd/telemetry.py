@@ -1,0 +1,258 @@
+"""What devices send: the two streams, declared once, and `decode`, which turns a message into a row.
+
+Pure: no input or output. A third stream is one declaration here and one migration in sql/.
+
+Inside the house a timestamp is a whole number of microseconds since 2000-01-01T00:00Z, PostgreSQL's own
+epoch and unit for timestamptz: comparing, hashing and storing it costs a fraction of a datetime's.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic_core import to_json
+from typing_extensions import NotRequired, TypedDict
+
+EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+MICROSECONDS_PER_DAY: Final = 86_400_000_000
+
+MAX_PAYLOAD_BYTES: Final = 8192
+"""The contract's limit for one message."""
+
+Reason: TypeAlias = Literal[
+    "not-json", "schema", "identity-mismatch", "bad-topic", "timestamp-out-of-range", "too-large", "database"
+]
+Source: TypeAlias = Literal["mqtt", "http"]
+
+Row: TypeAlias = tuple[Any, ...]
+"""One reading: (device id: str, timestamp: int microseconds, *values in the stream's column order, received_at: int)."""
+
+_IDENTITY: Final = r"[A-Za-z0-9._:-]{1,64}"
+is_identity: Final = re.compile(_IDENTITY).fullmatch
+
+# RFC 3339 §5.6 allows lower case; upper-cased by the validator so that `fromisoformat` takes it.
+_Timestamp: TypeAlias = Annotated[
+    str,
+    StringConstraints(
+        strict=True,
+        to_upper=True,
+        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$",
+    ),
+]
+_Identity: TypeAlias = Annotated[str, Field(strict=True)]
+
+
+def _number(low: float, high: float) -> Any:  # noqa: ANN401 - a pydantic field description has no narrower type
+    """A JSON number within [low, high]; no string, no boolean, nothing that is not finite."""
+    return Field(strict=True, ge=low, le=high, allow_inf_nan=False)
+
+
+_KilowattHours: TypeAlias = Annotated[float, _number(0, 10_000)]
+
+
+class MeterPayload(TypedDict):
+    """What a meter or charger sends. Energy is that of the interval ending at the timestamp."""
+
+    meterId: NotRequired[_Identity]
+    kwhConsumedAc: _KilowattHours
+    voltage: Annotated[float, _number(0, 1000)]  # V
+    timestamp: _Timestamp
+
+
+class VehiclePayload(TypedDict):
+    """What a vehicle sends. Energy is that of the interval ending at the timestamp."""
+
+    vehicleId: NotRequired[_Identity]
+    soc: Annotated[float, _number(0, 100)]  # %
+    kwhDeliveredDc: _KilowattHours
+    batteryTemp: Annotated[float, _number(-60, 150)]  # °C
+    timestamp: _Timestamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stream:
+    """One kind of device: where its messages come from, what they hold, where they go."""
+
+    name: Literal["meter", "vehicle"]
+    topic_root: str
+    id_key: str
+    columns: dict[str, str]
+    """JSON key -> column of the history and live tables, in COPY order; every one is double precision."""
+    validate: Callable[[bytes], dict[str, Any]]
+    """JSON bytes -> the payload as a dict; raises pydantic's ValidationError."""
+    values: Callable[[dict[str, Any]], tuple[float, ...]]
+    """The payload's figures in the order of `columns`."""
+
+    @property
+    def topic_filter(self) -> str:
+        return f"{self.topic_root}/+/telemetry"
+
+    @property
+    def id_column(self) -> str:
+        return f"{self.name}_id"
+
+    @property
+    def history(self) -> str:
+        return f"{self.name}_history"
+
+    @property
+    def live(self) -> str:
+        return f"{self.name}_live"
+
+    @property
+    def row_columns(self) -> list[str]:
+        """The columns of the history and live tables in the order of a Row."""
+        return [self.id_column, "ts", *self.columns.values(), "received_at"]
+
+    @property
+    def formats(self) -> str:
+        """struct letters of a Row's fields behind the id: q for microseconds, d for figures."""
+        return f"q{'d' * len(self.columns)}q"
+
+    def topic(self, identity: str) -> str:
+        return f"{self.topic_root}/{identity}/telemetry"
+
+
+
+def _declare(
+    *, name: Literal["meter", "vehicle"], topic_root: str, payload: type, columns: dict[str, str]
+) -> Stream:
+    return Stream(
+        name=name,
+        topic_root=topic_root,
+        id_key=f"{name}Id",
+        columns=columns,
+        validate=TypeAdapter(payload).validator.validate_json,
+        values=itemgetter(*columns),
+    )
+
+
+METER: Final = _declare(
+    name="meter",
+    topic_root="meters",
+    payload=MeterPayload,
+    columns={"kwhConsumedAc": "kwh_consumed_ac", "voltage": "voltage"},
+)
+VEHICLE: Final = _declare(
+    name="vehicle",
+    topic_root="vehicles",
+    payload=VehiclePayload,
+    columns={"soc": "soc", "kwhDeliveredDc": "kwh_delivered_dc", "batteryTemp": "battery_temp"},
+)
+STREAMS: Final = (METER, VEHICLE)
+
+_STREAM_OF_ROOT: Final = {stream.topic_root: stream for stream in STREAMS}
+_match_topic: Final = re.compile(f"({'|'.join(_STREAM_OF_ROOT)})/({_IDENTITY})/telemetry").fullmatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A message nobody can use, kept with the reason."""
+
+    received_at: int  # microseconds, as in Row
+    source: Source
+    stream: Literal["meter", "vehicle", "unknown"]
+    topic: str
+    payload: bytes  # capped at MAX_PAYLOAD_BYTES
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The span of timestamps that is accepted, relative to now; keeps hostile clocks from making partitions."""
+
+    max_age: timedelta
+    max_skew: timedelta
+
+    def around(self, now: int) -> tuple[int, int]:
+        """(oldest, newest) accepted timestamp, both in microseconds and inclusive."""
+        return now - self.max_age // _MICROSECOND, now + self.max_skew // _MICROSECOND
+
+
+def to_microseconds(moment: datetime) -> int:
+    """An aware datetime as microseconds since 2000-01-01T00:00Z."""
+    since = moment - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def to_datetime(microseconds: int) -> datetime:
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
+_UNIX_TO_EPOCH: Final = 946_684_800_000_000
+
+
+def now_microseconds() -> int:
+    return time.time_ns() // 1000 - _UNIX_TO_EPOCH
+
+
+def decode(
+    topic: str, payload: bytes, *, oldest: int, newest: int, received_at: int, source: Source = "mqtt"
+) -> tuple[Stream, Row] | DeadLetter:
+    """One message as a row of its stream, or as a dead letter with the reason. Never raises on input.
+
+    `oldest` and `newest` bound the timestamp, in microseconds, both inclusive.
+    """
+    matched = _match_topic(topic)
+    if matched is None:
+        return _dead_letter(
+            topic, payload, received_at, source, "bad-topic", "no device id of 1 to 64 of A-Z a-z 0-9 . _ : -"
+        )
+    root, identity = matched.groups()
+    stream = _STREAM_OF_ROOT[root]
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        return _dead_letter(
+            topic, payload, received_at, source, "too-large", f"{len(payload)} bytes, at most {MAX_PAYLOAD_BYTES}"
+        )
+    try:
+        reading = stream.validate(payload)
+        since = datetime.fromisoformat(reading["timestamp"]) - EPOCH
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if first["type"] == "json_invalid":
+            return _dead_letter(topic, payload, received_at, source, "not-json", first["msg"])
+        where = ".".join(map(str, first["loc"])) or "payload"
+        return _dead_letter(topic, payload, received_at, source, "schema", f"{where}: {first['msg']}")
+    except ValueError as error:
+        return _dead_letter(topic, payload, received_at, source, "schema", f"timestamp: {error}")
+    claimed = reading.get(stream.id_key, identity)
+    if claimed != identity:
+        return _dead_letter(
+            topic, payload, received_at, source, "identity-mismatch", f"payload says {claimed[:64]!a}"
+        )
+    timestamp = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    if not oldest <= timestamp <= newest:
+        detail = f"{reading['timestamp']} is {'older' if timestamp < oldest else 'newer'} than the accepted window"
+        return _dead_letter(topic, payload, received_at, source, "timestamp-out-of-range", detail)
+    return stream, (identity, timestamp, *stream.values(reading), received_at)
+
+
+def encode(stream: Stream, row: Row) -> bytes:
+    """A row as the payload it could have come from: `decode` turns it into the same row."""
+    identity, timestamp, *values, _ = row
+    payload = {stream.id_key: identity, **dict(zip(stream.columns, values, strict=True))}
+    payload["timestamp"] = to_datetime(timestamp).isoformat().replace("+00:00", "Z")
+    return to_json(payload)
+
+
+def _dead_letter(
+    topic: str, payload: bytes, received_at: int, source: Source, reason: Reason, detail: str
+) -> DeadLetter:
+    root, _, _ = topic.partition("/")
+    stream = _STREAM_OF_ROOT.get(root)
+    return DeadLetter(
+        received_at=received_at,
+        source=source,
+        stream=stream.name if stream else "unknown",
+        topic=topic[:256].replace("\0", "\ufffd"),  # PostgreSQL's text takes no NUL
+        payload=payload[:MAX_PAYLOAD_BYTES],
+        reason=reason,
+        detail=detail[:500],
+    )

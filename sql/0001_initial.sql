@@ -1,0 +1,92 @@
+-- History (append-only), live rows, the mapping of vehicles to meters, dead letters.
+--
+-- Plain SQL that also runs on Citus and TimescaleDB: keys start with the device id, no serial ids on
+-- history, no triggers, no foreign keys between big tables. Identities sort by bytes (COLLATE "C"): their
+-- order means nothing to people, and comparing bytes is several times cheaper than any locale.
+
+CREATE TABLE meter_history (
+    meter_id        text COLLATE "C"  NOT NULL,
+    ts              timestamptz       NOT NULL,  -- end of the interval
+    kwh_consumed_ac double precision  NOT NULL,  -- kWh in the interval
+    voltage         double precision  NOT NULL,  -- V
+    received_at     timestamptz       NOT NULL,
+    PRIMARY KEY (meter_id, ts)
+) PARTITION BY RANGE (ts);
+
+CREATE TABLE vehicle_history (
+    vehicle_id       text COLLATE "C"  NOT NULL,
+    ts               timestamptz       NOT NULL,  -- end of the interval
+    soc              double precision  NOT NULL,  -- state of charge, %
+    kwh_delivered_dc double precision  NOT NULL,  -- kWh in the interval
+    battery_temp     double precision  NOT NULL,  -- degrees Celsius
+    received_at      timestamptz       NOT NULL,
+    PRIMARY KEY (vehicle_id, ts)
+) PARTITION BY RANGE (ts);
+
+-- Half of every page stays free, so that an update of a live row finds room beside the old version and
+-- touches no index (a HOT update); the key never changes, so nothing else is indexed.
+CREATE TABLE meter_live (
+    meter_id        text COLLATE "C"  PRIMARY KEY,
+    ts              timestamptz       NOT NULL,
+    kwh_consumed_ac double precision  NOT NULL,
+    voltage         double precision  NOT NULL,
+    received_at     timestamptz       NOT NULL
+) WITH (fillfactor = 50);
+
+CREATE TABLE vehicle_live (
+    vehicle_id       text COLLATE "C"  PRIMARY KEY,
+    ts               timestamptz       NOT NULL,
+    soc              double precision  NOT NULL,
+    kwh_delivered_dc double precision  NOT NULL,
+    battery_temp     double precision  NOT NULL,
+    received_at      timestamptz       NOT NULL
+) WITH (fillfactor = 50);
+
+-- Which meter feeds which vehicle, from valid_from up to but not including valid_to (NULL: until further notice).
+CREATE TABLE vehicle_meter_mapping (
+    vehicle_id text COLLATE "C"  NOT NULL,
+    valid_from timestamptz       NOT NULL,
+    valid_to   timestamptz,
+    meter_id   text COLLATE "C"  NOT NULL,
+    PRIMARY KEY (vehicle_id, valid_from),
+    CHECK (valid_to > valid_from)
+);
+CREATE INDEX vehicle_meter_mapping_meter ON vehicle_meter_mapping (meter_id, valid_from);
+
+-- What could not become a reading, kept with the reason. The id is there to page and to name one by.
+CREATE TABLE dead_letter (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    received_at timestamptz  NOT NULL,
+    source      text         NOT NULL,
+    stream      text         NOT NULL,
+    topic       text         NOT NULL,
+    payload     bytea        NOT NULL,
+    reason      text         NOT NULL,
+    detail      text         NOT NULL
+);
+CREATE INDEX dead_letter_received_at ON dead_letter (received_at);
+
+-- Makes the partition of one UTC day. The table is built aside and attached, because ATTACH takes only a
+-- SHARE UPDATE EXCLUSIVE lock on the parent: reads and writes of other days go on (CREATE TABLE ... PARTITION
+-- OF would stop them). Returns false where the partition exists already, also when another session wins the race.
+CREATE FUNCTION ingestd_make_partition(parent text, day date) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    child  text := format('%s_%s', parent, to_char(day, 'YYYYMMDD'));
+    low    text := day::text || ' 00:00:00+00';
+    high   text := (day + 1)::text || ' 00:00:00+00';
+BEGIN
+    IF to_regclass(child) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', child, parent);
+    -- With this constraint in place ATTACH need not scan the table.
+    EXECUTE format('ALTER TABLE %I ADD CONSTRAINT bounds CHECK (ts >= %L AND ts < %L)', child, low, high);
+    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, child, low, high);
+    EXECUTE format('ALTER TABLE %I DROP CONSTRAINT bounds', child);
+    RETURN true;
+EXCEPTION
+    WHEN duplicate_table OR unique_violation THEN
+        RETURN false;
+END;
+$$;

@@ -1,0 +1,48 @@
+-- The write path. {history}, {live} and so on are the tables and columns of one stream.
+
+-- name: prepare_session
+-- Once per connection: where batches are staged. Rows live for one transaction.
+CREATE TEMPORARY TABLE IF NOT EXISTS {staged} (LIKE {history}, origin integer) ON COMMIT DELETE ROWS;
+CREATE TEMPORARY TABLE IF NOT EXISTS {newest} (LIKE {live}) ON COMMIT DELETE ROWS;
+
+-- name: copy_history
+-- The fast way: straight into history. Fails as a whole on a key that is there already.
+COPY {history} ({columns}) FROM STDIN (FORMAT BINARY)
+
+-- name: copy_staged
+COPY {staged} ({columns}, origin) FROM STDIN (FORMAT BINARY)
+
+-- name: insert_staged
+-- The way for batches with redeliveries: keeps the row that is there, and says how many rows of each origin
+-- were new. Counted by RETURNING, as the command tag counts wrong on Citus.
+WITH inserted AS (
+    INSERT INTO {history} ({columns})
+    SELECT {columns} FROM {staged}
+    ON CONFLICT ({id}, ts) DO NOTHING
+    RETURNING {id}, ts
+)
+SELECT origin, count(*)
+FROM {staged} JOIN inserted USING ({id}, ts)
+GROUP BY origin
+
+-- name: copy_newest
+COPY {newest} ({columns}) FROM STDIN (FORMAT BINARY)
+
+-- name: upsert_live
+-- A late reading never overwrites a newer one. At most one row a device, sorted by id by the caller.
+INSERT INTO {live} AS live ({columns})
+SELECT {columns} FROM {newest}
+ON CONFLICT ({id}) DO UPDATE SET {assignments}
+WHERE live.ts < excluded.ts
+
+-- name: copy_dead_letters
+COPY dead_letter (received_at, source, stream, topic, payload, reason, detail) FROM STDIN (FORMAT BINARY)
+
+-- name: partition_days
+-- Every UTC day that has a partition, as days since 2000-01-01.
+SELECT to_date(right(child.relname, 8), 'YYYYMMDD') - date '2000-01-01'
+FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
+WHERE inhparent = %(history)s::regclass
+
+-- name: make_partition
+SELECT ingestd_make_partition(%(history)s, date '2000-01-01' + %(day)s::integer)
