@@ -10,14 +10,19 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Final
 
 import structlog
 
 from ingestd.config import Settings
 from ingestd.errors import StoreError
+from ingestd.http.intake import Intake
+from ingestd.http.ports import Condition
+from ingestd.http.server import HttpServer
 from ingestd.metrics import Metrics
 from ingestd.mqtt.connection import RECEIVE_MAXIMUM
 from ingestd.mqtt.session import BrokerAddress, Session
@@ -25,6 +30,7 @@ from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.flusher import Flusher
 from ingestd.store.database import Reads
 from ingestd.store.migrations import migrate
+from ingestd.store.reads import Analytics, Mappings
 from ingestd.store.writer import Writer
 from ingestd.telemetry import Window
 
@@ -71,6 +77,22 @@ class Daemon:
             metrics=self._metrics,
         )
         self._buffer.on_pressure(self._session.press)
+        self._stopping = False
+        self._http = HttpServer(
+            host=settings.http_host,
+            port=settings.http_port,
+            intake=Intake(
+                window=window,
+                admit=self._buffer.admit,
+                put=partial(self._buffer.put, urgent=True),
+                trouble=lambda: self._flusher.trouble,
+            ),
+            analytics=Analytics(self._reads),
+            mappings=Mappings(self._reads),
+            condition=self._condition,
+            exposition=self._metrics.exposition,
+            efficiency_threshold=settings.efficiency_threshold,
+        )
         self._metrics.expose_in_flight(self._buffer.in_flight)
 
     async def run(self, *, migrate_first: bool = True) -> None:
@@ -82,9 +104,15 @@ class Daemon:
             await self._writer.open()
             resources.push_async_callback(self._reads.close)
             await self._reads.open()
+            resources.push_async_callback(self._http.stop)
+            port = await self._http.start()
+            log.info("listening", host=self._settings.http_host, port=port)
             async with _stop_signals() as stop, asyncio.TaskGroup() as tasks:
                 flushing = tasks.create_task(self._flusher.run(), name="flusher")
-                background = [tasks.create_task(self._keep_house(), name="housekeeping")]
+                background = [
+                    tasks.create_task(self._keep_house(), name="housekeeping"),
+                    tasks.create_task(self._summarize(), name="summary"),
+                ]
                 await self._session.open()
                 background.append(tasks.create_task(self._session.run(), name="mqtt-session"))
                 _notify_systemd("READY=1")
@@ -100,6 +128,7 @@ class Daemon:
     async def _drain(self, flushing: asyncio.Task[None]) -> None:
         """Take nothing more in, and let what is there leave by the ordinary way."""
         log.info("stopping", buffered=self._buffer.messages)
+        self._stopping = True
         asyncio.get_running_loop().call_later(EXIT_SECONDS, _exit_at_once)
         self._session.press(on=True)
         self._buffer.close()
@@ -107,6 +136,29 @@ class Daemon:
         if late:
             log.error("not all could be stored in time; it comes again", messages=self._buffer.messages)
             flushing.cancel()
+
+    def _condition(self) -> Condition:
+        committed = self._flusher.last_commit_at
+        return Condition(
+            stopping=self._stopping,
+            store_trouble=self._flusher.trouble,
+            broker_trouble=self._session.trouble,
+            last_commit_age=None if committed is None else time.monotonic() - committed,
+            buffered_messages=self._buffer.messages,
+        )
+
+    async def _summarize(self) -> None:
+        """One line a minute: enough to see from the log alone that readings flow."""
+        before = self._metrics.totals()
+        while True:
+            await asyncio.sleep(SUMMARY_SECONDS)
+            now = self._metrics.totals()
+            log.info(
+                "last minute",
+                **{name: int(now[name] - before[name]) for name in now},
+                buffered=self._buffer.messages,
+            )
+            before = now
 
     async def _keep_house(self) -> None:
         """Make partitions ahead of time, for as long as the daemon runs."""

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,7 +31,11 @@ def main() -> NoReturn:
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
-    return [leaf for error in group.exceptions for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])]
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]
 
 
 def _fail(*errors: BaseException) -> NoReturn:
@@ -42,19 +47,20 @@ def _fail(*errors: BaseException) -> NoReturn:
 
 def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run to the end on uvloop where it is installed: about a third less CPU a message."""
-    try:
-        import uvloop  # noqa: PLC0415 - not on every platform
+    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    if find_spec("uvloop"):  # not on every platform
+        import uvloop  # noqa: PLC0415
 
         factory = uvloop.new_event_loop
-    except ImportError:
-        factory = asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
-    "--config", type=click.Path(path_type=Path, dir_okay=False), help="A TOML file of settings; the environment wins over it."
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A TOML file of settings; the environment wins over it.",
 )
 @click.version_option(__version__, prog_name="ingestd")
 @click.pass_context

@@ -14,7 +14,15 @@ from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
 from ingestd.errors import ConfigError
 
@@ -158,7 +166,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _from_environment(environment: Mapping[str, str | None]) -> dict[str, Any]:
-    """Field name -> text, from X or from the file that X_FILE names. Other programs' variables are not ours to judge."""
+    """Field name -> text, from X or from the file that X_FILE names. Others' variables are not ours to judge."""
     values: dict[str, Any] = {}
     for key, value in environment.items():
         name = key.removeprefix(PREFIX).lower()

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, NotRequired, TypeAlias
 
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import to_json
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict  # typing's own serves pydantic from Python 3.12 on
 
 EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -31,13 +31,13 @@ Reason: TypeAlias = Literal[
 Source: TypeAlias = Literal["mqtt", "http"]
 
 Row: TypeAlias = tuple[Any, ...]
-"""One reading: (device id: str, timestamp: int microseconds, *values in the stream's column order, received_at: int)."""
+"""One reading: (device id: str, timestamp: int, *figures in the stream's column order, received_at: int)."""
 
 _IDENTITY: Final = r"[A-Za-z0-9._:-]{1,64}"
 is_identity: Final = re.compile(_IDENTITY).fullmatch
 
 # RFC 3339 §5.6 allows lower case; upper-cased by the validator so that `fromisoformat` takes it.
-_Timestamp: TypeAlias = Annotated[
+Timestamp: TypeAlias = Annotated[
     str,
     StringConstraints(
         strict=True,
@@ -62,7 +62,7 @@ class MeterPayload(TypedDict):
     meterId: NotRequired[_Identity]
     kwhConsumedAc: _KilowattHours
     voltage: Annotated[float, _number(0, 1000)]  # V
-    timestamp: _Timestamp
+    timestamp: Timestamp
 
 
 class VehiclePayload(TypedDict):
@@ -72,7 +72,7 @@ class VehiclePayload(TypedDict):
     soc: Annotated[float, _number(0, 100)]  # %
     kwhDeliveredDc: _KilowattHours
     batteryTemp: Annotated[float, _number(-60, 150)]  # °C
-    timestamp: _Timestamp
+    timestamp: Timestamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -119,10 +119,7 @@ class Stream:
         return f"{self.topic_root}/{identity}/telemetry"
 
 
-
-def _declare(
-    *, name: Literal["meter", "vehicle"], topic_root: str, payload: type, columns: dict[str, str]
-) -> Stream:
+def _declare(*, name: Literal["meter", "vehicle"], topic_root: str, payload: type, columns: dict[str, str]) -> Stream:
     return Stream(
         name=name,
         topic_root=topic_root,
@@ -205,11 +202,16 @@ def decode(
         return _dead_letter(
             topic, payload, received_at, source, "bad-topic", "no device id of 1 to 64 of A-Z a-z 0-9 . _ : -"
         )
-    root, identity = matched.groups()
+    root, identity = matched[1], matched[2]
     stream = _STREAM_OF_ROOT[root]
     if len(payload) > MAX_PAYLOAD_BYTES:
         return _dead_letter(
-            topic, payload, received_at, source, "too-large", f"{len(payload)} bytes, at most {MAX_PAYLOAD_BYTES}"
+            topic,
+            payload,
+            received_at,
+            source,
+            "too-large",
+            f"{len(payload)} bytes, at most {MAX_PAYLOAD_BYTES}",
         )
     try:
         reading = stream.validate(payload)
@@ -225,7 +227,7 @@ def decode(
     claimed = reading.get(stream.id_key, identity)
     if claimed != identity:
         return _dead_letter(
-            topic, payload, received_at, source, "identity-mismatch", f"payload says {claimed[:64]!a}"
+            topic, payload, received_at, source, "identity-mismatch", f"payload says {str(claimed)[:64]!a}"
         )
     timestamp = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     if not oldest <= timestamp <= newest:

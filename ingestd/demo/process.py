@@ -198,7 +198,8 @@ class PrivateServer(ABC):
 
     def _launch(self) -> None:
         self.kill()  # only so that nothing remains of a server that has died by itself
-        # All of the server's processes inherit the writing end: when all are gone, the reading end is told.
+        # All of the server's processes inherit the writing end; the reading end ends when all have exited, by
+        # which time they have let go of the shared memory too, so that another server may start.
         self._lifeline, inherited = os.pipe()
         try:
             self._process = self._spawn(self._command(), keep_open=(inherited,))

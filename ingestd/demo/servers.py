@@ -178,9 +178,7 @@ class PrivateMosquitto(PrivateServer):
         places = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"])
         binary = shutil.which(self._executable, path=places)
         if binary is None:
-            raise ServerError(
-                f"{self._executable} was not found: sudo apt install mosquitto (or dnf, or brew)"
-            )
+            raise ServerError(f"{self._executable} was not found: sudo apt install mosquitto (or dnf, or brew)")
         lines = [
             "log_dest stderr",
             "log_timestamp_format %Y-%m-%dT%H:%M:%S",

@@ -141,9 +141,7 @@ class Connection(asyncio.Protocol):
         received_at = now_microseconds()
         oldest, newest = self._window.around(received_at)
         packet_ids: list[int] = []
-        delivery = Delivery(
-            origin=self._origin, source="mqtt", ticket=Ticket(self, packet_ids), size_bytes=len(data)
-        )
+        delivery = Delivery(origin=self._origin, source="mqtt", ticket=Ticket(self, packet_ids), size_bytes=len(data))
         readings, dead_letters = delivery.readings, delivery.dead_letters
         view = memoryview(data)
         offset = 0
@@ -156,11 +154,9 @@ class Connection(asyncio.Protocol):
                 self.abort(f"malformed packet from the broker: {error}")
                 break
             offset += size
-            if type(packet) is mqtt5.PublishPacket:
-                decoded = decode(
-                    packet.topic, packet.payload, oldest=oldest, newest=newest, received_at=received_at
-                )
-                if type(decoded) is tuple:
+            if isinstance(packet, mqtt5.PublishPacket):
+                decoded = decode(packet.topic, packet.payload, oldest=oldest, newest=newest, received_at=received_at)
+                if isinstance(decoded, tuple):
                     readings[decoded[0]].append(decoded[1])
                 else:
                     dead_letters.append(decoded)

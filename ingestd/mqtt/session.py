@@ -123,7 +123,7 @@ class Session:
             try:
                 await self.open()
             except BrokerRefusedError as error:
-                log.error("refused by the broker; an operator has to act", reason=str(error))
+                log.error("refused by the broker; an operator has to act", reason=str(error))  # noqa: TRY400
                 self.trouble = str(error)
                 delay = BACKOFF_LONGEST_SECONDS
             except BrokerError as error:

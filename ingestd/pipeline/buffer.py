@@ -25,7 +25,13 @@ class Buffer:
     """
 
     def __init__(
-        self, *, metrics: Metrics, max_messages: int, flush_at: int, interval: float, max_bytes: int = MAX_BYTES
+        self,
+        *,
+        metrics: Metrics,
+        max_messages: int,
+        flush_at: int,
+        interval: float,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         """`flush_at` messages make a flush due at once, `interval` seconds after the oldest arrived in any case."""
         self._metrics = metrics

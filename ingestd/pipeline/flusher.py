@@ -108,6 +108,7 @@ class Flusher:
             await self._commit(batch, progress)
         self._settle(deliveries, progress)
         self.last_commit_at = time.monotonic()
+        self._metrics.flushed(self.last_commit_at - started)
         log.debug(
             "flushed",
             messages=sum(map(len, deliveries)),
@@ -153,6 +154,7 @@ class Flusher:
         return [part]
 
     async def _pause(self, trouble: str, seconds: float) -> None:
+        self._metrics.flush_retries.inc()
         if trouble != self.trouble:
             log.error("the database does not take writes; the batch is kept and repeated", reason=trouble)
         self.trouble = trouble
@@ -160,8 +162,8 @@ class Flusher:
 
     def _settle(self, deliveries: list[Delivery], progress: _Progress) -> None:
         """Close the ledger, make room, and tell every origin in the order of receipt."""
-        for stream, row, origin, detail in progress.rejected:
-            deliveries[origin].outcome.rejected.append(Rejection(stream=stream, row=row, detail=detail))
+        for stream, row, index, detail in progress.rejected:
+            deliveries[index].outcome.rejected.append(Rejection(stream=stream, row=row, detail=detail))
         by_origin: dict[Origin, list[Delivery]] = {}
         for index, delivery in enumerate(deliveries):
             for stream, committed in progress.committed.items():

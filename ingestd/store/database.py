@@ -137,7 +137,11 @@ class Reads:
         await self._pool.close()
 
     async def fetch(
-        self, statement: sql.SQL | sql.Composed, parameters: Mapping[str, object], *, within: float = READ_SECONDS
+        self,
+        statement: sql.SQL | sql.Composed,
+        parameters: Mapping[str, object],
+        *,
+        within: float = READ_SECONDS,
     ) -> list[Any]:
         """Rows of one query, as namedtuples; raises StoreError after at most `within` seconds of work.
 
@@ -147,12 +151,12 @@ class Reads:
             for _ in range(READ_CONNECTIONS):
                 async with self._pool.connection() as connection, bounded(connection, within):
                     try:
-                        return await _rows(connection, statement, parameters)
+                        return await rows_of(connection, statement, parameters)
                     except OperationalError:
                         if not connection.closed:
                             raise
             async with self._pool.connection() as connection, bounded(connection, within):
-                return await _rows(connection, statement, parameters)
+                return await rows_of(connection, statement, parameters)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -170,7 +174,7 @@ async def _set_up_reads(connection: Connection) -> None:
     await connection.execute(f"SET timezone = 'UTC'; SET statement_timeout = '{READ_SECONDS:.0f}s'")
 
 
-async def _rows(
+async def rows_of(
     connection: Connection, statement: sql.SQL | sql.Composed, parameters: Mapping[str, object]
 ) -> list[Any]:
     async with connection.cursor(row_factory=namedtuple_row) as cursor:

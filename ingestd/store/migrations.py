@@ -2,7 +2,7 @@
 
 import re
 from importlib.resources import files
-from typing import Final, LiteralString, NamedTuple, cast
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -24,11 +24,11 @@ class Migration(NamedTuple):
 
 def available() -> list[Migration]:
     """Every migration shipped, in order."""
-    found = []
-    for file in (files("ingestd") / "sql").iterdir():
-        if matched := _match_filename(file.name):
-            found.append(Migration(int(matched[1]), matched[2], file.read_text(encoding="utf-8")))
-    return sorted(found)
+    return sorted(
+        Migration(int(matched[1]), matched[2], file.read_text(encoding="utf-8"))
+        for file in (files("ingestd") / "sql").iterdir()
+        if (matched := _match_filename(file.name))
+    )
 
 
 async def migrate(dsn: str) -> list[str]:
@@ -51,7 +51,7 @@ async def migrate(dsn: str) -> list[str]:
                 async with connection.transaction():
                     # Waiting behind a long reader would block every writer behind us; better fail and be run again.
                     await connection.execute("SET LOCAL lock_timeout = '10s'")
-                    await connection.execute(cast("LiteralString", migration.statements))
+                    await connection.execute(migration.statements)
                     await connection.execute(
                         "INSERT INTO ingestd_migration (version, name) VALUES (%s, %s)", migration[:2]
                     )

@@ -18,7 +18,15 @@ from ingestd.pipeline.delivery import Batch, StreamBatch, newest_per_device
 from ingestd.store import queries
 from ingestd.store.database import Connection, bounded, connect, translated
 from ingestd.store.rows import pack
-from ingestd.telemetry import MICROSECONDS_PER_DAY, STREAMS, DeadLetter, Row, Stream, now_microseconds, to_datetime
+from ingestd.telemetry import (
+    MICROSECONDS_PER_DAY,
+    STREAMS,
+    DeadLetter,
+    Row,
+    Stream,
+    now_microseconds,
+    to_datetime,
+)
 
 Cursor: TypeAlias = AsyncCursor[tuple[Any, ...]]
 
@@ -95,8 +103,7 @@ class Writer:
         await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
         # The promise is that what we acknowledge is on disk, whatever the server's default.
         await connection.execute(
-            "SELECT set_config('synchronous_commit', 'on', false) "
-            "WHERE current_setting('synchronous_commit') = 'off'"
+            "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
         )
         for stream in STREAMS:
             await connection.execute(self._sql[stream]["prepare_session"])

@@ -1,0 +1,43 @@
+FROM python:3.11-slim AS build
+
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+
+# Without pip of its own: what goes into the image is the packages alone.
+RUN python -m venv --without-pip /opt/ingestd
+
+# The packages change seldom, the code often: with the packages first they come from the cache.
+# Wheels only: nothing is compiled, so neither stage needs a compiler.
+COPY requirements.lock requirements-build.lock ./
+RUN pip install --require-hashes --only-binary :all: -r requirements-build.lock \
+ && pip --python /opt/ingestd/bin/python install --require-hashes --only-binary :all: -r requirements.lock
+
+COPY pyproject.toml README.md LICENSE ./
+COPY sql sql
+COPY ingestd ingestd
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+ && pip --python /opt/ingestd/bin/python install --no-deps --no-index dist/*.whl
+
+
+FROM python:3.11-slim
+
+# A fixed number, so that files mounted for it can be given to it.
+RUN groupadd --system --gid 10001 ingestd \
+ && useradd --system --uid 10001 --gid ingestd --no-create-home --home-dir /nonexistent ingestd
+
+COPY --from=build /opt/ingestd /opt/ingestd
+
+# Inside a container loopback reaches nobody.
+ENV PATH=/opt/ingestd/bin:$PATH PYTHONUNBUFFERED=1 INGESTD_HTTP_HOST=0.0.0.0
+USER ingestd
+WORKDIR /
+EXPOSE 8080
+
+# /health answers 503 while the database or the broker is away; urlopen raises on that.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --start-interval=1s --retries=3 \
+  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ.get('INGESTD_HTTP_PORT', '8080')}/health\", timeout=4)"]
+
+# ingestd commits what it holds, acknowledges it and leaves.
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["ingestd"]
+CMD ["run"]

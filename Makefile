@@ -1,0 +1,128 @@
+# `make test` and `make demo` set up everything they need on a machine that has Python 3.11 and make.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+# The first of these that is 3.11 or newer.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Wheels only: nothing is ever compiled here, so no compiler is needed.
+PIP_LOCKED := $(PIP_INSTALL) --require-hashes --only-binary :all:
+# Another uv may order or comment the lock files differently.
+UV_VERSION := 0.13.8
+
+# Debian keeps the broker in sbin, which is not on an ordinary user's PATH.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin
+
+# sh -c "$APT_INSTALL" sh PACKAGE...: installs as root, through sudo where it asks no password, or says what to run.
+define APT_INSTALL
+set -eu
+command -v apt-get >/dev/null || { echo "Missing: $$*. Please install it with this system's package manager." >&2; exit 1; }
+if [ "$$(id -u)" = 0 ]; then as_root=
+elif sudo -n true 2>/dev/null; then as_root="sudo -n"
+else
+	echo "Missing: $$*. Please run this, then make again:" >&2
+	echo "  sudo apt-get update && sudo apt-get install --no-install-recommends -y $$*" >&2
+	exit 1
+fi
+echo "Installing $$* with apt-get"
+$$as_root env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes sh -euc '
+	quiet="-qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0"
+	# A foreign source that does not answer must not stop us while Debian itself does.
+	apt-get $$quiet update || echo "apt-get update failed; going on with the lists at hand" >&2
+	# Installing a package must not start its service: dpkg asks this file. One that stands already is left alone.
+	policy=/usr/sbin/policy-rc.d
+	if [ ! -e "$$policy" ]; then
+		trap "rm -f $$policy" EXIT
+		trap "exit 1" HUP INT TERM
+		printf "%s\n" "#!/bin/sh" "exit 101" >"$$policy"
+		chmod 755 "$$policy"
+	fi
+	new_services=
+	for package; do [ -e "/etc/init.d/$$package" ] || new_services="$$new_services $$package"; done
+	apt-get $$quiet install --no-install-recommends -y "$$@" >/dev/null
+	# Nor start at the next boot: nobody asked for a broker on port 1883. One that was there before stays as it is.
+	for service in $$new_services; do [ ! -e "/etc/init.d/$$service" ] || update-rc.d "$$service" disable; done
+' sh "$$@"
+endef
+export APT_INSTALL
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
+
+# Two steps, so that the demo does not wait for the developers' tools.
+.PHONY: .venv
+.venv: .venv/.dev ## set up .venv from the lock files
+
+.venv/.demo: requirements-demo.lock requirements-build.lock pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 or newer is needed; name it with make PYTHON=..." >&2; exit 1; }
+	@# Debian ships ensurepip, without which a virtual environment has no pip, in a package of its own.
+	@"$(PYTHON)" -c 'import ensurepip' 2>/dev/null || sh -c "$$APT_INSTALL" sh "$(notdir $(PYTHON))-venv"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear .venv
+	@echo "Installing the locked packages into .venv"
+	@$(PIP_LOCKED) -r requirements-demo.lock -r requirements-build.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.dev: .venv/.demo requirements-dev.lock
+	@echo "Installing the locked development tools into .venv"
+	@$(PIP_LOCKED) -r requirements-dev.lock
+	@touch $@
+
+.PHONY: mosquitto
+mosquitto: ## install the Mosquitto broker unless it is there
+	@set --; command -v mosquitto >/dev/null || set -- mosquitto; \
+	command -v mosquitto_pub >/dev/null || set -- "$$@" mosquitto-clients; \
+	[ $$# = 0 ] || sh -c "$$APT_INSTALL" sh "$$@"
+
+.PHONY: lint
+lint: .venv/.dev ## ruff, mypy and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: .venv/.dev ## format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: test
+test: .venv/.dev mosquitto lint ## set up, lint and run all tests with coverage (PYTEST_ARGS=... adds options)
+	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+.PHONY: demo
+demo: .venv/.demo mosquitto ## set up and run the demo; it prints the address to open (ARGS=... adds options)
+	@$(BIN)/ingestd demo $(ARGS)
+
+.PHONY: bench
+bench: .venv/.dev mosquitto ## measure throughput and latency on this machine (ARGS=... adds options)
+	$(BIN)/python -m bench $(ARGS)
+
+# The dev lock is resolved first and constrains the others, so that a package has one version in all of them.
+.PHONY: lock
+lock: ## resolve the lock files anew; versions that still fit stay (UPGRADE=--upgrade lifts them)
+	@set -eu; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	"$(PYTHON)" -m venv "$$dir"; \
+	"$$dir/bin/pip" install --quiet --disable-pip-version-check uv==$(UV_VERSION); \
+	compile() { "$$dir/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE) "$$@"; }; \
+	compile pyproject.toml --extra demo --group dev -o requirements-dev.lock; \
+	compile pyproject.toml -c requirements-dev.lock -o requirements.lock; \
+	compile pyproject.toml --extra demo -c requirements-dev.lock -o requirements-demo.lock; \
+	"$$dir/bin/python" -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \
+	  compile - -c requirements-dev.lock -o requirements-build.lock
+
+.PHONY: build
+build: .venv/.dev ## build the wheel and the source archive into dist/
+	$(BIN)/python -m build --no-isolation
+
+.PHONY: clean
+clean: ## remove .venv and everything built, measured or cached
+	rm -rf .venv dist bench/out .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

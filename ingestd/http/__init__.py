@@ -1,0 +1,1 @@
+"""The HTTP side, on aiohttp: ingestion, analytics, mappings, health, metrics. Routes are thin."""

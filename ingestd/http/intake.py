@@ -1,0 +1,160 @@
+"""Readings that come by HTTP: the same decode, the same buffer, an answer only after the same commit."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Final, TypedDict
+
+from pydantic_core import to_json
+
+from ingestd.errors import BufferFullError
+from ingestd.pipeline.delivery import Delivery
+from ingestd.telemetry import (
+    MAX_PAYLOAD_BYTES,
+    STREAMS,
+    DeadLetter,
+    Reason,
+    Row,
+    Stream,
+    Window,
+    decode,
+    is_identity,
+    now_microseconds,
+)
+
+COMMIT_SECONDS: Final = 15.0
+"""A sender that has waited for so long is told to come again; doing so costs it nothing but a duplicate."""
+_DECODED_AT_ONCE: Final = 250
+"""About two milliseconds' worth, after which the event loop has its turn."""
+_NO_TOPIC: Final = "POST /v1/telemetry"
+
+
+class Rejected(TypedDict):
+    """A reading that was refused, by its place in the request."""
+
+    index: int
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What became of a request."""
+
+    accepted: int
+    duplicates: int
+    rejected: list[Rejected]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Ticket:
+    """Which reading of the request stands where, and who waits for the end of it."""
+
+    settled: asyncio.Future[None]
+    index_of: dict[tuple[Stream, Row], int] = field(default_factory=dict)
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+class Intake:
+    """The origin of every HTTP delivery."""
+
+    def __init__(
+        self,
+        *,
+        window: Window,
+        admit: Callable[[], None],
+        put: Callable[[Delivery], None],
+        trouble: Callable[[], str | None],
+    ) -> None:
+        """`admit` raises BufferFullError where there is no room; `trouble` says why the store takes nothing now."""
+        self._window = window
+        self._admit = admit
+        self._put = put
+        self._trouble = trouble
+
+    async def submit(self, items: Sequence[object], *, size_bytes: int) -> Receipt:
+        """Take readings in and wait for the commit. Raises BufferFullError where the sender had better wait.
+
+        After it was raised the readings may be stored all the same: sending them again is safe.
+        """
+        self._admit()
+        if trouble := self._trouble():
+            raise BufferFullError(f"the database takes no writes ({trouble})")
+        ticket = _Ticket(settled=asyncio.get_running_loop().create_future())
+        delivery = Delivery(origin=self, source="http", ticket=ticket, size_bytes=size_bytes)
+        received_at = now_microseconds()
+        oldest, newest = self._window.around(received_at)
+        for index, item in enumerate(items):
+            if index % _DECODED_AT_ONCE == _DECODED_AT_ONCE - 1:
+                await asyncio.sleep(0)
+            decoded = _decode(item, oldest=oldest, newest=newest, received_at=received_at)
+            if isinstance(decoded, DeadLetter):
+                delivery.dead_letters.append(decoded)
+                ticket.rejected.append(Rejected(index=index, reason=decoded.reason, detail=decoded.detail))
+            else:
+                stream, row = decoded
+                delivery.readings[stream].append(row)
+                ticket.index_of.setdefault((stream, row[:2]), index)
+        self._put(delivery)
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS):
+                # Shielded: the flush must find the future intact also when this request has given up.
+                await asyncio.shield(ticket.settled)
+        except TimeoutError as error:
+            raise BufferFullError(f"not committed within {COMMIT_SECONDS:.0f} s") from error
+        return _receipt(delivery, ticket)
+
+    def settle(self, deliveries: Sequence[Delivery]) -> None:
+        """Wake the requests whose readings are safe."""
+        for delivery in deliveries:
+            assert isinstance(delivery.ticket, _Ticket)  # noqa: S101 - we made it
+            delivery.ticket.settled.set_result(None)
+
+
+def _decode(item: object, *, oldest: int, newest: int, received_at: int) -> tuple[Stream, Row] | DeadLetter:
+    """An element of the request by way of the very `decode` that MQTT messages take."""
+    payload = to_json(item, inf_nan_mode="constants")
+    try:
+        topic = _topic(item)
+    except ValueError as error:
+        return DeadLetter(
+            received_at=received_at,
+            source="http",
+            stream="unknown",
+            topic=_NO_TOPIC,
+            payload=payload[:MAX_PAYLOAD_BYTES],
+            reason="schema",
+            detail=str(error),
+        )
+    return decode(topic, payload, oldest=oldest, newest=newest, received_at=received_at, source="http")
+
+
+def _topic(item: object) -> str:
+    """The topic this reading would have come on: the stream told by the id field. Raises ValueError."""
+    if not isinstance(item, dict):
+        raise ValueError("a reading is a JSON object")  # noqa: TRY004 - said of the sender's data, not of our code
+    kind = item.get("type")
+    named = [stream for stream in STREAMS if stream.id_key in item and kind in {None, stream.name}]
+    if len(named) != 1:
+        keys = " or ".join(stream.id_key for stream in STREAMS)
+        raise ValueError(f'exactly one of {keys} says what it is, and "type", where given, agrees with it')
+    identity = item[named[0].id_key]
+    if not isinstance(identity, str) or not is_identity(identity):
+        raise ValueError(f"{named[0].id_key}: 1 to 64 of A-Z a-z 0-9 . _ : -")
+    return named[0].topic(identity)
+
+
+def _receipt(delivery: Delivery, ticket: _Ticket) -> Receipt:
+    outcome = delivery.outcome
+    rejected = ticket.rejected + [
+        Rejected(index=ticket.index_of[r.stream, r.row[:2]], reason="database", detail=r.detail)
+        for r in outcome.rejected
+    ]
+    accepted = sum(outcome.committed.values())
+    total = sum(map(len, delivery.readings.values()))
+    return Receipt(
+        accepted=accepted,
+        duplicates=total - accepted - len(outcome.rejected),
+        rejected=sorted(rejected, key=itemgetter("index")),
+    )

@@ -1,0 +1,175 @@
+"""The routes of DESIGN §6: each reads its parameters, asks one port, and shapes the answer."""
+
+import asyncio
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+from pydantic_core import from_json
+
+from ingestd.errors import StoreError
+from ingestd.http import parameters, shapes
+from ingestd.http.ports import ANALYTICS, CONDITION, EXPOSITION, INTAKE, MAPPINGS, THRESHOLD
+from ingestd.http.problems import Problem
+from ingestd.telemetry import METER, VEHICLE, Stream
+
+MAX_READINGS: Final = 10_000
+BODY_SECONDS: Final = 20.0
+"""A request's body must have come by then; a slow sender holds no connection for ever."""
+
+
+async def post_telemetry(request: web.Request) -> web.Response:
+    """One reading or an array of them; 201 after the commit."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request.read()
+    except TimeoutError as error:
+        raise Problem(HTTPStatus.REQUEST_TIMEOUT, f"no whole body within {BODY_SECONDS:.0f} s") from error
+    try:
+        parsed = from_json(body)
+    except ValueError as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"not JSON: {error}") from error
+    items = parsed if isinstance(parsed, list) else [parsed]
+    if len(items) > MAX_READINGS:
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{len(items)} readings, at most {MAX_READINGS} a request")
+    receipt = await request.app[INTAKE].submit(items, size_bytes=len(body))
+    if receipt.rejected and not isinstance(parsed, list):
+        (rejected,) = receipt.rejected
+        too_large = rejected["reason"] == "too-large"
+        raise Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE if too_large else HTTPStatus.UNPROCESSABLE_ENTITY,
+            rejected["detail"],
+            reason=rejected["reason"],
+        )
+    return shapes.answer(
+        {"accepted": receipt.accepted, "duplicates": receipt.duplicates, "rejected": receipt.rejected},
+        HTTPStatus.CREATED,
+    )
+
+
+async def get_performance(request: web.Request) -> web.Response:
+    vehicle_id = parameters.identity(request, "vehicleId")
+    found = await request.app[ANALYTICS].performance(vehicle_id, parameters.window(request))
+    if found is None:
+        raise _unknown(VEHICLE, vehicle_id)
+    return shapes.answer(shapes.performance(found, request.app[THRESHOLD]))
+
+
+async def get_vehicle_live(request: web.Request) -> web.Response:
+    return await _live(request, VEHICLE)
+
+
+async def get_meter_live(request: web.Request) -> web.Response:
+    return await _live(request, METER)
+
+
+async def get_fleet(request: web.Request) -> web.Response:
+    return shapes.answer(shapes.fleet(await request.app[ANALYTICS].fleet(parameters.window(request))))
+
+
+async def post_mapping(request: web.Request) -> web.Response:
+    change = await parameters.body(request, parameters.NewMapping)
+    return await _set_mapping(request, change.vehicle_id, change, HTTPStatus.CREATED)
+
+
+async def put_mapping(request: web.Request) -> web.Response:
+    change = await parameters.body(request, parameters.MappingChange)
+    return await _set_mapping(request, parameters.identity(request, "vehicleId"), change, HTTPStatus.OK)
+
+
+async def get_mapping(request: web.Request) -> web.Response:
+    """The segment that holds now, and all there ever were."""
+    vehicle_id = parameters.identity(request, "vehicleId")
+    history = await request.app[MAPPINGS].of_vehicle(vehicle_id)
+    if not history:
+        raise Problem(HTTPStatus.NOT_FOUND, f"vehicle {vehicle_id} was never mapped to a meter")
+    now = datetime.now(UTC)
+    current = [s for s in history if s.valid_from <= now and (s.valid_to is None or now < s.valid_to)]
+    return shapes.answer(
+        {
+            "vehicleId": vehicle_id,
+            "meterId": current[0].meter_id if current else None,
+            "history": [shapes.mapping(segment) for segment in history],
+        }
+    )
+
+
+async def delete_mapping(request: web.Request) -> web.Response:
+    vehicle_id = parameters.identity(request, "vehicleId")
+    closed = await request.app[MAPPINGS].close(vehicle_id)
+    if closed is None:
+        raise Problem(HTTPStatus.NOT_FOUND, f"vehicle {vehicle_id} is not mapped to a meter")
+    return shapes.answer(shapes.mapping(closed))
+
+
+async def get_health(request: web.Request) -> web.Response:
+    """200 while readings can flow from the broker to the database, else 503 and what is in the way."""
+    condition = request.app[CONDITION]()
+    store_trouble = condition.store_trouble
+    try:
+        await request.app[ANALYTICS].ping()
+    except StoreError as error:
+        store_trouble = store_trouble or str(error)
+    healthy = not (condition.stopping or store_trouble or condition.broker_trouble)
+    age = condition.last_commit_age
+    return shapes.answer(
+        {
+            "status": "healthy" if healthy else "unhealthy",
+            "database": store_trouble or "connected",
+            "broker": condition.broker_trouble or "connected",
+            "stopping": condition.stopping,
+            "lastCommitAgeSeconds": round(age, 3) if age is not None else None,
+            "bufferedMessages": condition.buffered_messages,
+            "timestamp": shapes.moment(datetime.now(UTC)),
+        },
+        HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE,
+    )
+
+
+async def get_livez(_: web.Request) -> web.Response:
+    return shapes.answer({"status": "alive"})
+
+
+async def get_metrics(request: web.Request) -> web.Response:
+    return web.Response(
+        body=request.app[EXPOSITION](),
+        headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+    )
+
+
+async def _live(request: web.Request, stream: Stream) -> web.Response:
+    device_id = parameters.identity(request, stream.id_key)
+    reading = await request.app[ANALYTICS].live(stream, device_id)
+    if reading is None:
+        raise _unknown(stream, device_id)
+    return shapes.answer(shapes.live(stream, reading))
+
+
+async def _set_mapping(
+    request: web.Request, vehicle_id: str, change: parameters.MappingChange, status: HTTPStatus
+) -> web.Response:
+    segment = await request.app[MAPPINGS].set(
+        vehicle_id=vehicle_id, meter_id=change.meter_id, valid_from=change.valid_from
+    )
+    return shapes.answer(shapes.mapping(segment), status)
+
+
+def _unknown(stream: Stream, device_id: str) -> Problem:
+    return Problem(HTTPStatus.NOT_FOUND, f"no {stream.name} {device_id} is known")
+
+
+ROUTES: Final = (
+    web.post("/v1/telemetry", post_telemetry),
+    web.get("/v1/analytics/performance/{vehicleId}", get_performance),
+    web.get("/v1/analytics/vehicle/{vehicleId}/live", get_vehicle_live),
+    web.get("/v1/analytics/meter/{meterId}/live", get_meter_live),
+    web.get("/v1/analytics/fleet", get_fleet),
+    web.post("/v1/analytics/mappings", post_mapping),
+    web.put("/v1/analytics/mappings/{vehicleId}", put_mapping),
+    web.get("/v1/analytics/mappings/{vehicleId}", get_mapping),
+    web.delete("/v1/analytics/mappings/{vehicleId}", delete_mapping),
+    web.get("/health", get_health),
+    web.get("/livez", get_livez),
+    web.get("/metrics", get_metrics),
+)

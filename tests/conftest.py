@@ -1,0 +1,85 @@
+"""Real servers, started once where they may be shared, and a fresh database and broker for every test."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from ingestd.demo.servers import PrivateMosquitto, PrivatePostgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+QUICK = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
+"""For what is thrown away after the test run; never for a server that a test kills."""
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PrivatePostgres]:
+    """One server for all tests; a test that stops or kills takes `own_postgres`."""
+    with PrivatePostgres(settings=QUICK) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_server: PrivatePostgres) -> str:
+    """The name of a migrated database, to be cloned, never connected to."""
+    _create_database(postgres_server, "ingestd_template")
+    _migrate(postgres_server.dsn("ingestd_template"))
+    return "ingestd_template"
+
+
+@pytest.fixture
+def database_url(postgres_server: PrivatePostgres, template_database: str) -> Iterator[str]:
+    """A migrated, empty database of the test's own."""
+    name = f"test_{uuid4().hex}"
+    _create_database(postgres_server, name, template=template_database)
+    yield postgres_server.dsn(name)
+    with _administrator(postgres_server) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PrivatePostgres]:
+    """A server for one test to stop, kill and start; durable, as in the field."""
+    with PrivatePostgres() as server:
+        yield server
+
+
+@pytest.fixture
+def own_database_url(own_postgres: PrivatePostgres) -> str:
+    """A migrated, empty database in `own_postgres`."""
+    _create_database(own_postgres, "ingestd")
+    _migrate(own_postgres.dsn("ingestd"))
+    return own_postgres.dsn("ingestd")
+
+
+@pytest.fixture
+def broker() -> Iterator[PrivateMosquitto]:
+    """A broker of the test's own: nobody else's sessions and retained messages, for some 20 ms."""
+    with PrivateMosquitto() as server:
+        yield server
+
+
+@contextmanager
+def _administrator(server: PrivatePostgres) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        yield connection
+
+
+def _create_database(server: PrivatePostgres, name: str, *, template: str = "template1") -> None:
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+    with _administrator(server) as connection:
+        connection.execute(create)
+
+
+def _migrate(dsn: str) -> None:
+    from ingestd.store.migrations import migrate  # noqa: PLC0415 - tests of the servers do without the store
+
+    asyncio.run(migrate(dsn))
