@@ -50,6 +50,8 @@ class Daemon:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.ready = asyncio.Event()
+        self.http_port = settings.http_port
         dsn = settings.database_url.get_secret_value()
         self._metrics = Metrics()
         self._buffer = Buffer(
@@ -95,8 +97,12 @@ class Daemon:
         )
         self._metrics.expose_in_flight(self._buffer.in_flight)
 
-    async def run(self, *, migrate_first: bool = True) -> None:
-        """Serve until SIGTERM or SIGINT. Raises IngestdError where it cannot start, or what a task died of."""
+    @property
+    def buffered_messages(self) -> int:
+        return self._buffer.messages
+
+    async def run(self, *, stop: asyncio.Event, migrate_first: bool = True) -> None:
+        """Serve until `stop` is set. Raises IngestdError where it cannot start, or what a task died of."""
         if migrate_first:
             await migrate(self._settings.database_url.get_secret_value())
         async with AsyncExitStack() as resources:
@@ -105,9 +111,9 @@ class Daemon:
             resources.push_async_callback(self._reads.close)
             await self._reads.open()
             resources.push_async_callback(self._http.stop)
-            port = await self._http.start()
-            log.info("listening", host=self._settings.http_host, port=port)
-            async with _stop_signals() as stop, asyncio.TaskGroup() as tasks:
+            self.http_port = await self._http.start()
+            log.info("listening", host=self._settings.http_host, port=self.http_port)
+            async with asyncio.TaskGroup() as tasks:
                 flushing = tasks.create_task(self._flusher.run(), name="flusher")
                 background = [
                     tasks.create_task(self._keep_house(), name="housekeeping"),
@@ -117,6 +123,7 @@ class Daemon:
                 background.append(tasks.create_task(self._session.run(), name="mqtt-session"))
                 _notify_systemd("READY=1")
                 log.info("ready")
+                self.ready.set()
                 await stop.wait()
                 _notify_systemd("STOPPING=1")
                 await self._drain(flushing)
@@ -129,7 +136,6 @@ class Daemon:
         """Take nothing more in, and let what is there leave by the ordinary way."""
         log.info("stopping", buffered=self._buffer.messages)
         self._stopping = True
-        asyncio.get_running_loop().call_later(EXIT_SECONDS, _exit_at_once)
         self._session.press(on=True)
         self._buffer.close()
         _, late = await asyncio.wait({flushing}, timeout=DRAIN_SECONDS)
@@ -172,9 +178,15 @@ class Daemon:
                 await asyncio.sleep(HOUSEKEEPING_SECONDS)
 
 
+async def serve(settings: Settings, *, migrate_first: bool = True) -> None:
+    """A daemon from the settings, until SIGTERM or SIGINT. Raises IngestdError."""
+    async with _stop_signals() as stop:
+        await Daemon(settings).run(stop=stop, migrate_first=migrate_first)
+
+
 @asynccontextmanager
 async def _stop_signals() -> AsyncIterator[asyncio.Event]:
-    """An event that SIGTERM or SIGINT sets; a second signal ends the process at once."""
+    """An event that SIGTERM or SIGINT sets; a second signal, or too long a stop, ends the process at once."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -182,6 +194,7 @@ async def _stop_signals() -> AsyncIterator[asyncio.Event]:
         if stop.is_set():
             _exit_at_once()
         stop.set()
+        loop.call_later(EXIT_SECONDS, _exit_at_once)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)

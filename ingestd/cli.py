@@ -3,17 +3,23 @@
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import click
 
 from ingestd import __version__, logs
-from ingestd.app import Daemon
+from ingestd.app import serve
 from ingestd.config import Settings, load
+from ingestd.demo.fleet import Fleet
+from ingestd.demo.publish import connected
+from ingestd.demo.replay import Recording
 from ingestd.errors import IngestdError
+from ingestd.store.dead_letters import list_dead_letters
 from ingestd.store.migrations import migrate
+from ingestd.telemetry import Reason
 
 
 def main() -> NoReturn:
@@ -81,7 +87,7 @@ def _settings(context: click.Context) -> Settings:
 def run(context: click.Context, *, no_migrate: bool) -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
     settings = _settings(context)
-    _run(lambda: Daemon(settings).run(migrate_first=not no_migrate))
+    _run(lambda: serve(settings, migrate_first=not no_migrate))
 
 
 @commands.command(name="migrate")
@@ -105,6 +111,93 @@ def check_config(context: click.Context) -> None:
     settings.tls()
     for name, value in settings.described().items():
         click.echo(f"{name}={value}")
+
+
+@commands.command()
+@click.option("--meters", type=click.IntRange(0), default=10, show_default=True)
+@click.option("--vehicles", type=click.IntRange(0), default=10, show_default=True)
+@click.option(
+    "--interval", type=click.FloatRange(0.1), default=5.0, show_default=True, help="Seconds between readings."
+)
+@click.pass_context
+def simulate(context: click.Context, *, meters: int, vehicles: int, interval: float) -> None:
+    """Publish the readings of a simulated fleet to the broker until Ctrl-C."""
+    settings = _settings(context)
+    _run(lambda: _simulate(settings, Fleet(meters=meters, vehicles=vehicles), interval))
+
+
+async def _simulate(settings: Settings, fleet: Fleet, interval: float) -> None:
+    async with connected(settings, client_id="ingestd-simulate") as publisher:
+        last = datetime.now(UTC)
+        while True:
+            await asyncio.sleep(interval)
+            now = datetime.now(UTC)
+            published = await publisher.publish(fleet.readings(now, now - last))
+            click.echo(f"{now:%H:%M:%S} published {published} readings")
+            last = now
+
+
+@commands.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--shift-to-now", is_flag=True, help="Shift all timestamps so that the newest is of now.")
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), help="Messages a second; as fast as possible if left out."
+)
+@click.pass_context
+def replay(context: click.Context, *, file: Path, shift_to_now: bool, rate: float | None) -> None:
+    """Publish recorded messages: lines of {"topic": ..., "payload": {...}}."""
+    settings = _settings(context)
+    recording = Recording(file)
+
+    async def play() -> None:
+        messages = recording.play(shift_to_now=shift_to_now)
+        async with connected(settings, client_id="ingestd-replay") as publisher:
+            with click.progressbar(length=recording.messages, label=f"Replaying {file.name}") as bar:
+                published = await publisher.publish(messages, rate=rate, progress=bar.update)
+        click.echo(f"{published} messages published and acknowledged by the broker")
+
+    _run(play)
+
+
+@commands.command()
+@click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="0: any free one.")
+def demo(*, port: int) -> None:
+    """Show the whole system: private database and broker, a simulated fleet, and the address to open."""
+    logs.set_up(level="warning", style=None)
+    # Here, because what it needs comes with the extra `demo` only.
+    from ingestd.demo.demo import private_servers, show  # noqa: PLC0415
+
+    with private_servers(http_port=port) as settings:
+        _run(lambda: show(settings))
+
+
+@commands.group(name="dead-letters")
+def dead_letters() -> None:
+    """Look at what could not become a reading."""
+
+
+@dead_letters.command(name="list")
+@click.option("--reason", type=click.Choice(get_args(Reason)), help="Only those with this reason.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.pass_context
+def list_command(context: click.Context, *, reason: Reason | None, limit: int) -> None:
+    """The newest dead letters, one a line: id, time, source, reason, topic, detail."""
+    settings = _settings(context)
+
+    async def show() -> None:
+        letters = await list_dead_letters(settings.database_url.get_secret_value(), reason=reason, limit=limit)
+        for letter in letters:
+            fields = (
+                letter.id,
+                f"{letter.received_at:%FT%TZ}",
+                letter.source,
+                letter.reason,
+                letter.topic,
+                letter.detail,
+            )
+            click.echo("\t".join(str(field).replace("\t", " ").replace("\n", " ") for field in fields))
+
+    _run(show)
 
 
 @commands.command()

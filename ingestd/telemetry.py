@@ -42,7 +42,9 @@ Timestamp: TypeAlias = Annotated[
     StringConstraints(
         strict=True,
         to_upper=True,
-        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$",
+        # Hours and the offset are bounded here, as Python's releases differ on hour 24 and offset +00:60.
+        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]([01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
+        r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$",
     ),
 ]
 _Identity: TypeAlias = Annotated[str, Field(strict=True)]

@@ -1,0 +1,7 @@
+"""What goes wrong in a benchmark."""
+
+from ingestd.errors import IngestdError
+
+
+class BenchError(IngestdError):
+    """A run did not do what it should, so its figures mean nothing."""

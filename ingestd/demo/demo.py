@@ -1,0 +1,128 @@
+"""`ingestd demo`: the whole system on this machine for as long as it is looked at, and nothing left behind."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
+from typing import Final
+
+import click
+from pydantic import SecretStr
+from pydantic_core import to_json
+
+from ingestd.app import Daemon
+from ingestd.config import Settings
+from ingestd.demo.fleet import Fleet
+from ingestd.demo.process import LOOPBACK
+from ingestd.demo.publish import Publisher, connected
+from ingestd.demo.servers import PrivateMosquitto, PrivatePostgres
+from ingestd.errors import IngestdError
+
+DEVICES: Final = 20
+"""Meters, and as many vehicles; the first vehicle charges badly."""
+PAST: Final = timedelta(hours=24)
+PAST_INTERVAL: Final = timedelta(minutes=1)
+LIVE_INTERVAL: Final = timedelta(seconds=5)
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def private_servers(*, http_port: int) -> Iterator[Settings]:
+    """A database and a broker that live as long as the context; yields the settings for a daemon between them.
+
+    Raises ServerError. Signals are ignored while they are taken down, so that nothing is left behind.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    click.echo("Starting a private PostgreSQL and a private Mosquitto ...")
+    with PrivatePostgres() as postgres, PrivateMosquitto() as mosquitto:
+        try:
+            yield Settings(
+                mqtt_url=mosquitto.url,
+                mqtt_client_id="ingestd-demo",
+                database_url=SecretStr(postgres.dsn()),
+                http_host=LOOPBACK,
+                http_port=http_port,
+            )
+        finally:
+            for number in _STOP_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+
+
+async def show(settings: Settings) -> None:
+    """Run the daemon and a fleet around it until Ctrl-C; raises IngestdError."""
+    stop = asyncio.Event()
+    for number in _STOP_SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    daemon = Daemon(settings)
+    async with asyncio.TaskGroup() as tasks:
+        living = tasks.create_task(_live(daemon, settings), name="demo-fleet")
+        await daemon.run(stop=stop)
+        living.cancel()
+    click.echo("Gone, with everything it had started.")
+
+
+async def _live(daemon: Daemon, settings: Settings) -> None:
+    await daemon.ready.wait()
+    fleet = Fleet(meters=DEVICES, vehicles=DEVICES, one_is_bad=True)
+    started = datetime.now(UTC)
+    await asyncio.to_thread(_map_vehicles, daemon.http_port, fleet, started - PAST - PAST_INTERVAL)
+    async with connected(settings, client_id="demo-fleet") as publisher:
+        await _publish_past(publisher, fleet, started)
+        await _all_stored(daemon)
+        click.echo(_invitation(f"http://{LOOPBACK}:{daemon.http_port}", fleet, started))
+        last = started
+        while True:
+            await asyncio.sleep(LIVE_INTERVAL.total_seconds())
+            now = datetime.now(UTC)
+            await publisher.publish(fleet.readings(now, now - last))
+            last = now
+
+
+def _map_vehicles(port: int, fleet: Fleet, valid_from: datetime) -> None:
+    """Vehicle n at meter n, by the API that anybody uses."""
+    api = HTTPConnection(LOOPBACK, port, timeout=10)
+    for vehicle, charger in zip(fleet.vehicles, fleet.chargers, strict=True):
+        mapping = {
+            "vehicleId": vehicle.vehicle_id,
+            "meterId": charger.meter_id,
+            "validFrom": valid_from.isoformat(),
+        }
+        api.request("POST", "/v1/analytics/mappings", to_json(mapping))
+        answer = api.getresponse()
+        body = answer.read()
+        if answer.status != 201:  # noqa: PLR2004 - Created
+            raise IngestdError(f"mapping {vehicle.vehicle_id} was refused: {body.decode()}")
+    api.close()
+
+
+async def _publish_past(publisher: Publisher, fleet: Fleet, until: datetime) -> None:
+    readings = 2 * DEVICES * (PAST // PAST_INTERVAL)
+    label = f"Publishing the last {PAST // timedelta(hours=1)} hours: {readings} readings"
+    with click.progressbar(length=readings, label=label, update_min_steps=500) as bar:
+        await publisher.publish(fleet.past(until=until, span=PAST, interval=PAST_INTERVAL), progress=bar.update)
+
+
+async def _all_stored(daemon: Daemon) -> None:
+    while daemon.buffered_messages:  # noqa: ASYNC110 - a demonstration may poll
+        await asyncio.sleep(0.05)
+
+
+def _invitation(address: str, fleet: Fleet, started: datetime) -> str:
+    bad, meter = fleet.vehicles[0].vehicle_id, fleet.chargers[0].meter_id
+    example = to_json(
+        {"meterId": "meter-mine", "kwhConsumedAc": 0.42, "voltage": 231.5, "timestamp": started.isoformat()}
+    ).decode()
+    return f"""
+ingestd is at {address}, with {DEVICES} meters and {DEVICES} vehicles that report every {LIVE_INTERVAL.seconds} s.
+
+{bad} charges badly:
+  curl {address}/v1/analytics/performance/{bad}
+What its meter said last:
+  curl {address}/v1/analytics/meter/{meter}/live
+Send a reading of your own; the answer comes after the commit:
+  curl {address}/v1/telemetry -d '{example}'
+
+Ctrl-C ends it and leaves nothing behind.
+"""

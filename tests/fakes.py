@@ -1,0 +1,198 @@
+"""Stand-ins for the clock, the store, the sources and the network. No test replaces anything inside the package."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import selectors
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+
+from ingestd.errors import StoreError, TransientStoreError
+from ingestd.telemetry import STREAMS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+
+    from ingestd.pipeline.delivery import Batch, Delivery
+    from ingestd.telemetry import DeadLetter, Row, Stream
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _SkippingSelector(selectors.DefaultSelector):
+    """Moves the clock forward where others would wait."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise AssertionError("everybody waits, and no timer will ever wake anybody")
+        self.now += timeout
+        return super().select(0)
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock starts at 0 and jumps to the next timer: an hour of `asyncio.sleep` takes no time."""
+
+    def __init__(self) -> None:
+        self._clock = _SkippingSelector()
+        super().__init__(self._clock)
+
+    def time(self) -> float:
+        return self._clock.now
+
+
+def in_virtual_time(test: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    """Runs an async test, or one example of it, in a VirtualTimeLoop of its own."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            return runner.run(test(*args, **kwargs))
+
+    return run
+
+
+def clock() -> float:
+    """Seconds since the test began, as its event loop sees them."""
+    return asyncio.get_running_loop().time()
+
+
+class FakeOrigin:
+    """A source that remembers what it was told, and calls `watch` at each time."""
+
+    def __init__(self, watch: Callable[[], None] = lambda: None) -> None:
+        self.settlements: list[list[Delivery]] = []
+        self._watch = watch
+
+    @property
+    def settled(self) -> list[Delivery]:
+        return [delivery for settlement in self.settlements for delivery in settlement]
+
+    def settle(self, deliveries: Sequence[Delivery]) -> None:
+        self.settlements.append(list(deliveries))
+        self._watch()
+
+
+class AnswerLostError(TransientStoreError):
+    """In a FakeStore's script: the transaction commits, and the connection goes before the answer comes."""
+
+
+class Write(NamedTuple):
+    """One call of FakeStore.write."""
+
+    at: float
+    batch: Batch
+
+
+def _no_objection(_stream: Stream, _row: Row) -> StoreError | None:
+    return None
+
+
+class FakeStore:
+    """Keeps rows by key as PostgreSQL does: all of a write or nothing, and what is there already stays.
+
+    A write fails with the next error of `script` (None: it does not fail; at its end: never again), or with
+    what `objection` says about the first row it minds, or with `letter_objection` where it holds dead letters.
+    """
+
+    def __init__(
+        self,
+        script: Iterable[StoreError | None] = (),
+        *,
+        objection: Callable[[Stream, Row], StoreError | None] = _no_objection,
+        letter_objection: StoreError | None = None,
+        seconds: float = 0.0,
+    ) -> None:
+        self.objection = objection
+        self.letter_objection = letter_objection
+        self.watch: Callable[[], None] = lambda: None
+        self.rows: dict[Stream, dict[tuple[str, int], Row]] = {stream: {} for stream in STREAMS}
+        self.dead_letters: list[DeadLetter] = []
+        self.writes: list[Write] = []
+        self._script: Iterator[StoreError | None] = iter(script)
+        self._seconds = seconds
+        self._busy = False
+
+    async def write(self, batch: Batch) -> dict[Stream, Counter[int]]:
+        assert not self._busy, "two flushes at once"
+        self._busy = True
+        try:
+            self.writes.append(Write(clock(), batch))
+            self.watch()
+            await asyncio.sleep(self._seconds)
+            return self._commit(batch)
+        finally:
+            self._busy = False
+
+    def _commit(self, batch: Batch) -> dict[Stream, Counter[int]]:
+        scripted = next(self._script, None)
+        if scripted is not None and not isinstance(scripted, AnswerLostError):
+            raise scripted
+        for stream, part in batch.readings.items():
+            for row in part.rows:
+                if (error := self.objection(stream, row)) is not None:
+                    raise error
+        if batch.dead_letters and self.letter_objection is not None:
+            raise self.letter_objection
+        committed = {stream: self._insert(stream, part.rows, part.origins) for stream, part in batch.readings.items()}
+        self.dead_letters += batch.dead_letters
+        if scripted is not None:
+            raise scripted
+        return committed
+
+    def _insert(self, stream: Stream, rows: Sequence[Row], origins: Sequence[int]) -> Counter[int]:
+        assert len(rows) == len({row[:2] for row in rows}), "a key twice in one batch"
+        held = self.rows[stream]
+        new: Counter[int] = Counter()
+        for row, origin in zip(rows, origins, strict=True):
+            if (row[0], row[1]) not in held:
+                held[row[0], row[1]] = row
+                new[origin] += 1
+        return new
+
+
+class FakeTransport(asyncio.Transport):
+    """The network as a Connection sees it: keeps what is written, and says goodbye as asyncio's own does."""
+
+    def __init__(self, protocol: asyncio.BaseProtocol) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.reading = True
+        self.aborted = False
+        self._protocol = protocol
+        self._closing = False
+
+    @property
+    def written(self) -> bytes:
+        return b"".join(self.writes)
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        assert not self._closing, "written to a transport that is closing"
+        self.writes.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def pause_reading(self) -> None:
+        assert self.reading, "paused twice"
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading, "resumed without a pause"
+        self.reading = True
+
+    def close(self) -> None:
+        self.lose(None)
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.lose(None)
+
+    def lose(self, error: Exception | None) -> None:
+        """The connection ends, now or by the other side's doing; the protocol hears of it a moment later."""
+        if not self._closing:
+            self._closing = True
+            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, error)
