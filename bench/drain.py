@@ -73,7 +73,6 @@ def drain(stage: Stage, contestant: Contestant, backlog: Backlog, where: str) ->
             _await_connection(place, contestant.client_id, logged)
             drained = _measure(place, attempt, backlog.messages)
             attempt.stop()
-            attempt.verify()
     return drained
 
 
@@ -90,20 +89,19 @@ def _await_connection(place: Place, client_id: str, logged: int) -> None:
 
 
 def _measure(place: Place, attempt: Attempt, messages: int) -> Drained:
-    def cpu() -> tuple[float, float, float]:
-        return attempt.cpu_seconds(), cpu_seconds(place.postgres_pid), cpu_seconds(place.broker.pid)
-
     started = time.monotonic()
-    before = cpu()
+    own, mosquitto, postgres = attempt.cpu_seconds(), cpu_seconds(place.broker.pid), cpu_seconds(place.postgres_pid)
     seconds = wait_until(attempt.finished, "the last commit", within=GIVE_UP_SECONDS) - started
+    postgres = cpu_seconds(place.postgres_pid) - postgres
+    attempt.verify()  # at once: what is not there now was not there when the clock stopped
     time.sleep(SETTLING_SECONDS)
-    own, postgres, mosquitto = ((now - then) / messages * 1e6 for now, then in zip(cpu(), before, strict=True))
+    own, mosquitto = attempt.cpu_seconds() - own, cpu_seconds(place.broker.pid) - mosquitto
     return Drained(
         seconds=seconds,
         messages_per_second=messages / seconds,
-        own_cpu=own,
-        postgres_cpu=postgres,
-        mosquitto_cpu=mosquitto,
+        own_cpu=own / messages * 1e6,
+        postgres_cpu=postgres / messages * 1e6,
+        mosquitto_cpu=mosquitto / messages * 1e6,
         peak_rss_bytes=attempt.peak_rss(),
     )
 

@@ -38,8 +38,8 @@ class Table:
     def _print(self, cells: Sequence[str]) -> None:
         clear()
         first, *rest = (max(len(column.title), 9) for column in self._columns)
-        print(cells[0].ljust(first), *(cell.rjust(width) for cell, width in zip(cells[1:], rest, strict=True)))
-        sys.stdout.flush()
+        line = " ".join([cells[0].ljust(first), *map(str.rjust, cells[1:], rest)])
+        print(line.rstrip(), flush=True)
 
 
 def progress(text: str) -> None:

@@ -23,7 +23,7 @@ from ingestd.telemetry import STREAMS, DeadLetter, Row, Source, Stream, encode, 
 log = structlog.get_logger(__name__)
 
 RETRY_FIRST_SECONDS: Final = 0.1
-RETRY_LONGEST_SECONDS: Final = 5.0
+RETRY_LONGEST_SECONDS: Final = 2.0
 OPERATOR_RETRY_SECONDS: Final = 5.0
 UNKNOWN_BEFORE_ISOLATING: Final = 3
 """So often may a batch fail for an unknown reason before the rows are tried one by one."""

@@ -113,9 +113,7 @@ class Device:
             acknowledged += (answer for _, answer in self._answers(down_to=-1, deadline=due))
             if len(self._pending) >= WINDOW:
                 full_until = time.monotonic() + within
-                acknowledged += (
-                    answer for _, answer in self._answers(down_to=WINDOW // 2, deadline=full_until)
-                )
+                acknowledged += (answer for _, answer in self._answers(down_to=WINDOW // 2, deadline=full_until))
             if len(self._pending) >= WINDOW:
                 raise TimeoutError(f"no PUBACK for {within} s")
             self._send(topic, payload)

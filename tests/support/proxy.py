@@ -116,9 +116,7 @@ class Proxy:
         task.add_done_callback(self._links.pop)
         with suppress(asyncio.CancelledError):  # by `cut`
             try:
-                far_reader, far_writer = await asyncio.open_connection(
-                    self._target.hostname, self._target.port
-                )
+                far_reader, far_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
                 writers.add(far_writer)
                 async with asyncio.TaskGroup() as pumps:
                     pumps.create_task(self._pump(reader, far_writer))

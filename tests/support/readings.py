@@ -1,92 +1,77 @@
-"""Readings, dead letters and deliveries to test with, and the ledger they are counted in."""
+"""Readings as devices send them, and what of them is in the database."""
 
 from __future__ import annotations
 
-from collections import Counter
-from datetime import UTC, datetime
+import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ingestd.pipeline.delivery import Delivery
-from ingestd.telemetry import METER, VEHICLE, DeadLetter, to_microseconds
+import psycopg
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
-    from ingestd.metrics import Metrics
-    from ingestd.pipeline.delivery import Origin
-    from ingestd.telemetry import Row, Source
+    from tests.support.devices import Acknowledged
 
-NOW = to_microseconds(datetime(2026, 11, 20, 10, 30, tzinfo=UTC))
-SECOND = 1_000_000
+NOBODY_SUBSCRIBED = 0x10
+"""A PUBACK with this reason promises nothing to anyone (MQTT 5.0 §3.4.2.1)."""
 
 
-def meter_row(identity: str = "meter-001", second: int = 0, *, kwh: float = 0.42) -> Row:
-    """A meter's reading, `second` seconds after NOW."""
-    return (identity, NOW + second * SECOND, kwh, 231.5, NOW)
+def moment(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
 
 
-def vehicle_row(identity: str = "EV-101", second: int = 0, *, soc: float = 85.5) -> Row:
-    """A vehicle's reading, `second` seconds after NOW."""
-    return (identity, NOW + second * SECOND, soc, 0.38, 28.5, NOW)
+def meter_message(meter_id: str, at: datetime, *, kwh: float = 0.5, voltage: float = 230.0) -> tuple[str, bytes]:
+    payload = {"meterId": meter_id, "kwhConsumedAc": kwh, "voltage": voltage, "timestamp": moment(at)}
+    return f"meters/{meter_id}/telemetry", json.dumps(payload).encode()
 
 
-def dead_letter(detail: str = "expected value at line 1 column 1", *, source: Source = "mqtt") -> DeadLetter:
-    """What became of a message that was no JSON."""
-    return DeadLetter(
-        received_at=NOW,
-        source=source,
-        stream="meter",
-        topic="meters/meter-001/telemetry",
-        payload=b"volts: many",
-        reason="not-json",
-        detail=detail,
-    )
+def vehicle_message(
+    vehicle_id: str, at: datetime, *, kwh: float = 0.4, soc: float = 50.0, temperature: float = 20.0
+) -> tuple[str, bytes]:
+    payload = {
+        "vehicleId": vehicle_id,
+        "soc": soc,
+        "kwhDeliveredDc": kwh,
+        "batteryTemp": temperature,
+        "timestamp": moment(at),
+    }
+    return f"vehicles/{vehicle_id}/telemetry", json.dumps(payload).encode()
 
 
-def delivery_of(
-    origin: Origin,
-    *,
-    meters: Sequence[Row] = (),
-    vehicles: Sequence[Row] = (),
-    dead: Sequence[DeadLetter] = (),
-    source: Source = "mqtt",
-    size_bytes: int = 0,
-) -> Delivery:
-    """One delivery of these readings and dead letters."""
-    return Delivery(
-        origin=origin,
-        source=source,
-        ticket=None,
-        size_bytes=size_bytes,
-        readings={METER: list(meters), VEHICLE: list(vehicles)},
-        dead_letters=list(dead),
-    )
+def endless(until: Callable[[], bool], *, devices: int = 50) -> Iterator[tuple[str, bytes]]:
+    """Readings of meters and vehicles in turn, no two with the same key, until told otherwise."""
+    start = datetime.now(UTC) - timedelta(hours=1)
+    number = 0
+    while not until():
+        at = start + timedelta(milliseconds=number)
+        device = number % devices
+        yield meter_message(f"m-{device}", at) if number % 2 else vehicle_message(f"v-{device}", at)
+        number += 1
 
 
-def ledger(metrics: Metrics) -> dict[str, int]:
-    """Readings under each heading of the ledger, over all streams and sources."""
-    totals: Counter[str] = Counter()
-    for (heading, _, _), count in _by_heading(metrics).items():
-        totals[heading] += count
-    return {heading: totals[heading] for heading in ("received", "committed", "duplicate", "dead_lettered", "in_flight")}
+def keys_promised(acknowledged: Iterable[Acknowledged]) -> set[tuple[str, datetime]]:
+    """(device, timestamp) of all that the broker has taken over for a subscriber."""
+    keys = set()
+    for message in acknowledged:
+        if message.reason_code != NOBODY_SUBSCRIBED:
+            reading = json.loads(message.payload)
+            device = reading.get("meterId") or reading["vehicleId"]
+            keys.add((device, datetime.fromisoformat(reading["timestamp"])))
+    return keys
 
 
-def assert_ledger_closes(metrics: Metrics) -> None:
-    """received = committed + duplicate + dead_lettered + in_flight, for every stream and source; nothing below 0."""
-    counts = _by_heading(metrics)
-    assert all(count >= 0 for count in counts.values()), counts
-    for stream, source in {key[1:] for key in counts}:
-        settled_or_held = sum(
-            counts[heading, stream, source] for heading in ("committed", "duplicate", "dead_lettered", "in_flight")
-        )
-        assert counts["received", stream, source] == settled_or_held, (stream, source, counts)
+def keys_stored(database_url: str) -> list[tuple[str, datetime]]:
+    """(device, timestamp) of every row of both histories; a list, so that a double would show."""
+    with psycopg.connect(database_url) as connection:
+        return connection.execute(
+            "SELECT meter_id, ts FROM meter_history UNION ALL SELECT vehicle_id, ts FROM vehicle_history"
+        ).fetchall()
 
 
-def _by_heading(metrics: Metrics) -> Counter[tuple[str, str, str]]:
-    counts: Counter[tuple[str, str, str]] = Counter()
-    for family in metrics.registry.collect():
-        for sample in family.samples:
-            if "stream" in sample.labels and not sample.name.endswith("_created"):
-                heading = sample.name.removeprefix("ingestd_").removesuffix("_total")
-                counts[heading, sample.labels["stream"], sample.labels["source"]] += int(sample.value)
-    return counts
+def count(database_url: str, table: str) -> int:
+    with psycopg.connect(database_url) as connection:
+        row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # type: ignore[arg-type]  # noqa: S608
+        assert row is not None
+        number: int = row[0]
+        return number

@@ -1,3 +1,4 @@
+# ruff: noqa: SIM300 - expected == actual
 """Deliveries merged into a Batch: keys unique, every row with its origin, halves that are the whole."""
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from ingestd.pipeline.delivery import Batch, Delivery, StreamBatch, newest_per_device
 from ingestd.telemetry import METER, STREAMS, VEHICLE, DeadLetter, Row, Stream
 from tests.fakes import FakeOrigin
-from tests.support.readings import dead_letter, delivery_of, meter_row, vehicle_row
+from tests.support.deliveries import dead_letter, delivery_of, meter_row, vehicle_row
 
 ORIGIN = FakeOrigin()
 
@@ -67,9 +68,7 @@ def test_the_same_key_in_both_streams_is_no_repeat() -> None:
 def test_rows_held_from_before_come_first_and_keep_their_origins() -> None:
     held = {METER: StreamBatch(rows=[meter_row(kwh=1.0)], origins=[1])}
 
-    batch = Batch.of(
-        [delivery_of(ORIGIN, meters=[meter_row(kwh=2.0), meter_row(second=1)])], first_origin=5, held=held
-    )
+    batch = Batch.of([delivery_of(ORIGIN, meters=[meter_row(kwh=2.0), meter_row(second=1)])], first_origin=5, held=held)
 
     assert {METER: StreamBatch(rows=[meter_row(kwh=1.0), meter_row(second=1)], origins=[1, 5])} == batch.readings
 

@@ -1,8 +1,10 @@
+# ruff: noqa: SIM300 - expected == actual
 """The Buffer: bounded, drops nothing, and says when a flush is due."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -11,9 +13,11 @@ from hypothesis import strategies as st
 from ingestd.errors import BufferFullError
 from ingestd.metrics import Metrics
 from ingestd.pipeline.buffer import URGENT_SECONDS, Buffer
-from ingestd.pipeline.delivery import Delivery
 from tests.fakes import FakeOrigin, clock, in_virtual_time
-from tests.support.readings import dead_letter, delivery_of, ledger, meter_row, vehicle_row
+from tests.support.deliveries import dead_letter, delivery_of, ledger, meter_row, vehicle_row
+
+if TYPE_CHECKING:
+    from ingestd.pipeline.delivery import Delivery
 
 INTERVAL = 1.0
 ORIGIN = FakeOrigin()

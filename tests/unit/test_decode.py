@@ -1,4 +1,5 @@
-"""What `decode` makes of good, odd and hostile messages: a row, or a dead letter with the reason. Never an exception."""
+# ruff: noqa: SIM300 - expected == actual
+"""What `decode` makes of good, odd and hostile messages: a row or a dead letter with the reason, never an exception."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from ingestd.telemetry import (
     to_datetime,
     to_microseconds,
 )
-from tests.support.readings import NOW, SECOND
+from tests.support.deliveries import NOW, SECOND
 
 if TYPE_CHECKING:
     from ingestd.telemetry import Reason, Row, Stream
@@ -43,14 +44,14 @@ BOUNDS: dict[Stream, dict[str, tuple[int, int]]] = {
 }
 
 
-def payload(stream: Stream, extra: str = "", **changes: str | None) -> bytes:
+def payload(stream: Stream, extra: str = "", /, **changes: str | None) -> bytes:
     """A good payload but for `changes`, which are raw JSON (None: left out), and with `extra` at the end."""
     fields: dict[str, str | None] = {**FIGURES[stream], "timestamp": '"2026-11-20T10:30:00Z"', **changes}
     members = [f'"{key}":{value}' for key, value in fields.items() if value is not None]
     return f"{{{','.join(members)}{extra}}}".encode("utf-8", "surrogatepass")
 
 
-def row(stream: Stream, *, at: int = NOW, **changes: float) -> Row:
+def row(stream: Stream, at: int = NOW, /, **changes: float) -> Row:
     """What `payload` should become."""
     figures = [changes.get(key, float(text)) for key, text in FIGURES[stream].items()]
     return ("device-1", at, *figures, RECEIVED_AT)
@@ -70,7 +71,6 @@ def padded(stream: Stream, size: int) -> bytes:
     """A good payload of exactly this many bytes."""
     missing = size - len(payload(stream, ',"x":""'))
     return payload(stream, f',"x":"{"a" * missing}"')
-
 
 
 # Messages that are no reading, whichever stream they are for ---------------------------------------------------
@@ -162,8 +162,8 @@ BAD_TIMESTAMPS = {
     "29 February of a common year": Bad("schema", "timestamp: ", timestamp='"2026-02-29T10:30:00Z"'),
     "year 0": Bad("schema", "timestamp: ", timestamp='"0000-01-01T00:00:00Z"'),
     "a year of five digits": Bad("schema", "timestamp: ", timestamp='"12026-11-20T10:30:00Z"'),
-    "year 1": Bad("timestamp-out-of-range", "0001-01-01T00:00:00+23:59 is older", timestamp='"0001-01-01T00:00:00+23:59"'),
-    "year 9999": Bad("timestamp-out-of-range", "9999-12-31T23:59:59-23:59 is newer", timestamp='"9999-12-31T23:59:59-23:59"'),
+    "year 1": Bad("timestamp-out-of-range", "0001-", timestamp='"0001-01-01T00:00:00+23:59"'),
+    "year 9999": Bad("timestamp-out-of-range", "9999-", timestamp='"9999-12-31T23:59:59-23:59"'),
     "the far future": Bad("timestamp-out-of-range", "2036-", timestamp='"2036-11-20T10:30:00Z"'),
     "the start of the Unix epoch": Bad("timestamp-out-of-range", "1970-", timestamp='"1970-01-01T00:00:00Z"'),
     "a microsecond older than the window": Bad(
@@ -290,7 +290,7 @@ def test_a_figure_on_its_bound_is_stored_and_the_next_float_is_refused(stream: S
         letter = decoded(stream, payload(stream, **{key: repr(math.nextafter(bound, outwards))}))
 
         assert isinstance(letter, DeadLetter), letter
-        assert "schema" == letter.reason  # noqa: SIM300 - expected first
+        assert "schema" == letter.reason
         assert letter.detail.startswith(f"{key}: Input should be")
 
 
@@ -322,7 +322,7 @@ def test_an_odd_timestamp_of_rfc_3339_is_the_instant_it_names(stream: Stream, te
     else:
         message = payload(stream, timestamp=json.dumps(text))
 
-    assert (stream, row(stream, at=at)) == decoded(stream, message)
+    assert (stream, row(stream, at)) == decoded(stream, message)
 
 
 @pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
@@ -463,9 +463,9 @@ def test_a_topic_of_no_device_is_refused_and_kept(topic: str) -> None:
     letter = decoded(METER, payload(METER), topic)
 
     assert isinstance(letter, DeadLetter), letter
-    assert "bad-topic" == letter.reason  # noqa: SIM300 - expected first
+    assert "bad-topic" == letter.reason
     assert topic.replace("\0", "\ufffd")[:256] == letter.topic
-    assert ("meter" if topic.split("/")[0] == "meters" else "unknown") == letter.stream
+    assert ("meter" if topic.startswith("meters") else "unknown") == letter.stream
 
 
 def test_the_topic_says_which_stream_it_is() -> None:
@@ -491,11 +491,11 @@ streams = st.sampled_from(STREAMS)
 identities = st.from_regex(r"[A-Za-z0-9._:-]{1,64}", fullmatch=True)
 any_topic = st.one_of(
     st.text(max_size=80),
-    st.builds("{}/{}/{}".format, st.sampled_from(["meters", "vehicles", "x"]), st.text(max_size=80), st.just("telemetry")),
+    st.builds("{}/{}/telemetry".format, st.sampled_from(["meters", "vehicles", "x"]), st.text(max_size=80)),
     st.builds(lambda stream, identity: stream.topic(identity), streams, identities),
 )
 json_numbers = st.one_of(st.floats(), st.integers(), st.floats(-100, 11_000), st.integers(-100, 11_000))
-json_values = st.one_of(json_numbers, st.none(), st.booleans(), st.text(max_size=5), st.lists(st.integers(), max_size=2))
+json_values = json_numbers | st.none() | st.booleans() | st.text(max_size=5) | st.lists(st.integers(), max_size=2)
 any_keys = st.sampled_from(
     ["meterId", "vehicleId", "kwhConsumedAc", "voltage", "soc", "kwhDeliveredDc", "batteryTemp", "timestamp", "x"]
 )
@@ -506,7 +506,7 @@ any_timestamp = st.one_of(
 )
 half_right = st.builds(
     lambda stream, changes, timestamp: json.dumps(
-        {**{key: 1.5 for key in FIGURES[stream]}, "timestamp": timestamp, **changes}
+        {**dict.fromkeys(FIGURES[stream], 1.5), "timestamp": timestamp, **changes}
     ).encode(),
     streams,
     st.dictionaries(any_keys, json_values, max_size=4),
@@ -569,7 +569,9 @@ def test_what_is_encoded_decodes_to_the_same_row(
 )
 @example(moment=datetime.min, offset=1439, separator="T", digits=0)  # noqa: DTZ901 - the offset comes from the test
 @example(moment=datetime.max, offset=-1439, separator="T", digits=9)  # noqa: DTZ901
-def test_a_timestamp_is_the_instant_that_datetime_says(moment: datetime, offset: int, separator: str, digits: int) -> None:
+def test_a_timestamp_is_the_instant_that_datetime_says(
+    moment: datetime, offset: int, separator: str, digits: int
+) -> None:
     fraction = f"{moment.microsecond:06}999"[:digits]
     text = f"{moment:%H:%M:%S}{'.' if fraction else ''}{fraction}{'-' if offset < 0 else '+'}"
     text = f"{moment.date().isoformat()}{separator}{text}{abs(offset) // 60:02}:{abs(offset) % 60:02}"

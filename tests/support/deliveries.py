@@ -1,0 +1,93 @@
+"""Readings, dead letters and deliveries to test with, and the ledger they are counted in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ingestd.pipeline.delivery import Delivery
+from ingestd.telemetry import METER, VEHICLE, DeadLetter, to_microseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ingestd.metrics import Metrics
+    from ingestd.pipeline.delivery import Origin
+    from ingestd.telemetry import Row, Source
+
+NOW = to_microseconds(datetime(2026, 11, 20, 10, 30, tzinfo=UTC))
+SECOND = 1_000_000
+
+LEDGER = ("committed", "duplicate", "dead_lettered", "in_flight")
+"""What a reading that was received is counted under sooner or later, or until then."""
+
+
+def meter_row(identity: str = "meter-001", second: int = 0, *, kwh: float = 0.42) -> Row:
+    """A meter's reading, `second` seconds after NOW."""
+    return (identity, NOW + second * SECOND, kwh, 231.5, NOW)
+
+
+def vehicle_row(identity: str = "EV-101", second: int = 0, *, soc: float = 85.5) -> Row:
+    """A vehicle's reading, `second` seconds after NOW."""
+    return (identity, NOW + second * SECOND, soc, 0.38, 28.5, NOW)
+
+
+def dead_letter(detail: str = "expected value at line 1 column 1", *, source: Source = "mqtt") -> DeadLetter:
+    """What became of a message that was no JSON."""
+    return DeadLetter(
+        received_at=NOW,
+        source=source,
+        stream="meter",
+        topic="meters/meter-001/telemetry",
+        payload=b"volts: many",
+        reason="not-json",
+        detail=detail,
+    )
+
+
+def delivery_of(
+    origin: Origin,
+    *,
+    meters: Sequence[Row] = (),
+    vehicles: Sequence[Row] = (),
+    dead: Sequence[DeadLetter] = (),
+    source: Source = "mqtt",
+    size_bytes: int = 0,
+) -> Delivery:
+    """One delivery of these readings and dead letters."""
+    return Delivery(
+        origin=origin,
+        source=source,
+        ticket=None,
+        size_bytes=size_bytes,
+        readings={METER: list(meters), VEHICLE: list(vehicles)},
+        dead_letters=list(dead),
+    )
+
+
+def ledger(metrics: Metrics) -> dict[str, int]:
+    """Readings under each heading of the ledger, over all streams and sources."""
+    totals: Counter[str] = Counter()
+    for (heading, _, _), count in _by_heading(metrics).items():
+        totals[heading] += count
+    return {heading: totals[heading] for heading in ("received", *LEDGER)}
+
+
+def assert_ledger_closes(metrics: Metrics) -> None:
+    """received = committed + duplicate + dead_lettered + in_flight, for every stream and source; nothing below 0."""
+    counts = _by_heading(metrics)
+    assert all(count >= 0 for count in counts.values()), counts
+    for stream, source in {key[1:] for key in counts}:
+        settled_or_held = sum(counts[heading, stream, source] for heading in LEDGER)
+        assert counts["received", stream, source] == settled_or_held, (stream, source, counts)
+
+
+def _by_heading(metrics: Metrics) -> Counter[tuple[str, str, str]]:
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for family in metrics.registry.collect():
+        for sample in family.samples:
+            if "stream" in sample.labels and not sample.name.endswith("_created"):
+                heading = sample.name.removeprefix("ingestd_").removesuffix("_total")
+                counts[heading, sample.labels["stream"], sample.labels["source"]] += int(sample.value)
+    return counts
