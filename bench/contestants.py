@@ -70,7 +70,8 @@ class IngestdAttempt:
 
     def finished(self) -> bool:
         """Looks for the last messages by their keys: it stores in the order of receipt, as `verify` confirms."""
-        self._daemon.ended()
+        if self._daemon.ended():
+            raise BenchError(f"ingestd ended by itself:\n{self._daemon.log_tail()}")
         return all(
             self._watch.execute(
                 sql.SQL("SELECT FROM {} WHERE {} = %s AND ts = %s").format(

@@ -70,17 +70,18 @@ def drain(stage: Stage, contestant: Contestant, backlog: Backlog, where: str) ->
         logged = place.broker.log.stat().st_size
         progress(f"{where}, draining")
         with contestant.attempt(place, backlog) as attempt:
-            _await_connection(place, contestant.client_id, logged)
+            _await_connection(place, attempt, contestant.client_id, logged)
             drained = _measure(place, attempt, backlog.messages)
             attempt.stop()
     return drained
 
 
-def _await_connection(place: Place, client_id: str, logged: int) -> None:
+def _await_connection(place: Place, attempt: Attempt, client_id: str, logged: int) -> None:
     """Returns when the broker's log, beyond what it held before, says that the contestant has connected."""
     sought = f" as {client_id} (".encode()
 
     def connected() -> bool:
+        attempt.finished()  # raises where it has died instead
         with place.broker.log.open("rb") as log:
             log.seek(logged)
             return any(b"New client connected" in line and sought in line for line in log)

@@ -96,3 +96,13 @@ class Mapping:
     meter_id: str
     valid_from: datetime
     valid_to: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterFilter:
+    """Which dead letters; None lets everything through. Times are those of receipt, until exclusive."""
+
+    reason: str | None = None
+    device: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None

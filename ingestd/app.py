@@ -13,11 +13,13 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
 import structlog
 
+from ingestd.analytics import DeadLetterFilter
 from ingestd.config import Settings
 from ingestd.errors import StoreError
 from ingestd.http.intake import Intake
@@ -29,6 +31,8 @@ from ingestd.mqtt.session import BrokerAddress, Session
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.flusher import Flusher
 from ingestd.store.database import Reads
+from ingestd.store.dead_letters import DeadLetters
+from ingestd.store.leadership import Leadership
 from ingestd.store.migrations import migrate
 from ingestd.store.reads import Analytics, Mappings
 from ingestd.store.writer import Writer
@@ -78,8 +82,10 @@ class Daemon:
             deliver=self._buffer.put,
             metrics=self._metrics,
         )
-        self._buffer.on_pressure(self._session.press)
+        self._buffer.on_pressure(self._on_pressure)
+        self._leadership = Leadership(dsn, client_id=settings.mqtt_client_id)
         self._stopping = False
+        self._dead_letters = DeadLetters(self._reads)
         self._http = HttpServer(
             host=settings.http_host,
             port=settings.http_port,
@@ -87,10 +93,11 @@ class Daemon:
                 window=window,
                 admit=self._buffer.admit,
                 put=partial(self._buffer.put, urgent=True),
-                trouble=lambda: self._flusher.trouble,
+                trouble=self._intake_trouble,
             ),
             analytics=Analytics(self._reads),
             mappings=Mappings(self._reads),
+            dead_letters=self._dead_letters,
             condition=self._condition,
             exposition=self._metrics.exposition,
             efficiency_threshold=settings.efficiency_threshold,
@@ -110,6 +117,7 @@ class Daemon:
             await self._writer.open()
             resources.push_async_callback(self._reads.close)
             await self._reads.open()
+            resources.push_async_callback(self._leadership.close)
             resources.push_async_callback(self._http.stop)
             self.http_port = await self._http.start()
             log.info("listening", host=self._settings.http_host, port=self.http_port)
@@ -119,11 +127,8 @@ class Daemon:
                     tasks.create_task(self._keep_house(), name="housekeeping"),
                     tasks.create_task(self._summarize(), name="summary"),
                 ]
-                await self._session.open()
-                background.append(tasks.create_task(self._session.run(), name="mqtt-session"))
-                _notify_systemd("READY=1")
-                log.info("ready")
-                self.ready.set()
+                leading = tasks.create_task(self._lead(tasks), name="leadership")
+                background.append(leading)
                 await stop.wait()
                 _notify_systemd("STOPPING=1")
                 await self._drain(flushing)
@@ -132,21 +137,52 @@ class Daemon:
                 await self._session.close()
         log.info("stopped")
 
+    async def _lead(self, tasks: asyncio.TaskGroup) -> None:
+        """Read from the broker only while no other daemon of this client id does.
+
+        Raises BrokerError where the broker cannot be reached at the very start.
+        """
+        await self._leadership.acquire()
+        await self._session.open()
+        listening = tasks.create_task(self._session.run(), name="mqtt-session")
+        _notify_systemd("READY=1")
+        log.info("ready")
+        self.ready.set()
+        try:
+            while True:
+                reason = await self._leadership.lost()
+                self._session.hold("standby")  # before anything else
+                log.warning("no longer certain to be the active one; reading stopped", reason=reason)
+                await self._leadership.acquire()
+                self._session.release("standby")
+        finally:
+            listening.cancel()
+
+    def _on_pressure(self, on: bool) -> None:  # noqa: FBT001 - the buffer's callback has one argument
+        if on:
+            self._session.hold("buffer")
+        else:
+            self._session.release("buffer")
+
     async def _drain(self, flushing: asyncio.Task[None]) -> None:
         """Take nothing more in, and let what is there leave by the ordinary way."""
         log.info("stopping", buffered=self._buffer.messages)
         self._stopping = True
-        self._session.press(on=True)
+        self._session.hold("stopping")
         self._buffer.close()
         _, late = await asyncio.wait({flushing}, timeout=DRAIN_SECONDS)
         if late:
             log.error("not all could be stored in time; it comes again", messages=self._buffer.messages)
             flushing.cancel()
 
+    def _intake_trouble(self) -> str | None:
+        return "standing by for another ingestd" if self._leadership.elsewhere else self._flusher.trouble
+
     def _condition(self) -> Condition:
         committed = self._flusher.last_commit_at
         return Condition(
             stopping=self._stopping,
+            standby=self._leadership.elsewhere,
             store_trouble=self._flusher.trouble,
             broker_trouble=self._session.trouble,
             last_commit_age=None if committed is None else time.monotonic() - committed,
@@ -167,12 +203,15 @@ class Daemon:
             before = now
 
     async def _keep_house(self) -> None:
-        """Make partitions ahead of time, for as long as the daemon runs."""
+        """Make partitions ahead of time and let old dead letters go, for as long as the daemon runs."""
         while True:
             try:
                 await self._writer.make_partitions_ahead()
+                expired = DeadLetterFilter(until=datetime.now(UTC) - self._settings.dead_letter_retention)
+                if purged := await self._dead_letters.purge(expired):
+                    log.info("old dead letters purged", purged=purged)
             except StoreError as error:
-                log.warning("partitions could not be made ahead; they are made on demand", reason=str(error))
+                log.warning("housekeeping failed; tried again soon", reason=str(error))
                 await asyncio.sleep(HOUSEKEEPING_RETRY_SECONDS)
             else:
                 await asyncio.sleep(HOUSEKEEPING_SECONDS)

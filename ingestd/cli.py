@@ -2,24 +2,31 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, Final, NoReturn, get_args
 
 import click
+import structlog
 
 from ingestd import __version__, logs
+from ingestd.analytics import DeadLetterFilter
 from ingestd.app import serve
 from ingestd.config import Settings, load
-from ingestd.demo.fleet import Fleet
-from ingestd.demo.publish import connected
-from ingestd.demo.replay import Recording
 from ingestd.errors import IngestdError
-from ingestd.store.dead_letters import list_dead_letters
+from ingestd.store.database import Reads
+from ingestd.store.dead_letters import DeadLetters
 from ingestd.store.migrations import migrate
-from ingestd.telemetry import Reason
+from ingestd.store.writer import Writer
+from ingestd.telemetry import Reason, Window
+
+log = structlog.get_logger(__name__)
+
+EXIT_UNEXPECTED: Final = 70
+"""EX_SOFTWARE of sysexits(3)."""
 
 
 def main() -> NoReturn:
@@ -28,20 +35,20 @@ def main() -> NoReturn:
         commands()
     except IngestdError as error:
         _fail(error)
-    except BaseExceptionGroup as group:
-        expected, rest = group.split(IngestdError)
-        if rest is not None or expected is None:
-            raise
-        _fail(*_leaves(expected))
+    except Exception as error:
+        errors = _leaves(error)
+        if all(isinstance(leaf, IngestdError) for leaf in errors):
+            _fail(*errors)
+        log.critical("ended by an error nobody expected; a supervisor should start it afresh", exc_info=True)
+        sys.exit(EXIT_UNEXPECTED)
     sys.exit(0)
 
 
-def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
-    return [
-        leaf
-        for error in group.exceptions
-        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    ]
+def _leaves(error: BaseException) -> list[BaseException]:
+    """The errors in a group of groups; an error that is no group is its own only leaf."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
 
 
 def _fail(*errors: BaseException) -> NoReturn:
@@ -113,28 +120,22 @@ def check_config(context: click.Context) -> None:
         click.echo(f"{name}={value}")
 
 
-@commands.command()
+@commands.command(name="simulate")
 @click.option("--meters", type=click.IntRange(0), default=10, show_default=True)
 @click.option("--vehicles", type=click.IntRange(0), default=10, show_default=True)
 @click.option(
     "--interval", type=click.FloatRange(0.1), default=5.0, show_default=True, help="Seconds between readings."
 )
 @click.pass_context
-def simulate(context: click.Context, *, meters: int, vehicles: int, interval: float) -> None:
+def simulate_command(context: click.Context, *, meters: int, vehicles: int, interval: float) -> None:
     """Publish the readings of a simulated fleet to the broker until Ctrl-C."""
+    # What only this command needs: the daemon does without a second MQTT library.
+    from ingestd.demo.fleet import Fleet  # noqa: PLC0415
+    from ingestd.demo.simulate import simulate  # noqa: PLC0415
+
     settings = _settings(context)
-    _run(lambda: _simulate(settings, Fleet(meters=meters, vehicles=vehicles), interval))
-
-
-async def _simulate(settings: Settings, fleet: Fleet, interval: float) -> None:
-    async with connected(settings, client_id="ingestd-simulate") as publisher:
-        last = datetime.now(UTC)
-        while True:
-            await asyncio.sleep(interval)
-            now = datetime.now(UTC)
-            published = await publisher.publish(fleet.readings(now, now - last))
-            click.echo(f"{now:%H:%M:%S} published {published} readings")
-            last = now
+    fleet = Fleet(meters=meters, vehicles=vehicles)
+    _run(lambda: simulate(settings, fleet, interval=interval, report=click.echo))
 
 
 @commands.command()
@@ -146,6 +147,9 @@ async def _simulate(settings: Settings, fleet: Fleet, interval: float) -> None:
 @click.pass_context
 def replay(context: click.Context, *, file: Path, shift_to_now: bool, rate: float | None) -> None:
     """Publish recorded messages: lines of {"topic": ..., "payload": {...}}."""
+    from ingestd.demo.publish import connected  # noqa: PLC0415
+    from ingestd.demo.replay import Recording  # noqa: PLC0415
+
     settings = _settings(context)
     recording = Recording(file)
 
@@ -176,28 +180,109 @@ def dead_letters() -> None:
     """Look at what could not become a reading."""
 
 
+def _moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text) if text is not None else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if at is not None and at.tzinfo is None:
+        raise click.BadParameter("an offset is missing, such as in 2026-11-20T10:30:00Z")
+    return at
+
+
+def _filters(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say which dead letters are meant."""
+    for option in (
+        click.option("--until", callback=_moment, help="Only those received before this time."),
+        click.option("--since", callback=_moment, help="Only those received from this time on."),
+        click.option("--device", help="Only those of this device (the id in the topic)."),
+        click.option("--reason", type=click.Choice(get_args(Reason)), help="Only those with this reason."),
+    ):
+        command = option(command)
+    return command
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[DeadLetters]:
+    reads = Reads(settings.database_url.get_secret_value())
+    try:
+        await reads.open()
+        yield DeadLetters(reads)
+    finally:
+        await reads.close()
+
+
 @dead_letters.command(name="list")
-@click.option("--reason", type=click.Choice(get_args(Reason)), help="Only those with this reason.")
+@_filters
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @click.pass_context
-def list_command(context: click.Context, *, reason: Reason | None, limit: int) -> None:
-    """The newest dead letters, one a line: id, time, source, reason, topic, detail."""
+def list_dead_letters(context: click.Context, /, *, limit: int, **filters: Any) -> None:  # noqa: ANN401 - click's
+    """The newest, one a line: id, time, source, reason, topic, detail."""
     settings = _settings(context)
 
     async def show() -> None:
-        letters = await list_dead_letters(settings.database_url.get_secret_value(), reason=reason, limit=limit)
-        for letter in letters:
-            fields = (
-                letter.id,
-                f"{letter.received_at:%FT%TZ}",
-                letter.source,
-                letter.reason,
-                letter.topic,
-                letter.detail,
-            )
-            click.echo("\t".join(str(field).replace("\t", " ").replace("\n", " ") for field in fields))
+        async with _opened(settings) as letters:
+            for letter in await letters.page(DeadLetterFilter(**filters), limit=limit):
+                at = f"{letter.received_at:%FT%TZ}"
+                fields = (letter.id, at, letter.source, letter.reason, letter.topic, letter.detail)
+                click.echo("\t".join(" ".join(str(field).split()) for field in fields))
 
     _run(show)
+
+
+@dead_letters.command(name="show")
+@click.argument("letter_id", metavar="ID", type=int)
+@click.pass_context
+def show_dead_letter(context: click.Context, *, letter_id: int) -> None:
+    """Everything about one, its payload last."""
+    settings = _settings(context)
+
+    async def show() -> None:
+        async with _opened(settings) as letters:
+            letter = await letters.get(letter_id)
+        if letter is None:
+            raise IngestdError(f"there is no dead letter {letter_id}")
+        for name, value in letter._asdict().items():
+            if name != "payload":
+                click.echo(f"{name}: {value}")
+        click.echo(f"payload: {letter.payload.decode(errors='backslashreplace')}")
+
+    _run(show)
+
+
+@dead_letters.command(name="replay")
+@_filters
+@click.pass_context
+def replay_dead_letters(context: click.Context, /, **filters: Any) -> None:  # noqa: ANN401 - click's
+    """Send them through decode again; what is a reading now is stored and is a dead letter no more."""
+    settings = _settings(context)
+
+    async def replay_all() -> None:
+        writer = Writer(settings.database_url.get_secret_value())
+        try:
+            async with _opened(settings) as letters:
+                window = Window(max_age=settings.max_age, max_skew=settings.max_skew)
+                done = await letters.replay(DeadLetterFilter(**filters), writer=writer, window=window)
+        finally:
+            await writer.close()
+        click.echo(f"{done.stored} stored, {done.duplicates} were there already, {done.still_bad} still bad")
+
+    _run(replay_all)
+
+
+@dead_letters.command(name="purge")
+@_filters
+@click.confirmation_option(prompt="Delete these dead letters for good?")
+@click.pass_context
+def purge_dead_letters(context: click.Context, /, **filters: Any) -> None:  # noqa: ANN401 - click's
+    """Delete them for good."""
+    settings = _settings(context)
+
+    async def purge() -> None:
+        async with _opened(settings) as letters:
+            click.echo(f"{await letters.purge(DeadLetterFilter(**filters))} deleted")
+
+    _run(purge)
 
 
 @commands.command()

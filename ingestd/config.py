@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -24,6 +24,7 @@ from pydantic import (
     field_validator,
 )
 
+from ingestd import failpoints
 from ingestd.errors import ConfigError
 
 PREFIX: Final = "INGESTD_"
@@ -50,20 +51,26 @@ def format_duration(value: timedelta) -> str:
     for unit in ("d", "h", "m"):
         if seconds and seconds % _UNIT_SECONDS[unit] == 0:
             return f"{seconds / _UNIT_SECONDS[unit]:.0f}{unit}"
-    return f"{seconds:g}s"
+    return f"{seconds:f}".rstrip("0").rstrip(".") + "s"
 
 
 Duration = Annotated[
     timedelta,
     BeforeValidator(lambda value: value if isinstance(value, timedelta) else parse_duration(value)),
 ]
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
 _POSITIVE: Final = Field(gt=timedelta(0))
 
 
 class Settings(BaseModel):
     """Everything that can be set; field names in capitals behind INGESTD_ are the environment's names."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     mqtt_url: str = "mqtt://127.0.0.1:1883"
     mqtt_client_id: Annotated[str, Field(min_length=1, max_length=256)] = "ingestd"
@@ -82,17 +89,18 @@ class Settings(BaseModel):
     max_age: Annotated[Duration, _POSITIVE] = timedelta(days=90)
     max_skew: Annotated[Duration, Field(ge=timedelta(0))] = timedelta(seconds=300)
     efficiency_threshold: Annotated[float, Field(gt=0, le=1)] = 0.85
-    log_format: Literal["console", "json"] | None = None
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    dead_letter_retention: Annotated[Duration, _POSITIVE] = timedelta(days=90)
+    log_format: Annotated[Literal["console", "json"] | None, BeforeValidator(_lower)] = None
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
 
     @field_validator("mqtt_url")
     @classmethod
     def _broker_url(cls, url: str) -> str:
+        if "@" in url:  # asked first: an unescaped password may look like a port or a path
+            raise ValueError("put the credentials into INGESTD_MQTT_USERNAME and INGESTD_MQTT_PASSWORD")
         parts = urlsplit(url)
         if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
             raise ValueError("must look like mqtt://host:1883 or mqtts://host:8883")
-        if parts.username or parts.password:
-            raise ValueError("put the credentials into INGESTD_MQTT_USERNAME and INGESTD_MQTT_PASSWORD")
         _ = parts.port  # raises ValueError where it is no port
         return url
 
@@ -133,13 +141,17 @@ def _describe(value: object) -> str:
 
 
 def mask(secret: str) -> str:
-    """A URL without its password; anything else not at all."""
-    parts = urlsplit(secret)
-    if not parts.scheme or not parts.netloc:
-        return "********"
-    user, at, host = parts.netloc.rpartition("@")
-    name, colon, _ = user.partition(":")
-    return urlunsplit(parts._replace(netloc=f"{name}{colon}{'********' if colon else ''}{at}{host}"))
+    """A URL without its passwords; anything else not at all."""
+    return _without_passwords(secret) if "://" in secret else "********"
+
+
+# Not by `urlsplit`: libpq takes a password with an unescaped # or ?, and one among the parameters too.
+_USER_PASSWORD: Final = re.compile(r"^((?:\w+://)?+[^:@]*:).*@", re.DOTALL)
+_PARAMETER_PASSWORD: Final = re.compile(r"(password=)[^&]*", re.IGNORECASE)
+
+
+def _without_passwords(url: str) -> str:
+    return _PARAMETER_PASSWORD.sub(r"\1********", _USER_PASSWORD.sub(r"\1********@", url))
 
 
 def load(config_file: Path | None = None, *, environment: Mapping[str, str] | None = None) -> Settings:
@@ -166,11 +178,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _from_environment(environment: Mapping[str, str | None]) -> dict[str, Any]:
-    """Field name -> text, from X or from the file that X_FILE names. Others' variables are not ours to judge."""
+    """Field name -> text, from X or from the file that X_FILE names; an empty variable is one that is not set.
+
+    Others' variables are not ours to judge.
+    """
     values: dict[str, Any] = {}
     for key, value in environment.items():
         name = key.removeprefix(PREFIX).lower()
-        if not key.startswith(PREFIX) or value is None:
+        if not key.startswith(PREFIX) or not value or key == failpoints.VARIABLE:
             continue
         if name in Settings.model_fields or not name.endswith("_file"):
             values[name] = value
@@ -182,6 +197,8 @@ def _from_environment(environment: Mapping[str, str | None]) -> dict[str, Any]:
             values[target] = Path(value).read_text(encoding="utf-8").strip()
         except OSError as error:
             raise ConfigError(f"{key}: {error.strerror}: {value}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{key}: no UTF-8 text: {value}") from error
     return values
 
 
@@ -191,5 +208,8 @@ def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
         return f"{name}: no such setting"
     message = problem["msg"].removeprefix("Value error, ")
     # The value of a secret must not reach a terminal or a log.
-    secret = any(word in name for word in ("PASSWORD", "DATABASE_URL"))
-    return f"{name}: {message}" + ("" if secret else f" (is {problem['input']!r})")
+    if any(word in name for word in ("PASSWORD", "DATABASE_URL")):
+        return f"{name}: {message}"
+    given = problem["input"]
+    shown = _without_passwords(given) if isinstance(given, str) else given
+    return f"{name}: {message} (is {shown!r})"

@@ -34,4 +34,5 @@ def set_up(*, level: str, style: Literal["console", "json"] | None) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # an outage is said once, by us
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

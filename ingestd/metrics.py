@@ -44,6 +44,11 @@ class Metrics:
         self.connections = Counter(
             "ingestd_broker_connections", "Connections made to the broker", registry=self.registry
         )
+        self.broker_dropped = Gauge(
+            "ingestd_broker_dropped_messages",
+            "Messages the broker says it has dropped since its start",
+            registry=self.registry,
+        )
         self._last_commit = Gauge(
             "ingestd_last_commit_timestamp_seconds", "Unix time of the last commit", registry=self.registry
         )

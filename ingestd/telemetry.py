@@ -36,6 +36,7 @@ Row: TypeAlias = tuple[Any, ...]
 _IDENTITY: Final = r"[A-Za-z0-9._:-]{1,64}"
 is_identity: Final = re.compile(_IDENTITY).fullmatch
 
+TIMESTAMP_RULE: Final = "an RFC 3339 timestamp with an offset, such as 2026-11-20T10:30:00Z"
 # RFC 3339 §5.6 allows lower case; upper-cased by the validator so that `fromisoformat` takes it.
 Timestamp: TypeAlias = Annotated[
     str,
@@ -113,9 +114,9 @@ class Stream:
         return [self.id_column, "ts", *self.columns.values(), "received_at"]
 
     @property
-    def formats(self) -> str:
-        """struct letters of a Row's fields behind the id: q for microseconds, d for figures."""
-        return f"q{'d' * len(self.columns)}q"
+    def copy_types(self) -> tuple[str, ...]:
+        """PostgreSQL types of a Row's fields for binary COPY; there a bigint of microseconds is a timestamptz."""
+        return ("text", "int8", *("float8" for _ in self.columns), "int8")
 
     def topic(self, identity: str) -> str:
         return f"{self.topic_root}/{identity}/telemetry"
@@ -128,7 +129,7 @@ def _declare(*, name: Literal["meter", "vehicle"], topic_root: str, payload: typ
         id_key=f"{name}Id",
         columns=columns,
         validate=TypeAdapter(payload).validator.validate_json,
-        values=itemgetter(*columns),
+        values=itemgetter(*columns) if len(columns) > 1 else lambda reading: tuple(reading[key] for key in columns),
     )
 
 
@@ -223,7 +224,8 @@ def decode(
         if first["type"] == "json_invalid":
             return _dead_letter(topic, payload, received_at, source, "not-json", first["msg"])
         where = ".".join(map(str, first["loc"])) or "payload"
-        return _dead_letter(topic, payload, received_at, source, "schema", f"{where}: {first['msg']}")
+        said = TIMESTAMP_RULE if first["type"] == "string_pattern_mismatch" else first["msg"]
+        return _dead_letter(topic, payload, received_at, source, "schema", f"{where}: {said}")
     except ValueError as error:
         return _dead_letter(topic, payload, received_at, source, "schema", f"timestamp: {error}")
     claimed = reading.get(stream.id_key, identity)

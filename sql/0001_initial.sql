@@ -86,7 +86,8 @@ BEGIN
     EXECUTE format('ALTER TABLE %I DROP CONSTRAINT bounds', child);
     RETURN true;
 EXCEPTION
-    WHEN duplicate_table OR unique_violation THEN
+    -- Which of these it is depends on how far the other session has come.
+    WHEN duplicate_table OR duplicate_object OR unique_violation THEN
         RETURN false;
 END;
 $$;

@@ -4,12 +4,14 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 import aiomqtt
+from paho.mqtt.reasoncodes import ReasonCode
 
 from ingestd.config import Settings
 from ingestd.errors import BrokerError
@@ -30,6 +32,17 @@ class Publisher:
 
     def __init__(self, client: aiomqtt.Client) -> None:
         self._client = client
+        self._refusals: Counter[str] = Counter()
+        # aiomqtt takes any PUBACK for success; the reason code is known to paho alone.
+        paho = client._client  # noqa: SLF001
+        acknowledged: Callable[..., None] = paho.on_publish  # type: ignore[assignment]
+
+        def on_publish(client: Any, userdata: Any, mid: int, reason: ReasonCode, properties: Any) -> None:  # noqa: ANN401
+            if reason.is_failure:
+                self._refusals[str(reason)] += 1
+            acknowledged(client, userdata, mid, reason, properties)
+
+        paho.on_publish = on_publish
 
     async def publish(
         self,
@@ -61,6 +74,9 @@ class Publisher:
                     tasks.create_task(publish_some(), name=f"publish-{number}")
         except* aiomqtt.MqttError as errors:
             raise BrokerError(f"publishing stopped after {taken} messages: {errors.exceptions[0]}") from errors
+        if self._refusals:
+            ((reason, count),) = self._refusals.most_common(1)
+            raise BrokerError(f"the broker refused {count} of {taken} messages: {reason}")
         return taken
 
 

@@ -73,14 +73,18 @@ class Intake:
         self._put = put
         self._trouble = trouble
 
+    def admit(self) -> None:
+        """Raises BufferFullError where the sender had better wait."""
+        self._admit()
+        if trouble := self._trouble():
+            raise BufferFullError(trouble)
+
     async def submit(self, items: Sequence[object], *, size_bytes: int) -> Receipt:
         """Take readings in and wait for the commit. Raises BufferFullError where the sender had better wait.
 
         After it was raised the readings may be stored all the same: sending them again is safe.
         """
-        self._admit()
-        if trouble := self._trouble():
-            raise BufferFullError(f"the database takes no writes ({trouble})")
+        self.admit()
         ticket = _Ticket(settled=asyncio.get_running_loop().create_future())
         delivery = Delivery(origin=self, source="http", ticket=ticket, size_bytes=size_bytes)
         received_at = now_microseconds()
@@ -135,7 +139,7 @@ def _topic(item: object) -> str:
     if not isinstance(item, dict):
         raise ValueError("a reading is a JSON object")  # noqa: TRY004 - said of the sender's data, not of our code
     kind = item.get("type")
-    named = [stream for stream in STREAMS if stream.id_key in item and kind in {None, stream.name}]
+    named = [stream for stream in STREAMS if stream.id_key in item and kind in (None, stream.name)]
     if len(named) != 1:
         keys = " or ".join(stream.id_key for stream in STREAMS)
         raise ValueError(f'exactly one of {keys} says what it is, and "type", where given, agrees with it')

@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from ingestd.analytics import TimeRange
 from ingestd.http.problems import Problem, bad_parameter
-from ingestd.telemetry import Timestamp, is_identity
+from ingestd.telemetry import TIMESTAMP_RULE, Timestamp, is_identity
 
 DEFAULT_WINDOW: Final = timedelta(hours=24)
 LONGEST_WINDOW: Final = timedelta(days=366)
@@ -24,11 +24,13 @@ def _moment(value: object) -> datetime:
     try:
         return datetime.fromisoformat(_timestamp.validate_python(value)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise ValueError("an RFC 3339 timestamp with an offset, such as 2026-11-20T10:30:00Z") from error
+        raise ValueError(TIMESTAMP_RULE) from error
 
 
 Identity = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
+_LONGEST_NUMBER: Final = 20
+_Default = TypeVar("_Default", int, None)
 _Body = TypeVar("_Body", bound=BaseModel)
 
 
@@ -51,18 +53,56 @@ class NewMapping(MappingChange):
 
 def identity(request: web.Request, name: str) -> str:
     """A device id from the path."""
-    value = request.match_info[name]
-    if not is_identity(value):
-        raise bad_parameter(name, "1 to 64 of A-Z a-z 0-9 . _ : -")
-    return value
+    return _identity(name, request.match_info[name])
+
+
+class Query:
+    """A request's query, read parameter by parameter; everything wrong is a 400 that names the parameter."""
+
+    def __init__(self, request: web.Request, known: set[str]) -> None:
+        self._values = request.query
+        if unknown := set(self._values) - known:
+            raise bad_parameter(min(unknown), "no such parameter")
+
+    def text(self, name: str) -> str | None:
+        values = self._values.getall(name, [])
+        if len(values) > 1:
+            raise bad_parameter(name, "given more than once")
+        return values[0] if values else None
+
+    def moment(self, name: str) -> datetime | None:
+        if (text := self.text(name)) is None:
+            return None
+        try:
+            # A plus sign in a query is a space unless it was escaped; a timestamp has no space.
+            return _moment(text.replace(" ", "+"))
+        except ValueError as error:
+            raise bad_parameter(name, str(error)) from error
+
+    def identity(self, name: str) -> str | None:
+        text = self.text(name)
+        return None if text is None else _identity(name, text)
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> str | None:
+        text = self.text(name)
+        if text is not None and text not in choices:
+            raise bad_parameter(name, f"one of {', '.join(choices)}")
+        return text
+
+    def number(self, name: str, *, default: _Default, lowest: int, highest: int) -> int | _Default:
+        text = self.text(name)
+        if text is None:
+            return default
+        usable = text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
+        if not usable or not lowest <= int(text) <= highest:
+            raise bad_parameter(name, f"a whole number from {lowest} to {highest}")
+        return int(text)
 
 
 def window(request: web.Request) -> TimeRange:
     """startTime and endTime from the query; the last 24 hours where both are left out."""
-    unknown = set(request.query) - {"startTime", "endTime"}
-    if unknown:
-        raise bad_parameter(min(unknown), "no such parameter")
-    start, end = _time(request, "startTime"), _time(request, "endTime")
+    query = Query(request, {"startTime", "endTime"})
+    start, end = query.moment("startTime"), query.moment("endTime")
     if end is None:
         end = datetime.now(UTC)
     if start is None:
@@ -85,14 +125,7 @@ async def body(request: web.Request, model: type[_Body]) -> _Body:
         raise bad_parameter(str(first["loc"][0]), first["msg"]) from error
 
 
-def _time(request: web.Request, name: str) -> datetime | None:
-    values = request.query.getall(name, [])
-    if not values:
-        return None
-    if len(values) > 1:
-        raise bad_parameter(name, "given more than once")
-    try:
-        # A plus sign in a query is a space unless it was escaped; a timestamp has no space.
-        return _moment(values[0].replace(" ", "+"))
-    except ValueError as error:
-        raise bad_parameter(name, str(error)) from error
+def _identity(name: str, value: str) -> str:
+    if not is_identity(value):
+        raise bad_parameter(name, "1 to 64 of A-Z a-z 0-9 . _ : -")
+    return value

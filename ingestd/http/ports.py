@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 
-from ingestd.analytics import FleetEnergy, LiveReading, Mapping, Performance, TimeRange
+from ingestd.analytics import DeadLetterFilter, FleetEnergy, LiveReading, Mapping, Performance, TimeRange
 from ingestd.http.intake import Intake
 from ingestd.telemetry import Stream
 
@@ -29,11 +29,18 @@ class Mappings(Protocol):
     async def close(self, vehicle_id: str) -> Mapping | None: ...
 
 
+class DeadLetters(Protocol):
+    """What could not become a reading; raises StoreError. A letter has the table's columns as attributes."""
+
+    async def page(self, wanted: DeadLetterFilter, *, limit: int, before: int | None = None) -> list[Any]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """How the daemon is at this moment; a trouble is a reason in words, None when all is well."""
 
     stopping: bool
+    standby: bool  # another daemon of this client id is active
     store_trouble: str | None
     broker_trouble: str | None
     last_commit_age: float | None  # seconds; None before the first commit
@@ -43,6 +50,7 @@ class Condition:
 INTAKE: Final = web.AppKey("intake", Intake)
 ANALYTICS: Final[web.AppKey[Analytics]] = web.AppKey("analytics", Analytics)
 MAPPINGS: Final[web.AppKey[Mappings]] = web.AppKey("mappings", Mappings)
+DEAD_LETTERS: Final[web.AppKey[DeadLetters]] = web.AppKey("dead_letters", DeadLetters)
 CONDITION: Final[web.AppKey[Callable[[], Condition]]] = web.AppKey("condition")
 EXPOSITION: Final[web.AppKey[Callable[[], bytes]]] = web.AppKey("exposition")
 THRESHOLD: Final = web.AppKey("threshold", float)

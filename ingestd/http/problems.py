@@ -55,7 +55,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except ConflictError as error:
         return response(HTTPStatus.CONFLICT, str(error))
     except BufferFullError as error:
-        return response(HTTPStatus.SERVICE_UNAVAILABLE, f"no room at the moment: {error}", retry)
+        return response(HTTPStatus.SERVICE_UNAVAILABLE, f"cannot take readings in at the moment: {error}", retry)
     except StoreError as error:
         log.warning("request failed", path=request.path, reason=str(error))
         return response(HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer", retry)
@@ -63,6 +63,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         status = HTTPStatus(error.status)
         kept = {name: value for name, value in error.headers.items() if name in {"Allow", "Location"}}
         return response(status, error.reason or status.phrase, kept)
+    except web.RequestPayloadError:
+        return response(HTTPStatus.BAD_REQUEST, "the body is not encoded as its headers say")
     except asyncio.CancelledError:
         raise
     except Exception:

@@ -3,16 +3,18 @@
 import asyncio
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Final
+from typing import Final, get_args
 
 from aiohttp import web
 from pydantic_core import from_json
 
+from ingestd import __version__
+from ingestd.analytics import DeadLetterFilter
 from ingestd.errors import StoreError
 from ingestd.http import parameters, shapes
-from ingestd.http.ports import ANALYTICS, CONDITION, EXPOSITION, INTAKE, MAPPINGS, THRESHOLD
+from ingestd.http.ports import ANALYTICS, CONDITION, DEAD_LETTERS, EXPOSITION, INTAKE, MAPPINGS, THRESHOLD
 from ingestd.http.problems import Problem
-from ingestd.telemetry import METER, VEHICLE, Stream
+from ingestd.telemetry import METER, VEHICLE, Reason, Stream
 
 MAX_READINGS: Final = 10_000
 BODY_SECONDS: Final = 20.0
@@ -21,6 +23,7 @@ BODY_SECONDS: Final = 20.0
 
 async def post_telemetry(request: web.Request) -> web.Response:
     """One reading or an array of them; 201 after the commit."""
+    request.app[INTAKE].admit()  # before the body is in memory
     try:
         async with asyncio.timeout(BODY_SECONDS):
             body = await request.read()
@@ -103,6 +106,27 @@ async def delete_mapping(request: web.Request) -> web.Response:
     return shapes.answer(shapes.mapping(closed))
 
 
+async def get_dead_letters(request: web.Request) -> web.Response:
+    """The newest first, by pages: `next` is the `before` of the page that follows, null at the end."""
+    query = parameters.Query(request, {"reason", "device", "startTime", "endTime", "limit", "before"})
+    wanted = DeadLetterFilter(
+        reason=query.choice("reason", get_args(Reason)),
+        device=query.identity("device"),
+        since=query.moment("startTime"),
+        until=query.moment("endTime"),
+    )
+    limit = query.number("limit", default=100, lowest=1, highest=1000)
+    letters = await request.app[DEAD_LETTERS].page(
+        wanted, limit=limit, before=query.number("before", default=None, lowest=1, highest=2**63 - 1)
+    )
+    return shapes.answer(
+        {
+            "deadLetters": [shapes.dead_letter(letter) for letter in letters],
+            "next": letters[-1].id if len(letters) == limit else None,
+        }
+    )
+
+
 async def get_health(request: web.Request) -> web.Response:
     """200 while readings can flow from the broker to the database, else 503 and what is in the way."""
     condition = request.app[CONDITION]()
@@ -111,11 +135,11 @@ async def get_health(request: web.Request) -> web.Response:
         await request.app[ANALYTICS].ping()
     except StoreError as error:
         store_trouble = store_trouble or str(error)
-    healthy = not (condition.stopping or store_trouble or condition.broker_trouble)
+    healthy = not (condition.stopping or condition.standby or store_trouble or condition.broker_trouble)
     age = condition.last_commit_age
     return shapes.answer(
         {
-            "status": "healthy" if healthy else "unhealthy",
+            "status": "standby" if condition.standby else "healthy" if healthy else "unhealthy",
             "database": store_trouble or "connected",
             "broker": condition.broker_trouble or "connected",
             "stopping": condition.stopping,
@@ -159,7 +183,13 @@ def _unknown(stream: Stream, device_id: str) -> Problem:
     return Problem(HTTPStatus.NOT_FOUND, f"no {stream.name} {device_id} is known")
 
 
-ROUTES: Final = (
+async def get_index(_: web.Request) -> web.Response:
+    """For whoever opens the address in a browser: what this is, and where to go on."""
+    return shapes.answer({"service": "ingestd", "version": __version__, "routes": [str(r.path) for r in ROUTES]})
+
+
+ROUTES: Final[tuple[web.RouteDef, ...]] = (
+    web.get("/", get_index),
     web.post("/v1/telemetry", post_telemetry),
     web.get("/v1/analytics/performance/{vehicleId}", get_performance),
     web.get("/v1/analytics/vehicle/{vehicleId}/live", get_vehicle_live),
@@ -169,6 +199,7 @@ ROUTES: Final = (
     web.put("/v1/analytics/mappings/{vehicleId}", put_mapping),
     web.get("/v1/analytics/mappings/{vehicleId}", get_mapping),
     web.delete("/v1/analytics/mappings/{vehicleId}", delete_mapping),
+    web.get("/v1/dead-letters", get_dead_letters),
     web.get("/health", get_health),
     web.get("/livez", get_livez),
     web.get("/metrics", get_metrics),

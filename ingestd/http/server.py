@@ -10,12 +10,14 @@ from ingestd.http.intake import Intake
 from ingestd.http.ports import (
     ANALYTICS,
     CONDITION,
+    DEAD_LETTERS,
     EXPOSITION,
     INTAKE,
     MAPPINGS,
     THRESHOLD,
     Analytics,
     Condition,
+    DeadLetters,
     Mappings,
 )
 from ingestd.http.problems import problems
@@ -39,6 +41,7 @@ class HttpServer:
         intake: Intake,
         analytics: Analytics,
         mappings: Mappings,
+        dead_letters: DeadLetters,
         condition: Callable[[], Condition],
         exposition: Callable[[], bytes],
         efficiency_threshold: float,
@@ -49,6 +52,7 @@ class HttpServer:
         self._app[INTAKE] = intake
         self._app[ANALYTICS] = analytics
         self._app[MAPPINGS] = mappings
+        self._app[DEAD_LETTERS] = dead_letters
         self._app[CONDITION] = condition
         self._app[EXPOSITION] = exposition
         self._app[THRESHOLD] = efficiency_threshold

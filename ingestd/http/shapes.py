@@ -1,7 +1,9 @@
 """How answers look: camelCase, UTC with Z, floats in full."""
 
+from base64 import b64encode
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
 from pydantic_core import to_json
@@ -67,6 +69,25 @@ def mapping(segment: Mapping) -> dict[str, object]:
         "meterId": segment.meter_id,
         "validFrom": moment(segment.valid_from),
         "validTo": moment(segment.valid_to) if segment.valid_to else None,
+    }
+
+
+def dead_letter(letter: Any) -> dict[str, object]:  # noqa: ANN401 - a row of the table
+    """The payload as text where it is UTF-8, else as base64, and which of the two."""
+    try:
+        payload, encoding = letter.payload.decode(), "utf-8"
+    except UnicodeDecodeError:
+        payload, encoding = b64encode(letter.payload).decode(), "base64"
+    return {
+        "id": letter.id,
+        "receivedAt": moment(letter.received_at),
+        "source": letter.source,
+        "stream": letter.stream,
+        "topic": letter.topic,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "payload": payload,
+        "payloadEncoding": encoding,
     }
 
 

@@ -18,7 +18,9 @@ import structlog
 
 from ingestd.errors import BrokerError, BrokerRefusedError
 from ingestd.metrics import Metrics
+from ingestd.mqtt.canary import Canary
 from ingestd.mqtt.connection import RECEIVE_MAXIMUM, Connection, Ticket
+from ingestd.mqtt.dropped import DROPPED_TOPIC, DroppedMessages
 from ingestd.pipeline.delivery import Delivery
 from ingestd.telemetry import STREAMS, Window
 
@@ -69,11 +71,18 @@ class Session:
         self._metrics = metrics
         self._connection: Connection | None = None
         self._open = False  # subscribed; only then may reading be paused, or CONNACK and SUBACK are never read
-        self._room = asyncio.Event()
-        self._room.set()
+        self._held_by: set[str] = set()
+        self._free = asyncio.Event()  # set while nobody holds us back
+        self._free.set()
         self._keep_alive: float = KEEP_ALIVE_SECONDS
-        self.trouble: str | None = "not connected yet"
-        """Why no telemetry arrives at the moment; None when connected and subscribed."""
+        self._canary = Canary(client_id=address.client_id)
+        self._dropped = DroppedMessages(metrics)
+        self._connection_trouble: str | None = "not connected yet"
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no telemetry arrives at the moment; None when connected, subscribed and heard."""
+        return self._connection_trouble or self._canary.trouble
 
     async def open(self) -> None:
         """Connect and subscribe, once; raises BrokerError or BrokerRefusedError."""
@@ -82,7 +91,12 @@ class Session:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(origin=self, window=self._window, deliver=self._deliver),
+                    lambda: Connection(
+                        origin=self,
+                        window=self._window,
+                        deliver=self._deliver,
+                        side_topics={self._canary.topic: self._canary.hear, DROPPED_TOPIC: self._dropped.note},
+                    ),
                     address.host,
                     address.port,
                     ssl=address.tls,
@@ -100,9 +114,9 @@ class Session:
             connection.abort(str(error))
             raise
         self._metrics.connections.inc()
-        self.trouble = None
+        self._connection_trouble = None
         self._open = True
-        if not self._room.is_set():
+        if self._held_by:
             connection.pause_reading()
 
     async def run(self) -> None:
@@ -114,21 +128,21 @@ class Session:
                 self._connection = None
                 self._open = False
                 log.warning("connection to the broker lost", reason=reason)
-                self.trouble = reason
+                self._connection_trouble = reason
                 delay = BACKOFF_FIRST_SECONDS
             # Full jitter keeps a fleet of daemons from coming back all at once.
             await asyncio.sleep(random.uniform(0, delay))  # noqa: S311
             delay = min(delay * 2, BACKOFF_LONGEST_SECONDS)
-            await self._room.wait()  # coming back while full would only bring what cannot be held
+            await self._free.wait()  # coming back while held would only bring what may not be taken in
             try:
                 await self.open()
             except BrokerRefusedError as error:
                 log.error("refused by the broker; an operator has to act", reason=str(error))  # noqa: TRY400
-                self.trouble = str(error)
+                self._connection_trouble = str(error)
                 delay = BACKOFF_LONGEST_SECONDS
             except BrokerError as error:
                 log.warning("broker out of reach", reason=str(error))
-                self.trouble = str(error)
+                self._connection_trouble = str(error)
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge to the connection that brought them.
@@ -146,14 +160,18 @@ class Session:
         if packet_ids and self._connection is not None:
             self._connection.acknowledge(packet_ids)
 
-    def press(self, on: bool) -> None:  # noqa: FBT001 - the buffer's callback has one argument
-        """Stop or go on reading; while stopped, the broker holds the backlog."""
-        if on:
-            self._room.clear()
-            if self._connection is not None and self._open:
-                self._connection.pause_reading()
-        else:
-            self._room.set()
+    def hold(self, reason: str) -> None:
+        """Stop reading, and do not connect anew, until `reason` is released; the broker holds the backlog."""
+        self._held_by.add(reason)
+        self._free.clear()
+        if self._connection is not None and self._open:
+            self._connection.pause_reading()
+
+    def release(self, reason: str) -> None:
+        """Go on reading once the last reason is gone."""
+        self._held_by.discard(reason)
+        if not self._held_by:
+            self._free.set()
             if self._connection is not None:
                 self._connection.resume_reading()
 
@@ -182,7 +200,9 @@ class Session:
         expiry = granted.session_expiry_interval
         if expiry is not None and expiry < SESSION_EXPIRY_SECONDS:
             log.warning("the broker keeps our session for less than asked", granted_seconds=expiry)
-        await connection.subscribe(address.filters)
+        refused = await connection.subscribe(address.filters, optional=self._side_filters())
+        if refused:
+            log.warning("not granted by the broker; less can be watched", topics=refused)
         self._keep_alive = granted.server_keep_alive or KEEP_ALIVE_SECONDS
         log.info(
             "subscribed",
@@ -195,6 +215,15 @@ class Session:
         """Ping until the connection is lost; returns why it was."""
         async with asyncio.TaskGroup() as tasks:
             pinging = tasks.create_task(connection.keep_alive(self._keep_alive), name="mqtt-keep-alive")
+            singing = tasks.create_task(self._canary.sing(connection), name="mqtt-canary")
             await connection.lost.wait()
             pinging.cancel()
+            singing.cancel()
         return connection.loss_reason
+
+    def _side_filters(self) -> list[mqtt5.TopicFilter]:
+        """What is watched beside telemetry: our own canary, and the broker's count of what it dropped."""
+        return [
+            mqtt5.TopicFilter(self._canary.topic, max_qos=mqtt5.QoS.AT_LEAST_ONCE),
+            mqtt5.TopicFilter(DROPPED_TOPIC, max_qos=mqtt5.QoS.AT_MOST_ONCE),
+        ]

@@ -8,23 +8,27 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import structlog
 
+from ingestd import failpoints
 from ingestd.errors import DataStoreError, OperatorStoreError, TransientStoreError
 from ingestd.metrics import Metrics
 from ingestd.pipeline.buffer import Buffer
-from ingestd.pipeline.delivery import Batch, Delivery, Origin, Rejection, StreamBatch
-from ingestd.telemetry import STREAMS, DeadLetter, Row, Source, Stream, encode, now_microseconds
+from ingestd.pipeline.delivery import Batch, Delivery, Origin, Rejection
+from ingestd.pipeline.progress import Progress
+from ingestd.telemetry import DeadLetter, Source, Stream, encode, now_microseconds
 
 log = structlog.get_logger(__name__)
 
 RETRY_FIRST_SECONDS: Final = 0.1
 RETRY_LONGEST_SECONDS: Final = 2.0
-OPERATOR_RETRY_SECONDS: Final = 5.0
+SLOW_RETRY_SECONDS: Final = 5.0
+"""Between attempts that only an operator, or time, can help."""
+SUSPECT_ROUNDS: Final = 12
+"""After a minute of these, rows that fail for an unknown reason are kept as dead letters: nothing may stand in
+the way of the others for ever."""
 UNKNOWN_BEFORE_ISOLATING: Final = 3
 """So often may a batch fail for an unknown reason before the rows are tried one by one."""
 
@@ -37,44 +41,6 @@ class Store(Protocol):
 
         Raises a StoreError when nothing of it is known to have been committed. Repeating is always safe.
         """
-
-
-class _Suspect(NamedTuple):
-    """A single row that the database would not take, and what it said."""
-
-    stream: Stream
-    row: Row
-    origin: int
-    detail: str
-
-
-@dataclass(slots=True, kw_only=True)
-class _Progress:
-    """What has become of the rows of one flush so far."""
-
-    deliveries: list[Delivery]
-    committed: dict[Stream, Counter[int]] = field(default_factory=lambda: {stream: Counter() for stream in STREAMS})
-    rejected: list[_Suspect] = field(default_factory=list)
-    suspects: list[_Suspect] = field(default_factory=list)
-    """Failed alone for an unknown reason; guilty once neighbours of the same stream commit."""
-    unknown_failures: int = 0
-    delay: float = RETRY_FIRST_SECONDS
-
-    def stored(self, committed: Mapping[Stream, Counter[int]]) -> None:
-        for stream, by_origin in committed.items():
-            self.committed[stream].update(by_origin)
-        self.delay = RETRY_FIRST_SECONDS
-
-    def next_delay(self) -> float:
-        """Exponential, with jitter of a quarter so that several daemons do not come back in step."""
-        delay = self.delay
-        self.delay = min(delay * 2, RETRY_LONGEST_SECONDS)
-        return delay * random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret
-
-    def convict(self) -> None:
-        """Reject the suspects whose neighbours were stored: theirs is the fault, not the database's."""
-        self.rejected += [suspect for suspect in self.suspects if self.committed[suspect.stream]]
-        self.suspects = [suspect for suspect in self.suspects if not self.committed[suspect.stream]]
 
 
 class Flusher:
@@ -91,22 +57,30 @@ class Flusher:
     async def run(self) -> None:
         """Flush until the buffer is closed and empty. Cancelled: what is not settled comes again from its source."""
         while deliveries := await self._buffer.take():
+            failpoints.reach("flush")
             await self._flush(deliveries)
 
     async def _flush(self, deliveries: list[Delivery]) -> None:
         started = time.monotonic()
-        progress = _Progress(deliveries=deliveries)
+        progress = Progress(deliveries=deliveries)
         await self._commit(Batch.of(deliveries), progress)
-        while progress.suspects:
-            # Rows failed alone, but no neighbour was stored either: the rows may not be at fault at all.
-            # What came meanwhile joins them, so that the next round can tell.
-            await self._pause(progress.suspects[0].detail, OPERATOR_RETRY_SECONDS)
-            joining = self._buffer.take_now()
-            batch = Batch.of(joining, first_origin=len(deliveries), held=_regroup(progress.suspects))
-            progress.suspects = []
-            deliveries += joining
-            await self._commit(batch, progress)
-        self._settle(deliveries, progress)
+        rounds = 0
+        while True:
+            if repeats := progress.repeats():
+                await self._commit(repeats, progress)
+            elif progress.suspects and rounds < SUSPECT_ROUNDS:
+                # Nothing of the stream went through, so it may not be the rows' fault at all. Once more after
+                # a while, with what came meanwhile: neighbours that go through would tell.
+                rounds += 1
+                await self._pause(progress.suspects[0].detail, SLOW_RETRY_SECONDS)
+                await self._commit(progress.join(self._buffer.take_now()), progress)
+            elif progress.suspects:
+                log.error("rows kept as dead letters, to let others pass", rows=len(progress.suspects))
+                progress.give_up()
+            else:
+                break
+        await self._bury(progress)
+        self._settle(progress)
         self.last_commit_at = time.monotonic()
         self._metrics.flushed(self.last_commit_at - started)
         log.debug(
@@ -116,42 +90,54 @@ class Flusher:
             milliseconds=round((self.last_commit_at - started) * 1000, 1),
         )
 
-    async def _commit(self, batch: Batch, progress: _Progress) -> None:
-        """Bring every row of the batch to an end, splitting where the database objects to the rows themselves."""
-        rejected_before = len(progress.rejected)
+    async def _commit(self, batch: Batch, progress: Progress) -> None:
+        """Try every row of the batch, splitting where the database objects to the rows themselves."""
         parts = [batch]
+        retry = _Backoff()
         while parts:
-            parts += await self._attempt(parts.pop(), progress)
+            parts += await self._attempt(parts.pop(), progress, retry)
         progress.convict()
-        letters = [
-            _dead_letter(suspect, progress.deliveries[suspect.origin].source)
-            for suspect in progress.rejected[rejected_before:]
-        ]
-        while letters and await self._attempt(Batch(readings={}, dead_letters=letters), progress):
-            pass
 
-    async def _attempt(self, part: Batch, progress: _Progress) -> list[Batch]:
+    async def _attempt(self, part: Batch, progress: Progress, retry: "_Backoff") -> list[Batch]:
         """Write one part; return what is left to do: nothing, the same part again, or smaller ones."""
         try:
-            progress.stored(await self._store.write(part))
+            progress.stored(part, await self._store.write(part))
         except DataStoreError as error:
             if part.readings:
-                return _narrow(part, str(error), progress.rejected)
+                return progress.reject(part, str(error))
             # A dead letter is made to fit: refusing it is the table's fault, and it must not be lost.
-            await self._pause(str(error), OPERATOR_RETRY_SECONDS)
+            await self._pause(str(error), SLOW_RETRY_SECONDS)
         except OperatorStoreError as error:
-            await self._pause(str(error), OPERATOR_RETRY_SECONDS)
+            await self._pause(str(error), SLOW_RETRY_SECONDS)
         except TransientStoreError as error:
             progress.unknown_failures += not error.known
-            if part.readings and progress.unknown_failures >= UNKNOWN_BEFORE_ISOLATING and not error.known:
-                return _narrow(part, str(error), progress.suspects)
-            await self._pause(str(error), progress.next_delay())
+            if part.readings and not error.known and progress.unknown_failures >= UNKNOWN_BEFORE_ISOLATING:
+                return progress.suspect(part, str(error))
+            await self._pause(str(error), retry.next())
         else:
             if self.trouble is not None:
                 log.info("the database takes writes again", after=self.trouble)
                 self.trouble = None
+            retry.reset()
             return []
         return [part]
+
+    async def _bury(self, progress: Progress) -> None:
+        """Store the rejected rows as dead letters, however long it takes."""
+        letters = [
+            DeadLetter(
+                received_at=now_microseconds(),
+                source=progress.deliveries[refused.origin].source,
+                stream=refused.stream.name,
+                topic=refused.stream.topic(refused.row[0]),
+                payload=encode(refused.stream, refused.row),
+                reason="database",
+                detail=refused.detail[:500].replace("\0", "\ufffd"),
+            )
+            for refused in progress.rejected
+        ]
+        if letters:
+            await self._commit(Batch(readings={}, dead_letters=letters), progress)
 
     async def _pause(self, trouble: str, seconds: float) -> None:
         self._metrics.flush_retries.inc()
@@ -160,10 +146,12 @@ class Flusher:
         self.trouble = trouble
         await asyncio.sleep(seconds)
 
-    def _settle(self, deliveries: list[Delivery], progress: _Progress) -> None:
+    def _settle(self, progress: Progress) -> None:
         """Close the ledger, make room, and tell every origin in the order of receipt."""
-        for stream, row, index, detail in progress.rejected:
-            deliveries[index].outcome.rejected.append(Rejection(stream=stream, row=row, detail=detail))
+        deliveries = progress.deliveries
+        for refused in progress.rejected:
+            rejection = Rejection(stream=refused.stream, row=refused.row, detail=refused.detail)
+            deliveries[refused.origin].outcome.rejected.append(rejection)
         by_origin: dict[Origin, list[Delivery]] = {}
         for index, delivery in enumerate(deliveries):
             for stream, committed in progress.committed.items():
@@ -196,32 +184,16 @@ class Flusher:
             self._metrics.dead_lettered(*dead_labels, count)
 
 
-def _narrow(part: Batch, detail: str, singles: list[_Suspect]) -> list[Batch]:
-    """Smaller parts in place of one that failed; of a single row only its name is left."""
-    if len(part) > 1:
-        return part.split()
-    ((stream, batch),) = part.readings.items()
-    singles.append(_Suspect(stream, batch.rows[0], batch.origins[0], detail))
-    return []
+class _Backoff:
+    """Exponential, with jitter of a quarter so that several daemons do not come back in step."""
 
+    def __init__(self) -> None:
+        self.reset()
 
-def _regroup(suspects: list[_Suspect]) -> dict[Stream, StreamBatch]:
-    return {
-        stream: StreamBatch(
-            rows=[suspect.row for suspect in suspects if suspect.stream is stream],
-            origins=[suspect.origin for suspect in suspects if suspect.stream is stream],
-        )
-        for stream in STREAMS
-    }
+    def reset(self) -> None:
+        self._seconds = RETRY_FIRST_SECONDS
 
-
-def _dead_letter(suspect: _Suspect, source: Source) -> DeadLetter:
-    return DeadLetter(
-        received_at=now_microseconds(),
-        source=source,
-        stream=suspect.stream.name,
-        topic=suspect.stream.topic(suspect.row[0]),
-        payload=encode(suspect.stream, suspect.row),
-        reason="database",
-        detail=suspect.detail[:500].replace("\0", "\ufffd"),
-    )
+    def next(self) -> float:
+        seconds = self._seconds
+        self._seconds = min(seconds * 2, RETRY_LONGEST_SECONDS)
+        return seconds * random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret

@@ -1,17 +1,105 @@
-"""Dead letters, for people who look after them."""
+"""Dead letters for those who look after them: listed, replayed when the cause is mended, purged, expired."""
 
-from typing import Any, Final
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final, NamedTuple
 
+from ingestd.analytics import DeadLetterFilter
+from ingestd.errors import DataStoreError
+from ingestd.pipeline.delivery import Batch, StreamBatch
 from ingestd.store import queries
-from ingestd.store.database import connect, rows_of, translated
-from ingestd.telemetry import Reason
+from ingestd.store.database import Reads
+from ingestd.store.writer import Writer
+from ingestd.telemetry import Row, Stream, Window, decode, now_microseconds
 
-_DEAD_LETTERS: Final = queries.load("dead_letters.sql")
+_SQL: Final = queries.load("dead_letters.sql")
+
+PAGE: Final = 1000
 
 
-async def list_dead_letters(dsn: str, *, reason: Reason | None, limit: int) -> list[Any]:
-    """The newest dead letters as namedtuples of the table's columns; raises StoreError."""
-    connection = await connect(dsn, application_name="ingestd-dead-letters")
-    async with connection:
-        with translated():
-            return await rows_of(connection, _DEAD_LETTERS["list_dead_letters"], {"reason": reason, "limit": limit})
+@dataclass(slots=True, kw_only=True)
+class Replayed:
+    """What a replay came to."""
+
+    stored: int = 0
+    duplicates: int = 0
+    still_bad: int = 0
+
+
+class DeadLetters:
+    """The dead_letter table. Rows are namedtuples of its columns; every method raises StoreError."""
+
+    def __init__(self, reads: Reads) -> None:
+        self._reads = reads
+
+    async def page(self, wanted: DeadLetterFilter, *, limit: int, before: int | None = None) -> list[Any]:
+        """At most `limit`, the newest first, with ids below `before`."""
+        return await self._reads.fetch(_SQL["page_dead_letters"], {**asdict(wanted), "limit": limit, "before": before})
+
+    async def get(self, letter_id: int) -> Any | None:  # noqa: ANN401 - psycopg makes the class at run time
+        rows = await self._reads.fetch(_SQL["one_dead_letter"], {"id": letter_id})
+        return rows[0] if rows else None
+
+    async def purge(self, wanted: DeadLetterFilter) -> int:
+        """Delete them; returns how many."""
+        purged = 0
+        while True:
+            gone = await self._reads.fetch(_SQL["purge_dead_letters"], {**asdict(wanted), "limit": PAGE})
+            purged += len(gone)
+            if len(gone) < PAGE:
+                return purged
+
+    async def replay(self, wanted: DeadLetterFilter, *, writer: Writer, window: Window) -> Replayed:
+        """Send them through decode again; what becomes a reading is stored and is a dead letter no more.
+
+        A crash in between leaves the letter beside the row; replaying it once more finds a duplicate.
+        """
+        result = Replayed()
+        async for letters in self._pages(wanted):
+            now = now_microseconds()
+            oldest, newest = window.around(now)
+            good: list[_Mended] = []
+            for letter in letters:
+                decoded = decode(letter.topic, letter.payload, oldest=oldest, newest=newest, received_at=now)
+                if isinstance(decoded, tuple):
+                    good.append(_Mended(letter.id, *decoded))
+            settled = await _store(good, writer, result)
+            result.still_bad += len(letters) - len(settled)
+            await self._reads.fetch(_SQL["delete_dead_letters"], {"ids": settled})
+        return result
+
+    async def _pages(self, wanted: DeadLetterFilter) -> AsyncIterator[list[Any]]:
+        before = None
+        while letters := await self.page(wanted, limit=PAGE, before=before):
+            before = letters[-1].id
+            yield letters
+
+
+class _Mended(NamedTuple):
+    letter_id: int
+    stream: Stream
+    row: Row
+
+
+async def _store(mended: list[_Mended], writer: Writer, result: Replayed) -> list[int]:
+    """Store readings together, or each by itself where the database objects to one; returns the ids of the letters."""
+    rows: dict[Stream, dict[Row, Row]] = {}
+    for _, stream, row in mended:
+        rows.setdefault(stream, {}).setdefault(row[:2], row)
+    batch = Batch(
+        readings={
+            stream: StreamBatch(rows=list(by_key.values()), origins=[0] * len(by_key))
+            for stream, by_key in rows.items()
+        },
+        dead_letters=[],
+    )
+    try:
+        committed = await writer.write(batch)
+    except DataStoreError:
+        if len(mended) == 1:
+            return []
+        return [letter_id for one in mended for letter_id in await _store([one], writer, result)]
+    new = sum(by_origin.total() for by_origin in committed.values())
+    result.stored += new
+    result.duplicates += len(mended) - new
+    return [one.letter_id for one in mended]

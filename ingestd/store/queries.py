@@ -33,5 +33,7 @@ def for_stream(statement: sql.SQL, stream: Stream) -> sql.Composed:
         newest=sql.Identifier(f"newest_{stream.name}"),
         id=sql.Identifier(stream.id_column),
         columns=sql.SQL(", ").join(columns),
+        values=sql.SQL(", ").join(sql.SQL("newest.{}").format(column) for column in columns),
+        merged=sql.SQL(", ").join(sql.SQL("{0} = newest.{0}").format(column) for column in columns[1:]),
         assignments=sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(column) for column in columns[1:]),
     )

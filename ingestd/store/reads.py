@@ -86,10 +86,11 @@ class Mappings:
         Asking again for what holds already changes nothing. Raises ConflictError where a segment that starts
         later, or has ended later, is in the way.
         """
-        start = valid_from or datetime.now(UTC)
-        parameters = {"vehicle_id": vehicle_id, "meter_id": meter_id, "valid_from": start, "valid_to": start}
         async with self._reads.transaction() as connection:
-            await rows_of(connection, _MAPPINGS["lock_vehicle"], parameters)
+            await rows_of(connection, _MAPPINGS["lock_vehicle"], {"vehicle_id": vehicle_id})
+            # Now is when it is our turn: a change that was asked for later may have been made first.
+            start = valid_from or datetime.now(UTC)
+            parameters = {"vehicle_id": vehicle_id, "meter_id": meter_id, "valid_from": start, "valid_to": start}
             current = await _one(connection, "open_segment", parameters)
             if (
                 current
@@ -109,10 +110,9 @@ class Mappings:
 
     async def close(self, vehicle_id: str) -> Mapping | None:
         """End the open segment now; None where there is none."""
-        parameters = {"vehicle_id": vehicle_id, "valid_to": datetime.now(UTC)}
         async with self._reads.transaction() as connection:
-            await rows_of(connection, _MAPPINGS["lock_vehicle"], parameters)
-            return await _one(connection, "close_segment", parameters)
+            await rows_of(connection, _MAPPINGS["lock_vehicle"], {"vehicle_id": vehicle_id})
+            return await _one(connection, "close_segment", {"vehicle_id": vehicle_id, "valid_to": datetime.now(UTC)})
 
 
 async def _one(connection: Connection, name: str, parameters: dict[str, Any]) -> Mapping | None:

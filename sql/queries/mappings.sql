@@ -38,6 +38,7 @@ WITH void AS (
 SELECT * FROM void UNION ALL SELECT * FROM closed
 
 -- name: add_segment
+-- Open until further notice; the caller has made way for it.
 INSERT INTO vehicle_meter_mapping (vehicle_id, meter_id, valid_from)
 VALUES (%(vehicle_id)s, %(meter_id)s, %(valid_from)s)
 RETURNING vehicle_id, meter_id, valid_from, valid_to

@@ -10,6 +10,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS {newest} (LIKE {live}) ON COMMIT DELETE ROW
 COPY {history} ({columns}) FROM STDIN (FORMAT BINARY)
 
 -- name: copy_staged
+-- Aside, where no key can be in the way; each row with the index of the delivery that brought it.
 COPY {staged} ({columns}, origin) FROM STDIN (FORMAT BINARY)
 
 -- name: insert_staged
@@ -26,7 +27,16 @@ FROM {staged} JOIN inserted USING ({id}, ts)
 GROUP BY origin
 
 -- name: copy_newest
+-- The newest row of each device of the batch, on its way to the live table.
 COPY {newest} ({columns}) FROM STDIN (FORMAT BINARY)
+
+-- name: merge_live
+-- The fast way for live rows, at half the cost of an upsert: one join instead of an index probe and a row lock
+-- each. Fails where another writer adds the same device at the same moment; the staged way does not.
+MERGE INTO {live} AS live
+USING {newest} AS newest ON live.{id} = newest.{id}
+WHEN MATCHED AND live.ts < newest.ts THEN UPDATE SET {merged}
+WHEN NOT MATCHED THEN INSERT ({columns}) VALUES ({values})
 
 -- name: upsert_live
 -- A late reading never overwrites a newer one. At most one row a device, sorted by id by the caller.
@@ -36,6 +46,7 @@ ON CONFLICT ({id}) DO UPDATE SET {assignments}
 WHERE live.ts < excluded.ts
 
 -- name: copy_dead_letters
+-- In the transaction of their neighbours, so that one COMMIT settles all of a delivery.
 COPY dead_letter (received_at, source, stream, topic, payload, reason, detail) FROM STDIN (FORMAT BINARY)
 
 -- name: partition_days
@@ -45,4 +56,5 @@ FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
 WHERE inhparent = %(history)s::regclass
 
 -- name: make_partition
+-- Of one day, given as days since 2000-01-01; false where it is there already.
 SELECT ingestd_make_partition(%(history)s, date '2000-01-01' + %(day)s::integer)

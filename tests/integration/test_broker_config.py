@@ -147,9 +147,7 @@ def test_a_stranger_is_turned_away(broker: Broker, user: str | None) -> None:
 
 
 @pytest.mark.parametrize(("device", "stream"), [("meter-001", "meters"), ("EV-101", "vehicles")])
-def test_a_device_publishes_under_its_own_name_and_nowhere_else(
-    broker: Broker, device: str, stream: str
-) -> None:
+def test_a_device_publishes_under_its_own_name_and_nowhere_else(broker: Broker, device: str, stream: str) -> None:
     broker.open_session(*READINGS, "ingestd/#", user="ingestd")
     elsewhere = ["meters/other/telemetry", "vehicles/other/telemetry", f"{stream}/{device}", "ingestd/health"]
     for topic in elsewhere:

@@ -91,9 +91,7 @@ def test_postgres_answers_and_takes_settings(postgres: PrivatePostgres) -> None:
         pytest.param(PrivatePostgres.kill, id="kill"),
     ],
 )
-def test_what_is_committed_survives(
-    postgres: PrivatePostgres, end: Callable[[PrivatePostgres], None]
-) -> None:
+def test_what_is_committed_survives(postgres: PrivatePostgres, end: Callable[[PrivatePostgres], None]) -> None:
     dsn, pid = postgres.dsn(), postgres.pid
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("DROP TABLE IF EXISTS kept")

@@ -82,13 +82,16 @@ class Daemon:
     def log_tail(self, lines: int = 40) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
-    def start(self) -> None:
-        """Starts the process, the first time or again; does not wait until it is healthy."""
+    def start(self, **once: str | float) -> None:
+        """Starts the process, the first time or again; does not wait until it is healthy.
+
+        `once` are further settings, for this start only.
+        """
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "ingestd", "run"],
                 cwd=self._directory,
-                env=self._environment,
+                env=self._environment | {f"INGESTD_{name.upper()}": str(value) for name, value in once.items()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -87,7 +87,7 @@ def _by_heading(metrics: Metrics) -> Counter[tuple[str, str, str]]:
     counts: Counter[tuple[str, str, str]] = Counter()
     for family in metrics.registry.collect():
         for sample in family.samples:
-            if "stream" in sample.labels and not sample.name.endswith("_created"):
-                heading = sample.name.removeprefix("ingestd_").removesuffix("_total")
+            heading = sample.name.removeprefix("ingestd_").removesuffix("_total")
+            if heading in {"received", *LEDGER}:
                 counts[heading, sample.labels["stream"], sample.labels["source"]] += int(sample.value)
     return counts

@@ -77,7 +77,7 @@ class Device:
     ) -> None:
         self._leave()
 
-    def publish(  # noqa: PLR0913 - as many as MQTT has
+    def publish(
         self,
         topic: str,
         payload: bytes,

@@ -7,7 +7,8 @@ import socket
 import struct
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from ingestd.demo.process import LOOPBACK, LoopbackPort
@@ -17,15 +18,61 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 T = TypeVar("T")
+Direction = Literal["to server", "to client"]
 
 CHUNK = 64 * 1024
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time at all
+THROTTLE_STEP_SECONDS = 0.05
+COMMIT = b"COMMIT\0"
+"""As it stands in PostgreSQL's simple query and in its Parse message alike."""
+
+
+@dataclass(slots=True)
+class _Reset:
+    """Ordered: a connection is reset once so many bytes more have gone in one direction."""
+
+    after: int
+    struck: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(slots=True, eq=False)
+class _Link:
+    """One connection: the writing ends of both its sides."""
+
+    client: asyncio.StreamWriter
+    server: asyncio.StreamWriter | None = None
+    abandoned: bool = False
+    """The client's end is gone, and the server is not told."""
+    swallowing: threading.Event | None = None
+    """Set once the COMMIT is out: nothing reaches the client any more, and the answer ends the link."""
+
+    @property
+    def writers(self) -> list[asyncio.StreamWriter]:
+        return [writer for writer in (self.client, self.server) if writer is not None]
+
+    def reset(self) -> None:
+        """Both ends see a RST."""
+        for writer in self.writers:
+            _reset(writer)
+
+    def abandon(self) -> None:
+        """The client sees a RST, the server nothing."""
+        self.abandoned = True
+        _reset(self.client)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    if not writer.is_closing():
+        sock: socket.socket = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    writer.transport.abort()
 
 
 class Proxy:
     """Forwards a port of its own to the server of `url`; its methods may be called from any thread.
 
     It runs in a thread with an event loop of its own, so a test that blocks does not hold up the network.
+    What is ordered once, such as a reset, returns an event that is set when it has happened.
     """
 
     def __init__(self, url: str) -> None:
@@ -34,9 +81,13 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy")
         self._listener: asyncio.Server | None = None
-        self._links: dict[asyncio.Task[None], set[asyncio.StreamWriter]] = {}
+        self._links: dict[asyncio.Task[None], _Link] = {}
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._delay = 0.0
+        self._rate: float | None = None
+        self._resets: dict[Direction, _Reset] = {}
+        self._commit_cut: threading.Event | None = None
 
     @property
     def url(self) -> str:
@@ -47,6 +98,10 @@ class Proxy:
     def cut(self, *, reset: bool = True) -> None:
         """Closes all connections, with a RST or else with a FIN; new ones are welcome."""
         self._run(self._cut(reset=reset))
+
+    def half_open(self) -> None:
+        """Resets the client's end of all connections; to the server it is as if the client had lost power."""
+        self._run(self._abandon())
 
     def refuse(self) -> None:
         """Refuses new connections; those there are stay."""
@@ -63,6 +118,31 @@ class Proxy:
     def resume(self) -> None:
         """Lets the bytes through that were held up, none is lost, and those that follow."""
         self._run(self._set_flowing(yes=True))
+
+    def delay(self, seconds: float) -> None:
+        """Holds every read back for so long, in both directions; 0.0 is none."""
+        self._delay = seconds
+
+    def throttle(self, bytes_per_second: float | None) -> None:
+        """Lets no more through in either direction of a connection; None is no limit."""
+        self._rate = bytes_per_second
+
+    def reset_after(self, size: int, direction: Direction) -> threading.Event:
+        """Resets the connection that carries the byte number `size` from now on; that byte still arrives."""
+        order = self._resets[direction] = _Reset(size)
+        return order.struck
+
+    def cut_next_commit(self) -> threading.Event:
+        """Lets the next COMMIT through to PostgreSQL, and its answer nowhere: the client sees a reset instead."""
+        self._commit_cut = threading.Event()
+        return self._commit_cut
+
+    def heal(self) -> None:
+        """Takes back whatever is in force or ordered."""
+        self._delay, self._rate, self._commit_cut = 0.0, None, None
+        self._resets.clear()
+        self.resume()
+        self.accept()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -84,7 +164,7 @@ class Proxy:
 
     async def _accept(self) -> None:
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._link, LOOPBACK, self._port.number)
+            self._listener = await asyncio.start_server(self._serve, LOOPBACK, self._port.number)
 
     async def _refuse(self) -> None:
         if self._listener is not None:
@@ -93,14 +173,18 @@ class Proxy:
 
     async def _cut(self, *, reset: bool) -> None:
         links = dict(self._links)
-        for task, writers in links.items():
-            for writer in writers:
-                if reset and not writer.is_closing():
-                    sock: socket.socket = writer.get_extra_info("socket")
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-                writer.transport.abort()
+        for task, link in links.items():
+            if reset:
+                link.reset()
+            else:
+                for writer in link.writers:
+                    writer.transport.abort()
             task.cancel()
         await asyncio.gather(*links, return_exceptions=True)
+
+    async def _abandon(self) -> None:
+        for link in self._links.values():
+            link.abandon()
 
     async def _set_flowing(self, *, yes: bool) -> None:
         if yes:
@@ -108,32 +192,69 @@ class Proxy:
         else:
             self._flowing.clear()
 
-    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from the client's to the server's end of it."""
         task = asyncio.current_task()
         assert task is not None
-        writers = self._links[task] = {writer}
+        link = self._links[task] = _Link(writer)
         task.add_done_callback(self._links.pop)
         with suppress(asyncio.CancelledError):  # by `cut`
             try:
                 far_reader, far_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
-                writers.add(far_writer)
+                link.server = far_writer
                 async with asyncio.TaskGroup() as pumps:
-                    pumps.create_task(self._pump(reader, far_writer))
-                    pumps.create_task(self._pump(far_reader, writer))
+                    pumps.create_task(self._pump(link, "to server", reader, far_writer))
+                    pumps.create_task(self._pump(link, "to client", far_reader, writer))
             except* OSError:
                 pass  # refused or broken at one end: the other end sees its connection closed
             finally:
-                for end in writers:
+                for end in link.writers:
                     end.close()
                     with suppress(OSError):
                         await end.wait_closed()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """All bytes of one direction go through here: the place for further faults."""
+    async def _pump(
+        self, link: _Link, direction: Direction, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """All bytes of one direction go through here. Raises ConnectionResetError where the link was reset."""
         while data := await reader.read(CHUNK):
+            if link.abandoned:
+                continue
+            if self._delay:
+                await asyncio.sleep(self._delay)
             await self._flowing.wait()
-            writer.write(data)
-            await writer.drain()
+            if direction == "to server":
+                self._look_for_commit(link, data)
+            elif link.swallowing is not None:
+                link.reset()
+                link.swallowing.set()
+                raise ConnectionResetError
+            order = self._resets.get(direction)
+            if order is not None and order.after <= len(data):
+                del self._resets[direction]
+                await self._forward(writer, data[: order.after])
+                link.reset()
+                order.struck.set()
+                raise ConnectionResetError
+            if order is not None:
+                order.after -= len(data)
+            await self._forward(writer, data)
+        if link.abandoned and direction == "to server":
+            await asyncio.get_running_loop().create_future()  # silence, until the server gives up
         await self._flowing.wait()
         writer.write_eof()
+
+    def _look_for_commit(self, link: _Link, data: bytes) -> None:
+        # Within one read, as a client sends it in one piece; a COMMIT torn apart is passed over for the next.
+        if self._commit_cut is not None and COMMIT in data:
+            link.swallowing, self._commit_cut = self._commit_cut, None
+
+    async def _forward(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        while data:
+            size = len(data)
+            if self._rate is not None:
+                size = max(1, int(self._rate * THROTTLE_STEP_SECONDS))
+                await asyncio.sleep(THROTTLE_STEP_SECONDS)
+            writer.write(data[:size])
+            await writer.drain()
+            data = data[size:]

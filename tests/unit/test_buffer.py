@@ -128,12 +128,13 @@ async def test_a_sender_that_waits_does_not_put_off_a_flush_that_is_due_sooner()
 @in_virtual_time
 async def test_urgency_outlives_a_flush_that_had_no_room_for_it() -> None:
     buffer = make_buffer(flush_at=10)
-    urgent = messages(1)
+    patient, urgent = messages(1), messages(1)
     buffer.put(messages(10))
+    buffer.put(patient)
     buffer.put(urgent, urgent=True)
 
     assert 1 == len(await buffer.take())
-    assert [urgent] == await buffer.take()
+    assert [patient, urgent] == await buffer.take()
     assert pytest.approx(URGENT_SECONDS) == clock()
 
 

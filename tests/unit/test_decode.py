@@ -621,3 +621,7 @@ def test_the_window_is_counted_from_now() -> None:
     window = Window(max_age=timedelta(days=1), max_skew=timedelta(seconds=2))
 
     assert (NOW - 86_400 * SECOND, NOW + 2 * SECOND) == window.around(NOW)
+
+
+def test_a_stream_subscribes_to_every_device() -> None:
+    assert ["meters/+/telemetry", "vehicles/+/telemetry"] == [stream.topic_filter for stream in STREAMS]

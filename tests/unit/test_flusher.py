@@ -19,9 +19,10 @@ from ingestd.metrics import Metrics
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.delivery import Delivery, Rejection
 from ingestd.pipeline.flusher import (
-    OPERATOR_RETRY_SECONDS,
     RETRY_FIRST_SECONDS,
     RETRY_LONGEST_SECONDS,
+    SLOW_RETRY_SECONDS,
+    SUSPECT_ROUNDS,
     UNKNOWN_BEFORE_ISOLATING,
     Flusher,
 )
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
 class House:
     """A buffer and a flusher between fakes; the ledger is checked at every write and every settlement."""
 
-    def __init__(self, store: FakeStore, *, flush_at: int = 100) -> None:
+    def __init__(self, store: FakeStore, *, flush_at: int = 100, max_messages: int = 1000) -> None:
         self.metrics = Metrics()
-        self.buffer = Buffer(metrics=self.metrics, max_messages=1000, flush_at=flush_at, interval=1.0)
+        self.buffer = Buffer(metrics=self.metrics, max_messages=max_messages, flush_at=flush_at, interval=1.0)
         self.flusher = Flusher(buffer=self.buffer, store=store, metrics=self.metrics)
         self.origin = FakeOrigin(self._watch)
         self.metrics.expose_in_flight(self.buffer.in_flight)
@@ -169,6 +170,26 @@ async def test_room_is_made_before_an_origin_hears_of_it() -> None:
     await house.finish()
 
     assert [0] == held
+
+
+@in_virtual_time
+async def test_a_delivery_with_nothing_to_store_is_settled_in_its_turn() -> None:
+    house = House(FakeStore())
+    deliveries = [house.put(meters=meters(1)), house.put(), house.put(vehicles=[vehicle_row()])]
+
+    await house.finish()
+
+    assert [deliveries] == house.origin.settlements
+
+
+@in_virtual_time
+async def test_a_delivery_with_nothing_to_store_is_settled_when_it_comes_alone() -> None:
+    house = House(FakeStore())
+    delivery = house.put()
+
+    await house.finish()
+
+    assert [delivery] == house.origin.settled
 
 
 @in_virtual_time
@@ -323,7 +344,9 @@ async def test_a_row_at_fault_is_found_by_bisection_and_its_neighbours_are_kept(
     assert [Rejection(stream=METER, row=rows[position], detail="so it is")] == delivery.outcome.rejected
     assert ["database", "not-json"] == sorted(letter.reason for letter in store.dead_letters)
     assert len(store.writes) <= 3 + 2 * math.log2(64) + 2
-    assert {"received": 66, "committed": 64, "duplicate": 0, "dead_lettered": 2, "in_flight": 0} == ledger(house.metrics)
+    assert {"received": 66, "committed": 64, "duplicate": 0, "dead_lettered": 2, "in_flight": 0} == ledger(
+        house.metrics
+    )
 
 
 @in_virtual_time
@@ -379,7 +402,12 @@ async def test_nothing_is_settled_before_the_dead_letters_are_committed() -> Non
 
 @pytest.mark.parametrize(
     "refusal",
-    [DataStoreError("22021: no"), OperatorStoreError("42P01: no"), TransientStoreError("08006: no"), unknown("XX000: no")],
+    [
+        DataStoreError("22021: no"),
+        OperatorStoreError("42P01: no"),
+        TransientStoreError("08006: no"),
+        unknown("XX000: no"),
+    ],
     ids=["data", "operator", "transient", "unknown"],
 )
 @in_virtual_time
@@ -390,7 +418,7 @@ async def test_a_dead_letter_is_never_given_up(refusal: StoreError) -> None:
     house.buffer.close()
     flush = asyncio.create_task(house.flusher.run())
 
-    await asyncio.sleep(3600)
+    await asyncio.sleep(60)
     assert ([], []) == (house.origin.settled, store.dead_letters)
     store.letter_objection = None
     await flush
@@ -430,6 +458,19 @@ async def test_a_transient_error_amid_bisection_repeats_only_the_part() -> None:
     assert sizes(store).count(8) == 1
 
 
+@in_virtual_time
+async def test_a_part_that_commits_makes_the_next_delay_the_shortest_again() -> None:
+    away = TransientStoreError("away")
+    store = FakeStore([*repeat(away, 6), None, None, away], objection=minding(["m-0"], DataStoreError))
+    house = House(store)
+    house.put(meters=meters(2))
+
+    await house.finish()
+
+    assert [2] * 7 + [1, 1, 1, 1] == sizes(store)  # away, split, committed, away, at fault, dead letter
+    assert 0 < gaps(store)[8] <= 1.25 * RETRY_FIRST_SECONDS
+
+
 # Errors for an operator ------------------------------------------------------------------------------------------
 
 
@@ -441,11 +482,11 @@ async def test_an_error_for_an_operator_is_repeated_slowly_and_whole() -> None:
     house.buffer.close()
     flush = asyncio.create_task(house.flusher.run())
 
-    await asyncio.sleep(OPERATOR_RETRY_SECONDS * 29.5)
+    await asyncio.sleep(SLOW_RETRY_SECONDS * 29.5)
     assert ([], "42P01: no such table") == (house.origin.settled, house.flusher.trouble)
     await flush
 
-    assert [OPERATOR_RETRY_SECONDS] * 30 == pytest.approx(gaps(store))
+    assert [SLOW_RETRY_SECONDS] * 30 == pytest.approx(gaps(store))
     assert [3] * 31 == sizes(store)
     assert [delivery] == house.origin.settled
 
@@ -469,6 +510,19 @@ async def test_an_unknown_error_is_repeated_whole_before_the_rows_are_tried_one_
 
 
 @in_virtual_time
+async def test_a_known_error_makes_no_suspects_while_rows_are_tried_one_by_one() -> None:
+    script = [*repeat(None, UNKNOWN_BEFORE_ISOLATING), *repeat(TransientStoreError("08006: away"), 20)]
+    store = FakeStore(script, objection=minding(["m-2"], unknown))
+    house = House(store)
+    house.put(meters=meters(8))
+
+    await house.finish()
+
+    assert 7 == len(stored(store, METER))
+    assert [METER.topic("m-2")] == [letter.topic for letter in store.dead_letters]
+
+
+@in_virtual_time
 async def test_an_unknown_error_that_passes_costs_nobody_anything() -> None:
     store = FakeStore(repeat(unknown("XX000: elsewhere"), UNKNOWN_BEFORE_ISOLATING - 1))
     house = House(store)
@@ -488,7 +542,7 @@ async def test_an_unknown_error_of_every_row_convicts_none() -> None:
     house.buffer.close()
     flush = asyncio.create_task(house.flusher.run())
 
-    await asyncio.sleep(3600)
+    await asyncio.sleep(60)
     assert ([], [], "XX000: all broken") == (house.origin.settled, store.dead_letters, house.flusher.trouble)
     store.objection = lambda _stream, _row: None
     await flush
@@ -505,12 +559,14 @@ async def test_a_lone_row_is_kept_until_neighbours_commit() -> None:
     running = asyncio.create_task(house.flusher.run())
     alone = house.put(meters=meters(1))
 
-    await asyncio.sleep(3600)
+    await asyncio.sleep(SUSPECT_ROUNDS * SLOW_RETRY_SECONDS / 2)
     assert ([], []) == (house.origin.settled, store.dead_letters)
     neighbour = house.put(meters=[meter_row("m-1")])
-    await asyncio.sleep(2 * OPERATOR_RETRY_SECONDS)
+    await asyncio.sleep(2 * SLOW_RETRY_SECONDS)
 
     assert [[alone, neighbour]] == house.origin.settlements
+    assert (0, ["m-0"]) == (alone.outcome.committed[METER], [rejection.row[0] for rejection in alone.outcome.rejected])
+    assert (1, []) == (neighbour.outcome.committed[METER], neighbour.outcome.rejected)
     assert [METER.topic("m-0")] == [letter.topic for letter in store.dead_letters]
     assert [meter_row("m-1")] == stored(store, METER)
     house.buffer.close()
@@ -623,10 +679,7 @@ plans = st.lists(
 known_errors = st.sampled_from([TransientStoreError, OperatorStoreError, AnswerLostError])
 scripts = st.lists(st.one_of(st.none(), st.builds(lambda error: error("scripted"), known_errors)), max_size=12)
 scripts_with_the_unknown = st.lists(
-    st.one_of(
-        st.none(),
-        st.builds(lambda error: error("scripted"), st.one_of(known_errors, st.just(unknown), st.just(DataStoreError))),
-    ),
+    st.one_of(st.none(), st.builds(lambda error: error("scripted"), st.one_of(known_errors, st.just(unknown)))),
     max_size=12,
 )
 
@@ -695,6 +748,8 @@ async def test_every_reading_ends_once_whatever_the_database_does(
     plans: list[Plan], script: list[StoreError | None]
 ) -> None:
     field = Field(FakeStore(script, objection=poisonous))
+    # What was committed unheard is written again, and a dead letter has no key that would tell it is the same.
+    answers_lost = any(isinstance(error, AnswerLostError) for error in script)
 
     await field.play(plans)
 
@@ -702,14 +757,14 @@ async def test_every_reading_ends_once_whatever_the_database_does(
     for stream in (METER, VEHICLE):
         stored, rejected = field.stored(stream), field.rejected(stream)
         assert field.keys(stream) == stored | set(rejected)
-        assert set() == stored & set(rejected)
         assert set() == {key for key in stored if not key.startswith("good")}
+        if not answers_lost:
+            assert set() == stored & set(rejected)
+            assert {1} >= set(rejected.values())
     decoded = Counter(letter.detail for letter in field.store.dead_letters if letter.reason == "not-json")
     expected = Counter(letter.detail for delivery in field.deliveries for letter in delivery.dead_letters)
     assert set(expected) == set(decoded)
-    if not any(isinstance(error, AnswerLostError) for error in script):  # a replay may double a dead letter
-        assert expected == decoded
-        assert {1} >= {count for stream in (METER, VEHICLE) for count in field.rejected(stream).values()}
+    assert answers_lost or expected == decoded
     assert_ledger_closes(field.house.metrics)
     assert 0 == ledger(field.house.metrics)["in_flight"]
 
@@ -774,3 +829,84 @@ async def test_a_row_that_has_committed_is_not_written_again(plans: list[Plan]) 
         if not any(key[1].startswith("p") for key in batch_keys(write.batch)):
             written += batch_keys(write.batch)
     assert {1} >= {count for key, count in written.items() if key[1] != "steady"}
+
+
+@in_virtual_time
+async def test_a_row_nobody_can_judge_is_kept_as_a_dead_letter_after_a_minute() -> None:
+    store = FakeStore(objection=minding(["m-0"], unknown))
+    house = House(store)
+    delivery = house.put(meters=meters(1))
+    house.buffer.close()
+    flush = asyncio.create_task(house.flusher.run())
+
+    await asyncio.sleep((SUSPECT_ROUNDS - 1) * SLOW_RETRY_SECONDS)
+    assert ([], []) == (house.origin.settled, store.dead_letters)
+    await flush
+
+    assert [delivery] == house.origin.settled
+    assert [METER.topic("m-0")] == [letter.topic for letter in store.dead_letters]
+
+
+@in_virtual_time
+async def test_a_stream_that_fails_as_a_whole_does_not_hold_up_the_other_for_ever() -> None:
+    store = FakeStore(objection=lambda stream, _row: unknown("XX002: index is broken") if stream is VEHICLE else None)
+    house = House(store, max_messages=1000)
+    running = asyncio.create_task(house.flusher.run())
+    vehicles = [vehicle_row(f"v-{number}") for number in range(400)]
+    first = house.put(meters=meters(400), vehicles=vehicles)
+
+    await asyncio.sleep(2 * SUSPECT_ROUNDS * SLOW_RETRY_SECONDS)
+
+    assert [first] == house.origin.settled
+    assert (400, 0) == (first.outcome.committed[METER], first.outcome.committed[VEHICLE])
+    assert sorted(VEHICLE.topic(row[0]) for row in vehicles) == sorted(letter.topic for letter in store.dead_letters)
+    house.buffer.close()
+    await running
+
+
+@in_virtual_time
+async def test_a_stream_that_fails_as_a_whole_is_not_tried_row_by_row() -> None:
+    store = FakeStore(objection=lambda _stream, _row: unknown("XX000: all broken"))
+    house = House(store, max_messages=40_000)
+    house.put(meters=meters(20_000))
+    house.buffer.close()
+    flush = asyncio.create_task(house.flusher.run())
+
+    await asyncio.sleep(SLOW_RETRY_SECONDS - 1)
+
+    assert len(store.writes) < 200
+    store.objection = lambda _stream, _row: None
+    await flush
+    assert (20_000, []) == (len(store.rows[METER]), store.dead_letters)
+
+
+@in_virtual_time
+async def test_neighbours_that_were_there_already_convict_too() -> None:
+    store = FakeStore(objection=minding(["m-poison"], unknown))
+    house = House(store)
+    running = asyncio.create_task(house.flusher.run())
+    house.put(meters=meters(8))
+    await asyncio.sleep(60)
+    redelivered = house.put(meters=[*meters(8), meter_row("m-poison")])
+
+    await asyncio.sleep(5)
+
+    assert redelivered in house.origin.settled
+    assert [METER.topic("m-poison")] == [letter.topic for letter in store.dead_letters]
+    house.buffer.close()
+    await running
+
+
+@in_virtual_time
+async def test_a_good_reading_under_the_key_of_a_rejected_one_is_stored() -> None:
+    bad, good = meter_row("m-1", kwh=9999.0), meter_row("m-1", kwh=0.5)
+    store = FakeStore(objection=lambda _stream, row: DataStoreError("23514: too much") if row[2] > 1000 else None)
+    house = House(store)
+    first, second = house.put(meters=[bad]), house.put(meters=[good])
+
+    await house.finish()
+
+    assert [good] == stored(store, METER)
+    assert [bad] == [rejection.row for rejection in first.outcome.rejected]
+    assert 1 == second.outcome.committed[METER]
+    assert [METER.topic("m-1")] == [letter.topic for letter in store.dead_letters]

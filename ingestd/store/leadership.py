@@ -1,0 +1,87 @@
+"""One active daemon per client id: a PostgreSQL advisory lock, held by a connection of its own.
+
+The lock goes with the connection, so a daemon that dies, or loses the database, gives it up without a word.
+It needs a direct connection or a pooler in session mode.
+"""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from ingestd.errors import StoreError
+from ingestd.store import queries
+from ingestd.store.database import Connection, bounded, connect, rows_of, translated
+
+log = structlog.get_logger(__name__)
+
+_SQL: Final = queries.load("leadership.sql")
+
+RETRY_SECONDS: Final = 1.0
+"""How often a standby asks for the lock, so it takes over within two of these."""
+CHECK_SECONDS: Final = 1.0
+ANSWER_SECONDS: Final = 5.0
+"""A database that takes longer may be gone, and the lock with it."""
+
+
+class Leadership:
+    """The right to be the active one."""
+
+    def __init__(self, dsn: str, *, client_id: str) -> None:
+        self._dsn = dsn
+        self._parameters = {"client_id": client_id}
+        self._connection: Connection | None = None
+        self.elsewhere = False
+        """Another daemon has it: we are on standby."""
+
+    async def acquire(self) -> None:
+        """Wait until it is ours, through any outage of the database."""
+        while True:
+            try:
+                if await self._try():
+                    self.elsewhere = False
+                    return
+            except StoreError as error:
+                log.warning("cannot ask who is active", reason=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def lost(self) -> str:
+        """Wait until it is no longer certain that it is ours; returns why."""
+        connection = self._connection
+        assert connection is not None, "acquire comes first"  # noqa: S101
+        try:
+            with translated():
+                while True:
+                    # Waits at the socket, so the end of the connection is seen at once; the query is for a
+                    # network that has gone silent.
+                    async for _ in connection.notifies(timeout=CHECK_SECONDS):
+                        pass
+                    async with bounded(connection, ANSWER_SECONDS):
+                        await connection.execute(_SQL["still_there"])
+        except StoreError as error:
+            return str(error)
+        finally:
+            self._connection = None
+            await connection.close()
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def _try(self) -> bool:
+        connection = await connect(self._dsn, application_name="ingestd-active")
+        try:
+            with translated():
+                async with bounded(connection, ANSWER_SECONDS):
+                    ((granted,),) = await rows_of(connection, _SQL["try_lock"], self._parameters)
+        except BaseException:
+            await connection.close()
+            raise
+        if granted:
+            self._connection = connection
+            return True
+        await connection.close()
+        if not self.elsewhere:
+            log.info("another ingestd is active under this client id; standing by", **self._parameters)
+        self.elsewhere = True
+        return False

@@ -1,0 +1,139 @@
+"""Dead letters through the API and the commands: found, shown, replayed once mended, purged, expired."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from tests.support.daemon import ROOT, Daemon
+from tests.support.devices import Device
+from tests.support.polling import until
+from tests.support.readings import count, meter_message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ingestd.demo.servers import PrivateMosquitto
+
+NOW = datetime.now(UTC)
+OLD = NOW - timedelta(days=100)
+
+
+def command(database_url: str, *words: str, **settings: str) -> str:
+    finished = subprocess.run(
+        [sys.executable, "-m", "ingestd", "dead-letters", *words],
+        env={**os.environ, "INGESTD_DATABASE_URL": database_url, "PYTHONPATH": str(ROOT), **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+@pytest.fixture
+def bad_daemon(broker: PrivateMosquitto, database_url: str) -> Iterator[Daemon]:
+    """A daemon that has three dead letters: two readings that are too old, and nonsense."""
+    with Daemon(mqtt_url=broker.url, database_url=database_url, flush_interval=0.1) as daemon:
+        daemon.wait_healthy()
+        with Device(broker.url) as device:
+            device.publish(*meter_message("late-1", OLD))
+            device.publish(*meter_message("late-2", OLD))
+            device.publish("meters/mad/telemetry", b"\xff\x00 nonsense")
+        until(lambda: count(database_url, "dead_letter") == 3)
+        yield daemon
+
+
+def test_the_api_pages_and_filters_dead_letters(bad_daemon: Daemon) -> None:
+    first = bad_daemon.request("GET", "/v1/dead-letters?limit=2").json()
+    second = bad_daemon.request("GET", f"/v1/dead-letters?limit=2&before={first['next']}").json()
+    devices = [letter["topic"].split("/")[1] for letter in first["deadLetters"] + second["deadLetters"]]
+    assert devices == ["mad", "late-2", "late-1"]
+    assert second["next"] is None
+    mad = first["deadLetters"][0]
+    assert (mad["reason"], mad["payload"], mad["payloadEncoding"]) == ("not-json", "/wAgbm9uc2Vuc2U=", "base64")
+
+    by_reason = bad_daemon.request("GET", "/v1/dead-letters?reason=timestamp-out-of-range").json()
+    assert len(by_reason["deadLetters"]) == 2
+    by_device = bad_daemon.request("GET", "/v1/dead-letters?device=late-1").json()
+    assert len(by_device["deadLetters"]) == 1
+    before_all = bad_daemon.request("GET", "/v1/dead-letters?endTime=2020-01-01T00:00:00Z").json()
+    assert before_all == {"deadLetters": [], "next": None}
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("reason=bad-luck", "reason"),
+        ("limit=0", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=1e3", "limit"),
+        ("before=99999999999999999999999", "before"),
+        ("device=a/b", "device"),
+        ("startTime=yesterday", "startTime"),
+        ("colour=red", "colour"),
+    ],
+)
+def test_a_bad_parameter_is_named(bad_daemon: Daemon, query: str, parameter: str) -> None:
+    answer = bad_daemon.request("GET", f"/v1/dead-letters?{query}")
+    assert (400, parameter) == (answer.status, answer.json()["parameter"])
+
+
+def test_what_has_been_mended_is_replayed_and_the_rest_stays(bad_daemon: Daemon, database_url: str) -> None:
+    assert command(database_url, "replay") == "0 stored, 0 were there already, 3 still bad\n"
+    with psycopg.connect(database_url) as connection:
+        connection.execute("ALTER TABLE meter_history ADD CHECK (meter_id <> 'late-2') NOT VALID")
+    mended = {"INGESTD_MAX_AGE": "200d"}
+    assert command(database_url, "replay", **mended) == "1 stored, 0 were there already, 2 still bad\n"
+    with psycopg.connect(database_url) as connection:
+        connection.execute("ALTER TABLE meter_history DROP CONSTRAINT meter_history_meter_id_check")
+    assert command(database_url, "replay", "--reason", "not-json", **mended).endswith("1 still bad\n")
+    assert command(database_url, "replay", "--device", "late-2", **mended).startswith("1 stored")
+    assert count(database_url, "meter_history") == 2
+    assert count(database_url, "dead_letter") == 1
+    assert bad_daemon.request("GET", "/v1/analytics/meter/late-1/live").status == 200
+
+
+@pytest.mark.usefixtures("bad_daemon")
+def test_a_letter_whose_reading_is_there_already_is_a_duplicate(database_url: str) -> None:
+    mended = {"INGESTD_MAX_AGE": "200d"}
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "INSERT INTO dead_letter (received_at, source, stream, topic, payload, reason, detail)"
+            " SELECT received_at, source, stream, topic, payload, reason, detail FROM dead_letter"
+        )
+    assert command(database_url, "replay", **mended) == "2 stored, 2 were there already, 2 still bad\n"
+
+
+@pytest.mark.usefixtures("bad_daemon")
+def test_list_and_show_tell_all_about_a_letter(database_url: str) -> None:
+    lines = command(database_url, "list", "--reason", "not-json").splitlines()
+    assert len(lines) == 1
+    letter_id, _, source, reason, topic, _ = lines[0].split("\t")
+    assert (source, reason, topic) == ("mqtt", "not-json", "meters/mad/telemetry")
+    shown = command(database_url, "show", letter_id)
+    assert "reason: not-json\n" in shown
+    assert shown.endswith("payload: \\xff\x00 nonsense\n")
+
+
+@pytest.mark.usefixtures("bad_daemon")
+def test_purge_deletes_what_the_filter_names(database_url: str) -> None:
+    assert command(database_url, "purge", "--yes", "--device", "mad") == "1 deleted\n"
+    tomorrow = (NOW + timedelta(days=1)).isoformat()
+    assert command(database_url, "purge", "--yes", "--since", tomorrow) == "0 deleted\n"
+    assert command(database_url, "purge", "--yes", "--until", tomorrow) == "2 deleted\n"
+    assert count(database_url, "dead_letter") == 0
+
+
+def test_letters_older_than_the_retention_go_at_the_next_start(bad_daemon: Daemon, database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE dead_letter SET received_at = received_at - interval '91 days' WHERE topic ~ 'late'")
+    bad_daemon.terminate()
+    bad_daemon.start()
+    until(lambda: count(database_url, "dead_letter") == 1)

@@ -1,0 +1,978 @@
+# ruff: noqa: SIM300 - expected == actual
+"""Every route of a running daemon: what it answers when all is well, and what when it is not.
+
+One daemon for most of the file, as they only add to it: every test has devices of its own. It flushes every
+half a minute only, so that a request which waited for that would show.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPException
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+from uuid import uuid4
+
+import psycopg
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from psycopg import sql
+
+from ingestd.demo.servers import PrivateMosquitto
+from tests.support.daemon import Daemon, Response
+from tests.support.devices import Device
+from tests.support.polling import until
+from tests.support.readings import meter_message, moment, vehicle_message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ingestd.demo.servers import PrivatePostgres
+
+FLUSH_INTERVAL = 30.0
+PROBLEM = "application/problem+json"
+TELEMETRY = "/v1/telemetry"
+MAPPINGS = "/v1/analytics/mappings"
+
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - 2 * DAY
+"""Recent enough to be accepted, and a whole hour on both sides of it is of the same day."""
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[PrivateMosquitto]:
+    with PrivateMosquitto() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def database(postgres_server: PrivatePostgres, template_database: str) -> Iterator[psycopg.Connection]:
+    names = {"name": sql.Identifier(f"test_{uuid4().hex}"), "template": sql.Identifier(template_database)}
+    with psycopg.connect(postgres_server.dsn(), autocommit=True) as administrator:
+        administrator.execute(sql.SQL("CREATE DATABASE {name} TEMPLATE {template}").format(**names))
+        with psycopg.connect(postgres_server.dsn(names["name"].as_string().strip('"')), autocommit=True) as connection:
+            yield connection
+        administrator.execute(sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**names))
+
+
+@pytest.fixture(scope="module")
+def daemon(
+    broker: PrivateMosquitto, database: psycopg.Connection, postgres_server: PrivatePostgres
+) -> Iterator[Daemon]:
+    url = postgres_server.dsn(database.info.dbname)
+    with Daemon(mqtt_url=broker.url, database_url=url, flush_interval=FLUSH_INTERVAL) as daemon:
+        daemon.wait_healthy()
+        yield daemon
+
+
+class Names:
+    """Ids of devices that no other test has."""
+
+    def __init__(self) -> None:
+        suffix = uuid4().hex[:8]
+        self.vehicle = f"EV-{suffix}"
+        self.meter = f"m-{suffix}"
+        self.other_meter = f"n-{suffix}"
+
+
+@pytest.fixture
+def names() -> Names:
+    return Names()
+
+
+def meter(meter_id: str, at: datetime = NOON, **figures: float) -> dict[str, Any]:
+    reading: dict[str, Any] = json.loads(meter_message(meter_id, at, **figures)[1])
+    return reading
+
+
+def vehicle(vehicle_id: str, at: datetime = NOON, **figures: float) -> dict[str, Any]:
+    reading: dict[str, Any] = json.loads(vehicle_message(vehicle_id, at, **figures)[1])
+    return reading
+
+
+def post(daemon: Daemon, *readings: dict[str, Any]) -> None:
+    """Stores readings that are all new."""
+    answer = daemon.request("POST", TELEMETRY, body=list(readings))
+    assert (201, len(readings)) == (answer.status, answer.json()["accepted"]), answer.body
+
+
+def performance(daemon: Daemon, vehicle_id: str, start: datetime, end: datetime) -> dict[str, Any]:
+    query = urlencode({"startTime": moment(start), "endTime": moment(end)})
+    answer = daemon.request("GET", f"/v1/analytics/performance/{vehicle_id}?{query}")
+    assert 200 == answer.status, answer.body
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def map_vehicle(daemon: Daemon, vehicle_id: str, meter_id: str, valid_from: datetime | None = None) -> Response:
+    change = {"vehicleId": vehicle_id, "meterId": meter_id}
+    if valid_from is not None:
+        change["validFrom"] = moment(valid_from)
+    return daemon.request("POST", MAPPINGS, body=change)
+
+
+def assert_problem(answer: Response, status: int, **members: object) -> str:
+    """An RFC 9457 problem with these extension members; returns its detail."""
+    assert (status, PROBLEM) == (answer.status, answer.headers["content-type"]), answer.body
+    problem = answer.json()
+    detail = problem.pop("detail")
+    title = problem.pop("title")
+    assert {"type": "about:blank", "status": status, **members} == problem
+    assert title
+    assert detail
+    return str(detail)
+
+
+# POST /v1/telemetry
+
+
+@pytest.mark.parametrize("kind", ["meter", "vehicle"])
+def test_a_reading_is_in_the_table_when_201_arrives(
+    daemon: Daemon, database: psycopg.Connection, names: Names, kind: str
+) -> None:
+    reading = meter(names.meter) if kind == "meter" else vehicle(names.vehicle)
+
+    answer = daemon.request("POST", TELEMETRY, body=reading)
+
+    stored = database.execute(
+        "SELECT ts, kwh_consumed_ac, voltage FROM meter_history WHERE meter_id = %(meter)s"
+        " UNION ALL SELECT ts, kwh_delivered_dc, soc FROM vehicle_history WHERE vehicle_id = %(vehicle)s",
+        {"meter": names.meter, "vehicle": names.vehicle},
+    ).fetchall()
+    assert [(NOON, 0.5, 230.0) if kind == "meter" else (NOON, 0.4, 50.0)] == stored
+    assert (201, "application/json") == (answer.status, answer.headers["content-type"].partition(";")[0])
+    assert {"accepted": 1, "duplicates": 0, "rejected": []} == answer.json()
+
+
+def test_a_request_does_not_wait_for_the_flush_interval(daemon: Daemon, names: Names) -> None:
+    started = time.monotonic()
+
+    for number in range(3):
+        post(daemon, meter(names.meter, NOON + number * MINUTE))
+
+    assert time.monotonic() - started < FLUSH_INTERVAL / 3
+
+
+def test_a_reading_sent_again_is_a_duplicate(daemon: Daemon, names: Names) -> None:
+    post(daemon, meter(names.meter, kwh=1.0))
+
+    again = daemon.request("POST", TELEMETRY, body=meter(names.meter, kwh=2.0))
+
+    assert (201, {"accepted": 0, "duplicates": 1, "rejected": []}) == (again.status, again.json())
+
+
+def test_good_readings_are_stored_beside_duplicates_and_bad_ones_which_are_named(
+    daemon: Daemon, database: psycopg.Connection, names: Names
+) -> None:
+    post(daemon, meter(names.meter))
+    future = datetime.now(UTC) + HOUR
+    readings: list[object] = [
+        meter(names.meter, NOON + MINUTE),
+        {**meter(names.meter), "voltage": "230"},
+        meter(names.meter),
+        vehicle(names.vehicle),
+        "a reading",
+        meter(names.meter, NOON + MINUTE),
+        {**vehicle(names.vehicle), "meterId": names.meter},
+        meter(names.meter, future),
+        {**meter(names.meter, NOON + 2 * MINUTE), "comment": "x" * 9000},
+        {**meter(names.meter, NOON + 3 * MINUTE), "comment": "which nobody reads"},
+    ]
+
+    answer = daemon.request("POST", TELEMETRY, body=readings)
+
+    body = answer.json()
+    assert (201, 3, 2) == (answer.status, body["accepted"], body["duplicates"])
+    assert [
+        (1, "schema"),
+        (4, "schema"),
+        (6, "schema"),
+        (7, "timestamp-out-of-range"),
+        (8, "too-large"),
+    ] == [(rejected["index"], rejected["reason"]) for rejected in body["rejected"]]
+    assert all(rejected["detail"] for rejected in body["rejected"])
+    assert "voltage" in body["rejected"][0]["detail"]
+    stored = database.execute("SELECT ts FROM meter_history WHERE meter_id = %s ORDER BY ts", (names.meter,))
+    assert [(NOON,), (NOON + MINUTE,), (NOON + 3 * MINUTE,)] == stored.fetchall()
+
+
+def test_a_type_and_an_id_that_agree_are_welcome(daemon: Daemon, names: Names) -> None:
+    post(daemon, {**meter(names.meter), "type": "meter"}, {**vehicle(names.vehicle), "type": "vehicle"})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        pytest.param({"kwhConsumedAc": -1}, "schema", id="figure out of range"),
+        pytest.param({"kwhConsumedAc": True}, "schema", id="no number"),
+        pytest.param({"kwhConsumedAc": float("nan")}, "schema", id="not a number"),
+        pytest.param({"voltage": None}, "schema", id="null"),
+        pytest.param({"timestamp": "2026-11-20T10:30:00"}, "schema", id="no offset"),
+        pytest.param({"timestamp": "2020-01-01T00:00:00Z"}, "timestamp-out-of-range", id="old"),
+        pytest.param({"meterId": "m/1"}, "schema", id="bad id"),
+        pytest.param({"meterId": 7}, "schema", id="id is a number"),
+        pytest.param({"vehicleId": "EV-1"}, "schema", id="both ids"),
+        pytest.param({"type": "vehicle"}, "schema", id="type of the other kind"),
+        pytest.param({"type": "toaster"}, "schema", id="unknown type"),
+        pytest.param({"type": ["meter"]}, "schema", id="type is an array"),
+        pytest.param({"type": {}}, "schema", id="type is an object"),
+    ],
+)
+def test_a_single_bad_reading_is_422_with_the_reason_and_kept_as_a_dead_letter(
+    daemon: Daemon, database: psycopg.Connection, names: Names, change: dict[str, Any], reason: str
+) -> None:
+    reading = {**meter(names.meter), "tag": names.meter, **change}
+
+    answer = daemon.request("POST", TELEMETRY, body=reading)
+
+    detail = assert_problem(answer, 422, reason=reason)
+    kept = database.execute(
+        "SELECT source, reason, detail FROM dead_letter WHERE position(%s IN payload) > 0", (names.meter.encode(),)
+    ).fetchall()
+    assert [("http", reason, detail)] == kept
+
+
+@pytest.mark.parametrize("body", [b"1", b"null", b'"reading"', b"{}"])
+def test_json_that_is_no_reading_is_422(daemon: Daemon, body: bytes) -> None:
+    assert_problem(daemon.request("POST", TELEMETRY, body=body), 422, reason="schema")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"\xff", b"meterId=m", b'{"meterId": "\\ud800"}', b"[" * 5000, b'{"voltage": ' + b"9" * 5000 + b"}"],
+    ids=["nothing", "cut off", "no UTF-8", "a form", "half a character", "too deep", "a number too long"],
+)
+def test_what_is_not_json_is_400(daemon: Daemon, body: bytes) -> None:
+    assert "not JSON" in assert_problem(daemon.request("POST", TELEMETRY, body=body), 400)
+
+
+def test_a_compressed_body_is_welcome(daemon: Daemon, names: Names) -> None:
+    body = gzip.compress(json.dumps(meter(names.meter)).encode())
+
+    assert 201 == daemon.request("POST", TELEMETRY, body=body, headers={"Content-Encoding": "gzip"}).status
+
+
+def test_a_body_that_is_not_compressed_as_it_claims_is_400(daemon: Daemon) -> None:
+    answer = daemon.request("POST", TELEMETRY, body=b"[]", headers={"Content-Encoding": "gzip"})
+
+    assert_problem(answer, 400)
+
+
+def test_the_content_type_does_not_matter(daemon: Daemon, names: Names) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}  # which curl -d says of everything
+
+    assert 201 == daemon.request("POST", TELEMETRY, body=meter(names.meter), headers=form).status
+
+
+def test_an_empty_array_is_accepted(daemon: Daemon) -> None:
+    answer = daemon.request("POST", TELEMETRY, body=[])
+
+    assert (201, {"accepted": 0, "duplicates": 0, "rejected": []}) == (answer.status, answer.json())
+
+
+def test_ten_thousand_readings_are_taken_in_one_request(daemon: Daemon, names: Names) -> None:
+    post(daemon, *(meter(names.meter, NOON + number * timedelta(milliseconds=1)) for number in range(10_000)))
+
+
+def test_more_than_ten_thousand_readings_are_413(daemon: Daemon) -> None:
+    assert "10001" in assert_problem(daemon.request("POST", TELEMETRY, body=[1] * 10_001), 413)
+
+
+def test_four_mebibytes_are_taken_and_a_byte_more_is_413(daemon: Daemon) -> None:
+    largest = b"[" + b" " * (4 * 1024 * 1024 - 2) + b"]"
+
+    assert 201 == daemon.request("POST", TELEMETRY, body=largest).status
+    assert_problem(daemon.request("POST", TELEMETRY, body=largest + b" "), 413)
+
+
+def test_a_body_that_grows_beyond_the_limit_when_decompressed_is_413(daemon: Daemon) -> None:
+    bomb = gzip.compress(b" " * 64 * 1024 * 1024, compresslevel=1)
+
+    answer = daemon.request("POST", TELEMETRY, body=bomb, headers={"Content-Encoding": "gzip"})
+
+    assert_problem(answer, 413)
+
+
+def test_a_single_reading_of_nine_kibibytes_is_413(daemon: Daemon, names: Names) -> None:
+    reading = {**meter(names.meter), "comment": "x" * 9 * 1024}
+
+    assert_problem(daemon.request("POST", TELEMETRY, body=reading), 413, reason="too-large")
+
+
+# GET /v1/analytics/.../live
+
+
+def test_the_live_reading_is_the_newest_by_its_timestamp(daemon: Daemon, names: Names) -> None:
+    before = datetime.now(UTC)
+    post(daemon, vehicle(names.vehicle, soc=80.5, kwh=0.38, temperature=28.5), meter(names.meter, kwh=0.42))
+    post(daemon, vehicle(names.vehicle, NOON - MINUTE, soc=1), meter(names.meter, NOON - MINUTE, kwh=9))
+
+    of_vehicle = daemon.request("GET", f"/v1/analytics/vehicle/{names.vehicle}/live").json()
+    of_meter = daemon.request("GET", f"/v1/analytics/meter/{names.meter}/live").json()
+
+    for body in (of_vehicle, of_meter):
+        received = body.pop("receivedAt")
+        assert received.endswith("Z")
+        assert before <= datetime.fromisoformat(received) <= datetime.now(UTC)
+    assert {
+        "vehicleId": names.vehicle,
+        "soc": 80.5,
+        "kwhDeliveredDc": 0.38,
+        "batteryTemp": 28.5,
+        "timestamp": moment(NOON),
+    } == of_vehicle
+    assert {"meterId": names.meter, "kwhConsumedAc": 0.42, "voltage": 230.0, "timestamp": moment(NOON)} == of_meter
+
+
+@pytest.mark.parametrize("route", ["vehicle/{}/live", "meter/{}/live", "performance/{}"])
+def test_an_unknown_device_is_404_and_named(daemon: Daemon, names: Names, route: str) -> None:
+    answer = daemon.request("GET", f"/v1/analytics/{route.format(names.vehicle)}")
+
+    assert names.vehicle in assert_problem(answer, 404)
+
+
+# GET /v1/analytics/performance
+
+
+def test_performance_adds_up_what_lies_in_the_window(daemon: Daemon, names: Names) -> None:
+    """Half-open: a reading at the start counts, one at the end does not."""
+    start, end = NOON, NOON + 4 * MINUTE
+    map_vehicle(daemon, names.vehicle, names.meter, NOON - DAY)
+    post(
+        daemon,
+        vehicle(names.vehicle, start - timedelta(microseconds=1), kwh=64, temperature=99),
+        vehicle(names.vehicle, start, kwh=0.5, temperature=20),
+        vehicle(names.vehicle, start + MINUTE, kwh=1.5, temperature=23),
+        vehicle(names.vehicle, end - timedelta(microseconds=1), kwh=0.25, temperature=24.5),
+        vehicle(names.vehicle, end, kwh=128, temperature=-50),
+        meter(names.meter, start - timedelta(microseconds=1), kwh=64),
+        meter(names.meter, start, kwh=2),
+        meter(names.meter, end - timedelta(microseconds=1), kwh=0.5),
+        meter(names.meter, end, kwh=128),
+    )
+
+    found = performance(daemon, names.vehicle, start, end)
+
+    assert {
+        "vehicleId": names.vehicle,
+        "timeRange": {"start": moment(start), "end": moment(end)},
+        "energy": {"acConsumed": 2.5, "dcDelivered": 2.25, "efficiencyRatio": 0.9},
+        "battery": {"avgTemperature": 22.5},
+        "meters": [{"meterId": names.meter, "from": moment(start), "to": moment(end), "acConsumed": 2.5}],
+        "samples": {"vehicle": 3, "meter": 2},
+        "status": "ok",
+        "threshold": 0.85,
+    } == found
+
+
+def test_each_meter_counts_for_the_time_it_fed_the_vehicle(daemon: Daemon, names: Names) -> None:
+    start, change, end = NOON, NOON + 2 * MINUTE, NOON + 4 * MINUTE
+    map_vehicle(daemon, names.vehicle, names.meter, NOON - DAY)
+    map_vehicle(daemon, names.vehicle, names.other_meter, change)
+    post(
+        daemon,
+        vehicle(names.vehicle, start, kwh=3.5),
+        meter(names.meter, start, kwh=1),
+        meter(names.meter, change, kwh=64),
+        meter(names.other_meter, change - timedelta(microseconds=1), kwh=64),
+        meter(names.other_meter, change, kwh=1),
+        meter(names.other_meter, change + MINUTE, kwh=2),
+    )
+
+    found = performance(daemon, names.vehicle, start, end)
+
+    assert [
+        {"meterId": names.meter, "from": moment(start), "to": moment(change), "acConsumed": 1.0},
+        {"meterId": names.other_meter, "from": moment(change), "to": moment(end), "acConsumed": 3.0},
+    ] == found["meters"]
+    assert {"acConsumed": 4.0, "dcDelivered": 3.5, "efficiencyRatio": 0.875} == found["energy"]
+    assert {"vehicle": 1, "meter": 3} == found["samples"]
+
+
+@pytest.mark.parametrize(
+    ("ac", "dc", "ratio", "status"),
+    [
+        pytest.param(1.0, 0.9, 0.9, "ok", id="ok"),
+        pytest.param(1.0, 0.85, 0.85, "ok", id="at the threshold"),
+        pytest.param(1.0, 1.0, 1.0, "ok", id="no loss at all"),
+        pytest.param(2.0, 1.5, 0.75, "below-threshold", id="below"),
+        pytest.param(1.0, 0.0, 0.0, "below-threshold", id="nothing arrives"),
+        pytest.param(1.0, 1.5, 1.5, "implausible", id="above one"),
+        pytest.param(0.0, 1.0, None, "insufficient-data", id="no AC"),
+        pytest.param(None, 1.0, None, "insufficient-data", id="no meter reading"),
+        pytest.param(1.0, None, None, "insufficient-data", id="no vehicle reading"),
+    ],
+)
+def test_performance_is_judged(
+    daemon: Daemon, names: Names, *, ac: float | None, dc: float | None, ratio: float | None, status: str
+) -> None:
+    map_vehicle(daemon, names.vehicle, names.meter, NOON - DAY)
+    if ac is not None:
+        post(daemon, meter(names.meter, kwh=ac))
+    if dc is not None:
+        post(daemon, vehicle(names.vehicle, kwh=dc))
+
+    found = performance(daemon, names.vehicle, NOON, NOON + HOUR)
+
+    assert {"acConsumed": ac or 0.0, "dcDelivered": dc or 0.0, "efficiencyRatio": ratio} == found["energy"]
+    assert status == found["status"]
+    assert {"vehicle": int(dc is not None), "meter": int(ac is not None)} == found["samples"]
+
+
+def test_a_vehicle_without_a_meter_is_unmapped(daemon: Daemon, names: Names) -> None:
+    post(daemon, vehicle(names.vehicle, kwh=2.0), meter(names.meter))
+
+    found = performance(daemon, names.vehicle, NOON, NOON + HOUR)
+
+    assert ("unmapped", []) == (found["status"], found["meters"])
+    assert {"acConsumed": 0.0, "dcDelivered": 2.0, "efficiencyRatio": None} == found["energy"]
+
+
+def test_a_vehicle_known_only_by_its_mapping_is_no_404(daemon: Daemon, names: Names) -> None:
+    map_vehicle(daemon, names.vehicle, names.meter, NOON - DAY)
+
+    found = performance(daemon, names.vehicle, NOON, NOON + HOUR)
+
+    assert ("insufficient-data", None) == (found["status"], found["battery"]["avgTemperature"])
+
+
+@pytest.mark.parametrize("given", [(), ("startTime",), ("endTime",)], ids=["neither", "only the start", "only the end"])
+def test_a_window_is_of_the_last_day_where_nothing_else_is_said(
+    daemon: Daemon, names: Names, given: tuple[str, ...]
+) -> None:
+    now = datetime.now(UTC)
+    post(daemon, *(vehicle(names.vehicle, now - age) for age in (MINUTE, 23 * HOUR, 25 * HOUR)))
+    query = urlencode({"startTime": moment(now - 12 * HOUR), "endTime": moment(now - 2 * HOUR)})
+    kept = "&".join(part for part in query.split("&") if part.startswith(given or "none of them"))
+
+    found = daemon.request("GET", f"/v1/analytics/performance/{names.vehicle}?{kept}").json()
+
+    start, end = (datetime.fromisoformat(found["timeRange"][name]) for name in ("start", "end"))
+    if "endTime" in given:
+        assert (now - 2 * HOUR - DAY, now - 2 * HOUR) == (start, end)
+    else:
+        assert now <= end <= datetime.now(UTC)
+        assert (now - 12 * HOUR if "startTime" in given else end - DAY) == start
+    assert {(): 2, ("startTime",): 1, ("endTime",): 2}[given] == found["samples"]["vehicle"]
+
+
+def test_a_plus_sign_need_not_be_escaped(daemon: Daemon, names: Names) -> None:
+    post(daemon, vehicle(names.vehicle))
+    query = "startTime=2026-11-20T00:00:00+05:30&endTime=2026-11-20T10:00:00%2B05:30"
+
+    found = daemon.request("GET", f"/v1/analytics/performance/{names.vehicle}?{query}").json()
+
+    assert {"start": "2026-11-19T18:30:00Z", "end": "2026-11-20T04:30:00Z"} == found["timeRange"]
+
+
+@pytest.mark.parametrize("route", ["performance/EV-101", "fleet"])
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("startTime=2026-11-20T10:00:00Z&endTime=2026-11-20T09:00:00Z", "endTime"),
+        ("startTime=2026-11-20T10:00:00Z&endTime=2026-11-20T10:00:00Z", "endTime"),
+        ("startTime=2999-01-01T00:00:00Z", "endTime"),
+        ("startTime=yesterday", "startTime"),
+        ("endTime=1700000000", "endTime"),
+        ("startTime=", "startTime"),
+        ("startTime=2026-11-20T10:00:00", "startTime"),
+        ("endTime=2026-11-20", "endTime"),
+        ("endTime=2026-02-30T10:00:00Z", "endTime"),
+        ("endTime=0001-01-01T00:00:00%2B01:00", "endTime"),
+        ("startTime=2026-11-20T10:00:00Z&startTime=2026-11-20T10:00:00Z", "startTime"),
+        ("endTime=2026-11-20T10:00:00Z&endTime=x", "endTime"),
+        ("startTime=1926-11-20T10:00:00Z&endTime=2026-11-20T10:00:00Z", "startTime"),
+        ("starttime=2026-11-20T10:00:00Z", "starttime"),
+        ("limit=3", "limit"),
+    ],
+)
+def test_a_bad_window_is_400_and_names_the_parameter(daemon: Daemon, route: str, query: str, parameter: str) -> None:
+    answer = daemon.request("GET", f"/v1/analytics/{route}?{query}")
+
+    assert assert_problem(answer, 400, parameter=parameter).startswith(f"{parameter}: ")
+
+
+@pytest.mark.parametrize("segment", ["EV%20101", "EV%2F101", "E" * 65, "%00", "%FF", "m%C3%A8tre", "*"])
+@pytest.mark.parametrize(
+    ("method", "route", "parameter"),
+    [
+        ("GET", "performance/{}", "vehicleId"),
+        ("GET", "vehicle/{}/live", "vehicleId"),
+        ("GET", "meter/{}/live", "meterId"),
+        ("GET", "mappings/{}", "vehicleId"),
+        ("DELETE", "mappings/{}", "vehicleId"),
+    ],
+)
+def test_a_bad_id_is_400_and_names_the_parameter(
+    daemon: Daemon, method: str, route: str, parameter: str, segment: str
+) -> None:
+    answer = daemon.request(method, f"/v1/analytics/{route.format(segment)}")
+
+    assert_problem(answer, 400, parameter=parameter)
+
+
+# GET /v1/analytics/fleet
+
+
+def test_the_fleet_is_all_meters_and_all_vehicles_in_the_window(daemon: Daemon, names: Names) -> None:
+    start = NOON - 80 * DAY  # when no other test's devices were about
+    end = start + HOUR
+    post(
+        daemon,
+        meter(names.meter, start, kwh=1),
+        meter(names.meter, start + MINUTE, kwh=2),
+        meter(names.other_meter, start, kwh=1),
+        meter(names.other_meter, end, kwh=64),
+        meter("of-nobody", start - MINUTE, kwh=64),
+        vehicle(names.vehicle, start, kwh=3.5),
+        vehicle("of-nobody", end, kwh=64),
+    )
+
+    query = urlencode({"startTime": moment(start), "endTime": moment(end)})
+    found = daemon.request("GET", f"/v1/analytics/fleet?{query}")
+
+    assert (
+        200,
+        {
+            "timeRange": {"start": moment(start), "end": moment(end)},
+            "energy": {"acConsumed": 4.0, "dcDelivered": 3.5, "efficiencyRatio": 0.875},
+            "devices": {"meters": 2, "vehicles": 1},
+        },
+    ) == (found.status, found.json())
+
+
+def test_a_fleet_of_nobody_has_no_ratio(daemon: Daemon) -> None:
+    found = daemon.request("GET", "/v1/analytics/fleet?endTime=2001-01-01T00:00:00Z").json()
+
+    assert {"acConsumed": 0.0, "dcDelivered": 0.0, "efficiencyRatio": None} == found["energy"]
+    assert {"meters": 0, "vehicles": 0} == found["devices"]
+
+
+# Mappings
+
+
+def segments(daemon: Daemon, vehicle_id: str) -> list[dict[str, Any]]:
+    """The vehicle's mappings, the newest first."""
+    answer = daemon.request("GET", f"{MAPPINGS}/{vehicle_id}")
+    assert 200 == answer.status, answer.body
+    history: list[dict[str, Any]] = answer.json()["history"]
+    return history
+
+
+def test_a_mapping_is_valid_from_now_where_nothing_else_is_said(daemon: Daemon, names: Names) -> None:
+    before = datetime.now(UTC)
+
+    answer = map_vehicle(daemon, names.vehicle, names.meter)
+
+    mapping = answer.json()
+    assert (201, names.vehicle, names.meter, None) == (
+        answer.status,
+        *(mapping[key] for key in ("vehicleId", "meterId", "validTo")),
+    )
+    assert before <= datetime.fromisoformat(mapping["validFrom"]) <= datetime.now(UTC)
+    assert {"vehicleId": names.vehicle, "meterId": names.meter, "history": [mapping]} == daemon.request(
+        "GET", f"{MAPPINGS}/{names.vehicle}"
+    ).json()
+
+
+@pytest.mark.parametrize("valid_from", [None, NOON], ids=["from now", "from then"])
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_saying_it_again_changes_nothing(
+    daemon: Daemon, names: Names, method: str, valid_from: datetime | None
+) -> None:
+    change = {"meterId": names.meter, **({"validFrom": moment(valid_from)} if valid_from else {})}
+
+    def say() -> Response:
+        if method == "PUT":
+            return daemon.request("PUT", f"{MAPPINGS}/{names.vehicle}", body=change)
+        return daemon.request("POST", MAPPINGS, body={"vehicleId": names.vehicle, **change})
+
+    first, again = say(), say()
+
+    assert first.status == again.status == {"POST": 201, "PUT": 200}[method]
+    assert first.json() == again.json()
+    assert [first.json()] == segments(daemon, names.vehicle)
+
+
+def test_another_meter_ends_the_mapping_before_it(daemon: Daemon, names: Names) -> None:
+    map_vehicle(daemon, names.vehicle, names.meter, NOON - DAY)
+
+    answer = daemon.request(
+        "PUT", f"{MAPPINGS}/{names.vehicle}", body={"meterId": names.other_meter, "validFrom": moment(NOON)}
+    )
+
+    later = {
+        "vehicleId": names.vehicle,
+        "meterId": names.other_meter,
+        "validFrom": moment(NOON),
+        "validTo": None,
+    }
+    earlier = {
+        "vehicleId": names.vehicle,
+        "meterId": names.meter,
+        "validFrom": moment(NOON - DAY),
+        "validTo": moment(NOON),
+    }
+    assert (200, later) == (answer.status, answer.json())
+    assert {
+        "vehicleId": names.vehicle,
+        "meterId": names.other_meter,
+        "history": [later, earlier],
+    } == daemon.request("GET", f"{MAPPINGS}/{names.vehicle}").json()
+
+
+def test_a_moment_with_an_offset_is_answered_in_utc(daemon: Daemon, names: Names) -> None:
+    change = {"vehicleId": names.vehicle, "meterId": names.meter, "validFrom": "2026-11-20T10:30:00.5+05:30"}
+
+    answer = daemon.request("POST", MAPPINGS, body=change)
+
+    assert "2026-11-20T05:00:00.500000Z" == answer.json()["validFrom"]
+
+
+def test_what_is_in_the_way_of_a_mapping_is_409_and_named(daemon: Daemon, names: Names) -> None:
+    map_vehicle(daemon, names.vehicle, names.meter, NOON)
+    before = segments(daemon, names.vehicle)
+
+    for valid_from in (NOON - HOUR, NOON):
+        detail = assert_problem(map_vehicle(daemon, names.vehicle, names.other_meter, valid_from), 409)
+
+        assert names.meter in detail
+        assert f"{NOON:%FT%T}" in detail
+    assert before == segments(daemon, names.vehicle)
+
+
+def test_a_mapping_that_has_ended_is_in_the_way_too(daemon: Daemon, names: Names) -> None:
+    map_vehicle(daemon, names.vehicle, names.meter, NOON - DAY)
+    daemon.request("DELETE", f"{MAPPINGS}/{names.vehicle}")
+
+    assert names.meter in assert_problem(map_vehicle(daemon, names.vehicle, names.other_meter, NOON), 409)
+    assert 201 == map_vehicle(daemon, names.vehicle, names.other_meter).status
+
+
+def test_a_mapping_ends_when_it_is_deleted_and_stays_in_the_history(daemon: Daemon, names: Names) -> None:
+    mapping = map_vehicle(daemon, names.vehicle, names.meter, NOON).json()
+    before = datetime.now(UTC)
+
+    ended = daemon.request("DELETE", f"{MAPPINGS}/{names.vehicle}")
+
+    assert (200, {**mapping, "validTo": ended.json()["validTo"]}) == (ended.status, ended.json())
+    assert before <= datetime.fromisoformat(ended.json()["validTo"]) <= datetime.now(UTC)
+    assert {"vehicleId": names.vehicle, "meterId": None, "history": [ended.json()]} == daemon.request(
+        "GET", f"{MAPPINGS}/{names.vehicle}"
+    ).json()
+    assert names.vehicle in assert_problem(daemon.request("DELETE", f"{MAPPINGS}/{names.vehicle}"), 404)
+
+
+def test_a_mapping_of_the_future_does_not_hold_yet_and_goes_when_deleted(daemon: Daemon, names: Names) -> None:
+    mapping = map_vehicle(daemon, names.vehicle, names.meter, datetime.now(UTC) + DAY).json()
+    assert {"vehicleId": names.vehicle, "meterId": None, "history": [mapping]} == daemon.request(
+        "GET", f"{MAPPINGS}/{names.vehicle}"
+    ).json()
+
+    assert 200 == daemon.request("DELETE", f"{MAPPINGS}/{names.vehicle}").status
+
+    assert_problem(daemon.request("GET", f"{MAPPINGS}/{names.vehicle}"), 404)
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_vehicle_that_was_never_mapped_is_404_and_named(daemon: Daemon, names: Names, method: str) -> None:
+    answer = daemon.request(method, f"{MAPPINGS}/{names.vehicle}")
+
+    assert names.vehicle in assert_problem(answer, 404)
+
+
+@pytest.mark.parametrize(
+    ("change", "parameter"),
+    [
+        ({"meterId": None}, "meterId"),
+        ({"meterId": 7}, "meterId"),
+        ({"meterId": "m 1"}, "meterId"),
+        ({"meterId": "m\n"}, "meterId"),
+        ({"vehicleId": ""}, "vehicleId"),
+        ({"validFrom": "now"}, "validFrom"),
+        ({"validFrom": 1_700_000_000}, "validFrom"),
+        ({"validFrom": "2026-11-20T10:30:00"}, "validFrom"),
+        ({"validFrom": "9999-12-31T23:59:59-01:00"}, "validFrom"),
+        ({"validTo": "2026-11-20T10:30:00Z"}, "validTo"),
+    ],
+)
+def test_a_bad_mapping_is_400_and_names_the_field(
+    daemon: Daemon, names: Names, change: dict[str, object], parameter: str
+) -> None:
+    body = {"vehicleId": names.vehicle, "meterId": names.meter, **change}
+
+    assert_problem(daemon.request("POST", MAPPINGS, body=body), 400, parameter=parameter)
+
+
+def test_a_mapping_that_lacks_its_meter_is_400(daemon: Daemon, names: Names) -> None:
+    for answer in (
+        daemon.request("POST", MAPPINGS, body={"vehicleId": names.vehicle}),
+        daemon.request("PUT", f"{MAPPINGS}/{names.vehicle}", body={}),
+    ):
+        assert_problem(answer, 400, parameter="meterId")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff"])
+def test_a_mapping_that_is_no_json_object_is_400(daemon: Daemon, body: bytes) -> None:
+    assert_problem(daemon.request("POST", MAPPINGS, body=body), 400)
+
+
+def test_mappings_of_a_vehicle_made_at_once_leave_one_that_holds(daemon: Daemon, names: Names) -> None:
+    meters = [f"{names.meter}-{number}" for number in range(12)]
+
+    with ThreadPoolExecutor(len(meters)) as pool:
+        answers = list(pool.map(lambda meter_id: map_vehicle(daemon, names.vehicle, meter_id), meters))
+
+    assert [201] * len(meters) == [answer.status for answer in answers]
+    history = segments(daemon, names.vehicle)
+    assert [None] == [segment["validTo"] for segment in history if segment["validTo"] is None]
+    assert [later["validFrom"] for later, _ in pairwise(history)] == [
+        earlier["validTo"] for _, earlier in pairwise(history)
+    ]
+    assert sorted(meters) == sorted(segment["meterId"] for segment in history)
+
+
+def test_the_same_mapping_made_several_times_at_once_is_one(daemon: Daemon, names: Names) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: map_vehicle(daemon, names.vehicle, names.meter), range(8)))
+
+    assert [201] * 8 == [answer.status for answer in answers]
+    assert 1 == len(segments(daemon, names.vehicle))
+
+
+# What is not there
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/telemetry/", "/health/", "/v1/analytics/performance/", "/..%2Fetc"])
+def test_an_unknown_route_is_404(daemon: Daemon, path: str) -> None:
+    assert_problem(daemon.request("GET", path), 404)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", TELEMETRY, {"POST"}),
+        ("DELETE", "/health", {"GET", "HEAD"}),
+        ("POST", "/metrics", {"GET", "HEAD"}),
+        ("PATCH", f"{MAPPINGS}/EV-101", {"DELETE", "GET", "HEAD", "PUT"}),
+        ("PUT", MAPPINGS, {"POST"}),
+    ],
+)
+def test_a_wrong_method_is_405_and_told_the_right_ones(
+    daemon: Daemon, method: str, path: str, allowed: set[str]
+) -> None:
+    answer = daemon.request(method, path)
+
+    assert_problem(answer, 405)
+    assert allowed == set(answer.headers["allow"].split(","))
+
+
+# Health and metrics
+
+
+def test_livez_is_200(daemon: Daemon) -> None:
+    answer = daemon.request("GET", "/livez")
+
+    assert (200, {"status": "alive"}) == (answer.status, answer.json())
+
+
+def test_health_says_how_it_is(daemon: Daemon, names: Names) -> None:
+    post(daemon, meter(names.meter))
+
+    answer = daemon.request("GET", "/health")
+
+    health = answer.json()
+    at = datetime.fromisoformat(health.pop("timestamp"))
+    age = health.pop("lastCommitAgeSeconds")
+    assert 200 == answer.status
+    assert {
+        "status": "healthy",
+        "database": "connected",
+        "broker": "connected",
+        "stopping": False,
+        "bufferedMessages": 0,
+    } == health
+    assert abs(datetime.now(UTC) - at) < MINUTE
+    assert 0 <= age < FLUSH_INTERVAL
+
+
+LEDGER = ("committed", "duplicate", "dead_lettered", "in_flight")
+
+
+def read_ledger(daemon: Daemon) -> Counter[tuple[str, str, str]]:
+    """(heading, stream, source) -> readings."""
+    answer = daemon.request("GET", "/metrics")
+    assert "text/plain; version=0.0.4; charset=utf-8" == answer.headers["content-type"]
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for family in text_string_to_metric_families(answer.body.decode()):
+        for sample in family.samples:
+            heading = sample.name.removeprefix("ingestd_").removesuffix("_total")
+            if heading in {"received", *LEDGER}:
+                counts[heading, sample.labels["stream"], sample.labels["source"]] += int(sample.value)
+    return counts
+
+
+def assert_closes(counts: Counter[tuple[str, str, str]]) -> None:
+    for stream, source in {key[1:] for key in counts}:
+        settled_or_held = sum(counts[heading, stream, source] for heading in LEDGER)
+        assert counts["received", stream, source] == settled_or_held, (stream, source, counts)
+
+
+def test_the_ledger_closes_at_all_times_under_load(daemon: Daemon, broker: PrivateMosquitto, names: Names) -> None:
+    before = read_ledger(daemon)
+    rounds, size = 15, 200
+    done = threading.Event()
+
+    def post_all() -> None:
+        for number in range(rounds):
+            at = [NOON + (number * size + n) * timedelta(milliseconds=1) for n in range(size)]
+            body: list[object] = [meter(names.meter, moment_) for moment_ in at]
+            body += [vehicle(names.vehicle, at[0]), vehicle(names.vehicle, at[0]), {"no": "reading"}]
+            assert 201 == daemon.request("POST", TELEMETRY, body=body).status
+
+    def publish_all() -> None:
+        with Device(broker.url) as device:
+            for number in range(rounds):
+                at = [NOON + (number * size + n) * timedelta(milliseconds=1) for n in range(size)]
+                messages = [vehicle_message(f"{names.vehicle}-mqtt", moment_) for moment_ in at]
+                messages += [meter_message(f"{names.meter}-mqtt", NOON), (f"meters/{names.meter}/telemetry", b"{")]
+                acknowledged = device.publish_many(messages)
+                assert len(messages) == len(acknowledged)
+
+    def sample_all() -> tuple[int, int]:
+        samples = held = 0
+        while not done.is_set():
+            counts = read_ledger(daemon)
+            assert_closes(counts)
+            samples += 1
+            held += any(count for (heading, *_), count in counts.items() if heading == "in_flight")
+        return samples, held
+
+    with ThreadPoolExecutor(3) as pool:
+        sampling = pool.submit(sample_all)
+        loads = [pool.submit(post_all), pool.submit(publish_all)]
+        try:
+            for load in loads:
+                load.result()
+        finally:
+            done.set()
+        samples, held = sampling.result()
+    assert samples > 10
+    assert held > 0
+
+    def all_received() -> bool:
+        return (
+            read_ledger(daemon)["received", "vehicle", "mqtt"] - before["received", "vehicle", "mqtt"] == rounds * size
+        )
+
+    until(all_received)
+    post(daemon, meter(names.other_meter))  # brings the last flush forward
+    until(lambda: not daemon.metric("ingestd_in_flight"))
+    after = read_ledger(daemon)
+    after.subtract(before)
+    assert_closes(after)
+    assert {
+        ("received", "meter", "http"): rounds * size + 1,
+        ("committed", "meter", "http"): rounds * size + 1,
+        ("received", "vehicle", "http"): 2 * rounds,
+        ("committed", "vehicle", "http"): rounds,
+        ("duplicate", "vehicle", "http"): rounds,
+        ("received", "unknown", "http"): rounds,
+        ("dead_lettered", "unknown", "http"): rounds,
+        ("received", "vehicle", "mqtt"): rounds * size,
+        ("committed", "vehicle", "mqtt"): rounds * size,
+        ("received", "meter", "mqtt"): 2 * rounds,
+        ("committed", "meter", "mqtt"): 1,
+        ("duplicate", "meter", "mqtt"): rounds - 1,
+        ("dead_lettered", "meter", "mqtt"): rounds,
+    } == {key: count for key, count in after.items() if count}
+
+
+def test_dead_letters_are_counted_by_reason(daemon: Daemon, names: Names) -> None:
+    def count(reason: str) -> float:
+        return daemon.metric("ingestd_dead_lettered_total", source="http", reason=reason)
+
+    before = {reason: count(reason) for reason in ("schema", "too-large")}
+
+    daemon.request("POST", TELEMETRY, body=[{}, {}, {**meter(names.meter), "comment": "x" * 9000}])
+
+    assert {"schema": before["schema"] + 2, "too-large": before["too-large"] + 1} == {r: count(r) for r in before}
+
+
+# When something is away
+
+
+def answer_of(ask: Callable[[], Response]) -> Response | None:
+    """None while nobody answers."""
+    try:
+        return ask()
+    except (OSError, HTTPException):
+        return None
+
+
+def test_without_a_broker_health_is_503_and_readings_are_taken_by_http(database_url: str, names: Names) -> None:
+    with PrivateMosquitto() as broker, Daemon(mqtt_url=broker.url, database_url=database_url) as daemon:
+        daemon.wait_healthy()
+        broker.stop()
+
+        def unhealthy() -> dict[str, Any]:
+            answer = daemon.request("GET", "/health")
+            assert 503 == answer.status
+            body: dict[str, Any] = answer.json()
+            return body
+
+        health = until(unhealthy)
+        assert ("unhealthy", "connected") == (health["status"], health["database"])
+        assert "connected" != health["broker"]
+        post(daemon, meter(names.meter))
+
+        broker.start()
+        daemon.wait_healthy()
+
+
+def test_without_a_database_answers_are_503_until_it_is_back(
+    broker: PrivateMosquitto, own_postgres: PrivatePostgres, own_database_url: str, names: Names
+) -> None:
+    settings: dict[str, str | float] = {"mqtt_client_id": "without-a-database", "flush_interval": 0.1}
+    with (
+        Daemon(mqtt_url=broker.url, database_url=own_database_url, **settings) as daemon,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        daemon.wait_healthy()
+        own_postgres.stop()
+        # It was sent before anybody knew, so it waits for the database, and is in time for it.
+        waiting = pool.submit(daemon.request, "POST", TELEMETRY, body=meter(names.meter))
+        until(lambda: daemon.metric("ingestd_flush_retries_total"))
+
+        refused = [
+            pool.submit(daemon.request, "POST", TELEMETRY, body=meter(names.other_meter)),
+            pool.submit(daemon.request, "POST", MAPPINGS, body={"vehicleId": "v", "meterId": "m"}),
+            pool.submit(daemon.request, "GET", f"/v1/analytics/performance/{names.vehicle}"),
+            pool.submit(daemon.request, "GET", f"/v1/analytics/meter/{names.meter}/live"),
+            pool.submit(daemon.request, "GET", "/v1/analytics/fleet"),
+        ]
+        health = pool.submit(daemon.request, "GET", "/health")
+
+        assert 200 == daemon.request("GET", "/livez").status
+        for request in refused:
+            assert_problem(request.result(), 503)
+            assert int(request.result().headers["retry-after"]) > 0
+        assert (503, "unhealthy") == (health.result().status, health.result().json()["status"])
+        assert "connected" != health.result().json()["database"]
+        assert "connected" == health.result().json()["broker"]
+
+        own_postgres.start()
+
+        assert (201, 1) == (waiting.result().status, waiting.result().json()["accepted"])
+        until(lambda: daemon.request("POST", TELEMETRY, body=meter(names.other_meter)).status == 201)
+        until(lambda: daemon.request("GET", f"/v1/analytics/meter/{names.meter}/live").status == 200)
+        daemon.wait_healthy()

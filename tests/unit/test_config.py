@@ -1,0 +1,407 @@
+# ruff: noqa: SIM300 - expected == actual
+"""Settings: which source wins, what is refused, and that no secret is ever shown."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestd.config import PREFIX, Settings, format_duration, load, mask, parse_duration
+from ingestd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+SECRET = "hunter2"  # noqa: S105 - what must never be shown
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, so that no .env but the test's own is read."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def given_as(**variables: str) -> Settings:
+    """The settings of an environment of these variables, named without the prefix."""
+    return load(environment={f"{PREFIX}{name.upper()}": value for name, value in variables.items()})
+
+
+def refusal_of(**variables: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        given_as(**variables)
+    return str(caught.value)
+
+
+def revealed(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret is not None else None
+
+
+# Sources ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_defaults_are_complete() -> None:
+    assert Settings() == load(environment={})
+
+
+def test_the_environment_wins_over_env_file_over_toml_over_default(directory: Path) -> None:
+    toml = directory / "ingestd.toml"
+    toml.write_text('http_host = "toml"\nmqtt_client_id = "toml"\nmqtt_username = "toml"\n')
+    (directory / ".env").write_text("INGESTD_MQTT_CLIENT_ID=dotenv\nINGESTD_MQTT_USERNAME=dotenv\n")
+
+    settings = load(toml, environment={"INGESTD_MQTT_USERNAME": "environment"})
+
+    assert ("environment", "dotenv", "toml", 8080) == (
+        settings.mqtt_username,
+        settings.mqtt_client_id,
+        settings.http_host,
+        settings.http_port,
+    )
+
+
+def test_without_an_argument_the_process_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INGESTD_HTTP_PORT", "9000")
+
+    assert 9000 == load().http_port
+
+
+def test_toml_values_may_have_toml_types(directory: Path) -> None:
+    toml = directory / "ingestd.toml"
+    toml.write_text('http_port = 9000\nflush_interval = 0.5\nmax_age = "30d"\nefficiency_threshold = 1\n')
+
+    settings = load(toml, environment={})
+
+    assert (9000, timedelta(seconds=0.5), timedelta(days=30), 1.0) == (
+        settings.http_port,
+        settings.flush_interval,
+        settings.max_age,
+        settings.efficiency_threshold,
+    )
+
+
+def test_variables_of_other_programs_are_left_alone() -> None:
+    assert Settings() == load(environment={"PATH": "/bin", "MQTT_URL": "x", "XINGESTD_HTTP_PORT": "x"})
+
+
+def test_a_value_may_be_in_a_file(directory: Path) -> None:
+    (directory / "password").write_text(f"{SECRET}\n")
+    (directory / "url").write_text("mqtt://broker:1884\n")
+
+    settings = given_as(mqtt_password_file=str(directory / "password"), mqtt_url_file="url")
+
+    assert (SECRET, "mqtt://broker:1884") == (revealed(settings.mqtt_password), settings.mqtt_url)
+
+
+def test_env_file_may_name_a_file_too(directory: Path) -> None:
+    (directory / ".env").write_text("INGESTD_MQTT_PASSWORD_FILE=password\n")
+    (directory / "password").write_text(SECRET)
+
+    assert SECRET == revealed(load(environment={}).mqtt_password)
+
+
+def test_a_setting_that_is_a_file_name_is_not_opened() -> None:
+    assert Path("/nowhere/ca.crt") == given_as(mqtt_ca_file="/nowhere/ca.crt").mqtt_ca_file
+
+
+def test_the_name_of_a_certificate_may_be_in_a_file(directory: Path) -> None:
+    (directory / "where").write_text("/nowhere/ca.crt")
+
+    assert Path("/nowhere/ca.crt") == given_as(mqtt_ca_file_file="where").mqtt_ca_file
+
+
+def test_the_environment_wins_with_a_file_over_env_file_with_a_value(directory: Path) -> None:
+    (directory / ".env").write_text("INGESTD_MQTT_PASSWORD=other\n")
+    (directory / "password").write_text(SECRET)
+
+    assert SECRET == revealed(given_as(mqtt_password_file="password").mqtt_password)  # noqa: S106
+
+
+def test_a_value_and_its_file_at_once_are_an_error(directory: Path) -> None:
+    (directory / "password").write_text(SECRET)
+
+    assert "INGESTD_MQTT_PASSWORD and INGESTD_MQTT_PASSWORD_FILE are both set" == refusal_of(
+        mqtt_password="other",  # noqa: S106
+        mqtt_password_file="password",  # noqa: S106
+    )
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    message = refusal_of(mqtt_password_file="/nowhere/password")  # noqa: S106
+
+    assert "INGESTD_MQTT_PASSWORD_FILE: No such file or directory: /nowhere/password" == message
+
+
+def test_a_file_that_is_no_text_is_named(directory: Path) -> None:
+    (directory / "password").write_bytes(b"\xff\xfe")
+
+    assert "INGESTD_MQTT_PASSWORD_FILE: no UTF-8 text: password" == refusal_of(mqtt_password_file="password")  # noqa: S106
+
+
+# What is refused -------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_variable_is_an_error_that_names_it() -> None:
+    assert "INGESTD_MQTT_PASWORD: no such setting" == refusal_of(mqtt_pasword=SECRET)
+
+
+def test_an_unknown_key_of_env_file_is_an_error_that_names_it(directory: Path) -> None:
+    (directory / ".env").write_text("INGESTD_FLUSH=1\nOTHER=1\n")
+
+    with pytest.raises(ConfigError, match=r"^INGESTD_FLUSH: no such setting$"):
+        load(environment={})
+
+
+@pytest.mark.parametrize("text", ['mqtt_host = "x"', '[mqtt]\nurl = "x"', "INGESTD_HTTP_PORT = 1"])
+def test_an_unknown_key_of_toml_is_an_error_that_names_it(directory: Path, text: str) -> None:
+    toml = directory / "ingestd.toml"
+    toml.write_text(text)
+
+    with pytest.raises(ConfigError, match=r"(MQTT_HOST|MQTT|HTTP_PORT): no such setting$"):
+        load(toml, environment={})
+
+
+def test_everything_wrong_is_said_at_once() -> None:
+    lines = refusal_of(http_port="many", flush_interval="soon", typo="x").splitlines()
+
+    assert ["INGESTD_FLUSH_INTERVAL", "INGESTD_HTTP_PORT", "INGESTD_TYPO"] == sorted(
+        line.partition(":")[0] for line in lines
+    )
+
+
+def test_a_toml_file_that_is_not_there_is_named(directory: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file"):
+        load(directory / "nowhere.toml", environment={})
+
+
+@pytest.mark.parametrize("content", [b"http_port = ", b"\xff"])
+def test_a_toml_file_that_cannot_be_read_is_named(directory: Path, content: bytes) -> None:
+    toml = directory / "broken.toml"
+    toml.write_bytes(content)
+
+    with pytest.raises(ConfigError, match=r"broken\.toml: "):
+        load(toml, environment={})
+
+
+@pytest.mark.parametrize("port", ["0", "1", "65535"])
+def test_a_port_within_range_is_taken(port: str) -> None:
+    assert int(port) == given_as(http_port=port).http_port
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "http", "80.5", "1e3"])
+def test_a_port_out_of_range_is_refused(port: str) -> None:
+    assert refusal_of(http_port=port).startswith("INGESTD_HTTP_PORT: Input should be")
+
+
+@pytest.mark.parametrize("url", ["mqtt://broker", "mqtt://127.0.0.1:1883", "mqtts://broker:8883", "mqtt://[::1]:1883"])
+def test_a_broker_url_is_taken(url: str) -> None:
+    assert url == given_as(mqtt_url=url).mqtt_url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["broker", "broker:1883", "mqtt://", "mqtt:///x", "mqtt://:1883", "http://broker", "tcp://broker:1883",
+     "mqtt://broker:port", "mqtt://broker:65536", "mqtt://[::1"],
+)  # fmt: skip
+def test_a_bad_broker_url_is_refused(url: str) -> None:
+    assert refusal_of(mqtt_url=url).startswith("INGESTD_MQTT_URL: ")
+
+
+@pytest.mark.parametrize("url", ["postgresql://u@h/d", "postgres://u:p@h:5432/d", "postgresql:///d?host=/run"])
+def test_a_database_url_is_taken(url: str) -> None:
+    assert url == revealed(given_as(database_url=url).database_url)
+
+
+@pytest.mark.parametrize("url", ["h/d", "host=h dbname=d", "mysql://u@h/d", "http://h", "postgresql//u@h/d"])
+def test_a_bad_database_url_is_refused(url: str) -> None:
+    assert "INGESTD_DATABASE_URL: must look like postgresql://user@host:5432/database" == refusal_of(database_url=url)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("flush_max_messages", "0"),
+        ("buffer_max_messages", "-1"),
+        ("buffer_max_messages", "many"),
+        ("efficiency_threshold", "0"),
+        ("efficiency_threshold", "1.01"),
+        ("efficiency_threshold", "nan"),
+        ("log_level", "loud"),
+        ("log_format", "xml"),
+        ("mqtt_shared_group", "a/b"),
+        ("mqtt_shared_group", "a#"),
+        ("flush_interval", "0"),
+        ("flush_interval", "0s"),
+        ("max_age", "0d"),
+        ("max_skew", "-1s"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_its_name_and_itself(name: str, value: str) -> None:
+    message = refusal_of(**{name: value})
+
+    assert message.startswith(f"{PREFIX}{name.upper()}: ")
+    assert message.endswith(f"(is {value!r})")
+
+
+# Durations -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90d", 7_776_000), ("300s", 300), ("1.0", 1), ("1", 1), ("250ms", 0.25), ("1.5h", 5400), ("2m", 120), ("0", 0),
+     (" 90 d ", 7_776_000), ("0.000001", 0.000001)],
+)  # fmt: skip
+def test_a_duration_is_a_number_and_a_unit(text: str, seconds: float) -> None:
+    assert timedelta(seconds=seconds) == parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "d", "s90", "90 days", "1h30m", "-1", "+1", "1e3", "1.", ".5", "1,5", "inf", "nan", "0x1", "1_000", "90D",
+     "1w", "PT1S", "00:01:00", "\u0661s", "1s\n2s", True, None, [1]],
+)  # fmt: skip
+def test_a_bad_duration_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match=r"a duration is a number"):
+        parse_duration(text)
+
+
+def test_a_duration_beyond_all_time_is_refused() -> None:
+    with pytest.raises(ValueError, match="too long"):
+        parse_duration("99999999999999d")
+
+
+@given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=36_500)))
+def test_a_duration_is_written_so_that_it_reads_back(duration: timedelta) -> None:
+    assert duration == parse_duration(format_duration(duration))
+
+
+@pytest.mark.parametrize("text", ["90d", "5m", "1s", "0.25s", "36h", "0s", "100000.5s"])
+def test_a_duration_is_written_shortly(text: str) -> None:
+    assert text == format_duration(parse_duration(text))
+
+
+# Secrets ---------------------------------------------------------------------------------------------------------
+
+
+def test_described_shows_every_setting_and_no_secret() -> None:
+    settings = given_as(
+        mqtt_password=SECRET, database_url=f"postgresql://u:{SECRET}@h:5432/d", max_age="36h", mqtt_ca_file="/ca"
+    )
+
+    described = settings.described()
+
+    assert {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} == set(described)
+    assert "********" == described["INGESTD_MQTT_PASSWORD"]
+    assert "postgresql://u:********@h:5432/d" == described["INGESTD_DATABASE_URL"]
+    assert ("36h", "/ca", "", "8080") == (
+        described["INGESTD_MAX_AGE"],
+        described["INGESTD_MQTT_CA_FILE"],
+        described["INGESTD_MQTT_USERNAME"],
+        described["INGESTD_HTTP_PORT"],
+    )
+    assert SECRET not in f"{described} {settings} {settings!r}"
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("postgresql://u:hunter2@h:5432/d", "postgresql://u:********@h:5432/d"),
+        ("postgresql://u:hunter2@h1:1,h2:2/d?x=y", "postgresql://u:********@h1:1,h2:2/d?x=y"),
+        ("postgresql://u:hunter2#hunter2@h/d", "postgresql://u:********@h/d"),
+        ("postgresql://u:hunter2?hunter2@h/d", "postgresql://u:********@h/d"),
+        ("postgresql://u:hunter2/hunter2@h/d", "postgresql://u:********@h/d"),
+        ("postgresql://u:hunter2@hunter2@h/d", "postgresql://u:********@h/d"),
+        ("postgresql://u:hunter2:hunter2@h/d", "postgresql://u:********@h/d"),
+        ("postgresql://:hunter2@h/d", "postgresql://:********@h/d"),
+        ("postgresql://h/d?user=u&password=hunter2", "postgresql://h/d?user=u&password=********"),
+        ("postgresql://h/d?password=hunter2&user=u", "postgresql://h/d?password=********&user=u"),
+        ("postgresql://h/d?sslpassword=hunter2", "postgresql://h/d?sslpassword=********"),
+        ("postgresql://u:@h/d", "postgresql://u:********@h/d"),
+        ("postgresql://u@h:5432/d", "postgresql://u@h:5432/d"),
+        ("postgresql://h/d", "postgresql://h/d"),
+        ("postgresql:///d?host=/run", "postgresql:///d?host=/run"),
+        ("hunter2", "********"),
+        ("", "********"),
+    ],
+)
+def test_a_masked_url_shows_all_but_its_passwords(url: str, masked: str) -> None:
+    assert masked == mask(url)
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="*"), min_size=1).map(lambda text: f"<{text}>"))
+def test_no_password_survives_masking(password: str) -> None:
+    assert password not in mask(f"postgresql://ingestd:{password}@127.0.0.1:5432/ingestd")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("database_url", f"mysql://u:{SECRET}@h/d"),
+        ("database_url", f"host=h password={SECRET}"),
+        ("database_url", f"postgresql://u:{SECRET}@[h/d"),
+        ("mqtt_url", f"mqtt://u:{SECRET}@h"),
+        ("mqtt_url", f"mqtt://u:{SECRET}/x@h:1883"),
+        ("mqtt_url", f"mqtt://u:1/{SECRET}@h:1883"),
+        ("mqtt_url", f"http://u:{SECRET}@h"),
+        ("mqtt_url", f"u:{SECRET}@h"),
+        ("mqtt_pasword", SECRET),
+    ],
+)
+def test_no_error_shows_a_secret(name: str, value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        given_as(**{name: value})
+
+    assert SECRET not in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_a_password_of_the_wrong_type_is_not_shown(directory: Path) -> None:
+    toml = directory / "ingestd.toml"
+    toml.write_text("mqtt_password = 4711")
+
+    with pytest.raises(ConfigError, match=r"^INGESTD_MQTT_PASSWORD: Input should be a valid string$"):
+        load(toml, environment={})
+
+
+def test_credentials_in_the_broker_url_are_told_where_to_go() -> None:
+    message = refusal_of(mqtt_url=f"mqtt://u:{SECRET}@h")
+
+    assert "put the credentials into INGESTD_MQTT_USERNAME and INGESTD_MQTT_PASSWORD" in message
+
+
+# TLS -------------------------------------------------------------------------------------------------------------
+
+
+def test_only_mqtts_has_a_tls_context() -> None:
+    assert None is given_as(mqtt_url="mqtt://h").tls()
+
+    context = given_as(mqtt_url="mqtts://h").tls()
+
+    assert context is not None
+    assert (True, ssl.CERT_REQUIRED) == (context.check_hostname, context.verify_mode)
+
+
+@pytest.mark.parametrize("name", ["mqtt_ca_file", "mqtt_cert_file"])
+def test_a_certificate_that_cannot_be_used_is_a_config_error(directory: Path, name: str) -> None:
+    (directory / "nonsense.pem").write_text("nonsense")
+    for path in ("/nowhere.pem", str(directory / "nonsense.pem")):
+        settings = given_as(mqtt_url="mqtts://h", **{name: path})
+
+        with pytest.raises(ConfigError, match="cannot be used"):
+            settings.tls()
+
+
+def test_an_empty_variable_is_one_that_is_not_set() -> None:
+    settings = load(environment={"INGESTD_LOG_FORMAT": "", "INGESTD_HTTP_PORT": "", "INGESTD_MQTT_PASSWORD": ""})
+
+    assert (None, 8080, None) == (settings.log_format, settings.http_port, settings.mqtt_password)
+
+
+def test_log_level_and_format_are_taken_in_any_case() -> None:
+    settings = load(environment={"INGESTD_LOG_LEVEL": "INFO", "INGESTD_LOG_FORMAT": "Json"})
+
+    assert ("info", "json") == (settings.log_level, settings.log_format)

@@ -1,0 +1,127 @@
+# ruff: noqa: SIM300 - expected == actual
+"""The SQL of the house and the Python that runs it name the same things."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+import pytest
+from psycopg import sql
+
+from ingestd import store
+from ingestd.store import queries
+from ingestd.telemetry import STREAMS, Stream
+
+QUERY_FILES: Final = {
+    file.name: file.read_text(encoding="utf-8")
+    for file in sorted((files("ingestd") / "sql" / "queries").iterdir(), key=str)
+}
+NAMES: Final = {filename: re.findall(r"^-- name: (\w+)$", text, re.MULTILINE) for filename, text in QUERY_FILES.items()}
+MODULES: Final = {
+    path.name: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(Path(store.__path__[0]).glob("*.py"))
+}
+
+
+def strings(tree: ast.AST) -> set[str]:
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def loaded_files(tree: ast.AST) -> dict[str, str]:
+    """Variable -> file of sql/queries, for each `X = queries.load("file.sql")`."""
+    loaded = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.AnnAssign(
+                target=ast.Name(id=variable),
+                value=ast.Call(func=ast.Attribute(attr="load"), args=[ast.Constant(value=str(filename))]),
+            ):
+                loaded[variable] = filename
+    return loaded
+
+
+def looked_up(tree: ast.AST) -> set[tuple[str, str]]:
+    """(file, name) of each `X["name"]` where X was loaded; `_sql` is the Writer's, filled in for each stream."""
+    loaded = loaded_files(tree)
+    found = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Subscript(value=ast.Name(id=variable), slice=ast.Constant(value=str(name))) if variable in loaded:
+                found.add((loaded[variable], name))
+            case ast.Subscript(
+                value=ast.Subscript(value=ast.Attribute(attr="_sql")), slice=ast.Constant(value=str(name))
+            ):
+                found.add(("write.sql", name))
+    return found
+
+
+def test_every_file_is_loaded_by_one_module() -> None:
+    loaded = Counter(filename for tree in MODULES.values() for filename in loaded_files(tree).values())
+
+    assert dict.fromkeys(QUERY_FILES, 1) == loaded
+
+
+def test_a_name_stands_once_in_all_files() -> None:
+    counts = Counter(name for names in NAMES.values() for name in names)
+
+    assert {} == {name: count for name, count in counts.items() if count > 1}
+
+
+@pytest.mark.parametrize("filename", QUERY_FILES)
+def test_every_block_has_a_name_a_comment_and_a_statement(filename: str) -> None:
+    loaded = queries.load(filename)
+
+    assert NAMES[filename] == list(loaded)
+    for name, statement in loaded.items():
+        lines = statement.as_string().splitlines()
+        assert lines[0].startswith("-- "), f"{filename}: {name} does not say what it is for"
+        assert [line for line in lines if line and not line.startswith("--")], f"{filename}: {name} is empty"
+
+
+@pytest.mark.parametrize("filename", QUERY_FILES)
+def test_a_file_says_what_it_is_for_before_its_first_block(filename: str) -> None:
+    assert re.match(r"-- (?!name: )\S", QUERY_FILES[filename])
+
+
+@pytest.mark.parametrize("filename", QUERY_FILES)
+def test_nothing_but_a_well_formed_line_begins_a_block(filename: str) -> None:
+    assert len(NAMES[filename]) == len(re.findall(r"name\s*:", QUERY_FILES[filename], re.IGNORECASE))
+
+
+@pytest.mark.parametrize(
+    ("filename", "name"), [(filename, name) for filename, names in NAMES.items() for name in names]
+)
+def test_every_block_is_used_by_the_module_that_loads_it(filename: str, name: str) -> None:
+    (tree,) = (tree for tree in MODULES.values() if filename in loaded_files(tree).values())
+
+    assert name in strings(tree)
+
+
+def test_every_name_that_is_looked_up_exists() -> None:
+    looked_up_somewhere = set().union(*map(looked_up, MODULES.values()))
+
+    assert looked_up_somewhere  # or this test looks in the wrong way
+    assert set() == looked_up_somewhere - {(filename, name) for filename, names in NAMES.items() for name in names}
+
+
+@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
+@pytest.mark.parametrize("filename", QUERY_FILES)
+def test_the_names_of_a_stream_fill_every_brace(filename: str, stream: Stream) -> None:
+    for statement in queries.load(filename).values():
+        assert not re.search(r"[{}]", queries.for_stream(statement, stream).as_string())
+
+
+def test_a_streams_tables_and_columns_are_quoted_identifiers() -> None:
+    statement = sql.SQL("{history} {live} {staged} {newest} {id} {columns} {assignments} {stream}")
+
+    assert (
+        '"meter_history" "meter_live" "staged_meter" "newest_meter" "meter_id" '
+        '"meter_id", "ts", "kwh_consumed_ac", "voltage", "received_at" '
+        '"ts" = excluded."ts", "kwh_consumed_ac" = excluded."kwh_consumed_ac", '
+        '"voltage" = excluded."voltage", "received_at" = excluded."received_at" '
+        "'meter'"
+    ) == queries.for_stream(statement, STREAMS[0]).as_string()
