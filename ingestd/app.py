@@ -6,6 +6,7 @@ first and outputs last, so that what was taken in leaves by the ordinary way.
 """
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -217,8 +218,16 @@ class Daemon:
                 await asyncio.sleep(HOUSEKEEPING_SECONDS)
 
 
+def tune_garbage_collection() -> None:
+    """Rows are made by the thousand and hold no cycles: look for some less often (5 % of the CPU a message)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 async def serve(settings: Settings, *, migrate_first: bool = True) -> None:
     """A daemon from the settings, until SIGTERM or SIGINT. Raises IngestdError."""
+    tune_garbage_collection()
     async with _stop_signals() as stop:
         await Daemon(settings).run(stop=stop, migrate_first=migrate_first)
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -77,6 +78,8 @@ class StreamBatch:
         )
 
 
+_key: Final = itemgetter(0, 1)
+_timestamp: Final = itemgetter(1)
 _NOTHING: Final = StreamBatch(rows=[], origins=[])
 
 
@@ -126,7 +129,7 @@ def _merge(held: StreamBatch, added: Sequence[list[Row]], first_origin: int) -> 
     for origin, more in enumerate(added, first_origin):
         rows += more
         origins += [origin] * len(more)
-    if len({row[:2] for row in rows}) == len(rows):
+    if len(set(map(_key, rows))) == len(rows):
         return StreamBatch(rows=rows, origins=origins)
     first: dict[Row, tuple[Row, int]] = {}
     for row, origin in zip(rows, origins, strict=True):
@@ -136,9 +139,5 @@ def _merge(held: StreamBatch, added: Sequence[list[Row]], first_origin: int) -> 
 
 def newest_per_device(rows: Sequence[Row]) -> list[Row]:
     """The newest row of each device, sorted by id, so that concurrent writers lock live rows in one order."""
-    newest: dict[str, Row] = {}
-    for row in rows:
-        seen = newest.get(row[0])
-        if seen is None or seen[1] < row[1]:
-            newest[row[0]] = row
+    newest = {row[0]: row for row in sorted(rows, key=_timestamp)}
     return [newest[identity] for identity in sorted(newest)]

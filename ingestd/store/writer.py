@@ -8,6 +8,7 @@ Both: newest row of each device upserted into the live table, dead letters besid
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import psycopg
@@ -41,6 +42,7 @@ ROWS_AT_ONCE: Final = 4000
 DAYS_AHEAD: Final = 2
 _LETTER_TYPES: Final = ("int8", "text", "text", "text", "bytea", "text", "text")
 
+_timestamp: Final = itemgetter(1)
 _WRITE: Final = queries.load("write.sql")
 
 
@@ -156,7 +158,12 @@ class Writer:
         """Partitions for late readings inside the accepted window, in a transaction of their own."""
         for stream, part in batch.readings.items():
             known = self._days[stream]
-            for day in {row[1] // MICROSECONDS_PER_DAY for row in part.rows} - known:
+            timestamps = list(map(_timestamp, part.rows))
+            if known.issuperset(
+                range(min(timestamps) // MICROSECONDS_PER_DAY, max(timestamps) // MICROSECONDS_PER_DAY + 1)
+            ):
+                continue
+            for day in {timestamp // MICROSECONDS_PER_DAY for timestamp in timestamps} - known:
                 await self._make_partition(connection, stream, day)
                 known.add(day)
 
