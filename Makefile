@@ -94,7 +94,12 @@ format: .venv/.dev ## format the code and mend what ruff can mend
 
 .PHONY: test
 test: .venv/.dev mosquitto lint ## set up, lint and run all tests with coverage (PYTEST_ARGS=... adds options)
-	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
+
+SECONDS ?= 60
+.PHONY: chaos
+chaos: .venv/.dev mosquitto ## break everything at random under load (SECONDS=600 SEED=7 RATE=1000); nothing may be lost
+	@$(BIN)/python -m tests.faults.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE))
 
 .PHONY: demo
 demo: .venv/.demo mosquitto ## set up and run the demo; it prints the address to open (ARGS=... adds options)

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -135,7 +135,8 @@ def simulate_command(context: click.Context, *, meters: int, vehicles: int, inte
 
     settings = _settings(context)
     fleet = Fleet(meters=meters, vehicles=vehicles)
-    _run(lambda: simulate(settings, fleet, interval=interval, report=click.echo))
+    with suppress(KeyboardInterrupt):  # the way it is meant to end
+        _run(lambda: simulate(settings, fleet, interval=interval, report=click.echo))
 
 
 @commands.command()

@@ -77,7 +77,11 @@ DECLARE
     high   text := (day + 1)::text || ' 00:00:00+00';
 BEGIN
     IF to_regclass(child) IS NOT NULL THEN
-        RETURN false;
+        IF EXISTS (SELECT FROM pg_inherits WHERE inhparent = parent::regclass AND inhrelid = child::regclass) THEN
+            RETURN false;
+        END IF;
+        -- Detached by somebody. Whether it may come back, or has to go, is not ours to decide.
+        RAISE invalid_table_definition USING MESSAGE = format('%s stands in the way: it is no partition of %s', child, parent);
     END IF;
     EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', child, parent);
     -- With this constraint in place ATTACH need not scan the table.

@@ -122,7 +122,7 @@ async def body(request: web.Request, model: type[_Body]) -> _Body:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         if not first["loc"]:
             raise Problem(HTTPStatus.BAD_REQUEST, first["msg"]) from error
-        raise bad_parameter(str(first["loc"][0]), first["msg"]) from error
+        raise bad_parameter(str(first["loc"][0]), first["msg"].removeprefix("Value error, ")) from error
 
 
 def _identity(name: str, value: str) -> str:

@@ -131,10 +131,11 @@ async def get_health(request: web.Request) -> web.Response:
     """200 while readings can flow from the broker to the database, else 503 and what is in the way."""
     condition = request.app[CONDITION]()
     store_trouble = condition.store_trouble
-    try:
-        await request.app[ANALYTICS].ping()
-    except StoreError as error:
-        store_trouble = store_trouble or str(error)
+    if store_trouble is None:
+        try:
+            await request.app[ANALYTICS].ping()
+        except StoreError as error:
+            store_trouble = str(error)
     healthy = not (condition.stopping or condition.standby or store_trouble or condition.broker_trouble)
     age = condition.last_commit_age
     return shapes.answer(

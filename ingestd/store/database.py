@@ -154,14 +154,15 @@ class Reads:
         A connection that died while idle shows it only when used, so each of the pool may fail once.
         """
         with translated():
+            wait = min(within, READ_WAIT_SECONDS)
             for _ in range(READ_CONNECTIONS):
-                async with self._pool.connection() as connection, bounded(connection, within):
+                async with self._pool.connection(wait) as connection, bounded(connection, within):
                     try:
                         return await rows_of(connection, statement, parameters)
                     except OperationalError:
                         if not connection.closed:
                             raise
-            async with self._pool.connection() as connection, bounded(connection, within):
+            async with self._pool.connection(wait) as connection, bounded(connection, within):
                 return await rows_of(connection, statement, parameters)
 
     @asynccontextmanager

@@ -96,7 +96,7 @@ class Writer:
         today = now_microseconds() // MICROSECONDS_PER_DAY
         with translated():
             connection = await connect(self._dsn, application_name="ingestd-partitions")
-            async with connection:
+            async with connection, bounded(connection, WRITE_SECONDS):
                 for stream in STREAMS:
                     for day in range(today, today + DAYS_AHEAD + 1):
                         await self._make_partition(connection, stream, day)
@@ -106,7 +106,8 @@ class Writer:
             return self._connection
         connection = await connect(self._dsn, application_name="ingestd-writer")
         try:
-            await self._prepare(connection)
+            async with bounded(connection, WRITE_SECONDS):
+                await self._prepare(connection)
         except BaseException:
             await connection.close()
             raise

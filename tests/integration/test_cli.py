@@ -411,5 +411,5 @@ def test_simulate_publishes_until_ctrl_c_and_leaves_quietly(shell: Shell, broker
         assert moment(before)[:19] <= payload["timestamp"] <= moment(datetime.now(UTC))
     assert "published 3 readings" in stdout
     assert "Traceback" not in stderr
-    assert stderr.strip() in {"", "Aborted!"}
-    assert process.returncode >= 0, "it ended by itself, not by the signal"
+    assert stderr == ""
+    assert process.returncode == 0

@@ -752,7 +752,9 @@ def test_the_same_mapping_made_several_times_at_once_is_one(daemon: Daemon, name
 # What is not there
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/telemetry/", "/health/", "/v1/analytics/performance/", "/..%2Fetc"])
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/v1", "/v1/telemetry/", "/health/", "/v1/analytics/performance/", "/..%2Fetc"]
+)
 def test_an_unknown_route_is_404(daemon: Daemon, path: str) -> None:
     assert_problem(daemon.request("GET", path), 404)
 

@@ -349,6 +349,21 @@ async def test_a_partition_dropped_behind_our_back_is_made_again_at_the_next_att
     assert as_stored(vehicle_row("v", 0), vehicle_row("v", 1)) == database.history(VEHICLE)
 
 
+async def test_a_partition_detached_behind_our_back_is_for_an_operator_to_look_at(
+    writer: Writer, database: Database
+) -> None:
+    await writer.write(batch_of(meters=[meter_row("a", 0)]))
+    database.execute("ALTER TABLE meter_history DETACH PARTITION meter_history_20261120")
+    batch = batch_of(meters=[meter_row("a", 1)])
+
+    with pytest.raises(TransientStoreError, match="no partition"):
+        await writer.write(batch)
+    with pytest.raises(OperatorStoreError, match="meter_history_20261120 stands in the way"):
+        await writer.write(batch)
+    database.execute("DROP TABLE meter_history_20261120")
+    assert {METER: Counter({0: 1})} == await writer.write(batch)
+
+
 # When it cannot
 
 
@@ -503,6 +518,20 @@ async def test_two_writers_of_the_same_devices_do_not_deadlock(
     await other.close()
     await eventually(lambda: not database.execute(WRITERS))
     assert [(0,)] == database.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(1, 2), (2, 1)], ids=["ours is newer", "theirs is newer"])
+async def test_the_first_readings_of_a_device_may_come_by_two_writers_at_once(
+    database_url: str, writer: Writer, database: Database, *, theirs: int, ours: int
+) -> None:
+    at = to_datetime(meter_row("new", theirs)[1])
+    with psycopg.connect(database_url) as other:
+        other.execute("INSERT INTO meter_live VALUES ('new', %s, 0.42, 231.5, %s)", (at, to_datetime(NOW)))
+        writing = asyncio.create_task(writer.write(batch_of(meters=[meter_row("new", ours)])))
+        await eventually(lambda: len(database.execute(f"{WRITERS} AND wait_event_type = 'Lock'")) == 1)
+
+    assert {METER: Counter({0: 1})} == await writing
+    assert as_stored(meter_row("new", 2)) == database.live(METER)
 
 
 async def test_writers_at_work_at_the_same_time_store_everything_once(

@@ -1,0 +1,206 @@
+"""`python -m tests.faults.chaos --seconds 60 --seed 7`: everything fails, at random, under load.
+
+Real servers, the daemon under a supervisor, proxies before both servers, publishers that keep books, and an oracle.
+The seed decides which faults come in which order and how hard they are; when exactly they strike is up to the machine.
+The last line is `lost 0 doubled 0 of N acknowledged, K faults, seed S`; the exit code says whether all was well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+
+from ingestd.demo.servers import PrivateMosquitto, PrivatePostgres, ServerError
+from tests.faults.faults import sequence
+from tests.faults.numbered import Book
+from tests.faults.oracle import Verdict, judge
+from tests.faults.publishers import Publishers
+from tests.faults.scene import Scene
+from tests.faults.supervisor import Supervisor
+from tests.support.daemon import Daemon
+from tests.support.proxy import Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RECOVERY_SECONDS: Final = 60.0
+DRAIN_SECONDS: Final = 30.0
+MEMORY_LIMIT: Final = 200.0  # MB
+HONEST_EXITS: Final = frozenset({0, 1, 70, -signal.SIGKILL})
+"""Asked to stop; could not start; a task died; killed."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What a campaign came to."""
+
+    seed: int
+    faults: Counter[str] = field(default_factory=Counter)
+    worst: dict[str, float] = field(default_factory=dict)
+    """Seconds to recover, by fault."""
+    problems: list[str] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)
+    drained_in: float | None = None
+
+    @property
+    def good(self) -> bool:
+        return self.verdict.good and not self.problems and self.drained_in is not None
+
+    def note(self, fault: str, recovery: float | None) -> None:
+        self.faults[fault] += 1
+        if recovery is None:
+            self.problems.append(f"not recovered {RECOVERY_SECONDS:.0f} s after: {fault}")
+        else:
+            self.worst[fault] = max(recovery, self.worst.get(fault, 0.0))
+
+    def table(self) -> Iterator[str]:
+        yield "| fault | times | worst recovery |"
+        yield "|---|---|---|"
+        for fault, times in sorted(self.faults.items()):
+            worst = self.worst.get(fault)
+            yield f"| {fault} | {times} | {'' if worst is None else f'{worst:.1f} s'} |"
+
+    def last_line(self) -> str:
+        verdict = self.verdict
+        return (
+            f"lost {len(verdict.lost)} doubled {len(verdict.doubled)} of {verdict.acknowledged} acknowledged, "
+            f"{self.faults.total()} faults, seed {self.seed}"
+        )
+
+
+class Campaign:
+    """One run, from nothing to the verdict; leaves nothing behind."""
+
+    def __init__(self, *, seconds: float, seed: int, rate: float, only: str = "") -> None:
+        """`only` narrows the faults to those whose names have it in them."""
+        self._seconds = seconds
+        self._rate = rate
+        self._only = only
+        self._random = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+        self._report = Report(seed=seed)
+
+    def run(self, keep_logs_in: Path) -> Report:
+        """Whatever goes wrong, the logs of a campaign that was not all well are in `keep_logs_in`."""
+        with ExitStack() as stack:
+            postgres = stack.enter_context(PrivatePostgres())
+            broker = stack.enter_context(PrivateMosquitto(persistence=True, config=["persistent_client_expiration 1d"]))
+            to_postgres = stack.enter_context(Proxy(postgres.dsn()))
+            to_broker = stack.enter_context(Proxy(broker.url))
+            daemon = Daemon(mqtt_url=to_broker.url, database_url=to_postgres.url)
+            stack.push(daemon)  # not entered: the supervisor starts it
+            stack.callback(self._save_logs, keep_logs_in, [daemon.log, broker.log, postgres.log])
+            supervisor = stack.enter_context(Supervisor(daemon))
+            self._book = Book()
+            self._scene = Scene(
+                random=self._random,
+                postgres=postgres,
+                broker=broker,
+                to_postgres=to_postgres,
+                to_broker=to_broker,
+                supervisor=supervisor,
+            )
+            daemon.wait_healthy()
+            with Publishers(book=self._book, broker_url=broker.url, daemon=daemon, rate=self._rate) as publishers:
+                self._rage()
+            self._settle(postgres.dsn())
+            self._tell(supervisor, publishers)
+        if self._report.good:
+            shutil.rmtree(keep_logs_in)
+        return self._report
+
+    def _rage(self) -> None:
+        """Fault upon fault until the time is up; each is given the time to recover from."""
+        supervisor, end = self._scene.supervisor, time.monotonic() + self._seconds
+        supervisor.wait_recovered(time.time(), within=RECOVERY_SECONDS)
+        for fault in sequence(self._random, seconds=self._seconds, only=self._only):
+            if time.monotonic() > end:
+                break
+            try:
+                fault.strike(self._scene)
+            except (AssertionError, psycopg.Error, ServerError) as error:
+                self._report.problems.append(f"{fault.name}: {error!r}")
+            self._report.note(fault.name, supervisor.wait_recovered(time.time(), within=RECOVERY_SECONDS))
+        self._report.faults.update(self._scene.on_top)
+
+    def _settle(self, database_url: str) -> None:
+        """Ask the oracle until nothing is missing, or the time for that is up."""
+        quiet_since = time.monotonic()
+        while True:
+            self._report.verdict = judge(self._book, database_url)
+            took = time.monotonic() - quiet_since
+            if not self._report.verdict.lost:
+                self._report.drained_in = took
+                return
+            if took > DRAIN_SECONDS:
+                return
+            time.sleep(0.5)
+
+    def _tell(self, supervisor: Supervisor, publishers: Publishers) -> None:
+        report, verdict, memory = self._report, self._report.verdict, supervisor.memory
+        report.problems += verdict.complaints()
+        strange = {code: times for code, times in supervisor.exits.items() if code not in HONEST_EXITS}
+        if strange:
+            report.problems.append(f"the daemon ended with {strange}")
+        if memory.highest > MEMORY_LIMIT:
+            report.problems.append(f"the daemon took {memory.highest:.0f} MB")
+        drained = "not drained" if report.drained_in is None else f"drained in {report.drained_in:.1f} s"
+        _say(
+            *report.table(),
+            f"exit codes of the daemon: {dict(sorted(supervisor.exits.items()))}",
+            f"memory of the daemon: first {memory.first:.0f} MB, lowest {memory.lowest:.0f}, "
+            f"highest {memory.highest:.0f}, last {memory.last:.0f} in {memory.samples} samples",
+            f"{verdict.rows} rows, {verdict.dead_letters} dead letters "
+            f"({verdict.repeated_dead_letters} of them again), {publishers.posted} readings by HTTP; {drained}",
+        )
+
+    @staticmethod
+    def _save_logs(directory: Path, logs: list[Path]) -> None:
+        for log in logs:
+            with suppress(OSError):
+                shutil.copy(log, directory / f"{log.parent.name.split('-')[1]}-{log.name}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long faults go on")
+    parser.add_argument("--seed", type=int, default=None, help="any number; at random where left out")
+    parser.add_argument("--rate", type=float, default=1000.0, help="messages a second over MQTT")
+    parser.add_argument("--only", default="", help="faults whose names have this in them")
+    options = parser.parse_args()
+    seed = options.seed if options.seed is not None else random.randrange(1_000_000)  # noqa: S311
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    _say(f"chaos for {options.seconds:.0f} s, seed {seed}")
+    logs = Path(tempfile.mkdtemp(prefix="ingestd-chaos-"))
+    try:
+        campaign = Campaign(seconds=options.seconds, seed=seed, rate=options.rate, only=options.only)
+        report = campaign.run(logs)
+    except BaseException:
+        _say(f"the logs are in {logs}")
+        raise
+    for problem in report.problems:
+        _say(problem)
+    if not report.good:
+        _say(f"the logs are in {logs}")
+    _say(report.last_line())
+    sys.exit(not report.good)
+
+
+def _say(*lines: str) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

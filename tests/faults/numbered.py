@@ -1,0 +1,79 @@
+"""Readings that carry a number, so that the books of a whole campaign take a byte or two for each."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from ingestd.telemetry import METER, VEHICLE
+from tests.support.readings import meter_message, vehicle_message
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ingestd.telemetry import Stream
+
+DEVICES: Final = 40
+CURSED: Final = "m-37"
+"""A meter like the others, but for a fault that makes the database refuse it alone."""
+POISON_EVERY: Final = 97
+
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_NUMBER: Final = re.compile(rb'"n":\s*(\d+)')
+_TIMESTAMP: Final = re.compile(rb'"timestamp":\s*"([^"]+)"')
+
+
+class Book:
+    """Numbers given out, and which of them somebody has promised to keep. For any thread."""
+
+    def __init__(self) -> None:
+        self.start = (datetime.now(UTC) - timedelta(hours=1)).replace(microsecond=0)
+        self.promised = bytearray()
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> Sequence[int]:
+        """Numbers nobody has had before."""
+        with self._lock:
+            first = len(self.promised)
+            self.promised.extend(bytes(count))
+        return range(first, first + count)
+
+    def promise(self, payload: bytes) -> None:
+        """It was acknowledged to the sender."""
+        self.promised[self.number(payload)] = 1
+
+    def number(self, payload: bytes) -> int:
+        """That of a message or a dead letter; one that was a reading once has its timestamp only."""
+        if found := _NUMBER.search(payload):
+            return int(found[1])
+        found = _TIMESTAMP.search(payload)
+        assert found is not None, payload
+        return self.number_at(datetime.fromisoformat(found[1].decode()))
+
+    def number_at(self, timestamp: datetime) -> int:
+        return (timestamp - self.start) // _MILLISECOND
+
+    def message(self, number: int) -> tuple[str, bytes]:
+        """(topic, payload): a good reading, every 97th time poison."""
+        stream, device, kwh = expected(number)
+        at = self.start + number * _MILLISECOND
+        make = meter_message if stream is METER else vehicle_message
+        topic, payload = make(device, at, kwh=kwh)
+        if is_poison(number):
+            # By turns no JSON at all, and JSON that is no reading.
+            return topic, b'volts: many, "n": %d' % number if number % 2 else json.dumps({"n": number}).encode()
+        return topic, payload
+
+
+def expected(number: int) -> tuple[Stream, str, float]:
+    """(stream, device, kWh) of a good reading."""
+    device = number % DEVICES
+    kwh = number % 1000 / 1000
+    return (METER, f"m-{device}", kwh) if number % 2 else (VEHICLE, f"v-{device}", kwh)
+
+
+def is_poison(number: int) -> bool:
+    return number % POISON_EVERY == 0

@@ -1,0 +1,102 @@
+"""Compares what was acknowledged with what is in the database.
+
+What can honestly be asserted, and of whom:
+
+- A reading that the daemon acknowledged (PUBACK to the broker, 201 to an HTTP client) is a row or a dead letter.
+- A reading that the *broker* acknowledged to a device is one too, provided that the broker keeps its own word. It
+  does while it is cut off, slow, or restarted in good order with persistence, so a campaign may count what devices
+  were told. Killed with SIGKILL it does not: that loss happens before the daemon could know of the message. So a
+  campaign never kills the broker; `tests.faults.broker_loss` measures that on its own.
+- PUBACK with reason 0x10 (nobody is subscribed) promises nothing.
+- Doubled means two rows of one reading. A dead letter has no key: a crash between the commit and the PUBACK brings it
+  again, and it is kept again. Those are counted, and no fault.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+from psycopg import sql
+
+from ingestd.telemetry import STREAMS
+from tests.faults.numbered import Book, expected, is_poison
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ingestd.telemetry import Stream
+
+PAGE: Final = 20_000
+SHOWN: Final = 10
+
+
+@dataclass(slots=True, kw_only=True)
+class Verdict:
+    """Numbers of readings, at most a few of each kind beside how many there are."""
+
+    acknowledged: int = 0
+    rows: int = 0
+    dead_letters: int = 0
+    repeated_dead_letters: int = 0
+    lost: list[int] = field(default_factory=list)
+    doubled: list[int] = field(default_factory=list)
+    altered: list[int] = field(default_factory=list)
+    """Rows that are not what was sent."""
+    stale_live: list[str] = field(default_factory=list)
+    """Devices whose live row is not their newest."""
+
+    @property
+    def good(self) -> bool:
+        return not (self.lost or self.doubled or self.altered or self.stale_live)
+
+    def complaints(self) -> Iterator[str]:
+        for name in ("lost", "doubled", "altered", "stale_live"):
+            if found := getattr(self, name):
+                yield f"{name}: {len(found)}, such as {found[:SHOWN]}"
+
+
+def judge(book: Book, database_url: str) -> Verdict:
+    """Look at every row and every dead letter, from a snapshot of the database."""
+    promised = bytes(book.promised)
+    verdict = Verdict(acknowledged=promised.count(1))
+    rows = bytearray(len(promised))
+    letters: Counter[int] = Counter()
+    with psycopg.connect(database_url) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        for stream in STREAMS:
+            for number, device, kwh in _history(connection, stream, book):
+                verdict.rows += 1
+                rows[number] = min(rows[number] + 1, 255)
+                if (stream, device, kwh) != expected(number) or is_poison(number):
+                    verdict.altered.append(number)
+            verdict.stale_live += _stale_live(connection, stream)
+        for (payload,) in connection.execute("SELECT payload FROM dead_letter"):
+            letters[book.number(payload)] += 1
+    verdict.dead_letters = letters.total()
+    verdict.repeated_dead_letters = letters.total() - len(letters)
+    verdict.doubled = [number for number, times in enumerate(rows) if times > 1]
+    verdict.lost = [n for n, wanted in enumerate(promised) if wanted and not rows[n] and n not in letters]
+    return verdict
+
+
+def _history(connection: psycopg.Connection, stream: Stream, book: Book) -> Iterator[tuple[int, str, float]]:
+    kwh = next(column for column in stream.columns.values() if column.startswith("kwh"))
+    query = sql.SQL("SELECT {}, ts, {} FROM {}").format(*map(sql.Identifier, (stream.id_column, kwh, stream.history)))
+    with connection.cursor(name="history") as cursor:
+        cursor.itersize = PAGE
+        cursor.execute(query)
+        for device, timestamp, value in cursor:
+            yield book.number_at(timestamp), device, value
+
+
+def _stale_live(connection: psycopg.Connection, stream: Stream) -> list[str]:
+    query = sql.SQL(
+        "SELECT {id} FROM (SELECT {id}, max(ts) AS newest FROM {history} GROUP BY {id}) AS history"
+        " LEFT JOIN {live} AS live USING ({id}) WHERE live.ts IS DISTINCT FROM newest"
+    ).format(
+        id=sql.Identifier(stream.id_column), history=sql.Identifier(stream.history), live=sql.Identifier(stream.live)
+    )
+    return [device for (device,) in connection.execute(query)]

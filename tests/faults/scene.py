@@ -1,0 +1,124 @@
+"""What a fault can lay hands on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import Counter
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import psutil
+import psycopg
+
+from tests.support.polling import until
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator
+
+    from ingestd.demo.servers import PrivateMosquitto, PrivatePostgres
+    from tests.faults.supervisor import Supervisor
+    from tests.support.proxy import Proxy
+
+KILL_ON_TOP: Final = 0.4
+"""How probable it is that the daemon is killed while something else is broken."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Scene:
+    """The servers, the network between, and the dice."""
+
+    random: random.Random
+    postgres: PrivatePostgres
+    broker: PrivateMosquitto
+    to_postgres: Proxy
+    to_broker: Proxy
+    supervisor: Supervisor
+    on_top: Counter[str] = field(default_factory=Counter)
+    """Faults that struck while another was in force."""
+
+    def hold(self, low: float, high: float) -> None:
+        """Leave things broken for a while; perhaps kill the daemon meanwhile."""
+        seconds = self.random.uniform(low, high)
+        if self.random.random() < KILL_ON_TOP:
+            pause(seconds / 2)
+            self.supervisor.kill()
+            self.on_top["daemon: kill -9 during another fault"] += 1
+            pause(seconds / 2)
+        else:
+            pause(seconds)
+
+    @contextmanager
+    def database(self) -> Iterator[psycopg.Connection]:
+        """A superuser's connection past the proxy, in autocommit mode; it can write also to a read-only server."""
+        with psycopg.connect(
+            self.postgres.dsn(), autocommit=True, options="-c default_transaction_read_only=off"
+        ) as connection:
+            yield connection
+
+
+@contextmanager
+def frozen(server: PrivatePostgres) -> Iterator[None]:
+    """All of its processes stopped; they keep their connections and do nothing."""
+    postmaster = psutil.Process(server.pid)
+    postmaster.send_signal(signal.SIGSTOP)  # first, so that it makes no more children
+    processes = [postmaster, *postmaster.children(recursive=True)]
+    try:
+        _send(processes, signal.SIGSTOP)
+        yield
+    finally:
+        _send(processes, signal.SIGCONT)
+
+
+def terminate_backends(connection: psycopg.Connection, application: str = "ingestd%") -> None:
+    """Those in the connection's database whose application name is LIKE this."""
+    connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name LIKE %s",
+        [application],
+    )
+
+
+def writer_waits_for_lock(connection: psycopg.Connection) -> bool:
+    """Whether it comes to that within five seconds."""
+    waiting = (
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name = 'ingestd-writer' AND wait_event_type = 'Lock'"
+    )
+    with suppress(AssertionError):
+        return until(lambda: connection.execute(waiting).fetchone() is not None, within=5.0)
+    return False
+
+
+def pause(seconds: float) -> None:
+    """The fault itself lasts; there is nothing to wait for."""
+    threading.Event().wait(seconds)
+
+
+def _send(processes: list[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+@contextmanager
+def refusing_trigger(
+    connection: psycopg.Connection, *, table: str, state: str, level: str = "STATEMENT", when: str = ""
+) -> Iterator[None]:
+    """A trigger that raises SQLSTATE `state` at every insert, or at rows WHEN (`when`)."""
+    name = f"refuse_{table}"
+    condition = f"WHEN ({when})" if when else ""
+    connection.execute(
+        f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE EXCEPTION 'refused by a test' USING ERRCODE = '{state}'; END $$".encode()
+    )
+    connection.execute(
+        f"CREATE TRIGGER {name} BEFORE INSERT ON {table} FOR EACH {level} {condition} "
+        f"EXECUTE FUNCTION {name}()".encode()
+    )
+    try:
+        yield
+    finally:
+        connection.execute(f"DROP TRIGGER {name} ON {table}".encode())

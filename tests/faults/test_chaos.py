@@ -1,0 +1,32 @@
+"""A short slice of the chaos: everything fails, at random, under load. `make chaos` does it at length."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.daemon import ROOT
+
+SECONDS = 20
+PATIENCE = 150.0
+"""Far more than starting, faults, recovery, draining and stopping take."""
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_nothing_acknowledged_is_lost_or_doubled(seed: int) -> None:
+    chaos = subprocess.run(
+        [sys.executable, "-m", "tests.faults.chaos", "--seconds", str(SECONDS), "--seed", str(seed)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+    assert chaos.returncode == 0, chaos.stdout
+    last = chaos.stdout.splitlines()[-1]
+    assert re.fullmatch(rf"lost 0 doubled 0 of \d{{4,}} acknowledged, \d+ faults, seed {seed}", last), chaos.stdout
