@@ -25,6 +25,8 @@ class DroppedMessages:
             return
         dropped = int(payload)
         self._metrics.broker_dropped.set(dropped)
-        if self._last is not None and dropped > self._last:
+        if self._last is None and dropped:
+            log.warning("the broker has dropped messages since its start", dropped=dropped, topic=DROPPED_TOPIC)
+        elif self._last is not None and dropped > self._last:
             log.error("the broker drops messages: its queue is full", dropped=dropped - self._last, topic=DROPPED_TOPIC)
         self._last = dropped
