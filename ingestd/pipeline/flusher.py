@@ -29,6 +29,8 @@ SLOW_RETRY_SECONDS: Final = 5.0
 SUSPECT_ROUNDS: Final = 12
 """After a minute of these, rows that fail for an unknown reason are kept as dead letters: nothing may stand in
 the way of the others for ever."""
+STALLED_SECONDS: Final = 30.0
+"""A flush that takes longer without an error to show for it is a trouble, too."""
 UNKNOWN_BEFORE_ISOLATING: Final = 3
 """So often may a batch fail for an unknown reason before the rows are tried one by one."""
 
@@ -51,8 +53,16 @@ class Flusher:
         self._store = store
         self._metrics = metrics
         self.last_commit_at: float | None = None  # monotonic seconds
-        self.trouble: str | None = None
+        self._busy_since: float | None = None  # the event loop's time
+        self._trouble: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
         """Why the database does not take our writes at the moment; None when all is well."""
+        busy = 0.0 if self._busy_since is None else asyncio.get_running_loop().time() - self._busy_since
+        if self._trouble is None and busy > STALLED_SECONDS:
+            return f"a flush has been under way for {busy:.0f} s"
+        return self._trouble
 
     async def run(self) -> None:
         """Flush until the buffer is closed and empty. Cancelled: what is not settled comes again from its source."""
@@ -62,6 +72,7 @@ class Flusher:
 
     async def _flush(self, deliveries: list[Delivery]) -> None:
         started = time.monotonic()
+        self._busy_since = asyncio.get_running_loop().time()
         progress = Progress(deliveries=deliveries)
         await self._commit(Batch.of(deliveries), progress)
         rounds = 0
@@ -81,6 +92,7 @@ class Flusher:
                 break
         await self._bury(progress)
         self._settle(progress)
+        self._busy_since = None
         self.last_commit_at = time.monotonic()
         self._metrics.flushed(self.last_commit_at - started)
         log.debug(
@@ -115,9 +127,9 @@ class Flusher:
                 return progress.suspect(part, str(error))
             await self._pause(str(error), retry.next())
         else:
-            if self.trouble is not None:
-                log.info("the database takes writes again", after=self.trouble)
-                self.trouble = None
+            if self._trouble is not None:
+                log.info("the database takes writes again", after=self._trouble)
+                self._trouble = None
             retry.reset()
             return []
         return [part]
@@ -141,9 +153,9 @@ class Flusher:
 
     async def _pause(self, trouble: str, seconds: float) -> None:
         self._metrics.flush_retries.inc()
-        if trouble != self.trouble:
+        if trouble != self._trouble:
             log.error("the database does not take writes; the batch is kept and repeated", reason=trouble)
-        self.trouble = trouble
+        self._trouble = trouble
         await asyncio.sleep(seconds)
 
     def _settle(self, progress: Progress) -> None:

@@ -80,7 +80,7 @@ def test_each_fault_class_is_kept_with_its_reason_and_costs_its_neighbours_nothi
 
 
 def test_odd_but_valid_deliveries_are_stored(broker: PrivateMosquitto, database_url: str) -> None:
-    """QoS 0 and 2, retained, with user properties and an expiry: all of it is telemetry."""
+    """QoS 0 and 2, retained, with user properties and an expiry, by a topic alias: all of it is telemetry."""
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     properties.UserProperty = ("firmware", "1.2.3")
     properties.MessageExpiryInterval = 3600
@@ -94,5 +94,10 @@ def test_odd_but_valid_deliveries_are_stored(broker: PrivateMosquitto, database_
         device.publish(*meter_message("qos-2", NOW), qos=2)
         device.publish(*meter_message("retained", NOW), retain=True)
         device.publish(*meter_message("propertied", NOW), properties=properties)
-        until(lambda: count(database_url, "meter_history") == 4)
+        alias = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        alias.TopicAlias = 1
+        topic, payload = meter_message("aliased", NOW)
+        device.publish(topic, payload, properties=alias)
+        device.publish("", meter_message("aliased", NOW - timedelta(seconds=1))[1], properties=alias)
+        until(lambda: count(database_url, "meter_history") == 6)
         assert daemon.request("GET", "/v1/analytics/meter/retained/live").json()["timestamp"] == moment(NOW)

@@ -22,6 +22,7 @@ from ingestd.pipeline.flusher import (
     RETRY_FIRST_SECONDS,
     RETRY_LONGEST_SECONDS,
     SLOW_RETRY_SECONDS,
+    STALLED_SECONDS,
     SUSPECT_ROUNDS,
     UNKNOWN_BEFORE_ISOLATING,
     Flusher,
@@ -910,3 +911,21 @@ async def test_a_good_reading_under_the_key_of_a_rejected_one_is_stored() -> Non
     assert [bad] == [rejection.row for rejection in first.outcome.rejected]
     assert 1 == second.outcome.committed[METER]
     assert [METER.topic("m-1")] == [letter.topic for letter in store.dead_letters]
+
+
+@in_virtual_time
+async def test_a_flush_that_takes_too_long_is_a_trouble_until_it_ends() -> None:
+    store = FakeStore(seconds=2 * STALLED_SECONDS)
+    house = House(store)
+    running = asyncio.create_task(house.flusher.run())
+    house.put(meters=meters(1))
+
+    await asyncio.sleep(STALLED_SECONDS / 2)
+    assert house.flusher.trouble is None
+    await asyncio.sleep(STALLED_SECONDS)
+    assert "a flush has been under way for 44 s" == house.flusher.trouble
+    await asyncio.sleep(STALLED_SECONDS)
+
+    assert house.flusher.trouble is None
+    house.buffer.close()
+    await running
