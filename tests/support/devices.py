@@ -45,8 +45,9 @@ class Device:
     def __init__(self, url: str, *, client_id: str | None = None) -> None:
         self._url = urlsplit(url)
         self._pending: dict[int, tuple[str, bytes]] = {}
-        self._acks: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
-        self._answer: queue.SimpleQueue[ReasonCode] = queue.SimpleQueue()
+        # Not SimpleQueue: on CPython 3.11 a get with hardly any time left was seen to wait for ever.
+        self._acks: queue.Queue[tuple[int, int]] = queue.Queue()
+        self._answer: queue.Queue[ReasonCode] = queue.Queue()
         self._client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id or f"device-{uuid4().hex[:12]}",
