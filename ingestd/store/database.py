@@ -54,7 +54,7 @@ def classify(error: psycopg.Error) -> StoreError:
       what is unknown, marked as such so that a row which fails again and again can be told from an outage.
     """
     state = error.sqlstate
-    message = f"{state or type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no detail'}"
+    message = f"{state or 'database'}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
     if state is None and isinstance(error, psycopg.DataError):
         return DataStoreError(message)  # refused by the client library already
     if state is None or state[:2] in _RETRIED_CLASSES or state in _RETRIED_STATES:

@@ -105,12 +105,12 @@ def test_the_message_is_the_state_and_the_first_line() -> None:
     assert "42P01: it went wrong" == str(classify(error_of("42P01")))
 
 
-def test_without_a_state_the_class_is_named() -> None:
-    assert "OperationalError: it went wrong" == str(classify(error_of(None)))
+def test_without_a_state_it_is_said_to_be_the_database() -> None:
+    assert "database: it went wrong" == str(classify(error_of(None)))
 
 
-def test_an_error_without_a_message_says_so() -> None:
-    assert "08006: no detail" == str(classify(error_of("08006", "")))
+def test_an_error_without_a_message_names_its_class() -> None:
+    assert "08006: OperationalError" == str(classify(error_of("08006", "")))
 
 
 def test_psycopg_errors_are_translated_and_kept_as_the_cause() -> None:
