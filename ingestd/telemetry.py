@@ -33,6 +33,7 @@ Source: TypeAlias = Literal["mqtt", "http"]
 Row: TypeAlias = tuple[Any, ...]
 """One reading: (device id: str, timestamp: int, *figures in the stream's column order, received_at: int)."""
 
+IDENTITY_RULE: Final = "1 to 64 of A-Z a-z 0-9 . _ : -"
 _IDENTITY: Final = r"[A-Za-z0-9._:-]{1,64}"
 is_identity: Final = re.compile(_IDENTITY).fullmatch
 
@@ -202,9 +203,7 @@ def decode(
     """
     matched = _match_topic(topic)
     if matched is None:
-        return _dead_letter(
-            topic, payload, received_at, source, "bad-topic", "no device id of 1 to 64 of A-Z a-z 0-9 . _ : -"
-        )
+        return _dead_letter(topic, payload, received_at, source, "bad-topic", f"no device id of {IDENTITY_RULE}")
     root, identity = matched[1], matched[2]
     stream = _STREAM_OF_ROOT[root]
     if len(payload) > MAX_PAYLOAD_BYTES:

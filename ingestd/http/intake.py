@@ -11,6 +11,7 @@ from pydantic_core import to_json
 from ingestd.errors import BufferFullError
 from ingestd.pipeline.delivery import Delivery
 from ingestd.telemetry import (
+    IDENTITY_RULE,
     MAX_PAYLOAD_BYTES,
     STREAMS,
     DeadLetter,
@@ -145,7 +146,7 @@ def _topic(item: object) -> str:
         raise ValueError(f'exactly one of {keys} says what it is, and "type", where given, agrees with it')
     identity = item[named[0].id_key]
     if not isinstance(identity, str) or not is_identity(identity):
-        raise ValueError(f"{named[0].id_key}: 1 to 64 of A-Z a-z 0-9 . _ : -")
+        raise ValueError(f"{named[0].id_key}: {IDENTITY_RULE}")
     return named[0].topic(identity)
 
 

@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from ingestd.analytics import TimeRange
 from ingestd.http.problems import Problem, bad_parameter
-from ingestd.telemetry import TIMESTAMP_RULE, Timestamp, is_identity
+from ingestd.telemetry import IDENTITY_RULE, TIMESTAMP_RULE, Timestamp, is_identity
 
 DEFAULT_WINDOW: Final = timedelta(hours=24)
 LONGEST_WINDOW: Final = timedelta(days=366)
@@ -127,5 +127,5 @@ async def body(request: web.Request, model: type[_Body]) -> _Body:
 
 def _identity(name: str, value: str) -> str:
     if not is_identity(value):
-        raise bad_parameter(name, "1 to 64 of A-Z a-z 0-9 . _ : -")
+        raise bad_parameter(name, IDENTITY_RULE)
     return value

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import filterfalse
 from typing import Final, NamedTuple
 
 from ingestd.pipeline.delivery import Batch, Delivery, StreamBatch
@@ -59,9 +60,8 @@ class Progress:
 
     def convict(self) -> None:
         """Reject each suspect that failed alone while others of its stream went through."""
-        guilty = [suspect.alone and suspect.stream in self.taken for suspect in self.suspects]
-        self.rejected += [suspect for suspect, is_guilty in zip(self.suspects, guilty, strict=True) if is_guilty]
-        self.suspects = [suspect for suspect, is_guilty in zip(self.suspects, guilty, strict=True) if not is_guilty]
+        self.rejected += filter(self._guilty, self.suspects)
+        self.suspects = list(filterfalse(self._guilty, self.suspects))
 
     def give_up(self) -> None:
         """Reject all suspects: kept as dead letters they hold up nobody else."""
@@ -88,6 +88,9 @@ class Progress:
         self._tried |= {(repeat.stream, repeat.row[:-1]) for repeat in found.values()}
         readings = {stream: batch for stream, batch in _grouped(list(found.values())).items() if batch.rows}
         return Batch(readings=readings, dead_letters=[]) if readings else None
+
+    def _guilty(self, suspect: Refused) -> bool:
+        return suspect.alone and suspect.stream in self.taken
 
     def _hopeless(self, stream: Stream) -> bool:
         alone = sum(suspect.stream is stream and suspect.alone for suspect in self.suspects)

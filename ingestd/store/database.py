@@ -77,17 +77,24 @@ def translated() -> Iterator[None]:
         raise classify(error) from error
 
 
+@asynccontextmanager
+async def closed_on_error(connection: Connection) -> AsyncIterator[None]:
+    """For what has to be done before a new connection is kept: where it fails, nothing is left open."""
+    try:
+        yield
+    except BaseException:
+        await connection.close()
+        raise
+
+
 async def connect(dsn: str, *, application_name: str) -> Connection:
     """A connection of one's own, in autocommit mode. Raises StoreError."""
     with translated():
         connection = await AsyncConnection.connect(
             dsn, autocommit=True, connect_timeout=CONNECT_SECONDS, application_name=application_name
         )
-        try:
+        async with closed_on_error(connection):
             await connection.execute("SET timezone = 'UTC'")
-        except BaseException:
-            await connection.close()
-            raise
         return connection
 
 

@@ -11,7 +11,7 @@ import structlog
 
 from ingestd.errors import StoreError
 from ingestd.store import queries
-from ingestd.store.database import Connection, bounded, connect, rows_of, translated
+from ingestd.store.database import Connection, bounded, closed_on_error, connect, rows_of, translated
 
 log = structlog.get_logger(__name__)
 
@@ -70,13 +70,9 @@ class Leadership:
 
     async def _try(self) -> bool:
         connection = await connect(self._dsn, application_name="ingestd-active")
-        try:
-            with translated():
-                async with bounded(connection, ANSWER_SECONDS):
-                    ((granted,),) = await rows_of(connection, _SQL["try_lock"], self._parameters)
-        except BaseException:
-            await connection.close()
-            raise
+        with translated():
+            async with closed_on_error(connection), bounded(connection, ANSWER_SECONDS):
+                ((granted,),) = await rows_of(connection, _SQL["try_lock"], self._parameters)
         if granted:
             self._connection = connection
             return True

@@ -19,7 +19,7 @@ from ingestd import failpoints
 from ingestd.errors import TransientStoreError
 from ingestd.pipeline.delivery import Batch, StreamBatch, newest_per_device
 from ingestd.store import queries
-from ingestd.store.database import Connection, bounded, connect, translated
+from ingestd.store.database import Connection, bounded, closed_on_error, connect, translated
 from ingestd.telemetry import (
     MICROSECONDS_PER_DAY,
     STREAMS,
@@ -105,12 +105,8 @@ class Writer:
         if self._connection is not None and not self._connection.closed:
             return self._connection
         connection = await connect(self._dsn, application_name="ingestd-writer")
-        try:
-            async with bounded(connection, WRITE_SECONDS):
-                await self._prepare(connection)
-        except BaseException:
-            await connection.close()
-            raise
+        async with closed_on_error(connection), bounded(connection, WRITE_SECONDS):
+            await self._prepare(connection)
         self._connection = connection
         return connection
 

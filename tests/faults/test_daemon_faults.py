@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -21,16 +21,18 @@ from tests.support.polling import until
 from tests.support.readings import count, moment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ingestd.demo.servers import PrivateMosquitto
 
 REPETITIONS = 2
 
 
-def test_killed_between_commit_and_puback_the_redelivery_becomes_duplicates(
-    broker: PrivateMosquitto, database_url: str
-) -> None:
+@contextmanager
+def killed_at(failpoint: str, broker: PrivateMosquitto, database_url: str) -> Iterator[Daemon]:
+    """A daemon killed there under load, again and again; all is stored once when it is handed over."""
     with Daemon(
-        mqtt_url=broker.url, database_url=database_url, flush_interval=0.2, failpoints="after-commit=kill@3"
+        mqtt_url=broker.url, database_url=database_url, flush_interval=0.2, failpoints=f"{failpoint}=kill@3"
     ) as daemon:
         with load(broker, rate=500) as published:
             for _ in range(REPETITIONS):
@@ -41,24 +43,21 @@ def test_killed_between_commit_and_puback_the_redelivery_becomes_duplicates(
             daemon.wait_healthy()
         assert_all_stored_once(published, database_url)
         assert_ledger_closes(daemon)
+        yield daemon
+
+
+def test_killed_between_commit_and_puback_the_redelivery_becomes_duplicates(
+    broker: PrivateMosquitto, database_url: str
+) -> None:
+    with killed_at("after-commit", broker, database_url) as daemon:
         assert daemon.metric("ingestd_duplicate_total") > 0
 
 
 def test_killed_before_commit_nothing_of_the_batch_remains_and_all_of_it_comes_again(
     broker: PrivateMosquitto, database_url: str
 ) -> None:
-    with Daemon(
-        mqtt_url=broker.url, database_url=database_url, flush_interval=0.2, failpoints="before-commit=kill@3"
-    ) as daemon:
-        with load(broker, rate=500) as published:
-            for _ in range(REPETITIONS):
-                until(lambda: daemon.exit_code == -signal.SIGKILL, within=20)
-                daemon.start()
-            until(lambda: daemon.exit_code == -signal.SIGKILL, within=20)
-            daemon.start(failpoints="")
-            daemon.wait_healthy()
-        assert_all_stored_once(published, database_url)
-        assert_ledger_closes(daemon)
+    with killed_at("before-commit", broker, database_url) as daemon:
+        assert daemon.exit_code is None
 
 
 def test_a_task_that_dies_takes_the_process_down_with_a_clear_word(broker: PrivateMosquitto, database_url: str) -> None:
