@@ -92,6 +92,13 @@ def writer_waits_for_lock(connection: psycopg.Connection) -> bool:
     return False
 
 
+def deadlocks(connection: psycopg.Connection) -> int:
+    """How many the database has found; counted a moment after the fact."""
+    found = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").fetchone()
+    assert found is not None
+    return int(found[0])
+
+
 def pause(seconds: float) -> None:
     """The fault itself lasts; there is nothing to wait for."""
     threading.Event().wait(seconds)
