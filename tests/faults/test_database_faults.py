@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 from psycopg import sql
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ingestd.demo.servers import PrivateMosquitto, PrivatePostgres
 
 NOW = datetime.now(UTC).replace(microsecond=0)
+TOUCH: Final = {table: f"UPDATE {table} SET ts = ts".encode() for table in ("meter_live", "vehicle_live")}  # noqa: S608
 
 
 def test_a_frozen_server_costs_time_and_nothing_else(
@@ -72,7 +73,7 @@ def test_a_locked_table_holds_readings_up_and_loses_none(broker: PrivateMosquitt
 
 def test_a_deadlock_with_a_foreign_writer_is_repeated(broker: PrivateMosquitto, database_url: str) -> None:
     """Which table a batch begins with is up to its first message: one of the two orders goes against it."""
-    tables = itertools.cycle([("meter_live", "vehicle_live"), ("vehicle_live", "meter_live")])
+    orders = itertools.cycle([tuple(TOUCH), tuple(reversed(TOUCH))])
     with (
         Daemon(mqtt_url=broker.url, database_url=database_url, flush_interval=0.1) as daemon,
         psycopg.connect(database_url, autocommit=True) as observer,
@@ -80,12 +81,12 @@ def test_a_deadlock_with_a_foreign_writer_is_repeated(broker: PrivateMosquitto, 
         daemon.wait_healthy()
         with load(broker, rate=500) as published:
             wait_for_more(database_url, 200)
-            for first, second in itertools.islice(tables, 20):
+            for first, second in itertools.islice(orders, 20):
                 with psycopg.connect(database_url) as foreigner:
                     foreigner.execute("SET deadlock_timeout = '60s'")  # so that it is the daemon that finds out
-                    foreigner.execute(f"UPDATE {first} SET ts = ts".encode())
+                    foreigner.execute(TOUCH[first])
                     assert writer_waits_for_lock(observer)
-                    foreigner.execute(f"UPDATE {second} SET ts = ts".encode())
+                    foreigner.execute(TOUCH[second])
                 if deadlocks(observer) > 1:
                     break
         until(lambda: deadlocks(observer) > 1)
