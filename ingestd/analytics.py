@@ -3,9 +3,13 @@
 Efficiency is DC energy into the battery over AC energy from the grid; below the threshold it hints at a fault.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from typing import Literal, TypeAlias
+
+from ingestd.errors import IngestdError
 
 Status: TypeAlias = Literal["ok", "below-threshold", "insufficient-data", "unmapped", "implausible"]
 
@@ -19,6 +23,16 @@ class TimeRange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """By what a vehicle's figures are judged, unless it has a threshold of its own."""
+
+    threshold: float  # efficiency below which something may be wrong
+    min_kwh: float  # of AC, and
+    min_coverage: float  # of the window, without which there is no ratio
+    plausible_kw: float  # the most that can flow, for telling a register's jumps from energy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeterShare:
     """What one meter gave to the vehicle while it was mapped to it, clipped to the window asked for."""
 
@@ -26,11 +40,12 @@ class MeterShare:
     valid: TimeRange
     ac_kwh: float
     samples: int
+    shared: bool  # with another vehicle at the same time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Performance:
-    """A vehicle's charging in a window."""
+    """A vehicle's charging in a window, and how far its figures can be relied on."""
 
     vehicle_id: str
     window: TimeRange
@@ -38,6 +53,14 @@ class Performance:
     average_temperature: float | None  # °C
     samples: int
     meters: tuple[MeterShare, ...]
+    coverage: float
+    """Share of the window that readings at the device's own cadence cover; the lesser of vehicle and meters."""
+    gaps: int
+    longest_gap: float  # seconds
+    resets: int
+    excluded: int
+    status: Status
+    threshold: float
 
     @property
     def ac_kwh(self) -> float:
@@ -49,33 +72,59 @@ class Performance:
 
     @property
     def efficiency_ratio(self) -> float | None:
-        """DC over AC. None where either is missing; never clamped: more than 1 is shown as it is."""
-        return self.dc_kwh / self.ac_kwh if self.ac_kwh > 0 and self.samples else None
+        """DC over AC, where the figures bear one; never clamped: more than 1 is shown as it is."""
+        return None if self.status in {"unmapped", "insufficient-data"} else self.dc_kwh / self.ac_kwh
 
-    def status(self, threshold: float) -> Status:
-        ratio = self.efficiency_ratio
-        if not self.meters:
-            return "unmapped"
-        if ratio is None:
-            return "insufficient-data"
-        if ratio > 1:
-            return "implausible"
-        return "below-threshold" if ratio < threshold else "ok"
+    def reason(self, judgement: Judgement) -> str:
+        """Why the status is what it is, in words."""
+        match self.status:
+            case "unmapped":
+                return "no meter is mapped to the vehicle in this window"
+            case "insufficient-data" if self.ac_kwh <= 0 or self.ac_kwh < judgement.min_kwh:
+                return f"{self.ac_kwh:.3g} kWh of AC, at least {judgement.min_kwh:g} needed"
+            case "insufficient-data":
+                return f"coverage {self.coverage:.2g}, at least {judgement.min_coverage:g} needed"
+            case "implausible":
+                return f"more DC than AC: {self.dc_kwh:.3f} of {self.ac_kwh:.3f} kWh"
+            case "below-threshold":
+                return f"{self.efficiency_ratio:.1%} of the AC arrived, {self.threshold:.1%} expected"
+            case "ok":
+                return f"{self.efficiency_ratio:.1%} of the AC arrived"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VehicleEfficiency:
+    """One of many: a vehicle's energy in a window. Status and ratio as in its `Performance`."""
+
+    vehicle_id: str
+    efficiency_ratio: float | None
+    ac_kwh: float
+    dc_kwh: float
+    status: Status
+    threshold: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetEnergy:
-    """Energy of all meters and all vehicles in a window, whatever is mapped to what."""
+    """Energy of all meters and all vehicles in a window, and of those mapped to each other."""
 
     window: TimeRange
     ac_kwh: float
     dc_kwh: float
     meters: int
     vehicles: int
+    mapped_ac_kwh: float
+    mapped_dc_kwh: float
+    statuses: dict[Status, int]
+    worst: tuple[VehicleEfficiency, ...]
 
     @property
     def efficiency_ratio(self) -> float | None:
         return self.dc_kwh / self.ac_kwh if self.ac_kwh > 0 and self.vehicles else None
+
+    @property
+    def mapped_efficiency_ratio(self) -> float | None:
+        return self.mapped_dc_kwh / self.mapped_ac_kwh if self.mapped_ac_kwh > 0 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +138,102 @@ class LiveReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """What a device sent in one bucket; figures are None where it sent nothing."""
+
+    start: datetime  # of the bucket, also where that began before the window
+    kwh: float | None
+    kw: float | None  # the mean over the bucket, or over its part in the window
+    soc: float | None  # %, the last one; None for a meter
+    averaged: float | None  # the mean of the stream's averaged figure
+    samples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetPoint:
+    """Energy of all meters and all vehicles in one bucket; None where none of them sent anything."""
+
+    start: datetime
+    ac_kwh: float | None
+    dc_kwh: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Total:
+    """What a device sent in a day or a month, as far as that lies in the window; None where it sent nothing."""
+
+    label: str  # 2026-03-29, or 2026-03
+    within: TimeRange
+    kwh: float | None
+    samples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargingSession:
+    """A vehicle charging, with short pauses, as far as that lies in the window."""
+
+    start: datetime
+    end: datetime
+    open: bool  # nothing that came later says that it is over
+    ac_kwh: float
+    dc_kwh: float
+    soc_from: float  # %
+    soc_to: float
+    max_temperature: float  # °C
+    samples: int
+
+    @property
+    def loss_kwh(self) -> float | None:
+        return self.ac_kwh - self.dc_kwh if self.ac_kwh > 0 else None
+
+    @property
+    def efficiency_ratio(self) -> float | None:
+        return self.dc_kwh / self.ac_kwh if self.ac_kwh > 0 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One of a list: its newest reading, and for a vehicle what is to be thought of its last 24 hours."""
+
+    newest: LiveReading
+    online: bool  # heard as often as it should be
+    efficiency_ratio: float | None = None
+    status: Status | None = None  # None for a meter
+
+
+DeviceSort: TypeAlias = Literal["id", "lastSeen", "efficiency"]
+SortKey: TypeAlias = str | datetime | float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePage:
+    """Which devices of a list, and in what order; None lets everything through."""
+
+    online: bool | None
+    below_threshold: bool  # only vehicles of that status
+    sort: DeviceSort
+    descending: bool
+    after: tuple[SortKey, str] | None  # the place of the last device before the page
+    limit: int
+
+    @property
+    def without_ratio(self) -> float:
+        """What a vehicle without a ratio is sorted by: they come last either way."""
+        return -inf if self.descending else inf
+
+    def place_of(self, device: Device) -> tuple[SortKey, str]:
+        """By what the device has its place in the order, and its id, which decides between equals."""
+        match self.sort:
+            case "id":
+                return device.newest.device_id, device.newest.device_id
+            case "lastSeen":
+                return device.newest.received_at, device.newest.device_id
+            case "efficiency":
+                ratio = device.efficiency_ratio
+                return self.without_ratio if ratio is None else ratio, device.newest.device_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mapping:
     """Which meter feeds a vehicle, from valid_from up to but not including valid_to; None: until further notice."""
 
@@ -96,6 +241,14 @@ class Mapping:
     meter_id: str
     valid_from: datetime
     valid_to: datetime | None
+
+
+class MappingConflictError(IngestdError):
+    """A new mapping would overlap these segments of its vehicle. Here for the type of what it carries."""
+
+    def __init__(self, segments: Sequence[Mapping]) -> None:
+        super().__init__(f"{len(segments)} segments are in the way")
+        self.segments = segments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,24 +20,35 @@ from typing import Final
 
 import structlog
 
-from ingestd.analytics import DeadLetterFilter
+from ingestd.alerting.alerting import Alerting
+from ingestd.alerting.watcher import Rules
+from ingestd.analytics import DeadLetterFilter, Judgement
 from ingestd.config import Settings
 from ingestd.errors import StoreError
 from ingestd.http.intake import Intake
 from ingestd.http.ports import Condition
 from ingestd.http.server import HttpServer
+from ingestd.http.webhook import Webhook
 from ingestd.metrics import Metrics
 from ingestd.mqtt.connection import RECEIVE_MAXIMUM
 from ingestd.mqtt.session import BrokerAddress, Session
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.flusher import Flusher
+from ingestd.store.alerts import Alerts
 from ingestd.store.database import Reads
 from ingestd.store.dead_letters import DeadLetters
+from ingestd.store.devices import Devices
+from ingestd.store.exports import Exports
 from ingestd.store.leadership import Leadership
+from ingestd.store.mappings import Mappings
 from ingestd.store.migrations import migrate
-from ingestd.store.reads import Analytics, Mappings
+from ingestd.store.partitions import Partitions
+from ingestd.store.reads import Analytics
+from ingestd.store.rollups import Rollups
+from ingestd.store.series import Series
+from ingestd.store.thresholds import Thresholds
 from ingestd.store.writer import Writer
-from ingestd.telemetry import Window
+from ingestd.telemetry import STREAMS, Window
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +59,7 @@ EXIT_SECONDS: Final = DRAIN_SECONDS + 1.5
 HOUSEKEEPING_SECONDS: Final = 3600.0
 HOUSEKEEPING_RETRY_SECONDS: Final = 60.0
 SUMMARY_SECONDS: Final = 60.0
+ROLL_UP_SECONDS: Final = 10.0
 
 
 class Daemon:
@@ -67,6 +79,7 @@ class Daemon:
             interval=settings.flush_interval.total_seconds(),
         )
         self._writer = Writer(dsn)
+        self._partitions = Partitions(dsn)
         self._reads = Reads(dsn)
         self._flusher = Flusher(buffer=self._buffer, store=self._writer, metrics=self._metrics)
         window = Window(max_age=settings.max_age, max_skew=settings.max_skew)
@@ -87,6 +100,25 @@ class Daemon:
         self._leadership = Leadership(dsn, client_id=settings.mqtt_client_id)
         self._stopping = False
         self._dead_letters = DeadLetters(self._reads)
+        self._rollups = Rollups(dsn, plausible_kw=settings.plausible_kw)
+        judgement = Judgement(
+            threshold=settings.efficiency_threshold,
+            min_kwh=settings.efficiency_min_kwh,
+            min_coverage=settings.efficiency_min_coverage,
+            plausible_kw=settings.plausible_kw,
+        )
+        analytics = Analytics(self._reads, judgement=judgement)
+        alerts = Alerts(self._reads)
+        webhook = settings.alert_webhook_url
+        self._alerting = Alerting(
+            rules=Rules(minimum=settings.alert_min_duration, battery_celsius=settings.alert_battery_temp),
+            holder=settings.mqtt_client_id,
+            store=alerts,
+            efficiencies=analytics,
+            broker=self._session,
+            webhook=Webhook(webhook.get_secret_value()) if webhook else None,
+            metrics=self._metrics,
+        )
         self._http = HttpServer(
             host=settings.http_host,
             port=settings.http_port,
@@ -96,12 +128,17 @@ class Daemon:
                 put=partial(self._buffer.put, urgent=True),
                 trouble=self._intake_trouble,
             ),
-            analytics=Analytics(self._reads),
+            analytics=analytics,
+            series=Series(self._reads, analytics=analytics),
+            devices=Devices(self._reads, analytics=analytics),
+            thresholds=Thresholds(self._reads),
             mappings=Mappings(self._reads),
+            exports=Exports(dsn),
             dead_letters=self._dead_letters,
+            alerts=alerts,
             condition=self._condition,
             exposition=self._metrics.exposition,
-            efficiency_threshold=settings.efficiency_threshold,
+            judgement=judgement,
         )
         self._metrics.expose_in_flight(self._buffer.in_flight)
 
@@ -116,9 +153,11 @@ class Daemon:
         async with AsyncExitStack() as resources:
             resources.push_async_callback(self._writer.close)
             await self._writer.open()
+            await self._partitions.make_ahead()
             resources.push_async_callback(self._reads.close)
             await self._reads.open()
             resources.push_async_callback(self._leadership.close)
+            resources.push_async_callback(self._rollups.close)
             resources.push_async_callback(self._http.stop)
             self.http_port = await self._http.start()
             log.info("listening", host=self._settings.http_host, port=self.http_port)
@@ -127,6 +166,7 @@ class Daemon:
                 background = [
                     tasks.create_task(self._keep_house(), name="housekeeping"),
                     tasks.create_task(self._summarize(), name="summary"),
+                    tasks.create_task(self._roll_up(), name="rollups"),
                 ]
                 leading = tasks.create_task(self._lead(tasks), name="leadership")
                 background.append(leading)
@@ -149,15 +189,20 @@ class Daemon:
         _notify_systemd("READY=1")
         log.info("ready")
         self.ready.set()
+        alerting: asyncio.Task[None] | None = None
         try:
             while True:
+                alerting = tasks.create_task(self._alerting.run(), name="alerting")
                 reason = await self._leadership.lost()
                 self._session.hold("standby")  # before anything else
+                alerting.cancel()
                 log.warning("no longer certain to be the active one; reading stopped", reason=reason)
                 await self._leadership.acquire()
                 self._session.release("standby")
         finally:
             listening.cancel()
+            if alerting is not None:
+                alerting.cancel()
 
     def _on_pressure(self, on: bool) -> None:  # noqa: FBT001 - the buffer's callback has one argument
         if on:
@@ -203,19 +248,38 @@ class Daemon:
             )
             before = now
 
-    async def _keep_house(self) -> None:
-        """Make partitions ahead of time and let old dead letters go, for as long as the daemon runs."""
+    async def _roll_up(self) -> None:
+        """Keep the rollups up with the readings. Whoever stands by may do it too: one is let through at a time."""
         while True:
+            await asyncio.sleep(ROLL_UP_SECONDS)
             try:
-                await self._writer.make_partitions_ahead()
-                expired = DeadLetterFilter(until=datetime.now(UTC) - self._settings.dead_letter_retention)
-                if purged := await self._dead_letters.purge(expired):
-                    log.info("old dead letters purged", purged=purged)
+                await self._rollups.catch_up()
             except StoreError as error:
-                log.warning("housekeeping failed; tried again soon", reason=str(error))
-                await asyncio.sleep(HOUSEKEEPING_RETRY_SECONDS)
-            else:
-                await asyncio.sleep(HOUSEKEEPING_SECONDS)
+                log.warning("rollups are behind; tried again soon", reason=str(error))
+
+    async def _keep_house(self) -> None:
+        """Make partitions ahead of time and let go what is past its retention, for as long as the daemon runs."""
+        history, rollups = self._settings.retention, self._settings.rollup_retention
+        chores = [self._partitions.make_ahead, self._purge_dead_letters]
+        for stream in STREAMS:
+            if history is not None:
+                chores.append(partial(self._partitions.drop, stream, older_than=history))
+            if rollups is not None:
+                chores.append(partial(self._partitions.delete_rollups, stream, older_than=rollups))
+        while True:
+            failed = False
+            for chore in chores:
+                try:
+                    await chore()
+                except StoreError as error:
+                    failed = True
+                    log.warning("housekeeping failed; tried again soon", reason=str(error))
+            await asyncio.sleep(HOUSEKEEPING_RETRY_SECONDS if failed else HOUSEKEEPING_SECONDS)
+
+    async def _purge_dead_letters(self) -> None:
+        expired = DeadLetterFilter(until=datetime.now(UTC) - self._settings.dead_letter_retention)
+        if purged := await self._dead_letters.purge(expired):
+            log.info("old dead letters purged", purged=purged)
 
 
 def tune_garbage_collection() -> None:

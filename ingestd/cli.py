@@ -1,6 +1,7 @@
 """The commands. Errors a user can act on are one line on stderr and a non-zero exit status."""
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -12,16 +13,18 @@ from typing import Any, Final, NoReturn, get_args
 import click
 import structlog
 
-from ingestd import __version__, logs
+from ingestd import __version__, listing, logs
 from ingestd.analytics import DeadLetterFilter
 from ingestd.app import serve
 from ingestd.config import Settings, load
 from ingestd.errors import IngestdError
+from ingestd.export import STDOUT, Export
 from ingestd.store.database import Reads
 from ingestd.store.dead_letters import DeadLetters
 from ingestd.store.migrations import migrate
+from ingestd.store.partitions import Partitions
 from ingestd.store.writer import Writer
-from ingestd.telemetry import Reason, Window
+from ingestd.telemetry import STREAMS, Reason, Window
 
 log = structlog.get_logger(__name__)
 
@@ -284,6 +287,40 @@ def purge_dead_letters(context: click.Context, /, **filters: Any) -> None:  # no
             click.echo(f"{await letters.purge(DeadLetterFilter(**filters))} deleted")
 
     _run(purge)
+
+
+@commands.command(name="partitions")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.pass_context
+def list_partitions(context: click.Context, *, as_json: bool) -> None:
+    """List the days of history with their sizes, and what they come to."""
+    settings = _settings(context)
+
+    async def show() -> None:
+        days = await Partitions(settings.database_url.get_secret_value()).days()
+        click.echo(json.dumps(listing.as_json(days)) if as_json else listing.as_text(days))
+
+    _run(show)
+
+
+@commands.command(name="export")
+@click.argument("what", type=click.Choice([stream.topic_root for stream in STREAMS]))
+@click.option("--start", callback=_moment, help="From this time on; a day before the end if left out.")
+@click.option("--end", callback=_moment, help="Up to but not including this time; now if left out.")
+@click.option("--id", "device_id", help="Only this device, in order of time.")
+@click.option("--output", type=click.Path(path_type=Path), default="-", show_default=True, help="-: standard output.")
+@click.option("--format", "file_format", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
+@click.pass_context
+def export_command(context: click.Context, /, *, output: Path, file_format: str, **wanted: Any) -> None:  # noqa: ANN401 - click's
+    """Write the history of meters or vehicles to a file, straight from the database."""
+    settings = _settings(context)
+    export = Export(**wanted)
+    hidden = not sys.stderr.isatty() or (output == STDOUT and sys.stdout.isatty())
+    bar = click.progressbar(length=export.seconds, label=f"Exporting {wanted['what']}", file=sys.stderr, hidden=hidden)
+    with export.file(output, file_format) as take, bar:
+        _run(lambda: export.run(settings.database_url.get_secret_value(), take=take, progress=bar.update))
+    if output != STDOUT:
+        click.echo(f"{export.readings} readings written to {output}")
 
 
 @commands.command()

@@ -15,12 +15,14 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 
@@ -30,6 +32,9 @@ from ingestd.errors import ConfigError
 PREFIX: Final = "INGESTD_"
 
 _UNIT_SECONDS: Final = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_match_web_url: Final = re.compile(
+    r"https?://([^\s/?#@]+@)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?#]\S*)?"
+).fullmatch
 _match_duration: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|)\s*").fullmatch
 
 
@@ -65,6 +70,17 @@ def _lower(value: object) -> object:
 
 
 _POSITIVE: Final = Field(gt=timedelta(0))
+_CENTURY: Final = timedelta(days=36_500)
+
+
+def _within_a_century(value: timedelta) -> timedelta:
+    """So that what lies as far back is still a date."""
+    if value > _CENTURY:
+        raise ValueError(f"must not be more than {format_duration(_CENTURY)}")
+    return value
+
+
+_Kept = Annotated[Duration, AfterValidator(_within_a_century)]
 
 
 class Settings(BaseModel):
@@ -89,7 +105,15 @@ class Settings(BaseModel):
     max_age: Annotated[Duration, _POSITIVE] = timedelta(days=90)
     max_skew: Annotated[Duration, Field(ge=timedelta(0))] = timedelta(seconds=300)
     efficiency_threshold: Annotated[float, Field(gt=0, le=1)] = 0.85
-    dead_letter_retention: Annotated[Duration, _POSITIVE] = timedelta(days=90)
+    efficiency_min_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
+    efficiency_min_coverage: Annotated[float, Field(ge=0, le=1)] = 0.2
+    plausible_kw: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 400
+    alert_min_duration: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(minutes=5)
+    alert_battery_temp: Annotated[float, Field(ge=-60, le=150)] = 60
+    alert_webhook_url: SecretStr | None = None
+    dead_letter_retention: Annotated[_Kept, _POSITIVE] = timedelta(days=90)
+    retention: _Kept | None = None
+    rollup_retention: _Kept | None = None
     log_format: Annotated[Literal["console", "json"] | None, BeforeValidator(_lower)] = None
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
 
@@ -110,6 +134,25 @@ class Settings(BaseModel):
         if urlsplit(url.get_secret_value()).scheme not in {"postgresql", "postgres"}:
             raise ValueError("must look like postgresql://user@host:5432/database")
         return url
+
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def _web_url(cls, url: SecretStr) -> SecretStr:
+        if _match_web_url(url.get_secret_value()) is None:  # whose errors, unlike urlsplit's, show nothing of it
+            raise ValueError("must look like https://host/path")
+        return url
+
+    @field_validator("retention", "rollup_retention")
+    @classmethod
+    def _outlasts_what_is_accepted(cls, kept: timedelta | None, info: ValidationInfo) -> timedelta | None:
+        """A reading that is accepted must not belong to a day that is gone, nor go later than its rollup."""
+        if info.field_name == "rollup_retention" and kept is not None and info.data.get("retention") is None:
+            raise ValueError(f"rollups cannot go before the history they stand for: set {PREFIX}RETENTION too")
+        for name in ("retention", "max_age"):
+            least = info.data.get(name)  # not there where it is wrong itself
+            if kept is not None and least is not None and kept < least:
+                raise ValueError(f"must not be less than {PREFIX}{name.upper()}, which is {format_duration(least)}")
+        return kept
 
     def tls(self) -> ssl.SSLContext | None:
         """The TLS context of an mqtts:// broker; raises ConfigError where a file cannot be used."""
@@ -141,8 +184,8 @@ def _describe(value: object) -> str:
 
 
 def mask(secret: str) -> str:
-    """A URL without its passwords; anything else not at all."""
-    return _without_passwords(secret) if "://" in secret else "********"
+    """A database's URL without its passwords; anything else not at all: other URLs may be secret in any part."""
+    return _without_passwords(secret) if secret.startswith(("postgresql://", "postgres://")) else "********"
 
 
 # Not by `urlsplit`: libpq takes a password with an unescaped # or ?, and one among the parameters too.
@@ -208,7 +251,7 @@ def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
         return f"{name}: no such setting"
     message = problem["msg"].removeprefix("Value error, ")
     # The value of a secret must not reach a terminal or a log.
-    if any(word in name for word in ("PASSWORD", "DATABASE_URL")):
+    if any(word in name for word in ("PASSWORD", "DATABASE_URL", "WEBHOOK_URL")):
         return f"{name}: {message}"
     given = problem["input"]
     shown = _without_passwords(given) if isinstance(given, str) else given

@@ -17,6 +17,10 @@ class BrokerRefusedError(BrokerError):
     """The broker answers, and says no (credentials, access list): an operator has to act."""
 
 
+class WebhookError(IngestdError):
+    """The web server that is to be told of alerts does not take them."""
+
+
 class StoreError(IngestdError):
     """The database did not do what was asked; the subclass says what to do about it."""
 
@@ -37,8 +41,8 @@ class OperatorStoreError(StoreError):
     """Permissions, a missing table or database: nothing helps until an operator acts."""
 
 
-class ConflictError(IngestdError):
-    """What was asked contradicts what is stored already."""
+class EmptySegmentError(IngestdError):
+    """A mapping would end before it begins, or as it begins."""
 
 
 class BufferFullError(IngestdError):

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ingestd.alerts import KINDS
 from ingestd.telemetry import Source
 
 FLUSH_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
@@ -49,6 +50,7 @@ class Metrics:
             "Messages the broker says it has dropped since its start",
             registry=self.registry,
         )
+        self._alerts_active = Gauge("ingestd_alerts_active", "Alerts that are active", ["kind"], registry=self.registry)
         self._last_commit = Gauge(
             "ingestd_last_commit_timestamp_seconds", "Unix time of the last commit", registry=self.registry
         )
@@ -69,6 +71,11 @@ class Metrics:
         """A flush came to its end just now."""
         self._flush_seconds.observe(seconds)
         self._last_commit.set_to_current_time()
+
+    def alerts_active(self, counts: Mapping[str, int]) -> None:
+        """How many alerts are active, by kind; none of a kind that is left out."""
+        for kind in KINDS:
+            self._alerts_active.labels(kind).set(counts.get(kind, 0))
 
     def expose_in_flight(self, in_flight: Callable[[], Mapping[tuple[str, Source], int]]) -> None:
         """Read the readings held, by (stream, source), when scraped."""

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from operator import itemgetter
 from typing import Annotated, Any, Final, Literal, NotRequired, TypeAlias
 
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
@@ -58,23 +57,26 @@ def _number(low: float, high: float) -> Any:  # noqa: ANN401 - a pydantic field 
 
 
 _KilowattHours: TypeAlias = Annotated[float, _number(0, 10_000)]
+_Register: TypeAlias = Annotated[float, _number(0, 1_000_000_000)]  # kWh
 
 
 class MeterPayload(TypedDict):
-    """What a meter or charger sends. Energy is that of the interval ending at the timestamp."""
+    """What a meter or charger sends: the energy of the interval ending at the timestamp, or its cumulative register."""
 
     meterId: NotRequired[_Identity]
-    kwhConsumedAc: _KilowattHours
+    kwhConsumedAc: NotRequired[_KilowattHours]
+    kwhConsumedAcRegister: NotRequired[_Register]
     voltage: Annotated[float, _number(0, 1000)]  # V
     timestamp: Timestamp
 
 
 class VehiclePayload(TypedDict):
-    """What a vehicle sends. Energy is that of the interval ending at the timestamp."""
+    """What a vehicle sends: the energy of the interval ending at the timestamp, or its cumulative register."""
 
     vehicleId: NotRequired[_Identity]
     soc: Annotated[float, _number(0, 100)]  # %
-    kwhDeliveredDc: _KilowattHours
+    kwhDeliveredDc: NotRequired[_KilowattHours]
+    kwhDeliveredDcRegister: NotRequired[_Register]
     batteryTemp: Annotated[float, _number(-60, 150)]  # °C
     timestamp: Timestamp
 
@@ -88,10 +90,14 @@ class Stream:
     id_key: str
     columns: dict[str, str]
     """JSON key -> column of the history and live tables, in COPY order; every one is double precision."""
+    energy_key: str
+    """Energy of the interval, kWh. Exactly one of this and `register_key` is sent, the other is NULL in the row."""
+    register_key: str
+    """Cumulative energy, kWh."""
+    averaged_key: str
+    """The figure whose mean over time means something."""
     validate: Callable[[bytes], dict[str, Any]]
     """JSON bytes -> the payload as a dict; raises pydantic's ValidationError."""
-    values: Callable[[dict[str, Any]], tuple[float, ...]]
-    """The payload's figures in the order of `columns`."""
 
     @property
     def topic_filter(self) -> str:
@@ -123,28 +129,34 @@ class Stream:
         return f"{self.topic_root}/{identity}/telemetry"
 
 
-def _declare(*, name: Literal["meter", "vehicle"], topic_root: str, payload: type, columns: dict[str, str]) -> Stream:
-    return Stream(
-        name=name,
-        topic_root=topic_root,
-        id_key=f"{name}Id",
-        columns=columns,
-        validate=TypeAdapter(payload).validator.validate_json,
-        values=itemgetter(*columns) if len(columns) > 1 else lambda reading: tuple(reading[key] for key in columns),
-    )
-
-
-METER: Final = _declare(
+METER: Final = Stream(
     name="meter",
     topic_root="meters",
-    payload=MeterPayload,
-    columns={"kwhConsumedAc": "kwh_consumed_ac", "voltage": "voltage"},
+    id_key="meterId",
+    columns={
+        "kwhConsumedAc": "kwh_consumed_ac",
+        "voltage": "voltage",
+        "kwhConsumedAcRegister": "kwh_consumed_ac_register",
+    },
+    energy_key="kwhConsumedAc",
+    register_key="kwhConsumedAcRegister",
+    averaged_key="voltage",
+    validate=TypeAdapter(MeterPayload).validator.validate_json,
 )
-VEHICLE: Final = _declare(
+VEHICLE: Final = Stream(
     name="vehicle",
     topic_root="vehicles",
-    payload=VehiclePayload,
-    columns={"soc": "soc", "kwhDeliveredDc": "kwh_delivered_dc", "batteryTemp": "battery_temp"},
+    id_key="vehicleId",
+    columns={
+        "soc": "soc",
+        "kwhDeliveredDc": "kwh_delivered_dc",
+        "batteryTemp": "battery_temp",
+        "kwhDeliveredDcRegister": "kwh_delivered_dc_register",
+    },
+    energy_key="kwhDeliveredDc",
+    register_key="kwhDeliveredDcRegister",
+    averaged_key="batteryTemp",
+    validate=TypeAdapter(VehiclePayload).validator.validate_json,
 )
 STREAMS: Final = (METER, VEHICLE)
 
@@ -232,17 +244,21 @@ def decode(
         return _dead_letter(
             topic, payload, received_at, source, "identity-mismatch", f"payload says {str(claimed)[:64]!a}"
         )
+    if (stream.energy_key in reading) == (stream.register_key in reading):
+        detail = f"exactly one of {stream.energy_key} and {stream.register_key}"
+        return _dead_letter(topic, payload, received_at, source, "schema", detail)
     timestamp = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     if not oldest <= timestamp <= newest:
         detail = f"{reading['timestamp']} is {'older' if timestamp < oldest else 'newer'} than the accepted window"
         return _dead_letter(topic, payload, received_at, source, "timestamp-out-of-range", detail)
-    return stream, (identity, timestamp, *stream.values(reading), received_at)
+    return stream, (identity, timestamp, *map(reading.get, stream.columns), received_at)
 
 
 def encode(stream: Stream, row: Row) -> bytes:
     """A row as the payload it could have come from: `decode` turns it into the same row."""
     identity, timestamp, *values, _ = row
-    payload = {stream.id_key: identity, **dict(zip(stream.columns, values, strict=True))}
+    figures = dict(zip(stream.columns, values, strict=True))
+    payload = {stream.id_key: identity, **{key: value for key, value in figures.items() if value is not None}}
     payload["timestamp"] = to_datetime(timestamp).isoformat().replace("+00:00", "Z")
     return to_json(payload)
 

@@ -38,11 +38,15 @@ def template_database(postgres_server: PrivatePostgres) -> str:
 @pytest.fixture
 def database_url(postgres_server: PrivatePostgres, template_database: str) -> Iterator[str]:
     """A migrated, empty database of the test's own."""
-    name = f"test_{uuid4().hex}"
-    _create_database(postgres_server, name, template=template_database)
-    yield postgres_server.dsn(name)
-    with _administrator(postgres_server) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with _cloned(postgres_server, template_database) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def shared_database_url(postgres_server: PrivatePostgres, template_database: str) -> Iterator[str]:
+    """A migrated database for all tests of a file, each with devices of its own."""
+    with _cloned(postgres_server, template_database) as url:
+        yield url
 
 
 @pytest.fixture
@@ -71,6 +75,15 @@ def broker() -> Iterator[PrivateMosquitto]:
 def _administrator(server: PrivatePostgres) -> Iterator[psycopg.Connection]:
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         yield connection
+
+
+@contextmanager
+def _cloned(server: PrivatePostgres, template: str) -> Iterator[str]:
+    name = f"test_{uuid4().hex}"
+    _create_database(server, name, template=template)
+    yield server.dsn(name)
+    with _administrator(server) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _create_database(server: PrivatePostgres, name: str, *, template: str = "template1") -> None:

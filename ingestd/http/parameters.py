@@ -31,24 +31,14 @@ Identity = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 _LONGEST_NUMBER: Final = 20
 _Default = TypeVar("_Default", int, None)
+_Choice = TypeVar("_Choice", bound=str)
 _Body = TypeVar("_Body", bound=BaseModel)
 
 
-class _Strict(BaseModel):
+class StrictBody(BaseModel):
+    """The JSON object of a request: camelCase, and nothing in it that nobody knows."""
+
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel)
-
-
-class MappingChange(_Strict):
-    """The body of PUT: which meter, and from when (now where left out)."""
-
-    meter_id: Identity
-    valid_from: Moment | None = None
-
-
-class NewMapping(MappingChange):
-    """The body of POST."""
-
-    vehicle_id: Identity
 
 
 def identity(request: web.Request, name: str) -> str:
@@ -83,11 +73,13 @@ class Query:
         text = self.text(name)
         return None if text is None else _identity(name, text)
 
-    def choice(self, name: str, choices: tuple[str, ...]) -> str | None:
+    def choice(self, name: str, choices: tuple[_Choice, ...]) -> _Choice | None:
         text = self.text(name)
-        if text is not None and text not in choices:
+        if text is None:
+            return None
+        if text not in choices:
             raise bad_parameter(name, f"one of {', '.join(choices)}")
-        return text
+        return choices[choices.index(text)]
 
     def number(self, name: str, *, default: _Default, lowest: int, highest: int) -> int | _Default:
         text = self.text(name)
@@ -99,9 +91,13 @@ class Query:
         return int(text)
 
 
-def window(request: web.Request) -> TimeRange:
+def window(request: web.Request, *, longest: timedelta = LONGEST_WINDOW) -> TimeRange:
+    """For a route that takes nothing but startTime and endTime."""
+    return window_of(Query(request, {"startTime", "endTime"}), longest=longest)
+
+
+def window_of(query: Query, *, longest: timedelta = LONGEST_WINDOW) -> TimeRange:
     """startTime and endTime from the query; the last 24 hours where both are left out."""
-    query = Query(request, {"startTime", "endTime"})
     start, end = query.moment("startTime"), query.moment("endTime")
     if end is None:
         end = datetime.now(UTC)
@@ -109,8 +105,8 @@ def window(request: web.Request) -> TimeRange:
         start = end - DEFAULT_WINDOW if end - EARLIEST > DEFAULT_WINDOW else EARLIEST
     if start >= end:
         raise bad_parameter("endTime", "must be later than startTime")
-    if end - start > LONGEST_WINDOW:
-        raise bad_parameter("startTime", f"a window is at most {LONGEST_WINDOW.days} days")
+    if end - start > longest:
+        raise bad_parameter("startTime", f"a window is at most {longest.days} days")
     return TimeRange(start=start, end=end)
 
 

@@ -1,14 +1,30 @@
 """What the routes need of the rest of the house, and the typed keys under which the app holds it."""
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
 
 from aiohttp import web
 
-from ingestd.analytics import DeadLetterFilter, FleetEnergy, LiveReading, Mapping, Performance, TimeRange
+from ingestd.alerts import Alert, AlertFilter
+from ingestd.analytics import (
+    ChargingSession,
+    DeadLetterFilter,
+    Device,
+    DevicePage,
+    FleetEnergy,
+    FleetPoint,
+    Judgement,
+    LiveReading,
+    Mapping,
+    Performance,
+    Point,
+    TimeRange,
+    Total,
+)
 from ingestd.http.intake import Intake
+from ingestd.periods import Bucket, Period
 from ingestd.telemetry import Stream
 
 
@@ -21,18 +37,59 @@ class Analytics(Protocol):
     async def fleet(self, window: TimeRange) -> FleetEnergy: ...
 
 
+class Series(Protocol):
+    """Energy over time; None where the device is unknown. Raises StoreError."""
+
+    async def of_device(
+        self, stream: Stream, device_id: str, window: TimeRange, bucket: Bucket
+    ) -> list[Point] | None: ...
+    async def of_fleet(self, window: TimeRange, bucket: Bucket) -> list[FleetPoint]: ...
+    async def totals(
+        self, stream: Stream, device_id: str, window: TimeRange, periods: Sequence[Period]
+    ) -> list[Total] | None: ...
+    async def sessions(self, vehicle_id: str, window: TimeRange) -> list[ChargingSession] | None: ...
+
+
+class Devices(Protocol):
+    """Lists of devices; raises StoreError."""
+
+    async def page(self, stream: Stream, wanted: DevicePage) -> list[Device]: ...
+
+
+class Thresholds(Protocol):
+    """Vehicles with an efficiency threshold of their own; None where there is none. Raises StoreError."""
+
+    async def get(self, vehicle_id: str) -> float | None: ...
+    async def set(self, vehicle_id: str, threshold: float) -> None: ...
+    async def remove(self, vehicle_id: str) -> float | None: ...
+
+
 class Mappings(Protocol):
-    """Which meter feeds which vehicle. `set` raises ConflictError, every method StoreError."""
+    """Which meter feeds which vehicle. `set` raises EmptySegmentError, MappingConflictError; all raise StoreError."""
 
     async def of_vehicle(self, vehicle_id: str) -> list[Mapping]: ...
-    async def set(self, *, vehicle_id: str, meter_id: str, valid_from: datetime | None) -> Mapping: ...
+    async def set(
+        self, *, vehicle_id: str, meter_id: str, valid_from: datetime | None, valid_to: datetime | None, replace: bool
+    ) -> Mapping: ...
     async def close(self, vehicle_id: str) -> Mapping | None: ...
+
+
+class Exports(Protocol):
+    """History as CSV, in chunks; none where the device is unknown. Raises StoreError at any of them."""
+
+    def csv(self, stream: Stream, window: TimeRange, device_id: str | None) -> AsyncGenerator[bytes]: ...
 
 
 class DeadLetters(Protocol):
     """What could not become a reading; raises StoreError. A letter has the table's columns as attributes."""
 
     async def page(self, wanted: DeadLetterFilter, *, limit: int, before: int | None = None) -> list[Any]: ...
+
+
+class Alerts(Protocol):
+    """Alerts, active and past; raises StoreError."""
+
+    async def page(self, wanted: AlertFilter, *, limit: int, before: int | None = None) -> list[Alert]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +106,13 @@ class Condition:
 
 INTAKE: Final = web.AppKey("intake", Intake)
 ANALYTICS: Final[web.AppKey[Analytics]] = web.AppKey("analytics", Analytics)
+SERIES: Final[web.AppKey[Series]] = web.AppKey("series", Series)
+DEVICES: Final[web.AppKey[Devices]] = web.AppKey("devices", Devices)
+THRESHOLDS: Final[web.AppKey[Thresholds]] = web.AppKey("thresholds", Thresholds)
 MAPPINGS: Final[web.AppKey[Mappings]] = web.AppKey("mappings", Mappings)
+EXPORTS: Final[web.AppKey[Exports]] = web.AppKey("exports", Exports)
 DEAD_LETTERS: Final[web.AppKey[DeadLetters]] = web.AppKey("dead_letters", DeadLetters)
+ALERTS: Final[web.AppKey[Alerts]] = web.AppKey("alerts", Alerts)
 CONDITION: Final[web.AppKey[Callable[[], Condition]]] = web.AppKey("condition")
 EXPOSITION: Final[web.AppKey[Callable[[], bytes]]] = web.AppKey("exposition")
-THRESHOLD: Final = web.AppKey("threshold", float)
+JUDGEMENT: Final = web.AppKey("judgement", Judgement)

@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 from pydantic_core import to_json
 
-from ingestd.errors import BufferFullError, ConflictError, StoreError
+from ingestd.errors import BufferFullError, StoreError
 
 log = structlog.get_logger(__name__)
 
@@ -28,9 +28,9 @@ class Problem(Exception):  # noqa: N818 - the RFC's word for it
         self.members = members
 
 
-def bad_parameter(name: str, detail: str) -> Problem:
+def bad_parameter(name: str, detail: str, **members: object) -> Problem:
     """400 that names the parameter at fault."""
-    return Problem(HTTPStatus.BAD_REQUEST, f"{name}: {detail}", parameter=name)
+    return Problem(HTTPStatus.BAD_REQUEST, f"{name}: {detail}", parameter=name, **members)
 
 
 def response(status: HTTPStatus, detail: str, headers: dict[str, str] | None = None, **members: object) -> web.Response:
@@ -51,9 +51,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except Problem as problem:
-        return response(problem.status, problem.detail, None, **problem.members)
-    except ConflictError as error:
-        return response(HTTPStatus.CONFLICT, str(error))
+        later = retry if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+        return response(problem.status, problem.detail, later, **problem.members)
     except BufferFullError as error:
         return response(HTTPStatus.SERVICE_UNAVAILABLE, f"cannot take readings in at the moment: {error}", retry)
     except StoreError as error:

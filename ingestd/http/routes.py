@@ -11,10 +11,10 @@ from pydantic_core import from_json
 from ingestd import __version__
 from ingestd.analytics import DeadLetterFilter
 from ingestd.errors import StoreError
-from ingestd.http import parameters, shapes
-from ingestd.http.ports import ANALYTICS, CONDITION, DEAD_LETTERS, EXPOSITION, INTAKE, MAPPINGS, THRESHOLD
+from ingestd.http import alerts, analytics, devices, exports, mappings, parameters, shapes, thresholds
+from ingestd.http.ports import ANALYTICS, CONDITION, DEAD_LETTERS, EXPOSITION, INTAKE
 from ingestd.http.problems import Problem
-from ingestd.telemetry import METER, VEHICLE, Reason, Stream
+from ingestd.telemetry import Reason
 
 MAX_READINGS: Final = 10_000
 BODY_SECONDS: Final = 20.0
@@ -49,61 +49,6 @@ async def post_telemetry(request: web.Request) -> web.Response:
         {"accepted": receipt.accepted, "duplicates": receipt.duplicates, "rejected": receipt.rejected},
         HTTPStatus.CREATED,
     )
-
-
-async def get_performance(request: web.Request) -> web.Response:
-    vehicle_id = parameters.identity(request, "vehicleId")
-    found = await request.app[ANALYTICS].performance(vehicle_id, parameters.window(request))
-    if found is None:
-        raise _unknown(VEHICLE, vehicle_id)
-    return shapes.answer(shapes.performance(found, request.app[THRESHOLD]))
-
-
-async def get_vehicle_live(request: web.Request) -> web.Response:
-    return await _live(request, VEHICLE)
-
-
-async def get_meter_live(request: web.Request) -> web.Response:
-    return await _live(request, METER)
-
-
-async def get_fleet(request: web.Request) -> web.Response:
-    return shapes.answer(shapes.fleet(await request.app[ANALYTICS].fleet(parameters.window(request))))
-
-
-async def post_mapping(request: web.Request) -> web.Response:
-    change = await parameters.body(request, parameters.NewMapping)
-    return await _set_mapping(request, change.vehicle_id, change, HTTPStatus.CREATED)
-
-
-async def put_mapping(request: web.Request) -> web.Response:
-    change = await parameters.body(request, parameters.MappingChange)
-    return await _set_mapping(request, parameters.identity(request, "vehicleId"), change, HTTPStatus.OK)
-
-
-async def get_mapping(request: web.Request) -> web.Response:
-    """The segment that holds now, and all there ever were."""
-    vehicle_id = parameters.identity(request, "vehicleId")
-    history = await request.app[MAPPINGS].of_vehicle(vehicle_id)
-    if not history:
-        raise Problem(HTTPStatus.NOT_FOUND, f"vehicle {vehicle_id} was never mapped to a meter")
-    now = datetime.now(UTC)
-    current = [s for s in history if s.valid_from <= now and (s.valid_to is None or now < s.valid_to)]
-    return shapes.answer(
-        {
-            "vehicleId": vehicle_id,
-            "meterId": current[0].meter_id if current else None,
-            "history": [shapes.mapping(segment) for segment in history],
-        }
-    )
-
-
-async def delete_mapping(request: web.Request) -> web.Response:
-    vehicle_id = parameters.identity(request, "vehicleId")
-    closed = await request.app[MAPPINGS].close(vehicle_id)
-    if closed is None:
-        raise Problem(HTTPStatus.NOT_FOUND, f"vehicle {vehicle_id} is not mapped to a meter")
-    return shapes.answer(shapes.mapping(closed))
 
 
 async def get_dead_letters(request: web.Request) -> web.Response:
@@ -163,27 +108,6 @@ async def get_metrics(request: web.Request) -> web.Response:
     )
 
 
-async def _live(request: web.Request, stream: Stream) -> web.Response:
-    device_id = parameters.identity(request, stream.id_key)
-    reading = await request.app[ANALYTICS].live(stream, device_id)
-    if reading is None:
-        raise _unknown(stream, device_id)
-    return shapes.answer(shapes.live(stream, reading))
-
-
-async def _set_mapping(
-    request: web.Request, vehicle_id: str, change: parameters.MappingChange, status: HTTPStatus
-) -> web.Response:
-    segment = await request.app[MAPPINGS].set(
-        vehicle_id=vehicle_id, meter_id=change.meter_id, valid_from=change.valid_from
-    )
-    return shapes.answer(shapes.mapping(segment), status)
-
-
-def _unknown(stream: Stream, device_id: str) -> Problem:
-    return Problem(HTTPStatus.NOT_FOUND, f"no {stream.name} {device_id} is known")
-
-
 async def get_index(_: web.Request) -> web.Response:
     """For whoever opens the address in a browser: what this is, and where to go on."""
     return shapes.answer({"service": "ingestd", "version": __version__, "routes": [str(r.path) for r in ROUTES]})
@@ -192,15 +116,13 @@ async def get_index(_: web.Request) -> web.Response:
 ROUTES: Final[tuple[web.RouteDef, ...]] = (
     web.get("/", get_index),
     web.post("/v1/telemetry", post_telemetry),
-    web.get("/v1/analytics/performance/{vehicleId}", get_performance),
-    web.get("/v1/analytics/vehicle/{vehicleId}/live", get_vehicle_live),
-    web.get("/v1/analytics/meter/{meterId}/live", get_meter_live),
-    web.get("/v1/analytics/fleet", get_fleet),
-    web.post("/v1/analytics/mappings", post_mapping),
-    web.put("/v1/analytics/mappings/{vehicleId}", put_mapping),
-    web.get("/v1/analytics/mappings/{vehicleId}", get_mapping),
-    web.delete("/v1/analytics/mappings/{vehicleId}", delete_mapping),
+    *analytics.ROUTES,
+    *thresholds.ROUTES,
+    *mappings.ROUTES,
+    *devices.ROUTES,
+    *exports.ROUTES,
     web.get("/v1/dead-letters", get_dead_letters),
+    *alerts.ROUTES,
     web.get("/health", get_health),
     web.get("/livez", get_livez),
     web.get("/metrics", get_metrics),

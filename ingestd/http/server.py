@@ -5,20 +5,32 @@ from typing import Final
 
 from aiohttp import web
 
+from ingestd.analytics import Judgement
 from ingestd.errors import IngestdError
+from ingestd.http.exports import UNDER_WAY, end_exports
 from ingestd.http.intake import Intake
 from ingestd.http.ports import (
+    ALERTS,
     ANALYTICS,
     CONDITION,
     DEAD_LETTERS,
+    DEVICES,
+    EXPORTS,
     EXPOSITION,
     INTAKE,
+    JUDGEMENT,
     MAPPINGS,
-    THRESHOLD,
+    SERIES,
+    THRESHOLDS,
+    Alerts,
     Analytics,
     Condition,
     DeadLetters,
+    Devices,
+    Exports,
     Mappings,
+    Series,
+    Thresholds,
 )
 from ingestd.http.problems import problems
 from ingestd.http.routes import ROUTES
@@ -33,29 +45,41 @@ SHUTDOWN_SECONDS: Final = 1.0
 class HttpServer:
     """Listens from `start` to `stop`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each port, all by name
         self,
         *,
         host: str,
         port: int,
         intake: Intake,
         analytics: Analytics,
+        series: Series,
+        devices: Devices,
+        thresholds: Thresholds,
         mappings: Mappings,
+        exports: Exports,
         dead_letters: DeadLetters,
+        alerts: Alerts,
         condition: Callable[[], Condition],
         exposition: Callable[[], bytes],
-        efficiency_threshold: float,
+        judgement: Judgement,
     ) -> None:
         self._host = host
         self._port = port
         self._app = web.Application(middlewares=[problems], client_max_size=MAX_BODY_BYTES)
         self._app[INTAKE] = intake
         self._app[ANALYTICS] = analytics
+        self._app[SERIES] = series
+        self._app[DEVICES] = devices
+        self._app[THRESHOLDS] = thresholds
         self._app[MAPPINGS] = mappings
+        self._app[EXPORTS] = exports
+        self._app[UNDER_WAY] = set()
+        self._app.on_shutdown.append(end_exports)
         self._app[DEAD_LETTERS] = dead_letters
+        self._app[ALERTS] = alerts
         self._app[CONDITION] = condition
         self._app[EXPOSITION] = exposition
-        self._app[THRESHOLD] = efficiency_threshold
+        self._app[JUDGEMENT] = judgement
         self._app.add_routes(ROUTES)
         self._runner = web.AppRunner(
             self._app,

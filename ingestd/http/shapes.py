@@ -3,12 +3,24 @@
 from base64 import b64encode
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 
 from aiohttp import web
 from pydantic_core import to_json
 
-from ingestd.analytics import FleetEnergy, LiveReading, Mapping, Performance, TimeRange
+from ingestd.analytics import (
+    ChargingSession,
+    Device,
+    FleetEnergy,
+    FleetPoint,
+    Judgement,
+    LiveReading,
+    Performance,
+    Point,
+    Status,
+    TimeRange,
+    Total,
+)
 from ingestd.telemetry import Stream
 
 
@@ -34,7 +46,7 @@ def live(stream: Stream, reading: LiveReading) -> dict[str, object]:
     }
 
 
-def performance(found: Performance, threshold: float) -> dict[str, object]:
+def performance(found: Performance, judgement: Judgement) -> dict[str, object]:
     return {
         "vehicleId": found.vehicle_id,
         "timeRange": time_range(found.window),
@@ -46,12 +58,18 @@ def performance(found: Performance, threshold: float) -> dict[str, object]:
                 "from": moment(meter.valid.start),
                 "to": moment(meter.valid.end),
                 "acConsumed": meter.ac_kwh,
+                "shared": meter.shared,
             }
             for meter in found.meters
         ],
         "samples": {"vehicle": found.samples, "meter": found.meter_samples},
-        "status": found.status(threshold),
-        "threshold": threshold,
+        "coverage": found.coverage,
+        "gaps": {"count": found.gaps, "longestSeconds": found.longest_gap},
+        "resets": found.resets,
+        "excluded": found.excluded,
+        "status": found.status,
+        "reason": found.reason(judgement),
+        "threshold": found.threshold,
     }
 
 
@@ -60,15 +78,66 @@ def fleet(found: FleetEnergy) -> dict[str, object]:
         "timeRange": time_range(found.window),
         "energy": _energy(found),
         "devices": {"meters": found.meters, "vehicles": found.vehicles},
+        "mapped": {
+            "acConsumed": found.mapped_ac_kwh,
+            "dcDelivered": found.mapped_dc_kwh,
+            "efficiencyRatio": found.mapped_efficiency_ratio,
+            "lossKwh": found.mapped_ac_kwh - found.mapped_dc_kwh,
+        },
+        "vehicles": {status: found.statuses.get(status, 0) for status in get_args(Status)},
+        "worst": [
+            {
+                "vehicleId": vehicle.vehicle_id,
+                "efficiencyRatio": vehicle.efficiency_ratio,
+                "acConsumed": vehicle.ac_kwh,
+                "dcDelivered": vehicle.dc_kwh,
+            }
+            for vehicle in found.worst
+        ],
     }
 
 
-def mapping(segment: Mapping) -> dict[str, object]:
+def point(stream: Stream, found: Point) -> dict[str, object]:
     return {
-        "vehicleId": segment.vehicle_id,
-        "meterId": segment.meter_id,
-        "validFrom": moment(segment.valid_from),
-        "validTo": moment(segment.valid_to) if segment.valid_to else None,
+        "start": moment(found.start),
+        "kwh": found.kwh,
+        "kw": found.kw,
+        **({"soc": found.soc} if "soc" in stream.columns else {}),
+        stream.averaged_key: found.averaged,
+        "samples": found.samples,
+    }
+
+
+def fleet_point(found: FleetPoint) -> dict[str, object]:
+    return {"start": moment(found.start), "acConsumed": found.ac_kwh, "dcDelivered": found.dc_kwh}
+
+
+def total(found: Total) -> dict[str, object]:
+    return {**time_range(found.within), "date": found.label, "kwh": found.kwh, "samples": found.samples}
+
+
+def session(found: ChargingSession) -> dict[str, object]:
+    return {
+        "start": moment(found.start),
+        "end": moment(found.end),
+        "open": found.open,
+        **_energy(found),
+        "lossKwh": found.loss_kwh,
+        "socFrom": found.soc_from,
+        "socTo": found.soc_to,
+        "maxTemperature": found.max_temperature,
+        "samples": found.samples,
+    }
+
+
+def device(stream: Stream, found: Device) -> dict[str, object]:
+    return {
+        stream.id_key: found.newest.device_id,
+        **found.newest.figures,
+        "timestamp": moment(found.newest.timestamp),
+        "lastSeen": moment(found.newest.received_at),
+        "online": found.online,
+        **({"efficiencyRatio": found.efficiency_ratio, "status": found.status} if found.status else {}),
     }
 
 
@@ -91,7 +160,7 @@ def dead_letter(letter: Any) -> dict[str, object]:  # noqa: ANN401 - a row of th
     }
 
 
-def _energy(found: Performance | FleetEnergy) -> dict[str, object]:
+def _energy(found: Performance | FleetEnergy | ChargingSession) -> dict[str, object]:
     return {
         "acConsumed": found.ac_kwh,
         "dcDelivered": found.dc_kwh,

@@ -6,6 +6,7 @@ OASIS MQTT 5.0 specification.
 
 import asyncio
 import enum
+import itertools
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -29,7 +30,7 @@ _PUBACK_FIXED_HEADER: Final = 0x4002
 """PUBACK, two bytes follow: with nothing but a packet id the reason is success (§3.4.2.1)."""
 
 _SUBSCRIBE_ID: Final = 1
-_PUBLISH_ID: Final = 2
+_FIRST_PUBLISH_ID: Final = 2
 _FIRST_REFUSAL: Final = 0x80
 """Reason codes from here on are failures (§2.4)."""
 
@@ -62,7 +63,7 @@ class Connection(asyncio.BufferedProtocol):
         self._buffer = bytearray(READ_BYTES)
         self._filled = 0  # bytes of a packet that is not whole yet, at the start of the buffer
         self._answer: asyncio.Future[mqtt5.ConnAckPacket | mqtt5.SubAckPacket] | None = None
-        self._published: asyncio.Future[mqtt5.PubAckPacket] | None = None
+        self._published: dict[int, asyncio.Future[mqtt5.PubAckPacket]] = {}  # by packet id
         self.reading = True
         """Whether we want to read; nothing can be heard while it is False."""
         self._resting = False
@@ -99,14 +100,25 @@ class Connection(asyncio.BufferedProtocol):
             if code.value >= _FIRST_REFUSAL
         ]
 
-    async def publish(self, topic: str, payload: bytes) -> str | None:
+    async def publish(
+        self, topic: str, payload: bytes, *, retain: bool = False, expiry_seconds: int | None = None
+    ) -> str | None:
         """Publish one small message with QoS 1; returns why the broker refuses it, None where it took it.
 
-        One at a time. Raises BrokerError when the connection is lost meanwhile.
+        Raises BrokerError when the connection is lost meanwhile.
         """
-        self._published = self._loop.create_future()
-        self._write(mqtt5.PublishPacket(topic, payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=_PUBLISH_ID).write())
-        answer = await self._published
+        packet_id = next(number for number in itertools.count(_FIRST_PUBLISH_ID) if number not in self._published)
+        published = self._published[packet_id] = self._loop.create_future()
+        packet = mqtt5.PublishPacket(
+            topic,
+            payload,
+            qos=mqtt5.QoS.AT_LEAST_ONCE,
+            packet_id=packet_id,
+            retain=retain,
+            message_expiry_interval=expiry_seconds,
+        )
+        self._write(packet.write())
+        answer = await published
         return _in_words(answer.reason_code) if answer.reason_code.value >= _FIRST_REFUSAL else None
 
     def acknowledge(self, packet_ids: Sequence[int]) -> None:
@@ -158,7 +170,7 @@ class Connection(asyncio.BufferedProtocol):
         if exc is not None:
             self.loss_reason = str(exc)
         self.lost.set()
-        for waiting in (self._answer, self._published):
+        for waiting in (self._answer, *self._published.values()):
             if waiting is not None and not waiting.done():
                 waiting.set_exception(BrokerError(self.loss_reason))
 
@@ -270,8 +282,10 @@ class Connection(asyncio.BufferedProtocol):
                 self._answer.set_result(packet)
             case mqtt5.DisconnectPacket():
                 self.loss_reason = f"the broker disconnects: {_in_words(packet.reason_code)}"
-            case mqtt5.PubAckPacket() if self._published and not self._published.done():
-                self._published.set_result(packet)
+            case mqtt5.PubAckPacket() if packet.packet_id in self._published:
+                published = self._published.pop(packet.packet_id)
+                if not published.done():  # else nobody waits for it any more
+                    published.set_result(packet)
             case mqtt5.PingRespPacket():
                 pass
             case _:

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -78,11 +79,18 @@ class Session:
         self._canary = Canary(client_id=address.client_id)
         self._dropped = DroppedMessages(metrics)
         self._connection_trouble: str | None = "not connected yet"
+        self.sessions_lost = 0
+        """Connections at which the broker did not know us: what it retained may be gone as well."""
 
     @property
     def trouble(self) -> str | None:
         """Why no telemetry arrives at the moment; None when connected, subscribed and heard."""
         return self._connection_trouble or self._canary.trouble
+
+    @property
+    def hearing(self) -> bool:
+        """Whether telemetry can arrive at this moment."""
+        return self.trouble is None and not self._held_by
 
     async def open(self) -> None:
         """Connect and subscribe, once; raises BrokerError or BrokerRefusedError."""
@@ -175,6 +183,20 @@ class Session:
             if self._connection is not None:
                 self._connection.resume_reading()
 
+    async def publish(self, topic: str, payload: bytes, *, expires_after: timedelta | None) -> None:
+        """Publish a retained message with QoS 1; returns once the broker has it.
+
+        Raises BrokerError where that is not possible now, BrokerRefusedError where the broker says no.
+        """
+        connection = self._connection
+        # While reading is paused no PUBACK could be read.
+        if connection is None or not self._open or self._held_by or connection.lost.is_set():
+            raise BrokerError(self._connection_trouble or "no PUBACK can be read at the moment")
+        expiry = None if expires_after is None else int(expires_after.total_seconds())
+        refusal = await connection.publish(topic, payload, retain=True, expiry_seconds=expiry)
+        if refusal is not None:
+            raise BrokerRefusedError(f"the broker refuses {topic}: {refusal}")
+
     async def close(self) -> None:
         """Leave in good order. The session, with all that is not acknowledged, stays with the broker."""
         if self._connection is not None:
@@ -197,6 +219,7 @@ class Session:
                 receive_max=RECEIVE_MAXIMUM,
             )
         )
+        self.sessions_lost += not granted.session_present
         expiry = granted.session_expiry_interval
         if expiry is not None and expiry < SESSION_EXPIRY_SECONDS:
             log.warning("the broker keeps our session for less than asked", granted_seconds=expiry)

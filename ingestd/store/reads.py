@@ -1,26 +1,71 @@
 """The reads behind the analytics routes: rows in, the dataclasses of `ingestd.analytics` out."""
 
+from collections.abc import Mapping as Parameters
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from ingestd.analytics import FleetEnergy, LiveReading, Mapping, MeterShare, Performance, TimeRange
-from ingestd.errors import ConflictError
-from ingestd.store import queries
-from ingestd.store.database import Connection, Reads, rows_of
-from ingestd.telemetry import STREAMS, Stream
+from psycopg import sql
+
+from ingestd.analytics import (
+    FleetEnergy,
+    Judgement,
+    LiveReading,
+    MeterShare,
+    Performance,
+    TimeRange,
+    VehicleEfficiency,
+)
+from ingestd.store import energy, queries
+from ingestd.store.database import Reads
+from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream
 
 _ANALYTICS: Final = queries.load("analytics.sql")
-_MAPPINGS: Final = queries.load("mappings.sql")
 _LIVE: Final = {stream: queries.for_stream(_ANALYTICS["live"], stream) for stream in STREAMS}
+_SETTLED: Final = {stream: queries.for_stream(_ANALYTICS["settled"], stream) for stream in STREAMS}
+_PERFORMANCE: Final = _ANALYTICS["performance"].format(
+    vehicle_readings=energy.readings(VEHICLE, "vehicle_span"),
+    vehicle_cadence=energy.cadences(VEHICLE, "vehicle_span"),
+    meter_cadences=energy.cadences(METER, "meter_span"),
+    shares=energy.SHARES,
+)
+
+
+def vehicles(answer: sql.Composable) -> sql.Composed:
+    """What the statement `answer` makes of the relation `judged`: every vehicle with a reading or a mapping."""
+    return _ANALYTICS["vehicles"].format(
+        energy_of_all_meters=energy.energy_of_all(METER),
+        energy_of_all_vehicles=energy.energy_of_all(VEHICLE),
+        meter_unrolled_cadences=energy.cadences(METER, "meter_unrolled"),
+        vehicle_unrolled_cadences=energy.cadences(VEHICLE, "vehicle_unrolled"),
+        pair_cadences=energy.cadences(METER, "pair_span"),
+        shares=energy.SHARES,
+        answer=answer,
+    )
+
+
+_FLEET: Final = vehicles(_ANALYTICS["fleet_answer"].format())
+_EFFICIENCIES: Final = vehicles(_ANALYTICS["efficiencies_answer"].format())
 
 PING_SECONDS: Final = 2.0
+
+
+def live_reading(stream: Stream, row: Any) -> LiveReading:  # noqa: ANN401 - psycopg makes the namedtuple's class at run time
+    """A row of a live table."""
+    figures = {key: getattr(row, column) for key, column in stream.columns.items()}
+    return LiveReading(
+        device_id=getattr(row, stream.id_column),
+        timestamp=row.ts,
+        received_at=row.received_at,
+        figures={key: value for key, value in figures.items() if value is not None},
+    )
 
 
 class Analytics:
     """What dashboards ask. Every method raises StoreError when the database does not answer."""
 
-    def __init__(self, reads: Reads) -> None:
+    def __init__(self, reads: Reads, *, judgement: Judgement) -> None:
         self._reads = reads
+        self._judgement = judgement
 
     async def ping(self) -> None:
         """Raises StoreError unless the database answers within two seconds."""
@@ -31,21 +76,15 @@ class Analytics:
         rows = await self._reads.fetch(_LIVE[stream], {"device_id": device_id})
         if not rows:
             return None
-        row = rows[0]._asdict()
-        return LiveReading(
-            device_id=device_id,
-            timestamp=row["ts"],
-            received_at=row["received_at"],
-            figures={key: row[column] for key, column in stream.columns.items()},
-        )
+        return live_reading(stream, rows[0])
 
     async def performance(self, vehicle_id: str, window: TimeRange) -> Performance | None:
         """A vehicle's charging in the window, or None where the vehicle is unknown."""
-        parameters = {"vehicle_id": vehicle_id, "start": window.start, "end": window.end}
-        (vehicle,) = await self._reads.fetch(_ANALYTICS["vehicle_energy"], parameters)
-        if not vehicle.known and not vehicle.samples:
+        parameters = await self.parameters(window)
+        rows = await self._reads.fetch(_PERFORMANCE, {"vehicle_id": vehicle_id, **parameters})
+        vehicle = rows[0]
+        if not vehicle.known:
             return None
-        meters = await self._reads.fetch(_ANALYTICS["mapped_energy"], parameters)
         return Performance(
             vehicle_id=vehicle_id,
             window=window,
@@ -54,76 +93,59 @@ class Analytics:
             samples=vehicle.samples,
             meters=tuple(
                 MeterShare(
-                    meter_id=meter.meter_id,
-                    valid=TimeRange(start=meter.valid_from, end=meter.valid_to),
-                    ac_kwh=meter.ac_kwh,
-                    samples=meter.samples,
+                    meter_id=row.meter_id,
+                    valid=TimeRange(start=row.start_at, end=row.end_at),
+                    ac_kwh=row.ac_kwh,
+                    samples=row.meter_samples,
+                    shared=row.shared,
                 )
-                for meter in meters
+                for row in rows
+                if row.meter_id is not None
             ),
+            coverage=vehicle.coverage,
+            gaps=vehicle.gaps,
+            longest_gap=vehicle.longest_gap,
+            resets=vehicle.resets,
+            excluded=vehicle.excluded,
+            status=vehicle.status,
+            threshold=vehicle.threshold,
         )
 
     async def fleet(self, window: TimeRange) -> FleetEnergy:
-        """Energy of the whole fleet in the window."""
-        (row,) = await self._reads.fetch(_ANALYTICS["fleet_energy"], {"start": window.start, "end": window.end})
-        return FleetEnergy(window=window, **row._asdict())
+        """Energy of the whole fleet in the window, and the state of its vehicles."""
+        (row,) = await self._reads.fetch(_FLEET, await self.parameters(window), plan="custom")
+        figures = row._asdict()
+        worst = tuple(
+            VehicleEfficiency(**{"efficiency_ratio" if key == "ratio" else key: vehicle[key] for key in vehicle})
+            for vehicle in figures.pop("worst")
+        )
+        return FleetEnergy(window=window, worst=worst, **figures)
 
+    async def efficiencies(self, window: TimeRange) -> list[VehicleEfficiency]:
+        """Every vehicle that is mapped to a meter in the window."""
+        rows = await self._reads.fetch(_EFFICIENCIES, await self.parameters(window), plan="custom")
+        return [VehicleEfficiency(**row._asdict()) for row in rows]
 
-class Mappings:
-    """Which meter feeds which vehicle. Every method raises StoreError when the database does not answer."""
-
-    def __init__(self, reads: Reads) -> None:
-        self._reads = reads
-
-    async def of_vehicle(self, vehicle_id: str) -> list[Mapping]:
-        """Every segment, the newest first; empty where there never was one."""
-        rows = await self._reads.fetch(_MAPPINGS["mappings_of_vehicle"], {"vehicle_id": vehicle_id})
-        return [_mapping(row) for row in rows]
-
-    async def set(self, *, vehicle_id: str, meter_id: str, valid_from: datetime | None) -> Mapping:
-        """Map the vehicle to the meter from `valid_from` (None: now) on; an earlier open segment ends there.
-
-        Asking again for what holds already changes nothing. Raises ConflictError where a segment that starts
-        later, or has ended later, is in the way.
-        """
-        async with self._reads.transaction() as connection:
-            await rows_of(connection, _MAPPINGS["lock_vehicle"], {"vehicle_id": vehicle_id})
-            # Now is when it is our turn: a change that was asked for later may have been made first.
-            start = valid_from or datetime.now(UTC)
-            parameters = {"vehicle_id": vehicle_id, "meter_id": meter_id, "valid_from": start, "valid_to": start}
-            current = await _one(connection, "open_segment", parameters)
-            if (
-                current
-                and current.meter_id == meter_id
-                and (current.valid_from == start or (valid_from is None and current.valid_from < start))
-            ):
-                return current
-            in_the_way = [
-                _mapping(row) for row in await rows_of(connection, _MAPPINGS["segments_in_the_way"], parameters)
-            ]
-            if in_the_way:
-                raise ConflictError(f"the vehicle is mapped already: {'; '.join(map(_describe, in_the_way))}")
-            await rows_of(connection, _MAPPINGS["close_segment"], parameters)
-            added = await _one(connection, "add_segment", parameters)
-        assert added is not None  # noqa: S101 - RETURNING of the INSERT above
-        return added
-
-    async def close(self, vehicle_id: str) -> Mapping | None:
-        """End the open segment now; None where there is none."""
-        async with self._reads.transaction() as connection:
-            await rows_of(connection, _MAPPINGS["lock_vehicle"], {"vehicle_id": vehicle_id})
-            return await _one(connection, "close_segment", {"vehicle_id": vehicle_id, "valid_to": datetime.now(UTC)})
-
-
-async def _one(connection: Connection, name: str, parameters: dict[str, Any]) -> Mapping | None:
-    rows = await rows_of(connection, _MAPPINGS[name], parameters)
-    return _mapping(rows[0]) if rows else None
-
-
-def _mapping(row: Any) -> Mapping:  # noqa: ANN401 - psycopg makes the namedtuple's class at run time
-    return Mapping(**row._asdict())
-
-
-def _describe(mapping: Mapping) -> str:
-    end = f"to {mapping.valid_to.isoformat()}" if mapping.valid_to else "until further notice"
-    return f"{mapping.meter_id} from {mapping.valid_from.isoformat()} {end}"
+    async def parameters(self, window: TimeRange) -> Parameters[str, Any]:
+        """What every statement that reads energy in the window has to be told."""
+        (meter,) = await self._reads.fetch(_SETTLED[METER], {})
+        (vehicle,) = await self._reads.fetch(_SETTLED[VEHICLE], {})
+        reliable = (
+            None
+            if None in (meter.reliable_until, vehicle.reliable_until)
+            else min(meter.reliable_until, vehicle.reliable_until)
+        )
+        return {
+            "start": window.start,
+            "end": window.end,
+            # What lies in the future cannot be covered.
+            "elapsed": max(0.0, (min(window.end, datetime.now(UTC)) - window.start).total_seconds()),
+            "rolled": True,
+            "plausible_kw": self._judgement.plausible_kw,
+            "threshold": self._judgement.threshold,
+            "min_kwh": self._judgement.min_kwh,
+            "min_coverage": self._judgement.min_coverage,
+            **energy.edges(METER, window, meter.settled),
+            **energy.edges(VEHICLE, window, vehicle.settled),
+            **energy.history_bounds(window, reliable),
+        }

@@ -12,7 +12,6 @@ from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import psycopg
-import structlog
 from psycopg import AsyncCursor, sql
 
 from ingestd import failpoints
@@ -20,26 +19,23 @@ from ingestd.errors import TransientStoreError
 from ingestd.pipeline.delivery import Batch, StreamBatch, newest_per_device
 from ingestd.store import queries
 from ingestd.store.database import Connection, bounded, closed_on_error, connect, translated
+from ingestd.store.partitions import make_partition
 from ingestd.telemetry import (
     MICROSECONDS_PER_DAY,
     STREAMS,
     DeadLetter,
     Row,
     Stream,
-    now_microseconds,
-    to_datetime,
 )
 
 Cursor: TypeAlias = AsyncCursor[tuple[Any, ...]]
-
-log = structlog.get_logger(__name__)
 
 WRITE_SECONDS: Final = 60.0
 """A transaction that takes longer is given up: the server may be frozen, and then no timeout of its own fires."""
 LOCK_TIMEOUT: Final = "10s"
 ROWS_AT_ONCE: Final = 4000
 """Formatting this many takes two or three milliseconds, after which the event loop has its turn."""
-DAYS_AHEAD: Final = 2
+_MICROSECONDS_PER_QUARTER: Final = MICROSECONDS_PER_DAY // 96
 _LETTER_TYPES: Final = ("int8", "text", "text", "text", "bytea", "text", "text")
 
 _timestamp: Final = itemgetter(1)
@@ -59,10 +55,9 @@ class Writer:
         }
 
     async def open(self) -> None:
-        """Connect and make the partitions of the days ahead; raises StoreError."""
+        """Connect; raises StoreError."""
         with translated():
             await self._connected()
-        await self.make_partitions_ahead()
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -91,16 +86,6 @@ class Writer:
                     self._forget_partitions()
                     raise TransientStoreError(str(error)) from error
 
-    async def make_partitions_ahead(self) -> None:
-        """Today's partitions and those of the next days, so that midnight costs nothing; raises StoreError."""
-        today = now_microseconds() // MICROSECONDS_PER_DAY
-        with translated():
-            connection = await connect(self._dsn, application_name="ingestd-partitions")
-            async with connection, bounded(connection, WRITE_SECONDS):
-                for stream in STREAMS:
-                    for day in range(today, today + DAYS_AHEAD + 1):
-                        await self._make_partition(connection, stream, day)
-
     async def _connected(self) -> Connection:
         if self._connection is not None and not self._connection.closed:
             return self._connection
@@ -124,10 +109,12 @@ class Writer:
     async def _transact(self, connection: Connection, batch: Batch, *, staged: bool) -> dict[Stream, Counter[int]]:
         committed: dict[Stream, Counter[int]] = {}
         async with connection.transaction(), connection.cursor() as cursor:
+            late_before = await self._late_before(cursor)
             for stream, part in batch.readings.items():
                 store = self._staged if staged else self._optimistic
                 committed[stream] = await store(cursor, stream, part)
                 await self._live(cursor, stream, part.rows, staged=staged)
+                await self._mark_late(cursor, stream, part.rows, late_before[stream])
             if batch.dead_letters:
                 await self._dead_letters(cursor, batch.dead_letters)
             failpoints.reach("before-commit")
@@ -148,6 +135,25 @@ class Writer:
         await _copy(cursor, self._sql[stream]["copy_newest"], newest_per_device(rows), stream.copy_types)
         await cursor.execute(self._sql[stream]["upsert_live" if staged else "merge_live"])
 
+    async def _late_before(self, cursor: Cursor) -> dict[Stream, int | None]:
+        """Of each stream, the timestamp before which readings are late for the rollups; None where none is."""
+        (announced,) = await (await cursor.execute(_WRITE["announced"])).fetchall()
+        return {stream: announced[0][stream.name] for stream in STREAMS}
+
+    async def _mark_late(self, cursor: Cursor, stream: Stream, rows: Sequence[Row], late_before: int | None) -> None:
+        """Which rollups have to be made again; in the transaction that makes them untrue."""
+        if late_before is None or min(map(_timestamp, rows)) >= late_before:
+            return
+        register = stream.row_columns.index(stream.columns[stream.register_key])
+        late = {
+            (row[0], row[1] // _MICROSECONDS_PER_QUARTER, row[register] is not None)
+            for row in rows
+            if row[1] < late_before
+        }
+        devices, quarters, registers = map(list, zip(*late, strict=True))
+        parameters = {"devices": devices, "quarters": quarters, "registers": registers}
+        await cursor.execute(self._sql[stream]["mark_late"], parameters)
+
     async def _dead_letters(self, cursor: Cursor, letters: Sequence[DeadLetter]) -> None:
         await _copy(cursor, _WRITE["copy_dead_letters"], [_letter_row(letter) for letter in letters], _LETTER_TYPES)
 
@@ -161,13 +167,8 @@ class Writer:
             ):
                 continue
             for day in {timestamp // MICROSECONDS_PER_DAY for timestamp in timestamps} - known:
-                await self._make_partition(connection, stream, day)
+                await make_partition(connection, stream, day)
                 known.add(day)
-
-    async def _make_partition(self, connection: Connection, stream: Stream, day: int) -> None:
-        made = await connection.execute(_WRITE["make_partition"], {"history": stream.history, "day": day})
-        if await made.fetchone() == (True,):
-            log.debug("partition made", table=stream.history, day=f"{to_datetime(day * MICROSECONDS_PER_DAY):%F}")
 
     def _forget_partitions(self) -> None:
         for days in self._days.values():

@@ -4,48 +4,185 @@
 -- The newest reading of one device.
 SELECT {columns} FROM {live} WHERE {id} = %(device_id)s
 
--- name: vehicle_energy
--- DC energy of one vehicle, and whether anything at all is known of it.
+-- name: settled
+-- Up to where the rollups of each stream have come, and up to where those of all its devices can be relied on. Asked
+-- first, so that the statement that follows knows which partitions it can do without.
 SELECT
-    coalesce(sum(kwh_delivered_dc), 0) AS dc_kwh,
-    avg(battery_temp) AS average_temperature,
-    count(*) AS samples,
-    EXISTS (SELECT FROM vehicle_live WHERE vehicle_id = %(vehicle_id)s)
-        OR EXISTS (SELECT FROM vehicle_meter_mapping WHERE vehicle_id = %(vehicle_id)s) AS known
-FROM vehicle_history
-WHERE vehicle_id = %(vehicle_id)s AND ts >= %(start)s AND ts < %(end)s
+    stream,
+    nullif(settled, '-infinity') AS settled,
+    nullif(least(settled, (SELECT min(since) FROM {late})), '-infinity') AS reliable_until
+FROM rollup
+WHERE stream = {stream}
 
--- name: mapped_energy
--- AC energy of each meter that fed the vehicle, for the part of the window in which it did.
-SELECT segment.meter_id, segment.valid_from, segment.valid_to, energy.ac_kwh, energy.samples
-FROM (
+-- name: performance
+-- A vehicle's charging in a window: one row for each of the meters that fed it, with the vehicle's own figures in
+-- all of them, or one row without a meter.
+WITH vehicle_span AS (
+    SELECT 0 AS span, %(vehicle_id)s::text AS id, %(start)s::timestamptz AS start_at, %(end)s::timestamptz AS end_at
+), vehicle AS (
     SELECT
-        meter_id,
-        greatest(valid_from, %(start)s) AS valid_from,
-        least(coalesce(valid_to, 'infinity'), %(end)s) AS valid_to
+        coalesce(sum(kwh), 0) AS dc_kwh,
+        sum(averaged) / nullif(sum(samples), 0) AS average_temperature,
+        coalesce(sum(samples), 0)::bigint AS samples,
+        coalesce(sum(resets), 0)::bigint AS resets,
+        coalesce(sum(excluded), 0)::bigint AS excluded,
+        (SELECT cadence FROM ({vehicle_cadence}) AS own) AS cadence
+    FROM ({vehicle_readings}) AS reading
+), spacing AS (
+    SELECT extract(epoch FROM ts - lag(ts, 1, %(start)s::timestamptz) OVER (ORDER BY ts)) AS seconds
+    FROM (
+        SELECT ts FROM vehicle_history WHERE vehicle_id = %(vehicle_id)s AND ts >= %(start)s AND ts < %(end)s
+        UNION ALL
+        SELECT greatest(%(start)s, least(%(end)s, now()))
+    ) AS moment
+), gap AS (
+    SELECT count(*) AS gaps, coalesce(max(seconds), 0)::double precision AS longest_gap
+    FROM spacing, vehicle
+    WHERE seconds > 1.5 * coalesce(cadence, 0)
+), pairs AS MATERIALIZED (
+    SELECT row_number() OVER (ORDER BY valid_from) AS pair, vehicle_id, meter_id,
+        greatest(valid_from, %(start)s) AS start_at,
+        least(coalesce(valid_to, 'infinity'), %(end)s) AS end_at
     FROM vehicle_meter_mapping
     WHERE vehicle_id = %(vehicle_id)s
       AND valid_from < %(end)s
       AND coalesce(valid_to, 'infinity') > %(start)s
-) AS segment
-CROSS JOIN LATERAL (
-    SELECT coalesce(sum(kwh_consumed_ac), 0) AS ac_kwh, count(*) AS samples
-    FROM meter_history
-    WHERE meter_id = segment.meter_id AND ts >= segment.valid_from AND ts < segment.valid_to
-) AS energy
-ORDER BY segment.valid_from
+), meter_span AS (
+    SELECT pair AS span, meter_id AS id, start_at, end_at FROM pairs
+), meter AS MATERIALIZED (
+    SELECT pairs.pair, meter_id, start_at, end_at, share.ac_kwh, share.samples, share.resets, share.excluded, share.shared,
+        coalesce(share.samples * cadence, 0) AS covered_seconds
+    FROM pairs
+    JOIN ({shares}) AS share USING (pair)
+    LEFT JOIN ({meter_cadences}) AS own ON own.span = pairs.pair
+), footing AS (
+    SELECT
+        least(1, coalesce(samples * cadence / nullif(%(elapsed)s, 0), 0)) AS coverage,
+        least(1, coalesce((SELECT sum(covered_seconds) / nullif(sum(extract(epoch FROM least(end_at, greatest(start_at, now())) - start_at)), 0) FROM meter), 0))
+            AS meter_coverage,
+        (SELECT coalesce(sum(ac_kwh), 0) FROM meter) AS ac_kwh,
+        coalesce((SELECT threshold FROM vehicle_threshold WHERE vehicle_id = %(vehicle_id)s), %(threshold)s) AS threshold
+    FROM vehicle
+)
+SELECT
+    vehicle.samples > 0
+        OR EXISTS (SELECT FROM vehicle_live WHERE vehicle_id = %(vehicle_id)s)
+        OR EXISTS (SELECT FROM vehicle_meter_mapping WHERE vehicle_id = %(vehicle_id)s) AS known,
+    vehicle.dc_kwh, vehicle.average_temperature, vehicle.samples, gap.gaps, gap.longest_gap,
+    vehicle.resets + coalesce((SELECT sum(resets) FROM meter), 0)::bigint AS resets,
+    vehicle.excluded + coalesce((SELECT sum(excluded) FROM meter), 0)::bigint AS excluded,
+    least(footing.coverage, CASE WHEN EXISTS (SELECT FROM meter) THEN footing.meter_coverage ELSE 1 END)::double precision AS coverage,
+    footing.threshold,
+    ingestd_status(
+        EXISTS (SELECT FROM meter), footing.ac_kwh, vehicle.dc_kwh,
+        least(footing.coverage, footing.meter_coverage)::double precision, footing.threshold, %(min_kwh)s, %(min_coverage)s
+    ) AS status,
+    meter.meter_id, meter.start_at, meter.end_at, meter.ac_kwh, meter.samples AS meter_samples, meter.shared
+FROM vehicle
+CROSS JOIN gap
+CROSS JOIN footing
+LEFT JOIN meter ON true
+ORDER BY meter.pair
 
--- name: fleet_energy
--- Everything in the window, whatever is mapped to what.
-SELECT ac.kwh AS ac_kwh, dc.kwh AS dc_kwh, ac.devices AS meters, dc.devices AS vehicles
-FROM (
-    SELECT coalesce(sum(kwh_consumed_ac), 0) AS kwh, count(DISTINCT meter_id) AS devices
-    FROM meter_history WHERE ts >= %(start)s AND ts < %(end)s
-) AS ac
-CROSS JOIN (
-    SELECT coalesce(sum(kwh_delivered_dc), 0) AS kwh, count(DISTINCT vehicle_id) AS devices
-    FROM vehicle_history WHERE ts >= %(start)s AND ts < %(end)s
-) AS dc
+-- name: vehicles
+-- Every vehicle with a reading or a mapping in the window: its energy, that of its meters, and what is to be thought
+-- of it. The same figures as in `performance`, for all vehicles at once.
+WITH meter_energy AS MATERIALIZED (
+    {energy_of_all_meters}
+), vehicle_energy AS MATERIALIZED (
+    {energy_of_all_vehicles}
+), overlapping AS MATERIALIZED (
+    SELECT vehicle_id, meter_id, valid_from, coalesce(valid_to, 'infinity') AS valid_to
+    FROM vehicle_meter_mapping
+    WHERE valid_from < %(end)s AND coalesce(valid_to, 'infinity') > %(start)s
+), segment AS MATERIALIZED (
+    SELECT row_number() OVER () AS pair, vehicle_id, meter_id,
+        greatest(valid_from, %(start)s) AS start_at,
+        least(valid_to, %(end)s) AS end_at,
+        -- One meter all the time, and no other vehicle at it.
+        valid_from <= %(start)s AND valid_to >= %(end)s AND segments = 1 AS alone
+    FROM overlapping
+    JOIN (SELECT meter_id, count(*) AS segments FROM overlapping GROUP BY meter_id) AS of_meter USING (meter_id)
+), whole AS (
+    SELECT vehicle_id, meter_id FROM segment WHERE alone
+), pairs AS MATERIALIZED (
+    SELECT pair, vehicle_id, meter_id, start_at, end_at FROM segment WHERE NOT alone
+), pair_span AS (
+    SELECT pair AS span, meter_id AS id, start_at, end_at FROM pairs
+), meter_unrolled AS MATERIALIZED (
+    SELECT row_number() OVER () AS span, id, %(start)s::timestamptz AS start_at, %(end)s::timestamptz AS end_at
+    FROM meter_energy WHERE cadence IS NULL
+), vehicle_unrolled AS MATERIALIZED (
+    SELECT row_number() OVER () AS span, id, %(start)s::timestamptz AS start_at, %(end)s::timestamptz AS end_at
+    FROM vehicle_energy WHERE cadence IS NULL
+), meter_covered AS (
+    SELECT id, kwh, samples * coalesce(meter_energy.cadence, latest.cadence, 0) AS seconds
+    FROM meter_energy
+    LEFT JOIN meter_unrolled USING (id)
+    LEFT JOIN ({meter_unrolled_cadences}) AS latest USING (span)
+), vehicle_covered AS (
+    SELECT id, kwh, samples * coalesce(vehicle_energy.cadence, latest.cadence, 0) AS seconds
+    FROM vehicle_energy
+    LEFT JOIN vehicle_unrolled USING (id)
+    LEFT JOIN ({vehicle_unrolled_cadences}) AS latest USING (span)
+), fed AS (
+    SELECT vehicle_id, coalesce(kwh, 0) AS ac_kwh, coalesce(meter_covered.seconds, 0) AS covered, %(elapsed)s::double precision AS seconds
+    FROM whole LEFT JOIN meter_covered ON meter_covered.id = meter_id
+    UNION ALL
+    SELECT vehicle_id, sum(ac_kwh), sum(coalesce(samples * cadence, 0)),
+        sum(extract(epoch FROM least(end_at, greatest(start_at, now())) - start_at))
+    FROM pairs
+    JOIN ({shares}) AS share USING (pair)
+    LEFT JOIN ({pair_cadences}) AS own ON own.span = pair
+    GROUP BY vehicle_id
+), vehicle AS MATERIALIZED (
+    -- Plain columns, so that the judgement below is inlined: called 5,000 times, it would take half of the time.
+    SELECT
+        coalesce(fed.vehicle_id, vehicle_covered.id) AS vehicle_id,
+        coalesce(vehicle_threshold.threshold, %(threshold)s) AS threshold,
+        fed.vehicle_id IS NOT NULL AS mapped,
+        coalesce(fed.ac_kwh, 0) AS ac_kwh,
+        coalesce(vehicle_covered.kwh, 0) AS dc_kwh,
+        least(
+            least(1, coalesce(vehicle_covered.seconds / nullif(%(elapsed)s, 0), 0)),
+            least(1, coalesce(fed.covered / nullif(fed.seconds, 0), 0))
+        )::double precision AS coverage
+    FROM vehicle_covered
+    FULL JOIN fed ON fed.vehicle_id = vehicle_covered.id
+    LEFT JOIN vehicle_threshold ON vehicle_threshold.vehicle_id = coalesce(fed.vehicle_id, vehicle_covered.id)
+), judged AS MATERIALIZED (
+    SELECT vehicle.*, ingestd_status(mapped, ac_kwh, dc_kwh, coverage, threshold, %(min_kwh)s, %(min_coverage)s) AS status
+    FROM vehicle
+)
+{answer}
+
+-- name: fleet_answer
+-- The whole of the fleet in one row.
+SELECT
+    ac.kwh AS ac_kwh, dc.kwh AS dc_kwh, ac.devices AS meters, dc.devices AS vehicles,
+    mapped.ac_kwh AS mapped_ac_kwh, mapped.dc_kwh AS mapped_dc_kwh,
+    (SELECT coalesce(json_object_agg(status, vehicles), '{{}}') FROM (SELECT status, count(*) AS vehicles FROM judged GROUP BY status) AS counted) AS statuses,
+    (
+        SELECT coalesce(json_agg(worst ORDER BY ratio), '[]')
+        FROM (
+            SELECT vehicle_id, dc_kwh / ac_kwh AS ratio, ac_kwh, dc_kwh, status, threshold
+            FROM judged
+            WHERE status IN ('ok', 'below-threshold', 'implausible')
+            ORDER BY ratio, vehicle_id
+            LIMIT 10
+        ) AS worst
+    ) AS worst
+FROM (SELECT coalesce(sum(kwh), 0) AS kwh, count(*) AS devices FROM meter_energy) AS ac
+CROSS JOIN (SELECT coalesce(sum(kwh), 0) AS kwh, count(*) AS devices FROM vehicle_energy) AS dc
+CROSS JOIN (SELECT coalesce(sum(ac_kwh), 0) AS ac_kwh, coalesce(sum(dc_kwh), 0) AS dc_kwh FROM judged WHERE mapped) AS mapped
+
+-- name: efficiencies_answer
+-- Every mapped vehicle's efficiency, NULL where the figures do not bear one.
+SELECT vehicle_id,
+    CASE WHEN status IN ('ok', 'below-threshold', 'implausible') THEN dc_kwh / ac_kwh END AS efficiency_ratio,
+    ac_kwh, dc_kwh, status, threshold
+FROM judged
+WHERE mapped
 
 -- name: ping
 -- For health: does the database answer?

@@ -45,6 +45,26 @@ SELECT {columns} FROM {newest}
 ON CONFLICT ({id}) DO UPDATE SET {assignments}
 WHERE live.ts < excluded.ts
 
+-- name: announced
+-- Which readings are late for the rollups; holds still for the rest of the transaction.
+SELECT ingestd_announced()
+
+-- name: mark_late
+-- Devices, and quarters of an hour since 2000-01-01 from which on late readings make their rollups untrue. A late
+-- register reading is the next one of the register reading before it, whose worth may be another then.
+INSERT INTO {late} ({id}, since)
+SELECT device, min(coalesce(date_bin('15 minutes', before.ts, timestamptz '2000-01-01 00:00+00'), quarter))
+FROM (
+    SELECT device, timestamptz '2000-01-01 00:00+00' + quarter * interval '15 minutes' AS quarter, register
+    FROM unnest(%(devices)s::text[], %(quarters)s::integer[], %(registers)s::boolean[]) AS late(device, quarter, register)
+) AS late
+LEFT JOIN LATERAL (
+    SELECT ts FROM {history}
+    WHERE register AND {id} = device AND ts < late.quarter AND {register} IS NOT NULL
+    ORDER BY ts DESC LIMIT 1
+) AS before ON true
+GROUP BY device, quarter::date
+
 -- name: copy_dead_letters
 -- In the transaction of their neighbours, so that one COMMIT settles all of a delivery.
 COPY dead_letter (received_at, source, stream, topic, payload, reason, detail) FROM STDIN (FORMAT BINARY)
@@ -54,7 +74,3 @@ COPY dead_letter (received_at, source, stream, topic, payload, reason, detail) F
 SELECT to_date(right(child.relname, 8), 'YYYYMMDD') - date '2000-01-01'
 FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
 WHERE inhparent = %(history)s::regclass
-
--- name: make_partition
--- Of one day, given as days since 2000-01-01; false where it is there already.
-SELECT ingestd_make_partition(%(history)s, date '2000-01-01' + %(day)s::integer)

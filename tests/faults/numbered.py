@@ -58,21 +58,22 @@ class Book:
 
     def message(self, number: int) -> tuple[str, bytes]:
         """(topic, payload): a good reading, every 97th time poison."""
-        stream, device, kwh = expected(number)
+        stream, device, interval, register = expected(number)
         at = self.start + number * _MILLISECOND
         make = meter_message if stream is METER else vehicle_message
-        topic, payload = make(device, at, kwh=kwh)
+        topic, payload = make(device, at, kwh=interval or 0.0, register=register)
         if is_poison(number):
             # By turns no JSON at all, and JSON that is no reading.
             return topic, b'volts: many, "n": %d' % number if number % 2 else json.dumps({"n": number}).encode()
         return topic, payload
 
 
-def expected(number: int) -> tuple[Stream, str, float]:
-    """(stream, device, kWh) of a good reading."""
+def expected(number: int) -> tuple[Stream, str, float | None, float | None]:
+    """(stream, device, kWh of the interval, kWh of the register) of a good reading: every fifth device has one."""
     device = number % DEVICES
     kwh = number % 1000 / 1000
-    return (METER, f"m-{device}", kwh) if number % 2 else (VEHICLE, f"v-{device}", kwh)
+    energy = (None, kwh) if device % 5 == 0 else (kwh, None)
+    return (METER, f"m-{device}", *energy) if number % 2 else (VEHICLE, f"v-{device}", *energy)
 
 
 def is_poison(number: int) -> bool:

@@ -67,10 +67,10 @@ def judge(book: Book, database_url: str) -> Verdict:
     with psycopg.connect(database_url) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         for stream in STREAMS:
-            for number, device, kwh in _history(connection, stream, book):
+            for number, device, *energy in _history(connection, stream, book):
                 verdict.rows += 1
                 rows[number] = min(rows[number] + 1, 255)
-                if (stream, device, kwh) != expected(number) or is_poison(number):
+                if (stream, device, *energy) != expected(number) or is_poison(number):
                     verdict.altered.append(number)
             verdict.stale_live += _stale_live(connection, stream)
         for (payload,) in connection.execute("SELECT payload FROM dead_letter"):
@@ -82,14 +82,18 @@ def judge(book: Book, database_url: str) -> Verdict:
     return verdict
 
 
-def _history(connection: psycopg.Connection, stream: Stream, book: Book) -> Iterator[tuple[int, str, float]]:
-    kwh = next(column for column in stream.columns.values() if column.startswith("kwh"))
-    query = sql.SQL("SELECT {}, ts, {} FROM {}").format(*map(sql.Identifier, (stream.id_column, kwh, stream.history)))
+def _history(
+    connection: psycopg.Connection, stream: Stream, book: Book
+) -> Iterator[tuple[int, str, float | None, float | None]]:
+    energy, register = stream.columns[stream.energy_key], stream.columns[stream.register_key]
+    query = sql.SQL("SELECT {}, ts, {}, {} FROM {}").format(
+        *map(sql.Identifier, (stream.id_column, energy, register, stream.history))
+    )
     with connection.cursor(name="history") as cursor:
         cursor.itersize = PAGE
         cursor.execute(query)
-        for device, timestamp, value in cursor:
-            yield book.number_at(timestamp), device, value
+        for device, timestamp, interval, total in cursor:
+            yield book.number_at(timestamp), device, interval, total
 
 
 def _stale_live(connection: psycopg.Connection, stream: Stream) -> list[str]:

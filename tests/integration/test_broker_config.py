@@ -149,7 +149,13 @@ def test_a_stranger_is_turned_away(broker: Broker, user: str | None) -> None:
 @pytest.mark.parametrize(("device", "stream"), [("meter-001", "meters"), ("EV-101", "vehicles")])
 def test_a_device_publishes_under_its_own_name_and_nowhere_else(broker: Broker, device: str, stream: str) -> None:
     broker.open_session(*READINGS, "ingestd/#", user="ingestd")
-    elsewhere = ["meters/other/telemetry", "vehicles/other/telemetry", f"{stream}/{device}", "ingestd/health"]
+    elsewhere = [
+        "meters/other/telemetry",
+        "vehicles/other/telemetry",
+        f"{stream}/{device}",
+        "ingestd/health",
+        "ingestd/alerts/a/b",
+    ]
     for topic in elsewhere:
         broker.publish(topic, "forged", user=device)
     broker.publish(f"{stream}/{device}/telemetry", "own", user=device)
@@ -181,6 +187,14 @@ def test_ingestd_forges_no_reading_and_has_a_corner_of_its_own(broker: Broker) -
     broker.publish("meters/meter-001/telemetry", "forged", user="ingestd")
     broker.publish("ingestd/health", "well", user="ingestd")
     assert broker.collect(*READINGS, "ingestd/#", user="ingestd", count=1) == ["ingestd/health well"]
+
+
+def test_an_alert_is_kept_for_whoever_comes_later(broker: Broker) -> None:
+    topic = "ingestd/alerts/meter-silent/meter-001"
+    done = broker.client("mosquitto_pub", "-t", topic, "-m", "active", "-q", "1", "-r", user="ingestd")
+    assert done.returncode == 0, done.stderr
+    shown = broker.client("mosquitto_sub", "-t", "ingestd/alerts/#", "-v", "-C", "1", "-W", "5", user="ingestd")
+    assert shown.stdout == f"{topic} active\n"
 
 
 def test_a_qos_0_reading_waits_for_an_absent_ingestd(broker: Broker) -> None:

@@ -247,7 +247,7 @@ def test_every_command_has_help(path: tuple[str, ...]) -> None:
     assert re.search(r"\n\n  [A-Z]\w+ \w+", shown.stdout), "it says what it is for"
 
 
-# migrate, dead-letters
+# migrate, dead-letters, partitions
 
 
 def test_migrate_says_what_it_has_applied_and_then_that_nothing_is_left(
@@ -292,6 +292,44 @@ def test_dead_letters_are_listed_the_newest_first_one_a_line(shell: Shell, datab
     assert (0, "") == (everything.exit_code, everything.stderr)
     assert expected == [line.split("\t") for line in everything.stdout.splitlines()]
     assert (0, expected[:1]) == (some.exit_code, [line.split("\t") for line in some.stdout.splitlines()])
+
+
+def test_partitions_are_listed_for_people_and_for_programs(shell: Shell, database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for day in ("2020-01-01", "2020-01-02"):
+            connection.execute("SELECT ingestd_make_partition('meter_history', %s)", (day,))
+        connection.execute("SELECT ingestd_make_partition('vehicle_history', '2020-01-01')")
+        connection.execute("ANALYZE meter_history_20200101")
+        connection.execute("ALTER TABLE meter_history DETACH PARTITION meter_history_20200102")
+        age = (datetime.now(UTC) - datetime(2020, 1, 1, tzinfo=UTC)).days
+
+    for_people = shell.run("partitions", database_url=database_url)
+    for_programs = shell.run("partitions", "--json", database_url=database_url)
+
+    assert (0, "") == (for_people.exit_code, for_people.stderr)
+    shown = json.loads(for_programs.stdout)
+    sizes = [day["bytes"] for day in shown["partitions"]]
+    mib = [f"{size / 2**20:.1f}" for size in (*sizes, sizes[0] + sizes[1])]
+    assert min(sizes) > 0
+    assert [
+        ["table", "day", "age", "MiB", "rows", "state"],
+        ["meter_history", "2020-01-01", f"{age}d", mib[0], "0", "attached"],
+        ["meter_history", "2020-01-02", f"{age - 1}d", mib[1], "?", "detached"],
+        ["vehicle_history", "2020-01-01", f"{age}d", mib[2], "?", "attached"],
+        ["meter_history", "2", "days", mib[3], "0", "total"],
+        ["vehicle_history", "1", "days", mib[2], "0", "total"],
+    ] == [line.split() for line in for_people.stdout.splitlines()]
+    assert {
+        "table": "meter_history",
+        "partition": "meter_history_20200101",
+        "day": "2020-01-01",
+        "ageDays": age,
+        "bytes": sizes[0],
+        "rows": 0,
+        "state": "attached",
+    } == shown["partitions"][0]
+    assert [None, None] == [day["rows"] for day in shown["partitions"][1:]]
+    assert {"table": "meter_history", "partitions": 2, "bytes": sizes[0] + sizes[1], "rows": 0} == shown["totals"][0]
 
 
 # replay, simulate
@@ -413,3 +451,53 @@ def test_simulate_publishes_until_ctrl_c_and_leaves_quietly(shell: Shell, broker
     assert "Traceback" not in stderr
     assert stderr == ""
     assert process.returncode == 0
+
+
+# export
+
+
+def test_export_writes_csv_to_standard_output_or_to_a_file(shell: Shell, database_url: str) -> None:
+    at = datetime.now(UTC) - timedelta(hours=1)
+    figures = {"vehicle_id": "EV-101", "ts": at, "soc": 85.5, "kwh_delivered_dc": 0.38, "battery_temp": 28.5}
+    with psycopg.connect(database_url) as connection:
+        connection.execute("SELECT ingestd_make_partition('vehicle_history', %s::date)", (at,))
+        for table in ("vehicle_history", "vehicle_live"):
+            connection.execute(
+                f"INSERT INTO {table} (vehicle_id, ts, soc, kwh_delivered_dc, battery_temp, received_at)"  # noqa: S608
+                " VALUES (%(vehicle_id)s, %(ts)s, %(soc)s, %(kwh_delivered_dc)s, %(battery_temp)s, %(ts)s)",
+                figures,
+            )
+
+    piped = shell.run("export", "vehicles", "--id", "EV-101", database_url=database_url)
+    saved = shell.run("export", "vehicles", "--output", "all.csv", database_url=database_url)
+
+    names, line = piped.stdout.splitlines()
+    assert "vehicleId,timestamp,soc,kwhDeliveredDc,batteryTemp,kwhDeliveredDcRegister,receivedAt" == names
+    vehicle, timestamp, rest = line.split(",", 2)
+    assert ("EV-101", at) == (vehicle, datetime.fromisoformat(timestamp))
+    assert rest.startswith("85.5,0.38,28.5,,")
+    assert Finished(0, piped.stdout, "") == piped
+    assert Finished(0, "1 readings written to all.csv\n", "") == saved
+    assert piped.stdout == (shell.directory / "all.csv").read_text()
+
+
+def test_export_ended_by_ctrl_c_leaves_no_file(shell: Shell, database_url: str) -> None:
+    with psycopg.connect(database_url) as blocker:
+        blocker.execute("LOCK TABLE meter_history")
+
+        def waits() -> bool:
+            query = "SELECT FROM pg_locks WHERE relation = 'meter_history'::regclass AND NOT granted"
+            return blocker.execute(query).fetchone() is not None
+
+        arguments = ("export", "meters", "--output", "all.csv")
+        with shell.start(*arguments, settings={"INGESTD_DATABASE_URL": database_url}) as process:
+            try:
+                until(waits)
+                assert [shell.directory / "all.csv.part"] == list(shell.directory.iterdir())
+                process.send_signal(signal.SIGINT)
+                _, stderr = process.communicate(timeout=DEADLINE)
+            finally:
+                process.kill()
+
+    assert (1, "Aborted!") == (process.returncode, stderr.strip())
+    assert [] == list(shell.directory.iterdir())

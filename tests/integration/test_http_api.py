@@ -15,17 +15,15 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
-from uuid import uuid4
 
 import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from psycopg import sql
 
 from ingestd.demo.servers import PrivateMosquitto
+from tests.support.api import MAPPINGS, Names, assert_problem, map_vehicle
 from tests.support.daemon import Daemon, Response
 from tests.support.devices import Device
 from tests.support.polling import until
@@ -37,9 +35,7 @@ if TYPE_CHECKING:
     from ingestd.demo.servers import PrivatePostgres
 
 FLUSH_INTERVAL = 30.0
-PROBLEM = "application/problem+json"
 TELEMETRY = "/v1/telemetry"
-MAPPINGS = "/v1/analytics/mappings"
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -55,33 +51,16 @@ def broker() -> Iterator[PrivateMosquitto]:
 
 
 @pytest.fixture(scope="module")
-def database(postgres_server: PrivatePostgres, template_database: str) -> Iterator[psycopg.Connection]:
-    names = {"name": sql.Identifier(f"test_{uuid4().hex}"), "template": sql.Identifier(template_database)}
-    with psycopg.connect(postgres_server.dsn(), autocommit=True) as administrator:
-        administrator.execute(sql.SQL("CREATE DATABASE {name} TEMPLATE {template}").format(**names))
-        with psycopg.connect(postgres_server.dsn(names["name"].as_string().strip('"')), autocommit=True) as connection:
-            yield connection
-        administrator.execute(sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**names))
+def database(shared_database_url: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(shared_database_url, autocommit=True) as connection:
+        yield connection
 
 
 @pytest.fixture(scope="module")
-def daemon(
-    broker: PrivateMosquitto, database: psycopg.Connection, postgres_server: PrivatePostgres
-) -> Iterator[Daemon]:
-    url = postgres_server.dsn(database.info.dbname)
-    with Daemon(mqtt_url=broker.url, database_url=url, flush_interval=FLUSH_INTERVAL) as daemon:
+def daemon(broker: PrivateMosquitto, shared_database_url: str) -> Iterator[Daemon]:
+    with Daemon(mqtt_url=broker.url, database_url=shared_database_url, flush_interval=FLUSH_INTERVAL) as daemon:
         daemon.wait_healthy()
         yield daemon
-
-
-class Names:
-    """Ids of devices that no other test has."""
-
-    def __init__(self) -> None:
-        suffix = uuid4().hex[:8]
-        self.vehicle = f"EV-{suffix}"
-        self.meter = f"m-{suffix}"
-        self.other_meter = f"n-{suffix}"
 
 
 @pytest.fixture
@@ -99,6 +78,13 @@ def vehicle(vehicle_id: str, at: datetime = NOON, **figures: float) -> dict[str,
     return reading
 
 
+def by_the_minute(
+    read: Callable[..., dict[str, Any]], device: str, kwh: float, *, count: int = 4, start: datetime = NOON
+) -> list[dict[str, Any]]:
+    """Readings that cover a minute each, all the energy in the first of them."""
+    return [read(device, start + number * MINUTE, kwh=0 if number else kwh) for number in range(count)]
+
+
 def post(daemon: Daemon, *readings: dict[str, Any]) -> None:
     """Stores readings that are all new."""
     answer = daemon.request("POST", TELEMETRY, body=list(readings))
@@ -111,25 +97,6 @@ def performance(daemon: Daemon, vehicle_id: str, start: datetime, end: datetime)
     assert 200 == answer.status, answer.body
     body: dict[str, Any] = answer.json()
     return body
-
-
-def map_vehicle(daemon: Daemon, vehicle_id: str, meter_id: str, valid_from: datetime | None = None) -> Response:
-    change = {"vehicleId": vehicle_id, "meterId": meter_id}
-    if valid_from is not None:
-        change["validFrom"] = moment(valid_from)
-    return daemon.request("POST", MAPPINGS, body=change)
-
-
-def assert_problem(answer: Response, status: int, **members: object) -> str:
-    """An RFC 9457 problem with these extension members; returns its detail."""
-    assert (status, PROBLEM) == (answer.status, answer.headers["content-type"]), answer.body
-    problem = answer.json()
-    detail = problem.pop("detail")
-    title = problem.pop("title")
-    assert {"type": "about:blank", "status": status, **members} == problem
-    assert title
-    assert detail
-    return str(detail)
 
 
 # POST /v1/telemetry
@@ -215,6 +182,7 @@ def test_a_type_and_an_id_that_agree_are_welcome(daemon: Daemon, names: Names) -
         pytest.param({"kwhConsumedAc": -1}, "schema", id="figure out of range"),
         pytest.param({"kwhConsumedAc": True}, "schema", id="no number"),
         pytest.param({"kwhConsumedAc": float("nan")}, "schema", id="not a number"),
+        pytest.param({"kwhConsumedAcRegister": 10_760.5}, "schema", id="interval and register"),
         pytest.param({"voltage": None}, "schema", id="null"),
         pytest.param({"timestamp": "2026-11-20T10:30:00"}, "schema", id="no offset"),
         pytest.param({"timestamp": "2020-01-01T00:00:00Z"}, "timestamp-out-of-range", id="old"),
@@ -333,6 +301,22 @@ def test_the_live_reading_is_the_newest_by_its_timestamp(daemon: Daemon, names: 
     assert {"meterId": names.meter, "kwhConsumedAc": 0.42, "voltage": 230.0, "timestamp": moment(NOON)} == of_meter
 
 
+def test_the_live_reading_has_the_interval_or_the_register_as_it_was_sent(daemon: Daemon, names: Names) -> None:
+    def live() -> tuple[dict[str, Any], dict[str, Any]]:
+        of_meter = daemon.request("GET", f"/v1/analytics/meter/{names.meter}/live").json()
+        of_vehicle = daemon.request("GET", f"/v1/analytics/vehicle/{names.vehicle}/live").json()
+        return (
+            {key: of_meter[key] for key in of_meter if key.startswith("kwh")},
+            {key: of_vehicle[key] for key in of_vehicle if key.startswith("kwh")},
+        )
+
+    post(daemon, meter(names.meter, register=10_760.5), vehicle(names.vehicle, kwh=0.0))
+    assert ({"kwhConsumedAcRegister": 10_760.5}, {"kwhDeliveredDc": 0.0}) == live()
+
+    post(daemon, meter(names.meter, NOON + MINUTE, kwh=0.25), vehicle(names.vehicle, NOON + MINUTE, register=0.0))
+    assert ({"kwhConsumedAc": 0.25}, {"kwhDeliveredDcRegister": 0.0}) == live()
+
+
 @pytest.mark.parametrize("route", ["vehicle/{}/live", "meter/{}/live", "performance/{}"])
 def test_an_unknown_device_is_404_and_named(daemon: Daemon, names: Names, route: str) -> None:
     answer = daemon.request("GET", f"/v1/analytics/{route.format(names.vehicle)}")
@@ -362,16 +346,83 @@ def test_performance_adds_up_what_lies_in_the_window(daemon: Daemon, names: Name
 
     found = performance(daemon, names.vehicle, start, end)
 
+    assert {"acConsumed": 2.5, "dcDelivered": 2.25, "efficiencyRatio": 0.9} == found["energy"]
+    assert {"avgTemperature": 22.5} == found["battery"]
+    assert {"vehicle": 3, "meter": 2} == found["samples"]
+
+
+def test_performance_says_how_far_it_can_be_relied_on(daemon: Daemon, names: Names) -> None:
+    """A reading every minute for an hour, but none of the vehicle from minute 20 up to 29."""
+    start, end = NOON, NOON + HOUR
+    map_vehicle(daemon, names.vehicle, names.meter, NOON - DAY)
+    minutes = [start + number * MINUTE for number in range(60)]
+    post(daemon, *(meter(names.meter, at, kwh=0.125) for at in minutes))
+    post(daemon, *(vehicle(names.vehicle, at, kwh=0.140_625, temperature=25) for at in minutes[:20] + minutes[30:]))
+
+    found = performance(daemon, names.vehicle, start, end)
+
+    # AC: 60 * 0.125 = 7.5 kWh. DC: 50 * 9/64 = 7.03125 kWh, which is 15/16 of it.
+    # 50 readings cover a minute each of the hour's 60. The gap is from minute 19 to minute 30.
     assert {
         "vehicleId": names.vehicle,
         "timeRange": {"start": moment(start), "end": moment(end)},
-        "energy": {"acConsumed": 2.5, "dcDelivered": 2.25, "efficiencyRatio": 0.9},
-        "battery": {"avgTemperature": 22.5},
-        "meters": [{"meterId": names.meter, "from": moment(start), "to": moment(end), "acConsumed": 2.5}],
-        "samples": {"vehicle": 3, "meter": 2},
+        "energy": {"acConsumed": 7.5, "dcDelivered": 7.031_25, "efficiencyRatio": 0.9375},
+        "battery": {"avgTemperature": 25.0},
+        "meters": [
+            {
+                "meterId": names.meter,
+                "from": moment(start),
+                "to": moment(end),
+                "acConsumed": 7.5,
+                "shared": False,
+            }
+        ],
+        "samples": {"vehicle": 50, "meter": 60},
+        "coverage": 50 / 60,
+        "gaps": {"count": 1, "longestSeconds": 660.0},
+        "resets": 0,
+        "excluded": 0,
         "status": "ok",
+        "reason": "93.8% of the AC arrived",
         "threshold": 0.85,
     } == found
+
+
+def test_performance_of_registers_counts_what_they_rose(daemon: Daemon, names: Names) -> None:
+    """What a rise, a reset and all else is, and what it counts for, is shown in test_energy.py."""
+    map_vehicle(daemon, names.vehicle, names.meter, NOON - DAY)
+    of_meter = [1000.0, 1004.0, 0.5, 4.5]  # 4 kWh, a reset that shows half a kWh, 4 kWh
+    of_vehicle = [10_760.0, 10_764.0, 500.0, 10_768.0]  # 4 kWh, a glitch, 4 kWh
+    for number, (ac, dc) in enumerate(zip(of_meter, of_vehicle, strict=True)):
+        at = NOON + number * MINUTE
+        post(daemon, meter(names.meter, at, register=ac), vehicle(names.vehicle, at, register=dc))
+
+    found = performance(daemon, names.vehicle, NOON, NOON + 4 * MINUTE)
+
+    assert {"acConsumed": 8.5, "dcDelivered": 8.0, "efficiencyRatio": 8 / 8.5} == found["energy"]
+    assert (1, 1, 1.0, "ok") == tuple(found[name] for name in ("resets", "excluded", "coverage", "status"))
+
+
+def test_a_meter_shared_by_vehicles_gives_to_each_by_what_it_took_in_the_hour(daemon: Daemon, names: Names) -> None:
+    other = f"{names.vehicle}-other"
+    map_vehicle(daemon, names.vehicle, names.meter, NOON - DAY)
+    map_vehicle(daemon, other, names.meter, NOON)
+    post(
+        daemon,
+        meter(names.meter, NOON - MINUTE, kwh=5),  # all to the first, as the other was not there yet
+        meter(names.meter, NOON, kwh=3),
+        meter(names.meter, NOON + 59 * MINUTE, kwh=5),
+        vehicle(names.vehicle, NOON + 10 * MINUTE, kwh=4.5),  # three quarters of the hour's DC, of 8 kWh AC: 6 kWh
+        vehicle(other, NOON + 20 * MINUTE, kwh=1.5),  # one quarter: 2 kWh
+        meter(names.meter, NOON + HOUR, kwh=2),  # nobody took anything in this hour: 1 kWh each
+    )
+
+    found = [performance(daemon, name, NOON - HOUR, NOON + 2 * HOUR) for name in (names.vehicle, other)]
+
+    assert [[(12.0, True)], [(3.0, True)]] == [
+        [(share["acConsumed"], share["shared"]) for share in answer["meters"]] for answer in found
+    ]
+    assert [12.0, 3.0] == [answer["energy"]["acConsumed"] for answer in found]
 
 
 def test_each_meter_counts_for_the_time_it_fed_the_vehicle(daemon: Daemon, names: Names) -> None:
@@ -380,8 +431,9 @@ def test_each_meter_counts_for_the_time_it_fed_the_vehicle(daemon: Daemon, names
     map_vehicle(daemon, names.vehicle, names.other_meter, change)
     post(
         daemon,
-        vehicle(names.vehicle, start, kwh=3.5),
+        *by_the_minute(vehicle, names.vehicle, 3.5),
         meter(names.meter, start, kwh=1),
+        meter(names.meter, start + MINUTE, kwh=0),
         meter(names.meter, change, kwh=64),
         meter(names.other_meter, change - timedelta(microseconds=1), kwh=64),
         meter(names.other_meter, change, kwh=1),
@@ -391,41 +443,100 @@ def test_each_meter_counts_for_the_time_it_fed_the_vehicle(daemon: Daemon, names
     found = performance(daemon, names.vehicle, start, end)
 
     assert [
-        {"meterId": names.meter, "from": moment(start), "to": moment(change), "acConsumed": 1.0},
-        {"meterId": names.other_meter, "from": moment(change), "to": moment(end), "acConsumed": 3.0},
+        {
+            "meterId": names.meter,
+            "from": moment(start),
+            "to": moment(change),
+            "acConsumed": 1.0,
+            "shared": False,
+        },
+        {
+            "meterId": names.other_meter,
+            "from": moment(change),
+            "to": moment(end),
+            "acConsumed": 3.0,
+            "shared": False,
+        },
     ] == found["meters"]
     assert {"acConsumed": 4.0, "dcDelivered": 3.5, "efficiencyRatio": 0.875} == found["energy"]
-    assert {"vehicle": 1, "meter": 3} == found["samples"]
+    assert {"vehicle": 4, "meter": 4} == found["samples"]
+
+
+NO_AC = "0 kWh of AC, at least 0.5 needed"
 
 
 @pytest.mark.parametrize(
-    ("ac", "dc", "ratio", "status"),
+    ("ac", "dc", "ratio", "status", "reason"),
     [
-        pytest.param(1.0, 0.9, 0.9, "ok", id="ok"),
-        pytest.param(1.0, 0.85, 0.85, "ok", id="at the threshold"),
-        pytest.param(1.0, 1.0, 1.0, "ok", id="no loss at all"),
-        pytest.param(2.0, 1.5, 0.75, "below-threshold", id="below"),
-        pytest.param(1.0, 0.0, 0.0, "below-threshold", id="nothing arrives"),
-        pytest.param(1.0, 1.5, 1.5, "implausible", id="above one"),
-        pytest.param(0.0, 1.0, None, "insufficient-data", id="no AC"),
-        pytest.param(None, 1.0, None, "insufficient-data", id="no meter reading"),
-        pytest.param(1.0, None, None, "insufficient-data", id="no vehicle reading"),
+        pytest.param(1.0, 0.9, 0.9, "ok", "90.0% of the AC arrived", id="ok"),
+        pytest.param(1.0, 0.85, 0.85, "ok", "85.0% of the AC arrived", id="at the threshold"),
+        pytest.param(1.0, 1.0, 1.0, "ok", "100.0% of the AC arrived", id="no loss at all"),
+        pytest.param(
+            2.0, 1.5, 0.75, "below-threshold", "75.0% of the AC arrived, 85.0% expected", id="below the threshold"
+        ),
+        pytest.param(1.0, 0.0, 0.0, "below-threshold", "0.0% of the AC arrived, 85.0% expected", id="nothing arrives"),
+        pytest.param(1.0, 1.5, 1.5, "implausible", "more DC than AC: 1.500 of 1.000 kWh", id="above one"),
+        pytest.param(0.5, 0.5, 1.0, "ok", "100.0% of the AC arrived", id="just enough AC"),
+        pytest.param(
+            0.4375, 0.5, None, "insufficient-data", "0.438 kWh of AC, at least 0.5 needed", id="too little AC"
+        ),
+        pytest.param(0.0, 1.0, None, "insufficient-data", NO_AC, id="no AC"),
+        pytest.param(None, 1.0, None, "insufficient-data", NO_AC, id="no meter reading"),
+        pytest.param(1.0, None, None, "insufficient-data", "coverage 0, at least 0.2 needed", id="no vehicle reading"),
     ],
 )
-def test_performance_is_judged(
-    daemon: Daemon, names: Names, *, ac: float | None, dc: float | None, ratio: float | None, status: str
+def test_performance_is_judged_and_says_why(
+    daemon: Daemon,
+    names: Names,
+    *,
+    ac: float | None,
+    dc: float | None,
+    ratio: float | None,
+    status: str,
+    reason: str,
 ) -> None:
     map_vehicle(daemon, names.vehicle, names.meter, NOON - DAY)
     if ac is not None:
-        post(daemon, meter(names.meter, kwh=ac))
+        post(daemon, *by_the_minute(meter, names.meter, ac))
     if dc is not None:
-        post(daemon, vehicle(names.vehicle, kwh=dc))
+        post(daemon, *by_the_minute(vehicle, names.vehicle, dc))
+
+    found = performance(daemon, names.vehicle, NOON, NOON + 4 * MINUTE)
+
+    assert {"acConsumed": ac or 0.0, "dcDelivered": dc or 0.0, "efficiencyRatio": ratio} == found["energy"]
+    assert (status, reason, 0.85) == (found["status"], found["reason"], found["threshold"])
+    assert (float(ac is not None and dc is not None)) == found["coverage"]
+    assert {"vehicle": 4 * (dc is not None), "meter": 4 * (ac is not None)} == found["samples"]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "ratio", "status", "reason"),
+    [
+        pytest.param(12, 0.875, "ok", "87.5% of the AC arrived", id="a fifth of the hour"),
+        pytest.param(11, None, "insufficient-data", "coverage 0.18, at least 0.2 needed", id="less"),
+    ],
+)
+def test_without_enough_coverage_there_is_no_ratio_however_much_energy_there_was(
+    daemon: Daemon, names: Names, minutes: int, ratio: float | None, status: str, reason: str
+) -> None:
+    map_vehicle(daemon, names.vehicle, names.meter, NOON - DAY)
+    post(daemon, *by_the_minute(vehicle, names.vehicle, 7, count=minutes))
+    post(daemon, *by_the_minute(meter, names.meter, 8, count=60))
 
     found = performance(daemon, names.vehicle, NOON, NOON + HOUR)
 
-    assert {"acConsumed": ac or 0.0, "dcDelivered": dc or 0.0, "efficiencyRatio": ratio} == found["energy"]
-    assert status == found["status"]
-    assert {"vehicle": int(dc is not None), "meter": int(ac is not None)} == found["samples"]
+    assert {"acConsumed": 8.0, "dcDelivered": 7.0, "efficiencyRatio": ratio} == found["energy"]
+    assert (status, reason, minutes / 60) == (found["status"], found["reason"], found["coverage"])
+
+
+def test_a_vehicle_may_have_a_threshold_of_its_own(daemon: Daemon, database: psycopg.Connection, names: Names) -> None:
+    map_vehicle(daemon, names.vehicle, names.meter, NOON - DAY)
+    post(daemon, *by_the_minute(vehicle, names.vehicle, 1.5), *by_the_minute(meter, names.meter, 2))
+    database.execute("INSERT INTO vehicle_threshold VALUES (%s, 0.75)", (names.vehicle,))
+
+    found = performance(daemon, names.vehicle, NOON, NOON + 4 * MINUTE)
+
+    assert ("ok", 0.75, "75.0% of the AC arrived") == (found["status"], found["threshold"], found["reason"])
 
 
 def test_a_vehicle_without_a_meter_is_unmapped(daemon: Daemon, names: Names) -> None:
@@ -433,7 +544,11 @@ def test_a_vehicle_without_a_meter_is_unmapped(daemon: Daemon, names: Names) -> 
 
     found = performance(daemon, names.vehicle, NOON, NOON + HOUR)
 
-    assert ("unmapped", []) == (found["status"], found["meters"])
+    assert ("unmapped", [], "no meter is mapped to the vehicle in this window") == (
+        found["status"],
+        found["meters"],
+        found["reason"],
+    )
     assert {"acConsumed": 0.0, "dcDelivered": 2.0, "efficiencyRatio": None} == found["energy"]
 
 
@@ -546,8 +661,57 @@ def test_the_fleet_is_all_meters_and_all_vehicles_in_the_window(daemon: Daemon, 
             "timeRange": {"start": moment(start), "end": moment(end)},
             "energy": {"acConsumed": 4.0, "dcDelivered": 3.5, "efficiencyRatio": 0.875},
             "devices": {"meters": 2, "vehicles": 1},
+            "mapped": {"acConsumed": 0.0, "dcDelivered": 0.0, "efficiencyRatio": None, "lossKwh": 0.0},
+            "vehicles": {"ok": 0, "below-threshold": 0, "insufficient-data": 0, "unmapped": 1, "implausible": 0},
+            "worst": [],
         },
     ) == (found.status, found.json())
+
+
+def test_the_fleet_says_what_mapped_vehicles_make_of_their_meters_and_which_are_worst(
+    daemon: Daemon, names: Names
+) -> None:
+    start = NOON - 79 * DAY  # when no other test's devices were about
+    pairs = {  # AC, DC; of which the last has too little AC
+        "good": (2.0, 1.75),
+        "bad": (2.0, 1.5),
+        "implausible": (1.0, 1.5),
+        "idle": (0.25, 0.125),
+    }
+    for name, (ac, dc) in pairs.items():
+        map_vehicle(daemon, f"{names.vehicle}-{name}", f"{names.meter}-{name}", start - HOUR)
+        post(daemon, *by_the_minute(meter, f"{names.meter}-{name}", ac, start=start))
+        post(daemon, *by_the_minute(vehicle, f"{names.vehicle}-{name}", dc, start=start))
+    post(daemon, meter(names.meter, start, kwh=1), vehicle(names.vehicle, start, kwh=4))  # these are of no pair
+
+    query = urlencode({"startTime": moment(start), "endTime": moment(start + 4 * MINUTE)})
+    found = daemon.request("GET", f"/v1/analytics/fleet?{query}").json()
+
+    # AC of pairs: 2 + 2 + 1 + 0.25 = 5.25 kWh. DC: 1.75 + 1.5 + 1.5 + 0.125 = 4.875 kWh.
+    assert {"acConsumed": 6.25, "dcDelivered": 8.875, "efficiencyRatio": 1.42} == found["energy"]
+    assert {"meters": 5, "vehicles": 5} == found["devices"]
+    assert {
+        "acConsumed": 5.25,
+        "dcDelivered": 4.875,
+        "efficiencyRatio": 4.875 / 5.25,
+        "lossKwh": 0.375,
+    } == found["mapped"]
+    assert {
+        "ok": 1,
+        "below-threshold": 1,
+        "insufficient-data": 1,
+        "unmapped": 1,
+        "implausible": 1,
+    } == found["vehicles"]
+    assert [
+        {
+            "vehicleId": f"{names.vehicle}-{name}",
+            "efficiencyRatio": pairs[name][1] / pairs[name][0],
+            "acConsumed": pairs[name][0],
+            "dcDelivered": pairs[name][1],
+        }
+        for name in ("bad", "good", "implausible")
+    ] == found["worst"]
 
 
 def test_a_fleet_of_nobody_has_no_ratio(daemon: Daemon) -> None:
@@ -555,198 +719,7 @@ def test_a_fleet_of_nobody_has_no_ratio(daemon: Daemon) -> None:
 
     assert {"acConsumed": 0.0, "dcDelivered": 0.0, "efficiencyRatio": None} == found["energy"]
     assert {"meters": 0, "vehicles": 0} == found["devices"]
-
-
-# Mappings
-
-
-def segments(daemon: Daemon, vehicle_id: str) -> list[dict[str, Any]]:
-    """The vehicle's mappings, the newest first."""
-    answer = daemon.request("GET", f"{MAPPINGS}/{vehicle_id}")
-    assert 200 == answer.status, answer.body
-    history: list[dict[str, Any]] = answer.json()["history"]
-    return history
-
-
-def test_a_mapping_is_valid_from_now_where_nothing_else_is_said(daemon: Daemon, names: Names) -> None:
-    before = datetime.now(UTC)
-
-    answer = map_vehicle(daemon, names.vehicle, names.meter)
-
-    mapping = answer.json()
-    assert (201, names.vehicle, names.meter, None) == (
-        answer.status,
-        *(mapping[key] for key in ("vehicleId", "meterId", "validTo")),
-    )
-    assert before <= datetime.fromisoformat(mapping["validFrom"]) <= datetime.now(UTC)
-    assert {"vehicleId": names.vehicle, "meterId": names.meter, "history": [mapping]} == daemon.request(
-        "GET", f"{MAPPINGS}/{names.vehicle}"
-    ).json()
-
-
-@pytest.mark.parametrize("valid_from", [None, NOON], ids=["from now", "from then"])
-@pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_saying_it_again_changes_nothing(
-    daemon: Daemon, names: Names, method: str, valid_from: datetime | None
-) -> None:
-    change = {"meterId": names.meter, **({"validFrom": moment(valid_from)} if valid_from else {})}
-
-    def say() -> Response:
-        if method == "PUT":
-            return daemon.request("PUT", f"{MAPPINGS}/{names.vehicle}", body=change)
-        return daemon.request("POST", MAPPINGS, body={"vehicleId": names.vehicle, **change})
-
-    first, again = say(), say()
-
-    assert first.status == again.status == {"POST": 201, "PUT": 200}[method]
-    assert first.json() == again.json()
-    assert [first.json()] == segments(daemon, names.vehicle)
-
-
-def test_another_meter_ends_the_mapping_before_it(daemon: Daemon, names: Names) -> None:
-    map_vehicle(daemon, names.vehicle, names.meter, NOON - DAY)
-
-    answer = daemon.request(
-        "PUT", f"{MAPPINGS}/{names.vehicle}", body={"meterId": names.other_meter, "validFrom": moment(NOON)}
-    )
-
-    later = {
-        "vehicleId": names.vehicle,
-        "meterId": names.other_meter,
-        "validFrom": moment(NOON),
-        "validTo": None,
-    }
-    earlier = {
-        "vehicleId": names.vehicle,
-        "meterId": names.meter,
-        "validFrom": moment(NOON - DAY),
-        "validTo": moment(NOON),
-    }
-    assert (200, later) == (answer.status, answer.json())
-    assert {
-        "vehicleId": names.vehicle,
-        "meterId": names.other_meter,
-        "history": [later, earlier],
-    } == daemon.request("GET", f"{MAPPINGS}/{names.vehicle}").json()
-
-
-def test_a_moment_with_an_offset_is_answered_in_utc(daemon: Daemon, names: Names) -> None:
-    change = {"vehicleId": names.vehicle, "meterId": names.meter, "validFrom": "2026-11-20T10:30:00.5+05:30"}
-
-    answer = daemon.request("POST", MAPPINGS, body=change)
-
-    assert "2026-11-20T05:00:00.500000Z" == answer.json()["validFrom"]
-
-
-def test_what_is_in_the_way_of_a_mapping_is_409_and_named(daemon: Daemon, names: Names) -> None:
-    map_vehicle(daemon, names.vehicle, names.meter, NOON)
-    before = segments(daemon, names.vehicle)
-
-    for valid_from in (NOON - HOUR, NOON):
-        detail = assert_problem(map_vehicle(daemon, names.vehicle, names.other_meter, valid_from), 409)
-
-        assert names.meter in detail
-        assert f"{NOON:%FT%T}" in detail
-    assert before == segments(daemon, names.vehicle)
-
-
-def test_a_mapping_that_has_ended_is_in_the_way_too(daemon: Daemon, names: Names) -> None:
-    map_vehicle(daemon, names.vehicle, names.meter, NOON - DAY)
-    daemon.request("DELETE", f"{MAPPINGS}/{names.vehicle}")
-
-    assert names.meter in assert_problem(map_vehicle(daemon, names.vehicle, names.other_meter, NOON), 409)
-    assert 201 == map_vehicle(daemon, names.vehicle, names.other_meter).status
-
-
-def test_a_mapping_ends_when_it_is_deleted_and_stays_in_the_history(daemon: Daemon, names: Names) -> None:
-    mapping = map_vehicle(daemon, names.vehicle, names.meter, NOON).json()
-    before = datetime.now(UTC)
-
-    ended = daemon.request("DELETE", f"{MAPPINGS}/{names.vehicle}")
-
-    assert (200, {**mapping, "validTo": ended.json()["validTo"]}) == (ended.status, ended.json())
-    assert before <= datetime.fromisoformat(ended.json()["validTo"]) <= datetime.now(UTC)
-    assert {"vehicleId": names.vehicle, "meterId": None, "history": [ended.json()]} == daemon.request(
-        "GET", f"{MAPPINGS}/{names.vehicle}"
-    ).json()
-    assert names.vehicle in assert_problem(daemon.request("DELETE", f"{MAPPINGS}/{names.vehicle}"), 404)
-
-
-def test_a_mapping_of_the_future_does_not_hold_yet_and_goes_when_deleted(daemon: Daemon, names: Names) -> None:
-    mapping = map_vehicle(daemon, names.vehicle, names.meter, datetime.now(UTC) + DAY).json()
-    assert {"vehicleId": names.vehicle, "meterId": None, "history": [mapping]} == daemon.request(
-        "GET", f"{MAPPINGS}/{names.vehicle}"
-    ).json()
-
-    assert 200 == daemon.request("DELETE", f"{MAPPINGS}/{names.vehicle}").status
-
-    assert_problem(daemon.request("GET", f"{MAPPINGS}/{names.vehicle}"), 404)
-
-
-@pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_a_vehicle_that_was_never_mapped_is_404_and_named(daemon: Daemon, names: Names, method: str) -> None:
-    answer = daemon.request(method, f"{MAPPINGS}/{names.vehicle}")
-
-    assert names.vehicle in assert_problem(answer, 404)
-
-
-@pytest.mark.parametrize(
-    ("change", "parameter"),
-    [
-        ({"meterId": None}, "meterId"),
-        ({"meterId": 7}, "meterId"),
-        ({"meterId": "m 1"}, "meterId"),
-        ({"meterId": "m\n"}, "meterId"),
-        ({"vehicleId": ""}, "vehicleId"),
-        ({"validFrom": "now"}, "validFrom"),
-        ({"validFrom": 1_700_000_000}, "validFrom"),
-        ({"validFrom": "2026-11-20T10:30:00"}, "validFrom"),
-        ({"validFrom": "9999-12-31T23:59:59-01:00"}, "validFrom"),
-        ({"validTo": "2026-11-20T10:30:00Z"}, "validTo"),
-    ],
-)
-def test_a_bad_mapping_is_400_and_names_the_field(
-    daemon: Daemon, names: Names, change: dict[str, object], parameter: str
-) -> None:
-    body = {"vehicleId": names.vehicle, "meterId": names.meter, **change}
-
-    assert_problem(daemon.request("POST", MAPPINGS, body=body), 400, parameter=parameter)
-
-
-def test_a_mapping_that_lacks_its_meter_is_400(daemon: Daemon, names: Names) -> None:
-    for answer in (
-        daemon.request("POST", MAPPINGS, body={"vehicleId": names.vehicle}),
-        daemon.request("PUT", f"{MAPPINGS}/{names.vehicle}", body={}),
-    ):
-        assert_problem(answer, 400, parameter="meterId")
-
-
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff"])
-def test_a_mapping_that_is_no_json_object_is_400(daemon: Daemon, body: bytes) -> None:
-    assert_problem(daemon.request("POST", MAPPINGS, body=body), 400)
-
-
-def test_mappings_of_a_vehicle_made_at_once_leave_one_that_holds(daemon: Daemon, names: Names) -> None:
-    meters = [f"{names.meter}-{number}" for number in range(12)]
-
-    with ThreadPoolExecutor(len(meters)) as pool:
-        answers = list(pool.map(lambda meter_id: map_vehicle(daemon, names.vehicle, meter_id), meters))
-
-    assert [201] * len(meters) == [answer.status for answer in answers]
-    history = segments(daemon, names.vehicle)
-    assert [None] == [segment["validTo"] for segment in history if segment["validTo"] is None]
-    assert [later["validFrom"] for later, _ in pairwise(history)] == [
-        earlier["validTo"] for _, earlier in pairwise(history)
-    ]
-    assert sorted(meters) == sorted(segment["meterId"] for segment in history)
-
-
-def test_the_same_mapping_made_several_times_at_once_is_one(daemon: Daemon, names: Names) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: map_vehicle(daemon, names.vehicle, names.meter), range(8)))
-
-    assert [201] * 8 == [answer.status for answer in answers]
-    assert 1 == len(segments(daemon, names.vehicle))
+    assert ({0}, []) == (set(found["vehicles"].values()), found["worst"])
 
 
 # What is not there

@@ -6,26 +6,30 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from ingestd.analytics import TimeRange
 from ingestd.errors import OperatorStoreError
 from ingestd.pipeline.delivery import Batch
-from ingestd.store import queries
+from ingestd.store.database import READ_SECONDS, Reads
 from ingestd.store.migrations import available, migrate
+from ingestd.store.reads import Analytics
 from ingestd.store.writer import Writer
-from ingestd.telemetry import STREAMS, to_microseconds
+from ingestd.telemetry import MICROSECONDS_PER_DAY, STREAMS, to_microseconds
 from tests.fakes import FakeOrigin
 from tests.support.deliveries import NOW, delivery_of
+from tests.support.house import JUDGEMENT, opened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from ingestd.demo.servers import PrivatePostgres
+    from ingestd.telemetry import Row
 
 DAY = date(2026, 11, 20)
 MAKE = "SELECT ingestd_make_partition('meter_history', %s)"
@@ -106,6 +110,92 @@ async def test_a_database_that_was_not_migrated_is_for_an_operator(empty_databas
         await writer.open()
 
 
+# On a database of the first release
+
+EARLY = datetime(2026, 11, 20, 0, 5, tzinfo=UTC)
+FIRST: dict[str, list[tuple[Any, ...]]] = {
+    "meter_history": [("m", EARLY, 0.5, 230.0, EARLY), ("m", EARLY + timedelta(hours=1), 0.25, 231.5, EARLY)],
+    "meter_live": [("m", EARLY + timedelta(hours=1), 0.25, 231.5, EARLY)],
+    "vehicle_history": [("v", EARLY, 85.5, 0.375, 28.5, EARLY)],
+    "vehicle_live": [("v", EARLY, 85.5, 0.375, 28.5, EARLY)],
+    "vehicle_meter_mapping": [("v", EARLY + timedelta(seconds=1), None, "m")],
+}
+
+
+@pytest.fixture
+def first_release_url(empty_database_url: str) -> str:
+    """A database as the first release made it, with readings and a mapping."""
+    first = available()[0]
+    with connected(empty_database_url) as connection:
+        connection.execute(
+            "CREATE TABLE ingestd_migration (version integer PRIMARY KEY, name text NOT NULL,"
+            " applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        connection.execute(first.statements.encode())
+        connection.execute("INSERT INTO ingestd_migration (version, name) VALUES (%s, %s)", first[:2])
+        for stream in STREAMS:
+            connection.execute("SELECT ingestd_make_partition(%s, %s)", (stream.history, DAY))
+        for table, rows in FIRST.items():
+            for row in rows:
+                values = sql.SQL(", ").join(map(sql.Literal, row))
+                connection.execute(sql.SQL("INSERT INTO {} VALUES ({})").format(sql.Identifier(table), values))
+    return empty_database_url
+
+
+async def test_readings_of_the_first_release_are_kept_as_they_were(first_release_url: str) -> None:
+    assert NAMES[1:] == await migrate(first_release_url)
+
+    with connected(first_release_url) as connection:
+        connection.execute("SET timezone = 'UTC'")
+        for table, rows in FIRST.items():
+            # What is new stands behind what was there, and is not known of old readings.
+            found = connection.execute(sql.SQL("TABLE {} ORDER BY 1, 2").format(sql.Identifier(table))).fetchall()
+            assert [(*row, *[None] * (len(found[0]) - len(row))) for row in rows] == found
+
+
+async def test_a_database_of_the_first_release_takes_registers_and_intervals_from_then_on(
+    first_release_url: str,
+) -> None:
+    """Also in days that were there already, and beside what was there."""
+    await migrate(first_release_url)
+    then = to_microseconds(EARLY + timedelta(hours=2))
+    tomorrow = then + MICROSECONDS_PER_DAY
+    meters: list[Row] = [
+        ("m", then, None, 230.0, 4000.0, NOW),
+        ("m", then + 1, 0.125, 230.0, None, NOW),
+        ("m", tomorrow, None, 230.0, 4001.0, NOW),
+    ]
+    vehicles: list[Row] = [("v", then, 80.0, None, 20.0, 10_760.0, NOW), ("v", tomorrow, 80.0, 0.5, 20.0, None, NOW)]
+    async with opened(first_release_url) as house:
+        await house.writer.write(Batch.of([delivery_of(FakeOrigin(), meters=meters, vehicles=vehicles)]))
+        for rolled_up in (False, True):
+            if rolled_up:
+                await house.rollups.catch_up(EARLY + timedelta(hours=3))
+            found = await house.performance("v", EARLY, EARLY + timedelta(days=2))
+
+            # Of the vehicle: 0.375 from the first release and 0.5; a single reading of a register counts nothing.
+            # Of the meter, but for its first reading, when it was not mapped: 0.25, 0.125, and 4001 - 4000.
+            assert (0.875, 1.375) == (found.dc_kwh, found.ac_kwh)
+            assert (3, 4) == (found.samples, found.meter_samples)
+    with connected(first_release_url) as connection:
+        live = connection.execute("SELECT kwh_consumed_ac, kwh_consumed_ac_register FROM meter_live").fetchall()
+        assert [(None, 4001.0)] == live
+
+
+async def test_a_day_of_the_first_release_has_the_indexes_of_a_new_one(first_release_url: str) -> None:
+    await migrate(first_release_url)
+    with connected(first_release_url) as connection:
+        connection.execute(MAKE, (DAY + timedelta(days=1),))
+        of_day = (
+            "SELECT regexp_replace(indexdef, '.* USING ', '') FROM pg_indexes"
+            " WHERE tablename = 'meter_history_' || to_char(%s::date, 'YYYYMMDD') ORDER BY 1"
+        )
+        old, new = (connection.execute(of_day, (day,)).fetchall() for day in (DAY, DAY + timedelta(days=1)))
+
+        assert 3 == len(new)
+        assert new == old
+
+
 # Partitions
 
 
@@ -184,7 +274,7 @@ async def test_the_writer_puts_readings_into_utc_days_wherever_the_server_is(
         sql.SQL("ALTER DATABASE {} SET timezone = 'Asia/Kolkata'").format(sql.Identifier(database.info.dbname))
     )
     midnight = to_microseconds(datetime(2026, 11, 20, tzinfo=UTC))
-    rows = [("m", at, 0.4, 230.0, NOW) for at in (midnight - 1, midnight)]
+    rows = [("m", at, 0.4, 230.0, None, NOW) for at in (midnight - 1, midnight)]
     writer = Writer(database_url)
     await writer.open()
 
@@ -199,7 +289,7 @@ async def test_the_writer_puts_readings_into_utc_days_wherever_the_server_is(
 
 
 @pytest.fixture
-def ten_days(database: psycopg.Connection) -> psycopg.Connection:
+def _ten_days(database: psycopg.Connection) -> None:
     """Twenty vehicles and meters, a reading every ten minutes of ten days up to DAY; one vehicle changes its meter."""
     for stream, figures in zip(STREAMS, ("1, 230", "50, 0.9, 20"), strict=True):
         database.execute(
@@ -223,33 +313,50 @@ def ten_days(database: psycopg.Connection) -> psycopg.Connection:
         " ('d-7', '2026-11-14T12:00Z', NULL, 'd-4')"
     )
     database.execute("ANALYZE")
-    return database
 
 
-def scans_of(connection: psycopg.Connection, name: str) -> list[dict[str, Any]]:
-    """Those nodes of the plan that did read a history table, for that vehicle and for 1.5 days: two partitions."""
-    statement = queries.load("analytics.sql")[name]
-    parameters = {
-        "vehicle_id": "d-7",
-        "start": datetime(2026, 11, 14, tzinfo=UTC),
-        "end": datetime(2026, 11, 15, 12, tzinfo=UTC),
+class Explaining(Reads):
+    """Keeps, of every query, the parts of its plan that did read a history table."""
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__(dsn)
+        self.scans: list[dict[str, Any]] = []
+
+    async def fetch(
+        self,
+        statement: sql.SQL | sql.Composed,
+        parameters: Mapping[str, object],
+        *,
+        within: float = READ_SECONDS,
+        plan: Literal["generic", "custom"] = "generic",
+    ) -> list[Any]:
+        explain = sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) ") + statement
+        (((explained,),),) = await super().fetch(explain, parameters, within=within, plan=plan)
+        self.scans += walk(explained["Plan"])
+        return await super().fetch(statement, parameters, within=within, plan=plan)
+
+
+def walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if "_history_" in node.get("Relation Name", "") and node["Actual Loops"]:
+        yield node
+    for child in node.get("Plans", ()):
+        yield from walk(child)
+
+
+@pytest.mark.usefixtures("_ten_days")
+async def test_performance_is_read_by_index_and_from_the_days_asked_for_only(database_url: str) -> None:
+    reads = Explaining(database_url)
+    await reads.open()
+    window = TimeRange(start=datetime(2026, 11, 14, tzinfo=UTC), end=datetime(2026, 11, 15, 12, tzinfo=UTC))
+    found = await Analytics(reads, judgement=JUDGEMENT).performance("d-7", window)
+    await reads.close()
+
+    # Six an hour, of 36 hours.
+    assert found is not None
+    assert (216, 216) == (found.samples, found.meter_samples)
+    assert {scan["Node Type"] for scan in reads.scans} <= {"Index Scan", "Index Only Scan", "Bitmap Heap Scan"}
+    assert all(scan.get("Rows Removed by Filter", 0) == 0 for scan in reads.scans)
+    # Elsewhere it has a look into the indexes of registers, which are empty.
+    assert {f"{stream.history}_{day}" for stream in STREAMS for day in ("20261114", "20261115")} == {
+        scan["Relation Name"] for scan in reads.scans if scan["Actual Rows"]
     }
-    explain = sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) ") + statement
-    ((plan,),) = connection.execute(explain, parameters).fetchall()
-
-    def walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        if "_history_" in node.get("Relation Name", "") and node["Actual Loops"]:
-            yield node
-        for child in node.get("Plans", ()):
-            yield from walk(child)
-
-    return list(walk(plan[0]["Plan"]))
-
-
-def test_performance_is_read_by_index_and_from_the_days_asked_for_only(ten_days: psycopg.Connection) -> None:
-    for name, history in (("vehicle_energy", "vehicle_history"), ("mapped_energy", "meter_history")):
-        scans = scans_of(ten_days, name)
-
-        assert {f"{history}_20261114", f"{history}_20261115"} == {scan["Relation Name"] for scan in scans}
-        assert {scan["Node Type"] for scan in scans} <= {"Index Scan", "Index Only Scan", "Bitmap Heap Scan"}
-        assert all(scan.get("Rows Removed by Filter", 0) == 0 for scan in scans)

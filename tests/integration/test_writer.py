@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
 import psycopg
@@ -17,10 +17,11 @@ from psycopg import sql
 
 from ingestd.errors import DataStoreError, OperatorStoreError, StoreError, TransientStoreError
 from ingestd.pipeline.delivery import Batch
+from ingestd.store.rollups import Rollups
 from ingestd.store.writer import Writer
 from ingestd.telemetry import METER, STREAMS, VEHICLE, DeadLetter, Reason, to_datetime, to_microseconds
 from tests.fakes import FakeOrigin
-from tests.support.deliveries import NOW, dead_letter, delivery_of, meter_row, vehicle_row
+from tests.support.deliveries import NOW, SECOND, dead_letter, delivery_of, meter_row, vehicle_row
 from tests.support.polling import eventually
 
 if TYPE_CHECKING:
@@ -50,9 +51,13 @@ class Database:
     def live(self, stream: Stream) -> list[tuple[Any, ...]]:
         return self._rows(stream, stream.live)
 
+    def late(self, stream: Stream) -> list[tuple[Any, ...]]:
+        """(device, from when on its rollups are untrue)."""
+        return self.execute(f"SELECT {stream.id_column}, since FROM {stream.name}_late ORDER BY 1, 2")  # noqa: S608
+
     def is_empty(self) -> bool:
         tables = ["dead_letter", *(table for stream in STREAMS for table in (stream.history, stream.live))]
-        return not any(self.execute(f"SELECT FROM {table}") for table in tables)
+        return not any(self.execute(f"TABLE {table}") for table in tables)
 
     def default(self, setting: str, value: str) -> None:
         """What sessions that begin from now on start with."""
@@ -194,12 +199,36 @@ async def test_a_late_reading_beside_a_redelivery_is_never_live_either(writer: W
 
 
 async def test_a_newer_reading_replaces_every_figure_of_the_live_row(writer: Writer, database: Database) -> None:
-    newer: Row = ("EV-101", NOW + 1, 12.5, 0.0, -17.25, NOW + 2)
-    await writer.write(batch_of(vehicles=[vehicle_row()]))
+    for newer in (
+        ("EV-101", NOW + 1, 12.5, None, -17.25, 10_760.5, NOW + 2),
+        ("EV-101", NOW + 3, 13, 0.0, 9, None, NOW),
+    ):
+        await writer.write(batch_of(vehicles=[vehicle_row()]))
 
-    await writer.write(batch_of(vehicles=[newer]))
+        await writer.write(batch_of(vehicles=[newer]))
 
-    assert as_stored(newer) == database.live(VEHICLE)
+        assert as_stored(newer) == database.live(VEHICLE)
+
+
+async def test_registers_and_intervals_stand_beside_each_other_as_they_were_sent(
+    writer: Writer, database: Database
+) -> None:
+    meters = [meter_row("m", 0, kwh=0.5), meter_row("m", 1, register=10_760.25), meter_row("n", 1, register=0.0)]
+    vehicles = [vehicle_row("v", 0, register=1e9), vehicle_row("v", 1)]
+
+    for new in (len(meters), 0):  # straight into history, then by way of the staging table
+        committed = await writer.write(batch_of(meters=meters, vehicles=vehicles))
+
+        assert +Counter({0: new}) == committed[METER]
+        assert as_stored(*meters) == database.history(METER)
+        assert as_stored(*vehicles) == database.history(VEHICLE)
+        assert as_stored(*meters[1:]) == database.live(METER)
+    assert [(0.5, None), (None, 10_760.25), (None, 0.0)] == database.execute(
+        "SELECT kwh_consumed_ac, kwh_consumed_ac_register FROM meter_history ORDER BY meter_id, ts"
+    )
+    assert [(None, 1e9), (0.38, None)] == database.execute(
+        "SELECT kwh_delivered_dc, kwh_delivered_dc_register FROM vehicle_history ORDER BY ts"
+    )
 
 
 async def test_dead_letters_are_stored_with_all_their_fields(writer: Writer, database: Database) -> None:
@@ -253,8 +282,8 @@ def bits(figure: float) -> bytes:
 
 
 async def test_figures_come_back_bit_for_bit(writer: Writer, database: Database) -> None:
-    meters = [("m", NOW + number, figure, figure, NOW) for number, figure in enumerate(EXTREMES)]
-    vehicles = [("v", NOW + number, figure, figure, figure, NOW) for number, figure in enumerate(EXTREMES)]
+    meters: list[Row] = [("m", NOW + number, *[figure] * 3, NOW) for number, figure in enumerate(EXTREMES)]
+    vehicles: list[Row] = [("v", NOW + number, *[figure] * 4, NOW) for number, figure in enumerate(EXTREMES)]
 
     await writer.write(batch_of(meters=meters, vehicles=vehicles))
 
@@ -268,18 +297,19 @@ async def test_figures_come_back_bit_for_bit(writer: Writer, database: Database)
 
 
 async def test_moments_come_back_to_the_microsecond(writer: Writer, database: Database) -> None:
-    rows = [("m", to_microseconds(at), 0.1, 230.0, to_microseconds(at)) for at in MOMENTS]
+    rows = [("m", to_microseconds(at), 0.1, 230.0, None, to_microseconds(at)) for at in MOMENTS]
 
     await writer.write(batch_of(meters=rows))
 
-    assert sorted((at, at) for at in MOMENTS) == [(ts, received) for _, ts, _, _, received in database.history(METER)]
+    assert sorted((at, at) for at in MOMENTS) == [(ts, received) for _, ts, *_, received in database.history(METER)]
 
 
 identities = st.text("AZaz09._:-", min_size=1, max_size=64)
 figures = st.floats(allow_nan=False, allow_infinity=False)
+optional_figures = st.none() | figures
 microseconds = st.integers(NOW, NOW + 86_400_000_000)  # over a midnight
 rows_of_vehicles = st.lists(
-    st.tuples(identities, microseconds, figures, figures, figures, microseconds),
+    st.tuples(identities, microseconds, figures, optional_figures, figures, optional_figures, microseconds),
     min_size=1,
     unique_by=lambda row: row[:2],
 )
@@ -315,22 +345,13 @@ async def test_rows_of_every_width_fit_into_more_than_one_chunk(writer: Writer, 
 
 async def test_a_partition_is_made_for_a_late_day(writer: Writer, database: Database) -> None:
     at = datetime(2026, 9, 1, 12, tzinfo=UTC)
-    late: Row = ("meter-001", to_microseconds(at), 0.42, 231.5, NOW)
+    late: Row = ("meter-001", to_microseconds(at), 0.42, 231.5, None, NOW)
 
     await writer.write(batch_of(meters=[late, meter_row()]))
 
     assert as_stored(late, meter_row()) == database.history(METER)
     places = database.execute("SELECT tableoid::regclass::text FROM meter_history ORDER BY ts")
     assert [("meter_history_20260901",), ("meter_history_20261120",)] == places
-
-
-async def test_the_next_days_have_their_partitions_before_they_begin(writer: Writer, database: Database) -> None:
-    await writer.make_partitions_ahead()  # once more than `open` did
-
-    today = datetime.now(UTC).date()
-    made = {name for (name,) in database.execute("SELECT inhrelid::regclass::text FROM pg_inherits")}
-    expected = {f"{stream.history}_{today + timedelta(days=n):%Y%m%d}" for stream in STREAMS for n in range(3)}
-    assert expected <= made
 
 
 async def test_a_partition_dropped_behind_our_back_is_made_again_at_the_next_attempt(
@@ -364,6 +385,142 @@ async def test_a_partition_detached_behind_our_back_is_for_an_operator_to_look_a
     assert {METER: Counter({0: 1})} == await writer.write(batch)
 
 
+# What is late for the rollups
+
+MINUTE = 60
+DAY = 24 * 60 * MINUTE
+MIDNIGHT = -(10 * 60 + 30) * MINUTE  # as seen from NOW, which is 10:30
+
+
+def announce(database: Database, stream: Stream, second: int) -> None:
+    """Rollups are about to take in what is older than this."""
+    at = to_datetime(NOW + second * SECOND)
+    database.execute(f"UPDATE rollup SET announced = '{at}' WHERE stream = '{stream.name}'")  # noqa: S608
+
+
+async def test_before_anything_is_announced_nothing_is_late(writer: Writer, database: Database) -> None:
+    await writer.write(batch_of(meters=[meter_row("m", MIDNIGHT - DAY)], vehicles=[vehicle_row()]))
+
+    assert [] == database.late(METER) == database.late(VEHICLE)
+
+
+@pytest.mark.parametrize("redelivered", [False, True], ids=["new", "beside a redelivery"])
+async def test_what_is_older_than_what_was_announced_is_marked_from_its_first_quarter_of_each_day(
+    writer: Writer, database: Database, *, redelivered: bool
+) -> None:
+    there = [meter_row("there", 1)] if redelivered else []
+    await writer.write(batch_of(meters=there))
+    announce(database, METER, 0)
+    meters = [
+        meter_row("just-in-time", 0),
+        meter_row("late", -1),
+        meter_row("late", 1),
+        meter_row("later", -1),
+        meter_row("later", -40 * MINUTE, register=5.0),
+        meter_row("later", -20 * MINUTE),
+        meter_row("over-midnight", MIDNIGHT - 1),
+        meter_row("over-midnight", MIDNIGHT),
+        meter_row("long-ago", MIDNIGHT - 30 * DAY + 29 * MINUTE),
+    ]
+
+    await writer.write(batch_of(meters=[*there, *meters], vehicles=[vehicle_row("v", -1)]))
+
+    assert [
+        ("late", datetime(2026, 11, 20, 10, 15, tzinfo=UTC)),
+        ("later", datetime(2026, 11, 20, 9, 45, tzinfo=UTC)),
+        ("long-ago", datetime(2026, 10, 21, 0, 15, tzinfo=UTC)),
+        ("over-midnight", datetime(2026, 11, 19, 23, 45, tzinfo=UTC)),
+        ("over-midnight", datetime(2026, 11, 20, 0, 0, tzinfo=UTC)),
+    ] == database.late(METER)
+    assert [] == database.late(VEHICLE)
+
+
+async def test_each_stream_is_late_by_what_was_announced_for_it(writer: Writer, database: Database) -> None:
+    announce(database, METER, -10)
+    announce(database, VEHICLE, 10)
+
+    await writer.write(batch_of(meters=[meter_row("m", 0)], vehicles=[vehicle_row("v", 0), vehicle_row("w", 10)]))
+
+    assert [] == database.late(METER)
+    assert [("v", datetime(2026, 11, 20, 10, 30, tzinfo=UTC))] == database.late(VEHICLE)
+
+
+async def test_late_is_told_to_the_microsecond(writer: Writer, database: Database) -> None:
+    announce(database, METER, 0)
+
+    await writer.write(
+        batch_of(meters=[("at", NOW, 1.0, 230.0, None, NOW), ("just-before", NOW - 1, 1.0, 230.0, None, NOW)])
+    )
+
+    assert ["just-before"] == [device for device, _ in database.late(METER)]
+
+
+async def test_a_batch_that_fails_marks_nothing_late(writer: Writer, database: Database) -> None:
+    announce(database, METER, 0)
+    database.execute("ALTER TABLE meter_history ADD CHECK (voltage < 100)")
+
+    with pytest.raises(DataStoreError):
+        await writer.write(batch_of(meters=[meter_row("m", -1)]))
+
+    assert [] == database.late(METER)
+
+
+async def test_what_was_rolled_up_makes_late_what_comes_after(
+    writer: Writer, database: Database, database_url: str
+) -> None:
+    rollups = Rollups(database_url, plausible_kw=400)
+    await writer.write(batch_of(meters=[meter_row("m", 0)], vehicles=[vehicle_row("v", 0)]))
+    # A quarter of an hour is rolled up a minute after its end: at 10:46 what is before 10:45 (NOW is 10:30).
+    await rollups.catch_up(to_datetime(NOW + 16 * MINUTE * SECOND))
+    await rollups.close()
+
+    rows = [meter_row("m", 15 * MINUTE - 1), meter_row("n", 15 * MINUTE)]
+    await writer.write(batch_of(meters=rows, vehicles=[vehicle_row("v", 15 * MINUTE)]))
+
+    assert ["m"] == [device for device, _ in database.late(METER)]
+    assert [] == database.late(VEHICLE)
+
+
+async def test_what_is_announced_while_a_batch_begins_holds_for_that_batch(
+    database_url: str, writer: Writer, database: Database
+) -> None:
+    """Or a reading could be neither in the rollup, which has not seen it yet, nor marked late."""
+    with psycopg.connect(database_url) as rollups:
+        rollups.execute("SELECT pg_advisory_xact_lock(1768843110, 0)")
+        rollups.execute("UPDATE rollup SET announced = %s", (to_datetime(NOW + SECOND),))
+        writing = asyncio.create_task(writer.write(batch_of(meters=[meter_row("m", 0)])))
+        await eventually(lambda: len(database.execute(f"{WRITERS} AND wait_event = 'advisory'")) == 1)
+    await writing
+
+    assert ["m"] == [device for device, _ in database.late(METER)]
+
+
+async def test_an_announcement_waits_for_the_batches_under_way(
+    database_url: str, writer: Writer, database: Database
+) -> None:
+    """Then whatever was not late for them is committed before it is rolled up."""
+    await writer.write(batch_of(meters=[meter_row("m", 0)]))
+    rollups = Rollups(database_url, plausible_kw=400)
+    with psycopg.connect(database_url) as holder:
+        holder.execute("SELECT FROM meter_live FOR UPDATE")
+        writing = asyncio.create_task(writer.write(batch_of(meters=[meter_row("m", 1)])))
+        await eventually(lambda: len(database.execute(f"{WRITERS} AND wait_event_type = 'Lock'")) == 1)
+        rolling_up = asyncio.create_task(rollups.catch_up(to_datetime(NOW + 16 * MINUTE * SECOND)))
+        waiting = (
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = 'ingestd-rollups' AND wait_event = 'advisory'"
+        )
+        await eventually(lambda: len(database.execute(waiting)) == 1)
+        assert [] == database.execute("SELECT 1 FROM rollup WHERE isfinite(announced)")
+    await writing
+    await rolling_up
+    await rollups.close()
+
+    assert [] == database.late(METER)
+    assert [("m", date(2026, 11, 20), 2)] == database.execute(
+        "SELECT meter_id, day, samples[cardinality(samples)] FROM meter_day"
+    )
+
+
 # When it cannot
 
 
@@ -386,7 +543,7 @@ async def test_a_row_the_database_refuses_leaves_nothing_of_its_batch(
 
     assert as_stored(*there) == database.history(METER) == database.live(METER)
     assert [] == database.history(VEHICLE) == database.live(VEHICLE)
-    assert [] == database.execute("SELECT FROM dead_letter")
+    assert [] == database.execute("SELECT 1 FROM dead_letter")
     assert {METER: Counter({0: 1}), VEHICLE: Counter({0: 1})} == await writer.write(good)
 
 

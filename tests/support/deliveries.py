@@ -23,14 +23,14 @@ LEDGER = ("committed", "duplicate", "dead_lettered", "in_flight")
 """What a reading that was received is counted under sooner or later, or until then."""
 
 
-def meter_row(identity: str = "meter-001", second: int = 0, *, kwh: float = 0.42) -> Row:
-    """A meter's reading, `second` seconds after NOW."""
-    return (identity, NOW + second * SECOND, kwh, 231.5, NOW)
+def meter_row(identity: str = "meter-001", second: int = 0, *, kwh: float = 0.42, register: float | None = None) -> Row:
+    """A meter's reading, `second` seconds after NOW; of its register in place of the interval where one is given."""
+    return (identity, NOW + second * SECOND, kwh if register is None else None, 231.5, register, NOW)
 
 
-def vehicle_row(identity: str = "EV-101", second: int = 0, *, soc: float = 85.5) -> Row:
-    """A vehicle's reading, `second` seconds after NOW."""
-    return (identity, NOW + second * SECOND, soc, 0.38, 28.5, NOW)
+def vehicle_row(identity: str = "EV-101", second: int = 0, *, soc: float = 85.5, register: float | None = None) -> Row:
+    """A vehicle's reading, `second` seconds after NOW; of its register in place of the interval where one is given."""
+    return (identity, NOW + second * SECOND, soc, 0.38 if register is None else None, 28.5, register, NOW)
 
 
 def dead_letter(detail: str = "expected value at line 1 column 1", *, source: Source = "mqtt") -> DeadLetter:

@@ -21,18 +21,29 @@ def moment(at: datetime) -> str:
     return at.isoformat().replace("+00:00", "Z")
 
 
-def meter_message(meter_id: str, at: datetime, *, kwh: float = 0.5, voltage: float = 230.0) -> tuple[str, bytes]:
-    payload = {"meterId": meter_id, "kwhConsumedAc": kwh, "voltage": voltage, "timestamp": moment(at)}
+def meter_message(
+    meter_id: str, at: datetime, *, kwh: float = 0.5, register: float | None = None, voltage: float = 230.0
+) -> tuple[str, bytes]:
+    """Of the interval, or of the register where one is given."""
+    energy = {"kwhConsumedAc": kwh} if register is None else {"kwhConsumedAcRegister": register}
+    payload = {"meterId": meter_id, **energy, "voltage": voltage, "timestamp": moment(at)}
     return f"meters/{meter_id}/telemetry", json.dumps(payload).encode()
 
 
 def vehicle_message(
-    vehicle_id: str, at: datetime, *, kwh: float = 0.4, soc: float = 50.0, temperature: float = 20.0
+    vehicle_id: str,
+    at: datetime,
+    *,
+    kwh: float = 0.4,
+    register: float | None = None,
+    soc: float = 50.0,
+    temperature: float = 20.0,
 ) -> tuple[str, bytes]:
+    """Of the interval, or of the register where one is given."""
     payload = {
         "vehicleId": vehicle_id,
         "soc": soc,
-        "kwhDeliveredDc": kwh,
+        **({"kwhDeliveredDc": kwh} if register is None else {"kwhDeliveredDcRegister": register}),
         "batteryTemp": temperature,
         "timestamp": moment(at),
     }

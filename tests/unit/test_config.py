@@ -231,6 +231,18 @@ def test_a_bad_database_url_is_refused(url: str) -> None:
         ("efficiency_threshold", "0"),
         ("efficiency_threshold", "1.01"),
         ("efficiency_threshold", "nan"),
+        ("efficiency_min_kwh", "-0.1"),
+        ("efficiency_min_kwh", "nan"),
+        ("efficiency_min_kwh", "inf"),
+        ("efficiency_min_coverage", "-0.1"),
+        ("efficiency_min_coverage", "1.01"),
+        ("efficiency_min_coverage", "nan"),
+        ("plausible_kw", "0"),
+        ("plausible_kw", "nan"),
+        ("plausible_kw", "inf"),
+        ("alert_min_duration", "0.5s"),
+        ("alert_battery_temp", "151"),
+        ("alert_battery_temp", "nan"),
         ("log_level", "loud"),
         ("log_format", "xml"),
         ("mqtt_shared_group", "a/b"),
@@ -246,6 +258,72 @@ def test_a_value_out_of_range_is_refused_with_its_name_and_itself(name: str, val
 
     assert message.startswith(f"{PREFIX}{name.upper()}: ")
     assert message.endswith(f"(is {value!r})")
+
+
+def test_how_an_efficiency_is_judged_is_settable_down_to_not_at_all() -> None:
+    default = given_as()
+    assert (0.85, 0.5, 0.2, 400.0) == (
+        default.efficiency_threshold,
+        default.efficiency_min_kwh,
+        default.efficiency_min_coverage,
+        default.plausible_kw,
+    )
+
+    given = given_as(efficiency_min_kwh="0", efficiency_min_coverage="1", plausible_kw="2.3")
+    assert (0.0, 1.0, 2.3) == (given.efficiency_min_kwh, given.efficiency_min_coverage, given.plausible_kw)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"retention": "90d"},
+        {"retention": "91d", "rollup_retention": "91d"},
+        {"max_age": "1d", "retention": "36h", "rollup_retention": "10d"},
+        {"retention": "36500d"},
+    ],
+)
+def test_what_is_kept_outlasts_what_is_accepted(given: dict[str, str]) -> None:
+    settings = given_as(**given)
+
+    expected = [parse_duration(given[name]) if name in given else None for name in ("retention", "rollup_retention")]
+    assert expected == [settings.retention, settings.rollup_retention]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"retention": "89d"}, "INGESTD_RETENTION: must not be less than INGESTD_MAX_AGE, which is 90d (is '89d')"),
+        ({"retention": "0"}, "INGESTD_RETENTION: must not be less than INGESTD_MAX_AGE, which is 90d (is '0')"),
+        (
+            {"max_age": "120d", "retention": "100d"},
+            "INGESTD_RETENTION: must not be less than INGESTD_MAX_AGE, which is 120d (is '100d')",
+        ),
+        (
+            {"rollup_retention": "365d"},
+            (
+                "INGESTD_ROLLUP_RETENTION: rollups cannot go before the history they stand for: set INGESTD_RETENTION too"
+                " (is '365d')"
+            ),
+        ),
+        (
+            {"retention": "365d", "rollup_retention": "90d"},
+            "INGESTD_ROLLUP_RETENTION: must not be less than INGESTD_RETENTION, which is 365d (is '90d')",
+        ),
+        ({"max_age": "soon", "retention": "1d"}, "INGESTD_MAX_AGE: a duration is a number"),
+    ],
+)
+def test_what_is_kept_too_shortly_is_refused_with_what_it_has_to_outlast(given: dict[str, str], says: str) -> None:
+    (line,) = refusal_of(**given).splitlines()
+
+    assert line.startswith(says)
+
+
+@pytest.mark.parametrize("name", ["retention", "rollup_retention", "dead_letter_retention"])
+def test_what_is_kept_for_longer_than_a_calendar_is_long_is_refused(name: str) -> None:
+    message = f"{PREFIX}{name.upper()}: must not be more than 36500d (is '36501d')"
+
+    assert message == refusal_of(**{name: "36501d"})
 
 
 # Durations -------------------------------------------------------------------------------------------------------
@@ -326,6 +404,7 @@ def test_described_shows_every_setting_and_no_secret() -> None:
         ("postgresql://h/d", "postgresql://h/d"),
         ("postgresql:///d?host=/run", "postgresql:///d?host=/run"),
         ("hunter2", "********"),
+        ("https://hooks.example/services/hunter2", "********"),
         ("", "********"),
     ],
 )
@@ -350,6 +429,10 @@ def test_no_password_survives_masking(password: str) -> None:
         ("mqtt_url", f"http://u:{SECRET}@h"),
         ("mqtt_url", f"u:{SECRET}@h"),
         ("mqtt_pasword", SECRET),
+        ("alert_webhook_url", SECRET),
+        ("alert_webhook_url", f"ftp://h/{SECRET}"),
+        ("alert_webhook_url", f"https://h:{SECRET}/"),
+        ("alert_webhook_url", f"https://[h/{SECRET}"),
     ],
 )
 def test_no_error_shows_a_secret(name: str, value: str) -> None:
@@ -365,6 +448,16 @@ def test_a_password_of_the_wrong_type_is_not_shown(directory: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"^INGESTD_MQTT_PASSWORD: Input should be a valid string$"):
         load(toml, environment={})
+
+
+@pytest.mark.parametrize(
+    "url", ["https://h", "http://127.0.0.1:8080/x?y=z", "https://[::1]/x", "https://u:p@hooks.example/services/T0/B0"]
+)
+def test_a_webhooks_url_is_taken_and_never_shown(url: str) -> None:
+    settings = given_as(alert_webhook_url=url)
+
+    assert url == revealed(settings.alert_webhook_url)
+    assert "********" == settings.described()["INGESTD_ALERT_WEBHOOK_URL"]
 
 
 def test_credentials_in_the_broker_url_are_told_where_to_go() -> None:

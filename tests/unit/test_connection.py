@@ -90,11 +90,11 @@ def publish(topic: str, payload: bytes, packet_id: int | None = None, **properti
 
 
 def meter_row(number: int) -> Row:
-    return (f"meter-{number}", NOW - number, 0.42, 231.5, NOW)
+    return (f"meter-{number}", NOW - number, 0.42, 231.5, None, NOW)
 
 
 def vehicle_row(number: int) -> Row:
-    return (f"EV-{number}", NOW - number, 85.5, 0.38, 28.5, NOW)
+    return (f"EV-{number}", NOW - number, 85.5, 0.38, 28.5, None, NOW)
 
 
 def reading(stream: Stream, row: Row, packet_id: int | None = None, **properties: str) -> mqtt5.PublishPacket:
@@ -205,7 +205,7 @@ async def test_the_time_of_receipt_is_that_of_the_read() -> None:
 @in_virtual_time
 async def test_a_message_outside_the_window_is_a_dead_letter_to_acknowledge() -> None:
     wire = Wire()
-    old = ("meter-1", NOW - 91 * 86_400_000_000, 0.42, 231.5, NOW)
+    old = ("meter-1", NOW - 91 * 86_400_000_000, 0.42, 231.5, None, NOW)
 
     wire.receive(reading(METER, old, 1))
 
@@ -689,6 +689,58 @@ async def test_publishing_waits_for_the_brokers_answer(code: mqtt5.PubAckReasonC
     wire.receive(mqtt5.PubAckPacket(packet.packet_id, reason_code=code))
 
     assert refusal == await publishing
+
+
+@in_virtual_time
+async def test_each_of_several_that_publish_at_once_gets_the_answer_to_its_own_message() -> None:
+    wire = Wire()
+    publishing = [asyncio.create_task(wire.connection.publish(f"topic/{n}", b"x")) for n in range(3)]
+    await asyncio.sleep(0)
+    ids = {}
+    for written in wire.transport.writes:
+        packet, _ = mqtt5.read(memoryview(written))
+        assert isinstance(packet, mqtt5.PublishPacket)
+        assert packet.packet_id is not None
+        ids[packet.topic] = packet.packet_id
+    assert 3 == len(set(ids.values()))
+
+    wire.receive(mqtt5.PubAckPacket(ids["topic/2"], reason_code=mqtt5.PubAckReasonCode.NOT_AUTHORIZED))
+    wire.receive(mqtt5.PubAckPacket(ids["topic/0"]), mqtt5.PubAckPacket(ids["topic/1"]))
+
+    assert [None, None, "not authorized"] == await asyncio.gather(*publishing)
+
+
+@in_virtual_time
+async def test_the_answer_to_a_message_nobody_waits_for_any_more_is_let_go() -> None:
+    wire = Wire()
+    given_up = asyncio.create_task(wire.connection.publish("given/up", b"x"))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    publishing = asyncio.create_task(wire.connection.publish("some/topic", b"x"))
+    await asyncio.sleep(0)
+    first, second = (mqtt5.read(memoryview(written))[0] for written in wire.transport.writes)
+    assert isinstance(first, mqtt5.PublishPacket)
+    assert isinstance(second, mqtt5.PublishPacket)
+
+    for packet in (first, second):
+        assert packet.packet_id is not None
+        wire.receive(mqtt5.PubAckPacket(packet.packet_id))
+
+    assert None is await publishing
+    assert given_up.cancelled()
+    assert not wire.transport.aborted
+
+
+@in_virtual_time
+async def test_a_retained_message_that_expires_says_both() -> None:
+    wire = Wire()
+    publishing = asyncio.create_task(wire.connection.publish("some/topic", b"x", retain=True, expiry_seconds=86_400))
+    await asyncio.sleep(0)
+
+    packet, _ = mqtt5.read(memoryview(wire.transport.written))
+    assert isinstance(packet, mqtt5.PublishPacket)
+    assert (True, 86_400) == (packet.retain, packet.message_expiry_interval)
+    publishing.cancel()
 
 
 @in_virtual_time

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 from datetime import UTC, datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pytest
 from hypothesis import example, given
@@ -29,7 +29,11 @@ from ingestd.telemetry import (
 from tests.support.deliveries import NOW, SECOND
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ingestd.telemetry import Reason, Row, Stream
+
+T = TypeVar("T")
 
 OLDEST, NEWEST = Window(max_age=timedelta(days=90), max_skew=timedelta(minutes=5)).around(NOW)
 RECEIVED_AT = NOW + 7
@@ -39,22 +43,36 @@ FIGURES: dict[Stream, dict[str, str]] = {
     VEHICLE: {"soc": "85.5", "kwhDeliveredDc": "0.38", "batteryTemp": "28.5"},
 }
 BOUNDS: dict[Stream, dict[str, tuple[int, int]]] = {
-    METER: {"kwhConsumedAc": (0, 10_000), "voltage": (0, 1000)},
-    VEHICLE: {"soc": (0, 100), "kwhDeliveredDc": (0, 10_000), "batteryTemp": (-60, 150)},
+    METER: {"kwhConsumedAc": (0, 10_000), "voltage": (0, 1000), "kwhConsumedAcRegister": (0, 10**9)},
+    VEHICLE: {
+        "soc": (0, 100),
+        "kwhDeliveredDc": (0, 10_000),
+        "batteryTemp": (-60, 150),
+        "kwhDeliveredDcRegister": (0, 10**9),
+    },
 }
+
+
+def figures_of(stream: Stream, changes: Mapping[str, T]) -> dict[str, str | T | None]:
+    """Those of a good payload but for `changes`; a register among these stands in place of the interval."""
+    figures: dict[str, str | T | None] = {**FIGURES[stream]}
+    if stream.register_key in changes:
+        figures[stream.energy_key] = None
+    return {**figures, **changes}
 
 
 def payload(stream: Stream, extra: str = "", /, **changes: str | None) -> bytes:
     """A good payload but for `changes`, which are raw JSON (None: left out), and with `extra` at the end."""
-    fields: dict[str, str | None] = {**FIGURES[stream], "timestamp": '"2026-11-20T10:30:00Z"', **changes}
+    fields: dict[str, str | None] = {"timestamp": '"2026-11-20T10:30:00Z"', **figures_of(stream, changes)}
     members = [f'"{key}":{value}' for key, value in fields.items() if value is not None]
     return f"{{{','.join(members)}{extra}}}".encode("utf-8", "surrogatepass")
 
 
 def row(stream: Stream, at: int = NOW, /, **changes: float) -> Row:
     """What `payload` should become."""
-    figures = [changes.get(key, float(text)) for key, text in FIGURES[stream].items()]
-    return ("device-1", at, *figures, RECEIVED_AT)
+    figures = figures_of(stream, changes)
+    values = [figures.get(key) for key in stream.columns]
+    return ("device-1", at, *(None if value is None else float(value) for value in values), RECEIVED_AT)
 
 
 def decoded(stream: Stream, message: bytes, topic: str | None = None) -> tuple[Stream, Row] | DeadLetter:
@@ -237,7 +255,8 @@ def test_every_truncation_of_a_payload_is_refused(stream: Stream) -> None:
     assert len(whole) == sum(isinstance(letter, DeadLetter) for letter in letters)
 
 
-FIELDS = [(stream, key) for stream in STREAMS for key in FIGURES[stream]]
+FIELDS = [(stream, key) for stream in STREAMS for key in BOUNDS[stream]]
+ENERGIES = [(stream, key) for stream in STREAMS for key in (stream.energy_key, stream.register_key)]
 BAD_FIGURES = {
     "null": ("null", "schema"),
     "a string": ('"1"', "schema"),
@@ -274,12 +293,56 @@ def test_what_is_no_finite_json_number_is_refused(stream: Stream, key: str, figu
     assert letter.detail.startswith(f"{key}: " if reason == "schema" else "Invalid JSON: ")
 
 
-@pytest.mark.parametrize(("stream", "key"), [*FIELDS, *((stream, "timestamp") for stream in STREAMS)])
+@pytest.mark.parametrize(
+    ("stream", "key"),
+    [*(field for field in FIELDS if field not in ENERGIES), *((stream, "timestamp") for stream in STREAMS)],
+)
 def test_a_missing_field_is_refused_by_name(stream: Stream, key: str) -> None:
     letter = decoded(stream, payload(stream, **{key: None}))
 
     assert isinstance(letter, DeadLetter)
     assert ("schema", f"{key}: Field required") == (letter.reason, letter.detail)
+
+
+@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
+@pytest.mark.parametrize("given_", ["both", "neither"])
+def test_a_reading_has_the_energy_of_its_interval_or_its_register(stream: Stream, given_: str) -> None:
+    figure = "1.5" if given_ == "both" else None
+
+    letter = decoded(stream, payload(stream, **{stream.energy_key: figure, stream.register_key: figure}))
+
+    assert isinstance(letter, DeadLetter)
+    assert ("schema", f"exactly one of {stream.energy_key} and {stream.register_key}") == (letter.reason, letter.detail)
+
+
+@pytest.mark.parametrize(("stream", "key"), ENERGIES, ids=[key for _, key in ENERGIES])
+def test_a_null_beside_the_other_kind_of_energy_is_refused(stream: Stream, key: str) -> None:
+    """As everywhere: a field is left out or has a value."""
+    both = {stream.energy_key: "1.5", stream.register_key: "1.5", key: "null"}
+
+    letter = decoded(stream, payload(stream, **both))
+
+    assert isinstance(letter, DeadLetter)
+    assert "schema" == letter.reason
+    assert letter.detail.startswith(f"{key}: ")
+
+
+def test_a_register_is_stored_as_it_was_sent_and_nothing_as_an_interval() -> None:
+    meter = decoded(METER, payload(METER, kwhConsumedAcRegister="10760.25"))
+    vehicle = decoded(VEHICLE, payload(VEHICLE, kwhDeliveredDcRegister="1e9"))
+
+    assert (METER, ("device-1", NOW, None, 231.5, 10_760.25, RECEIVED_AT)) == meter
+    assert (VEHICLE, ("device-1", NOW, 85.5, None, 28.5, 1e9, RECEIVED_AT)) == vehicle
+
+
+def test_the_other_streams_energy_is_an_unknown_key() -> None:
+    for key in ("kwhDeliveredDc", "kwhDeliveredDcRegister"):
+        assert (METER, row(METER)) == decoded(METER, payload(METER, f',"{key}":1'))
+
+        letter = decoded(METER, payload(METER, f',"{key}":1', kwhConsumedAc=None))
+
+        assert isinstance(letter, DeadLetter)
+        assert "exactly one of kwhConsumedAc and kwhConsumedAcRegister" == letter.detail
 
 
 @pytest.mark.parametrize(("stream", "key"), FIELDS, ids=[key for _, key in FIELDS])
@@ -361,9 +424,10 @@ def test_the_id_may_stand_in_the_payload_too(stream: Stream) -> None:
 
 @pytest.mark.parametrize(("stream", "key"), FIELDS, ids=[key for _, key in FIELDS])
 def test_of_a_key_given_twice_the_last_counts(stream: Stream, key: str) -> None:
-    assert (stream, row(stream, **{key: 1.5})) == decoded(stream, payload(stream, f',"{key}":"many","{key}":1.5'))
+    twice = payload(stream, f',"{key}":1.5', **{key: '"many"'})
+    assert (stream, row(stream, **{key: 1.5})) == decoded(stream, twice)
 
-    letter = decoded(stream, payload(stream, f',"{key}":1.5,"{key}":"many"'))
+    letter = decoded(stream, payload(stream, f',"{key}":"many"', **{key: "1.5"}))
 
     assert isinstance(letter, DeadLetter)
     assert letter.detail.startswith(f"{key}: ")
@@ -387,10 +451,13 @@ def test_every_way_to_write_a_json_number_is_read(stream: Stream, key: str, figu
 
 @pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
 def test_a_figure_is_a_float_however_it_was_written(stream: Stream) -> None:
-    read = decoded(stream, payload(stream, **dict.fromkeys(FIGURES[stream], "1")))
+    for energy, absent in ((stream.energy_key, stream.register_key), (stream.register_key, stream.energy_key)):
+        read = decoded(stream, payload(stream, **{**dict.fromkeys(FIGURES[stream], "1"), energy: "1", absent: None}))
 
-    assert not isinstance(read, DeadLetter)
-    assert [float] * len(FIGURES[stream]) == [type(figure) for figure in read[1][2:-1]]
+        assert not isinstance(read, DeadLetter)
+        assert [float if key != absent else type(None) for key in stream.columns] == [
+            type(figure) for figure in read[1][2:-1]
+        ]
 
 
 @pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
@@ -497,7 +564,7 @@ any_topic = st.one_of(
 json_numbers = st.one_of(st.floats(), st.integers(), st.floats(-100, 11_000), st.integers(-100, 11_000))
 json_values = json_numbers | st.none() | st.booleans() | st.text(max_size=5) | st.lists(st.integers(), max_size=2)
 any_keys = st.sampled_from(
-    ["meterId", "vehicleId", "kwhConsumedAc", "voltage", "soc", "kwhDeliveredDc", "batteryTemp", "timestamp", "x"]
+    [*(key for stream in STREAMS for key in (stream.id_key, *stream.columns)), "timestamp", "x"],
 )
 any_timestamp = st.one_of(
     st.just("2026-11-20T10:30:00Z"),
@@ -532,26 +599,30 @@ def test_decode_never_raises(topic: str, message: bytes) -> None:
         assert OLDEST <= timestamp <= NEWEST
         assert RECEIVED_AT == received_at
         assert len(stream.columns) == len(figures)
+        sent = {key for key, figure in zip(stream.columns, figures, strict=True) if figure is not None}
+        assert set(stream.columns) - sent in ({stream.energy_key}, {stream.register_key})
 
 
 @given(streams, st.data())
 def test_no_figure_out_of_bounds_gets_through(stream: Stream, data: st.DataObject) -> None:
-    figures: dict[str, Any] = {key: data.draw(json_numbers) for key in FIGURES[stream]}
+    absent = data.draw(st.sampled_from([stream.energy_key, stream.register_key]))
+    figures: dict[str, Any] = {key: data.draw(json_numbers) for key in stream.columns if key != absent}
     message = json.dumps({**figures, "timestamp": "2026-11-20T10:30:00Z"}).encode()
 
     read = decoded(stream, message)
 
-    within = all(low <= figures[key] <= high for key, (low, high) in BOUNDS[stream].items())
+    within = all(BOUNDS[stream][key][0] <= figure <= BOUNDS[stream][key][1] for key, figure in figures.items())
     assert within == (not isinstance(read, DeadLetter))
     if not isinstance(read, DeadLetter):
-        assert [float(figure) for figure in figures.values()] == list(read[1][2:-1])
+        assert [float(figures[key]) if key in figures else None for key in stream.columns] == list(read[1][2:-1])
 
 
 @given(streams, identities, st.integers(OLDEST, NEWEST), st.data())
 def test_what_is_encoded_decodes_to_the_same_row(
     stream: Stream, identity: str, timestamp: int, data: st.DataObject
 ) -> None:
-    figures = [data.draw(st.floats(low, high)) for low, high in BOUNDS[stream].values()]
+    absent = data.draw(st.sampled_from([stream.energy_key, stream.register_key]))
+    figures = [None if key == absent else data.draw(st.floats(*BOUNDS[stream][key])) for key in stream.columns]
     given_row = (identity, timestamp, *figures, RECEIVED_AT)
 
     read = decoded(stream, encode(stream, given_row), stream.topic(identity))

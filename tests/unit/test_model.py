@@ -106,7 +106,7 @@ class House(RuleBasedStateMachine):
     def publish(self, count: int, kind: str) -> None:
         for _ in range(count):
             name = f"{kind}-{len(self.payloads)}"
-            row = (name, now_microseconds(), 0.5, 230.0, 0)
+            row = (name, now_microseconds(), 0.5, 230.0, None, 0)
             self.payloads[name] = b"?" if kind == "nonsense" else encode(METER, row)
             self.broker.queue.append(name)
 

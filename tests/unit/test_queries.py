@@ -6,16 +6,21 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from string import Formatter
+from typing import TYPE_CHECKING, Final, Literal
 
 import pytest
 from psycopg import sql
 
 from ingestd import store
 from ingestd.store import queries
-from ingestd.telemetry import STREAMS, Stream
+from ingestd.telemetry import METER, STREAMS, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 QUERY_FILES: Final = {
     file.name: file.read_text(encoding="utf-8")
@@ -25,6 +30,18 @@ NAMES: Final = {filename: re.findall(r"^-- name: (\w+)$", text, re.MULTILINE) fo
 MODULES: Final = {
     path.name: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(Path(store.__path__[0]).glob("*.py"))
 }
+EMPTY_OBJECT: Final = "'{}'"
+"""JSON's, which is no brace to be filled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taking:
+    """Where a module takes a block, and what it fills its braces with beside the tables and columns of a stream."""
+
+    filename: str
+    name: str
+    by: Literal["format", "for_stream"] | None
+    keywords: set[str]
 
 
 def strings(tree: ast.AST) -> set[str]:
@@ -45,7 +62,7 @@ def loaded_files(tree: ast.AST) -> dict[str, str]:
 
 
 def looked_up(tree: ast.AST) -> set[tuple[str, str]]:
-    """(file, name) of each `X["name"]` where X was loaded; `_sql` is the Writer's, filled in for each stream."""
+    """(file, name) of each `X["name"]` where X was loaded; `_sql` is the module's one file, filled for each stream."""
     loaded = loaded_files(tree)
     found = set()
     for node in ast.walk(tree):
@@ -55,8 +72,44 @@ def looked_up(tree: ast.AST) -> set[tuple[str, str]]:
             case ast.Subscript(
                 value=ast.Subscript(value=ast.Attribute(attr="_sql")), slice=ast.Constant(value=str(name))
             ):
-                found.add(("write.sql", name))
+                (filename,) = loaded.values()
+                found.add((filename, name))
     return found
+
+
+def takings(tree: ast.AST) -> Iterator[Taking]:
+    """Each `X["name"]` where X was loaded."""
+    loaded = loaded_files(tree)
+    filled: dict[ast.AST, tuple[Literal["format", "for_stream"], set[str]]] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="format", value=ast.Subscript() as block), keywords=keywords):
+                filled[block] = "format", {str(keyword.arg) for keyword in keywords}
+            case ast.Call(func=ast.Attribute(attr="for_stream"), args=[ast.Subscript() as block, _], keywords=keywords):
+                filled[block] = "for_stream", {str(keyword.arg) for keyword in keywords}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Subscript(value=ast.Name(id=variable), slice=ast.Constant(value=str(name))) if variable in loaded:
+                by, names = filled.get(node, (None, set()))
+                yield Taking(filename=loaded[variable], name=name, by=by, keywords=names)
+
+
+def braces(block: sql.SQL) -> set[str]:
+    """What is named between braces."""
+    return {name for _, name, _, _ in Formatter().parse(block.as_string()) if name is not None}
+
+
+def left_open(block: sql.SQL) -> set[str]:
+    """What is named between braces and is no table or column of a stream."""
+    return {name for name in braces(block) if not is_of_a_stream(name)}
+
+
+def is_of_a_stream(name: str) -> bool:
+    try:
+        queries.for_stream(sql.SQL(f"{{{name}}}"), METER)
+    except KeyError:
+        return False
+    return True
 
 
 def test_every_file_is_loaded_by_one_module() -> None:
@@ -111,17 +164,40 @@ def test_every_name_that_is_looked_up_exists() -> None:
 @pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
 @pytest.mark.parametrize("filename", QUERY_FILES)
 def test_the_names_of_a_stream_fill_every_brace(filename: str, stream: Stream) -> None:
-    for statement in queries.load(filename).values():
-        assert not re.search(r"[{}]", queries.for_stream(statement, stream).as_string())
+    for block in queries.load(filename).values():
+        others = dict.fromkeys(left_open(block), sql.SQL(""))
+
+        filled = queries.for_stream(block, stream, **others).as_string()
+
+        assert not re.search(r"[{}]", filled.replace(EMPTY_OBJECT, ""))
+
+
+def test_every_brace_is_filled_where_its_block_is_taken_and_nothing_else_is() -> None:
+    """psycopg says so of a brace that nothing fills, once it comes to it; and never of what fills no brace."""
+    blocks = {(filename, name): block for filename in QUERY_FILES for name, block in queries.load(filename).items()}
+    taken = [taking for tree in MODULES.values() for taking in takings(tree)]
+
+    for taking in taken:
+        block = blocks[taking.filename, taking.name]
+        if taking.by is None:
+            assert not re.search(r"[{}]", block.as_string()), taking
+        else:
+            assert (left_open(block) if taking.by == "for_stream" else braces(block)) == taking.keywords, taking
+    filled = {(taking.filename, taking.name) for taking in taken if taking.by}
+    assert filled >= {place for place, block in blocks.items() if left_open(block)}
 
 
 def test_a_streams_tables_and_columns_are_quoted_identifiers() -> None:
-    statement = sql.SQL("{history} {live} {staged} {newest} {id} {columns} {assignments} {stream}")
+    statement = sql.SQL(
+        "{history} {live} {day} {late} {staged} {newest} {id} {energy} {columns} {assignments} {stream}"
+    )
 
     assert (
-        '"meter_history" "meter_live" "staged_meter" "newest_meter" "meter_id" '
-        '"meter_id", "ts", "kwh_consumed_ac", "voltage", "received_at" '
+        '"meter_history" "meter_live" "meter_day" "meter_late" "staged_meter" "newest_meter" "meter_id" '
+        '"kwh_consumed_ac" '
+        '"meter_id", "ts", "kwh_consumed_ac", "voltage", "kwh_consumed_ac_register", "received_at" '
         '"ts" = excluded."ts", "kwh_consumed_ac" = excluded."kwh_consumed_ac", '
-        '"voltage" = excluded."voltage", "received_at" = excluded."received_at" '
+        '"voltage" = excluded."voltage", "kwh_consumed_ac_register" = excluded."kwh_consumed_ac_register", '
+        '"received_at" = excluded."received_at" '
         "'meter'"
-    ) == queries.for_stream(statement, STREAMS[0]).as_string()
+    ) == queries.for_stream(statement, METER).as_string()

@@ -1,0 +1,54 @@
+"""What alerting needs of the rest of the house."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from ingestd.alerts import Alert, Change, Observation
+from ingestd.analytics import TimeRange, VehicleEfficiency
+from ingestd.telemetry import Stream
+
+
+class AlertStore(Protocol):
+    """Where alerts are kept; every method raises StoreError. What each does is told in ingestd.store.alerts."""
+
+    async def take_watch(self, task: str, *, holder: str, now: datetime, patience: timedelta) -> datetime | None: ...
+    def silent(self, stream: Stream, *, now: datetime) -> AsyncIterator[Mapping[str, Observation]]: ...
+    def hot(self, *, bound: float, now: datetime) -> AsyncIterator[Mapping[str, Observation | None]]: ...
+    async def open(self, kind: str, subjects: Sequence[str]) -> dict[str, Alert]: ...
+    async def unsettled(self, kind: str) -> list[str]: ...
+    async def retired(self, stream: Stream, kinds: Sequence[str], *, now: datetime) -> list[Alert]: ...
+    async def save(self, changes: Sequence[Change], *, channels: Sequence[str]) -> None: ...
+    async def active(self) -> Mapping[str, int]: ...
+    async def purge(self, *, until: datetime) -> None: ...
+    async def untold(self, channel: str, *, limit: int) -> list[Alert]: ...
+    async def told(self, channel: str, alerts: Sequence[Alert]) -> None: ...
+    async def tell_again(self, channel: str) -> None: ...
+
+
+class Efficiencies(Protocol):
+    """How well vehicles charge; raises StoreError."""
+
+    async def efficiencies(self, window: TimeRange) -> Sequence[VehicleEfficiency]: ...
+
+
+class Broker(Protocol):
+    """Where retained messages go."""
+
+    @property
+    def hearing(self) -> bool:
+        """Whether telemetry can arrive, so that silence means something."""
+
+    @property
+    def sessions_lost(self) -> int:
+        """How often the broker did not know us, and so may have lost what it retained as well."""
+
+    async def publish(self, topic: str, payload: bytes, *, expires_after: timedelta | None) -> None:
+        """Retained, with QoS 1; returns once the broker has it. Raises BrokerError."""
+
+
+class Webhook(Protocol):
+    """Somebody else's web server."""
+
+    async def post(self, body: bytes) -> None:
+        """Returns once it was taken. Raises WebhookError."""

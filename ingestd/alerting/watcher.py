@@ -1,0 +1,171 @@
+"""Looks at what there is, and raises and clears alerts by the rules of `ingestd.alerts`."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import Final
+
+import structlog
+
+from ingestd.alerting.ports import AlertStore, Efficiencies
+from ingestd.alerts import (
+    BATTERY,
+    CHARGING_WINDOW,
+    DEAD_LETTERS,
+    EFFICIENCY,
+    IMPLAUSIBLE,
+    SILENT,
+    Change,
+    DeadLetterShare,
+    Observation,
+    Watch,
+    charging,
+    in_chunks,
+    retire,
+    step,
+)
+from ingestd.analytics import TimeRange
+from ingestd.errors import StoreError
+from ingestd.metrics import Metrics
+from ingestd.telemetry import STREAMS, VEHICLE
+
+log = structlog.get_logger(__name__)
+
+LONGEST_INTERVAL: Final = timedelta(seconds=15)
+RARE_INTERVAL: Final = timedelta(minutes=5)
+"""Efficiencies are the dearest to ask for, and the slowest to change."""
+PATIENCE: Final = 4
+"""A watch that pauses for more than so many of its intervals begins anew, and another daemon may take it over."""
+PAST_KEPT: Final = timedelta(days=90)
+NAMED: Final = 5
+"""A log line names so many subjects; the rest is a number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What can be set."""
+
+    minimum: timedelta  # how long a condition must hold, or be over
+    battery_celsius: float
+
+    @property
+    def interval(self) -> timedelta:
+        """Several looks within the minimum duration."""
+        return min(LONGEST_INTERVAL, self.minimum / 4)
+
+
+class Watcher:
+    """One for each daemon; of several on one database one watches."""
+
+    def __init__(
+        self,
+        *,
+        rules: Rules,
+        holder: str,
+        store: AlertStore,
+        efficiencies: Efficiencies,
+        hearing: Callable[[], bool],
+        metrics: Metrics,
+        channels: Sequence[str],
+    ) -> None:
+        """`holder` tells this daemon from the others."""
+        self._rules = rules
+        self._holder = holder
+        self._store = store
+        self._efficiencies = efficiencies
+        self._hearing = hearing
+        self._metrics = metrics
+        self._channels = channels
+        self._dead_letters = DeadLetterShare()
+
+    async def run(self) -> None:
+        """Look again and again."""
+        self._dead_letter_share(datetime.now(UTC))  # what comes in from now on is what the first look is about
+        loop = asyncio.get_running_loop()
+        rare_due = loop.time()
+        while True:
+            await asyncio.sleep(self._rules.interval.total_seconds())
+            try:
+                await self.look(datetime.now(UTC))
+                if loop.time() >= rare_due:
+                    rare_due = loop.time() + RARE_INTERVAL.total_seconds()
+                    await self.look_rarely(datetime.now(UTC))
+            except StoreError as error:
+                log.warning("alerts could not be evaluated; tried again", reason=str(error))
+
+    async def look(self, now: datetime) -> None:
+        """At silence, batteries and dead letters. Raises StoreError."""
+        share = self._dead_letter_share(now)  # also where another one watches, for when it will be us
+        for stream in STREAMS:
+            kind = SILENT[stream.name]
+            if self._hearing() and (watch := await self._watch(kind, now)):
+                async for silent in self._store.silent(stream, now=now):
+                    await self._settle(kind, silent, watch)
+        if watch := await self._watch(BATTERY, now):
+            async for hot in self._store.hot(bound=self._rules.battery_celsius, now=now):
+                await self._settle(BATTERY, hot, watch)
+        if watch := await self._watch(DEAD_LETTERS, now):
+            await self._settle(DEAD_LETTERS, {share.subject: share}, watch)
+        self._metrics.alerts_active(await self._store.active())
+
+    async def look_rarely(self, now: datetime) -> None:
+        """At efficiencies, and at what nobody asks for any more. Raises StoreError."""
+        if watch := await self._watch(EFFICIENCY, now, RARE_INTERVAL):
+            await self._look_at_efficiencies(watch)
+        if await self._watch("retirement", now, RARE_INTERVAL):
+            await self._retire(now)
+            await self._store.purge(until=now - PAST_KEPT)
+
+    def _dead_letter_share(self, now: datetime) -> Observation:
+        totals = self._metrics.totals()
+        return self._dead_letters.look(now=now, received=totals["received"], dead_lettered=totals["dead_lettered"])
+
+    async def _watch(self, task: str, now: datetime, interval: timedelta | None = None) -> Watch | None:
+        """None where another daemon does it."""
+        patience = PATIENCE * (interval or self._rules.interval)
+        since = await self._store.take_watch(task, holder=self._holder, now=now, patience=patience)
+        return Watch(now=now, since=since, minimum=self._rules.minimum) if since else None
+
+    async def _look_at_efficiencies(self, watch: Watch) -> None:
+        window = TimeRange(start=watch.now - CHARGING_WINDOW, end=watch.now)
+        vehicles = await self._efficiencies.efficiencies(window)
+        unseen = {kind: dict.fromkeys(await self._store.unsettled(kind)) for kind in (EFFICIENCY, IMPLAUSIBLE)}
+        for some in in_chunks(vehicles):
+            seen: dict[str, dict[str, Observation]] = {kind: {} for kind in unseen}
+            for observation in chain.from_iterable(map(charging, some)):
+                seen[observation.kind][observation.subject] = observation
+                unseen[observation.kind].pop(observation.subject, None)
+            for kind, observations in seen.items():
+                await self._settle(kind, observations, watch)
+        for kind, nothing in unseen.items():
+            await self._settle(kind, nothing, watch)
+
+    async def _retire(self, now: datetime) -> None:
+        for stream in STREAMS:
+            kinds = [SILENT[stream.name], *((BATTERY, EFFICIENCY, IMPLAUSIBLE) if stream is VEHICLE else ())]
+            while alerts := await self._store.retired(stream, kinds, now=now):
+                await self._save([(alert, retire(alert, now)) for alert in alerts])
+
+    async def _settle(self, kind: str, seen: Mapping[str, Observation | None], watch: Watch) -> None:
+        for subjects in in_chunks(list(seen)):
+            alerts = await self._store.open(kind, subjects)
+            changes = [(alerts.get(subject), step(alerts.get(subject), seen[subject], watch)) for subject in subjects]
+            await self._save([(before, after) for before, after in changes if before != after])
+
+    async def _save(self, changes: Sequence[Change]) -> None:
+        await self._store.save(changes, channels=self._channels)
+        for state, say in (("active", log.warning), ("cleared", log.info)):
+            alerts = [
+                after
+                for before, after in changes
+                if after and after.state == state and not (before and before.state == state)
+            ]
+            if alerts:
+                say(
+                    f"alerts {state}",
+                    kinds=sorted({alert.kind for alert in alerts}),
+                    count=len(alerts),
+                    subjects=[alert.subject for alert in alerts[:NAMED]],
+                )

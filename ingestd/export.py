@@ -1,0 +1,133 @@
+"""What `ingestd export` does: history from the database to a file, CSV as it comes or Parquet.
+
+In constant memory, and a file gets its name only when it is whole.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, Final, TypeAlias
+
+from ingestd.analytics import TimeRange
+from ingestd.errors import IngestdError
+from ingestd.store.exports import Exports
+from ingestd.telemetry import STREAMS, Stream
+
+Take: TypeAlias = Callable[[bytes], object]
+"""Takes a chunk of CSV, whole lines; it may block, as nothing else waits for the event loop."""
+
+STDOUT: Final = Path("-")
+ROW_GROUP_BYTES: Final = 16 * 1024 * 1024
+"""So much CSV becomes one row group of Parquet: about 160,000 readings."""
+_SECOND: Final = timedelta(seconds=1)
+
+
+class Export:
+    """The readings of one stream in a window, by default the last day, of one device or of all."""
+
+    def __init__(self, *, what: str, start: datetime | None, end: datetime | None, device_id: str | None) -> None:
+        """`what` is the stream's root, `meters` for instance. Raises IngestdError where the window is none."""
+        (self._stream,) = (stream for stream in STREAMS if stream.topic_root == what)
+        end = end or datetime.now(UTC)
+        self._window = TimeRange(start=start or end - timedelta(days=1), end=end)
+        self._device_id = device_id
+        self.readings = 0
+        """How many have been written."""
+        if self._window.start >= end:
+            raise IngestdError("the end must be later than the start")
+
+    @property
+    def seconds(self) -> int:
+        """The length of the window."""
+        return (self._window.end - self._window.start) // _SECOND
+
+    async def run(self, dsn: str, *, take: Take, progress: Callable[[int], None]) -> None:
+        """Hand everything to `take`. Raises IngestdError.
+
+        `progress` hears how many seconds of the window have been gone through since last time: readings come in
+        order of their days, and within a day nearly so.
+        """
+        lines = gone_through = 0
+        async with aclosing(Exports(dsn).csv(self._stream, self._window, self._device_id)) as chunks:
+            async for chunk in chunks:
+                take(chunk)
+                lines += chunk.count(b"\n")
+                self.readings = lines - 1  # the first has the names
+                if self.readings:
+                    seconds = (_last_timestamp(chunk) - self._window.start) // _SECOND
+                    progress(max(0, seconds - gone_through))
+                    gone_through = max(gone_through, seconds)
+        if not lines:
+            raise IngestdError(f"no {self._stream.name} {self._device_id} is known")
+        progress(self.seconds - gone_through)
+
+    @contextmanager
+    def file(self, output: Path, file_format: str) -> Iterator[Take]:
+        """Where `run` may write to: `-` is standard output. Raises IngestdError."""
+        with _opened(output) as file:
+            if file_format == "parquet":
+                with _parquet(file, self._stream) as take:
+                    yield take
+            else:
+                yield file.write
+
+
+def _last_timestamp(chunk: bytes) -> datetime:
+    last = chunk[chunk.rfind(b"\n", 0, -1) + 1 :]
+    return datetime.fromisoformat(last.split(b",", 2)[1].decode())
+
+
+@contextmanager
+def _parquet(file: BinaryIO, stream: Stream) -> Iterator[Take]:
+    """Makes Parquet of the CSV that it takes."""
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - an extra, and slow to load
+        from pyarrow import csv, parquet  # noqa: PLC0415
+    except ImportError as error:
+        raise IngestdError("Parquet needs pyarrow: pip install 'ingestd[parquet]'") from error
+    timestamp = pa.timestamp("us", tz="UTC")
+    figures = dict.fromkeys(stream.columns, pa.float64())
+    types = {stream.id_key: pa.string(), "timestamp": timestamp, **figures, "receivedAt": timestamp}
+    as_typed = csv.ConvertOptions(column_types=types)
+    held = bytearray()
+
+    with parquet.ParquetWriter(file, pa.schema(types), compression="zstd") as writer:
+
+        def write_group() -> None:
+            writer.write_table(csv.read_csv(BytesIO(held), convert_options=as_typed))
+            del held[held.index(b"\n") + 1 :]  # the names stay, for the next group
+
+        def take(chunk: bytes) -> None:
+            held.extend(chunk)
+            if len(held) >= ROW_GROUP_BYTES:
+                write_group()
+
+        yield take
+        write_group()
+
+
+@contextmanager
+def _opened(output: Path) -> Iterator[BinaryIO]:
+    """Standard output; or a file written aside, which takes its name, and the place of an older one, at the end."""
+    if output == STDOUT:
+        yield sys.stdout.buffer
+        return
+    target = output.resolve()  # what a link points to
+    if target.exists() and not target.is_file():
+        raise IngestdError(f"{output} is not a file")
+    part = target.with_name(f"{target.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(target)
+    except OSError as error:
+        raise IngestdError(f"{output}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)

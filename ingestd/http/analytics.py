@@ -1,0 +1,171 @@
+"""The routes that say what devices did: performance, live, fleet, series, totals, charging sessions."""
+
+from datetime import timedelta
+from functools import partial
+from http import HTTPStatus
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from aiohttp import web
+
+from ingestd.analytics import TimeRange
+from ingestd.http import parameters, shapes
+from ingestd.http.ports import ANALYTICS, JUDGEMENT, SERIES
+from ingestd.http.problems import Problem, bad_parameter
+from ingestd.periods import CALENDARS, MOST_POINTS, QUARTER, Bucket, parse_bucket, periods, smallest_bucket
+from ingestd.telemetry import STREAMS, VEHICLE, Stream
+
+DAY: Final = timedelta(days=1)
+"""What is read from history for the whole fleet lasts no longer."""
+LONGEST_OF_SESSIONS: Final = timedelta(days=31)
+
+
+async def get_performance(request: web.Request) -> web.Response:
+    vehicle_id = parameters.identity(request, "vehicleId")
+    found = await request.app[ANALYTICS].performance(vehicle_id, parameters.window(request))
+    if found is None:
+        raise _unknown(VEHICLE, vehicle_id)
+    return shapes.answer(shapes.performance(found, request.app[JUDGEMENT]))
+
+
+async def get_live(request: web.Request, stream: Stream) -> web.Response:
+    device_id = parameters.identity(request, stream.id_key)
+    parameters.Query(request, set())
+    reading = await request.app[ANALYTICS].live(stream, device_id)
+    if reading is None:
+        raise _unknown(stream, device_id)
+    return shapes.answer(shapes.live(stream, reading))
+
+
+async def get_fleet(request: web.Request) -> web.Response:
+    return shapes.answer(shapes.fleet(await request.app[ANALYTICS].fleet(parameters.window(request))))
+
+
+async def get_series(request: web.Request, stream: Stream) -> web.Response:
+    device_id = parameters.identity(request, stream.id_key)
+    query = parameters.Query(request, {"startTime", "endTime", "bucket"})
+    window = parameters.window_of(query)
+    bucket = _bucket(query, window)
+    points = await request.app[SERIES].of_device(stream, device_id, window, bucket)
+    if points is None:
+        raise _unknown(stream, device_id)
+    return shapes.answer(
+        {
+            stream.id_key: device_id,
+            "bucket": bucket.text,
+            "timeRange": shapes.time_range(window),
+            "points": [shapes.point(stream, point) for point in points],
+        }
+    )
+
+
+async def get_fleet_series(request: web.Request) -> web.Response:
+    query = parameters.Query(request, {"startTime", "endTime", "bucket"})
+    window = parameters.window_of(query)
+    bucket = _bucket(query, window, rolled=window.end - window.start > DAY)
+    points = await request.app[SERIES].of_fleet(window, bucket)
+    return shapes.answer(
+        {
+            "bucket": bucket.text,
+            "timeRange": shapes.time_range(window),
+            "points": [shapes.fleet_point(point) for point in points],
+        }
+    )
+
+
+async def get_totals(request: web.Request, stream: Stream) -> web.Response:
+    device_id = parameters.identity(request, stream.id_key)
+    query = parameters.Query(request, {"startTime", "endTime", "by", "timeZone"})
+    window = parameters.window_of(query)
+    by = query.choice("by", CALENDARS) or "day"
+    zone = _time_zone(query)
+    try:
+        asked = periods(window, by, zone)
+    except OverflowError as error:
+        raise bad_parameter(
+            "startTime", f"no calendar of {zone.key} reaches from there to the end of the window"
+        ) from error
+    totals = await request.app[SERIES].totals(stream, device_id, window, asked)
+    if totals is None:
+        raise _unknown(stream, device_id)
+    return shapes.answer(
+        {
+            stream.id_key: device_id,
+            "by": by,
+            "timeZone": zone.key,
+            "timeRange": shapes.time_range(window),
+            "totals": [shapes.total(total) for total in totals],
+        }
+    )
+
+
+async def get_sessions(request: web.Request) -> web.Response:
+    vehicle_id = parameters.identity(request, "vehicleId")
+    window = parameters.window(request, longest=LONGEST_OF_SESSIONS)
+    sessions = await request.app[SERIES].sessions(vehicle_id, window)
+    if sessions is None:
+        raise _unknown(VEHICLE, vehicle_id)
+    return shapes.answer(
+        {
+            "vehicleId": vehicle_id,
+            "timeRange": shapes.time_range(window),
+            "sessions": [shapes.session(session) for session in sessions],
+        }
+    )
+
+
+def _bucket(query: parameters.Query, window: TimeRange, *, rolled: bool = False) -> Bucket:
+    """The parameter `bucket`; a quarter of an hour if left out, or where that makes too many points, what does not.
+
+    With `rolled` only buckets will do that the rollups add up to.
+    """
+    text = query.text("bucket")
+    if text is None:
+        return smallest_bucket(window, at_least=QUARTER)
+    try:
+        bucket = parse_bucket(text)
+    except ValueError as error:
+        raise bad_parameter("bucket", str(error)) from error
+    smallest = smallest_bucket(window, at_least=QUARTER if rolled else timedelta())
+    if (points := bucket.points(window)) > MOST_POINTS:
+        fault = f"makes {points} points of this window, at most {MOST_POINTS}"
+    elif rolled and not bucket.whole_quarters:
+        fault = "over more than a day the fleet's buckets are multiples of 15m"
+    else:
+        return bucket
+    raise bad_parameter(
+        "bucket", f"{fault}; the smallest usual one that will do is {smallest.text}", smallestBucket=smallest.text
+    )
+
+
+def _time_zone(query: parameters.Query) -> ZoneInfo:
+    """The parameter `timeZone`, UTC if left out."""
+    name = query.text("timeZone")
+    if name is None:
+        return ZoneInfo("UTC")
+    try:
+        # All names begin with a capital; the machine's own files beside them, such as localtime, do not.
+        if name[:1].isupper():
+            return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        pass
+    raise bad_parameter("timeZone", "a name of the IANA time zone database, such as Europe/Berlin")
+
+
+def _unknown(stream: Stream, device_id: str) -> Problem:
+    return Problem(HTTPStatus.NOT_FOUND, f"no {stream.name} {device_id} is known")
+
+
+def _of_device(what: str, stream: Stream) -> str:
+    return f"/v1/analytics/{stream.name}/{{{stream.id_key}}}/{what}"
+
+
+ROUTES: Final[tuple[web.RouteDef, ...]] = (
+    web.get("/v1/analytics/performance/{vehicleId}", get_performance),
+    *(web.get(_of_device("live", stream), partial(get_live, stream=stream)) for stream in STREAMS),
+    *(web.get(_of_device("series", stream), partial(get_series, stream=stream)) for stream in STREAMS),
+    *(web.get(_of_device("totals", stream), partial(get_totals, stream=stream)) for stream in STREAMS),
+    web.get(_of_device("sessions", VEHICLE), get_sessions),
+    web.get("/v1/analytics/fleet", get_fleet),
+    web.get("/v1/analytics/fleet/series", get_fleet_series),
+)

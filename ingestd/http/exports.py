@@ -1,0 +1,122 @@
+"""The routes that hand out history as CSV, as fast as the client takes it and no faster."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from datetime import datetime
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from aiohttp import hdrs, web
+
+from ingestd.analytics import TimeRange
+from ingestd.errors import StoreError
+from ingestd.http import parameters
+from ingestd.http.ports import EXPORTS
+from ingestd.http.problems import Problem
+from ingestd.telemetry import STREAMS, Stream
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE: Final = 2
+"""Exports at a time: each has a connection to the database."""
+CLIENT_SECONDS: Final = 30.0
+"""A client that does not take a chunk in so long is given up."""
+EXPORT_SECONDS: Final = 3600.0
+"""An export may last so long: PostgreSQL cannot clear away what was updated or deleted while one goes on."""
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time at all
+
+UNDER_WAY: Final[web.AppKey[set[asyncio.Task[Any]]]] = web.AppKey("exports_under_way", set)
+"""The tasks that export."""
+
+
+async def get_export(request: web.Request, stream: Stream) -> web.StreamResponse:
+    """What one device, or every device of the stream, sent in the window."""
+    query = parameters.Query(request, {"startTime", "endTime", "id"})
+    window, device_id = parameters.window_of(query), query.identity("id")
+    with _place(request.app):
+        return await _export(request, stream, window, device_id)
+
+
+async def end_exports(app: web.Application) -> None:
+    """At the stop of the server, which would wait for them."""
+    for task in app[UNDER_WAY]:
+        task.cancel()
+
+
+@contextmanager
+def _place(app: web.Application) -> Iterator[None]:
+    """One of the places there are. Raises Problem where all are taken."""
+    under_way, task = app[UNDER_WAY], asyncio.current_task()
+    if len(under_way) >= AT_ONCE:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"{AT_ONCE} exports are under way already")
+    assert task is not None  # noqa: S101 - a handler runs in one
+    under_way.add(task)
+    try:
+        yield
+    finally:
+        under_way.remove(task)
+
+
+async def _export(request: web.Request, stream: Stream, window: TimeRange, device_id: str | None) -> web.StreamResponse:
+    async with aclosing(request.app[EXPORTS].csv(stream, window, device_id)) as chunks:
+        first = await anext(chunks, None)  # before the status line: so far, what goes wrong is an ordinary problem
+        if first is None:
+            raise Problem(HTTPStatus.NOT_FOUND, f"no {stream.name} {device_id} is known")
+        response = web.StreamResponse()
+        response.content_type, response.charset = "text/csv", "utf-8"
+        name = _file_name(device_id or stream.topic_root, window)
+        response.headers[hdrs.CONTENT_DISPOSITION] = f'attachment; filename="{name}"'
+        await response.prepare(request)
+        try:
+            if request.method != hdrs.METH_HEAD:
+                await send(response, first, chunks)
+        except (StoreError, ConnectionError, TimeoutError) as error:
+            log.warning("export broken off", path=request.path, reason=str(error) or type(error).__name__)
+            _reset(request)
+        except BaseException:
+            _reset(request)
+            raise
+    return response
+
+
+async def send(response: web.StreamResponse, chunk: bytes, following: AsyncIterator[bytes]) -> None:
+    """The body. Raises ConnectionError where the client is gone, TimeoutError where it is too slow."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + EXPORT_SECONDS
+    while chunk:
+        async with asyncio.timeout(CLIENT_SECONDS):
+            await response.write(chunk)
+        if clock() > deadline:
+            raise TimeoutError(f"it lasted more than {EXPORT_SECONDS:.0f} s")
+        chunk = await anext(following, b"")
+    async with asyncio.timeout(CLIENT_SECONDS):
+        await response.write_eof()
+
+
+def _reset(request: web.Request) -> None:
+    """End the connection so that nobody takes a part for the whole.
+
+    With HTTP/1.0, which proxies speak, an ordinary end of the connection is that of the body.
+    """
+    if request.transport is not None:
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        request.transport.abort()
+
+
+def _file_name(of: str, window: TimeRange) -> str:
+    return f"{of}_{_compact(window.start)}_{_compact(window.end)}.csv".replace(":", "-")
+
+
+def _compact(at: datetime) -> str:
+    """ISO 8601's basic format, which is fit for a file name."""
+    return f"{at:%Y%m%dT%H%M%SZ}"
+
+
+ROUTES: Final[tuple[web.RouteDef, ...]] = tuple(
+    web.get(f"/v1/export/{stream.topic_root}.csv", partial(get_export, stream=stream)) for stream in STREAMS
+)

@@ -1,0 +1,107 @@
+"""The routes that say which meter feeds which vehicle, what they take, and how they answer."""
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+from pydantic import StrictBool
+
+from ingestd.analytics import Mapping, MappingConflictError
+from ingestd.errors import EmptySegmentError
+from ingestd.http import parameters
+from ingestd.http.ports import MAPPINGS
+from ingestd.http.problems import Problem, bad_parameter
+from ingestd.http.shapes import answer, moment
+
+
+class MappingChange(parameters.StrictBody):
+    """The body of PUT: which meter, from when (now where left out), until when, and whether what is there gives way."""
+
+    meter_id: parameters.Identity
+    valid_from: parameters.Moment | None = None
+    valid_to: parameters.Moment | None = None
+    replace: StrictBool = False
+
+
+class NewMapping(MappingChange):
+    """The body of POST."""
+
+    vehicle_id: parameters.Identity
+
+
+async def post_mapping(request: web.Request) -> web.Response:
+    change = await parameters.body(request, NewMapping)
+    return await _set(request, change.vehicle_id, change, HTTPStatus.CREATED)
+
+
+async def put_mapping(request: web.Request) -> web.Response:
+    change = await parameters.body(request, MappingChange)
+    return await _set(request, parameters.identity(request, "vehicleId"), change, HTTPStatus.OK)
+
+
+async def get_mapping(request: web.Request) -> web.Response:
+    """The segment that holds now, and all there ever were."""
+    vehicle_id = parameters.identity(request, "vehicleId")
+    history = await request.app[MAPPINGS].of_vehicle(vehicle_id)
+    if not history:
+        raise Problem(HTTPStatus.NOT_FOUND, f"vehicle {vehicle_id} was never mapped to a meter")
+    now = datetime.now(UTC)
+    current = [s for s in history if s.valid_from <= now and (s.valid_to is None or now < s.valid_to)]
+    return answer(
+        {
+            "vehicleId": vehicle_id,
+            "meterId": current[0].meter_id if current else None,
+            "history": [_shape(segment) for segment in history],
+        }
+    )
+
+
+async def delete_mapping(request: web.Request) -> web.Response:
+    vehicle_id = parameters.identity(request, "vehicleId")
+    closed = await request.app[MAPPINGS].close(vehicle_id)
+    if closed is None:
+        raise Problem(HTTPStatus.NOT_FOUND, f"vehicle {vehicle_id} has no mapping that is open")
+    return answer(_shape(closed))
+
+
+async def _set(request: web.Request, vehicle_id: str, change: MappingChange, status: HTTPStatus) -> web.Response:
+    try:
+        segment = await request.app[MAPPINGS].set(
+            vehicle_id=vehicle_id,
+            meter_id=change.meter_id,
+            valid_from=change.valid_from,
+            valid_to=change.valid_to,
+            replace=change.replace,
+        )
+    except EmptySegmentError as error:
+        raise bad_parameter("validTo", "must be later than validFrom") from error
+    except MappingConflictError as error:
+        raise Problem(
+            HTTPStatus.CONFLICT,
+            f"the vehicle is mapped already: {'; '.join(map(_describe, error.segments))}",
+            segments=[_shape(in_the_way) for in_the_way in error.segments],
+        ) from error
+    return answer(_shape(segment), status)
+
+
+def _shape(segment: Mapping) -> dict[str, object]:
+    return {
+        "vehicleId": segment.vehicle_id,
+        "meterId": segment.meter_id,
+        "validFrom": moment(segment.valid_from),
+        "validTo": moment(segment.valid_to) if segment.valid_to else None,
+    }
+
+
+def _describe(segment: Mapping) -> str:
+    end = f"to {moment(segment.valid_to)}" if segment.valid_to else "until further notice"
+    return f"{segment.meter_id} from {moment(segment.valid_from)} {end}"
+
+
+ROUTES: Final[tuple[web.RouteDef, ...]] = (
+    web.post("/v1/analytics/mappings", post_mapping),
+    web.put("/v1/analytics/mappings/{vehicleId}", put_mapping),
+    web.get("/v1/analytics/mappings/{vehicleId}", get_mapping),
+    web.delete("/v1/analytics/mappings/{vehicleId}", delete_mapping),
+)

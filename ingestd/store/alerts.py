@@ -1,0 +1,144 @@
+"""Alerts as the database keeps them, and what it knows of devices that may be worth one."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from pydantic_core import to_json
+
+from ingestd.alerts import (
+    BATTERY,
+    BATTERY_FRESH,
+    RETIRED,
+    SILENT,
+    SILENT_CADENCES,
+    SILENT_LEAST,
+    SILENT_MOST,
+    UNKNOWN_CADENCE,
+    Alert,
+    AlertFilter,
+    Change,
+    Observation,
+    battery,
+    in_chunks,
+    silence,
+)
+from ingestd.store import queries
+from ingestd.store.database import Reads
+from ingestd.telemetry import STREAMS, Stream
+
+_SQL: Final = queries.load("alerts.sql")
+_SILENT: Final = {stream: queries.for_stream(_SQL["silent_devices"], stream) for stream in STREAMS}
+_RETIRED: Final = {stream: queries.for_stream(_SQL["retired_alerts"], stream) for stream in STREAMS}
+
+PAGE: Final = 500
+
+
+class Alerts:
+    """The tables of alerts. Every method raises StoreError."""
+
+    def __init__(self, reads: Reads) -> None:
+        self._reads = reads
+
+    async def take_watch(self, task: str, *, holder: str, now: datetime, patience: timedelta) -> datetime | None:
+        """Since when the task has been done without a gap longer than `patience`; None where another one does it."""
+        rows = await self._reads.fetch(
+            _SQL["take_watch"], {"task": task, "holder": holder, "now": now, "patience": patience}
+        )
+        return rows[0].watched_since if rows else None
+
+    async def silent(self, stream: Stream, *, now: datetime) -> AsyncIterator[Mapping[str, Observation]]:
+        """Devices that have been silent for too long, and all that have an open alert of that."""
+        kind = SILENT[stream.name]
+        parameters = {
+            "kind": kind,
+            "now": now,
+            "cadences": SILENT_CADENCES,
+            "least": SILENT_LEAST,
+            "most": SILENT_MOST,
+            "unknown": UNKNOWN_CADENCE,
+            "retired": RETIRED,
+        }
+        for rows in in_chunks(await self._reads.fetch(_SILENT[stream], parameters)):
+            yield {
+                row.subject: silence(kind, row.subject, heard_at=row.heard_at, bound=row.bound, now=now) for row in rows
+            }
+
+    async def hot(self, *, bound: float, now: datetime) -> AsyncIterator[Mapping[str, Observation | None]]:
+        """Vehicles with too hot a battery (°C), and all that have an open alert of that, None where it is not known."""
+        parameters = {"kind": BATTERY, "now": now, "bound": bound, "fresh": BATTERY_FRESH}
+        for rows in in_chunks(await self._reads.fetch(_SQL["hot_batteries"], parameters)):
+            yield {
+                row.subject: None if row.celsius is None else battery(row.subject, celsius=row.celsius, bound=bound)
+                for row in rows
+            }
+
+    async def open(self, kind: str, subjects: Sequence[str]) -> dict[str, Alert]:
+        """What is pending or active, by subject."""
+        rows = await self._reads.fetch(_SQL["open_alerts"], {"kind": kind, "subjects": list(subjects)})
+        return {row.subject: _alert(row) for row in rows}
+
+    async def unsettled(self, kind: str) -> list[str]:
+        """The subjects of alerts on their way to being raised or cleared."""
+        return [row.subject for row in await self._reads.fetch(_SQL["unsettled_subjects"], {"kind": kind})]
+
+    async def retired(self, stream: Stream, kinds: Sequence[str], *, now: datetime) -> list[Alert]:
+        """Some of the open alerts of devices that nothing is expected of any more."""
+        parameters = {"kinds": list(kinds), "now": now, "retired": RETIRED, "limit": PAGE}
+        return [_alert(row) for row in await self._reads.fetch(_RETIRED[stream], parameters)]
+
+    async def save(self, changes: Sequence[Change], *, channels: Sequence[str]) -> None:
+        """All of them or none; each change of state is to be told on every channel."""
+        if changes:
+            await self._reads.fetch(
+                _SQL["save_alerts"],
+                {"changes": to_json([_record(change) for change in changes]).decode(), "channels": list(channels)},
+            )
+
+    async def page(self, wanted: AlertFilter, *, limit: int, before: int | None = None) -> list[Alert]:
+        """At most `limit` active and past ones, the newest first, with ids below `before`."""
+        rows = await self._reads.fetch(_SQL["page_alerts"], {**asdict(wanted), "limit": limit, "before": before})
+        return [_alert(row) for row in rows]
+
+    async def active(self) -> dict[str, int]:
+        """How many are active, by kind; kinds without any are left out."""
+        return {row.kind: row.active for row in await self._reads.fetch(_SQL["active_alerts"], {})}
+
+    async def purge(self, *, until: datetime) -> None:
+        """Delete those that were cleared before."""
+        while len(await self._reads.fetch(_SQL["purge_alerts"], {"until": until, "limit": PAGE})) == PAGE:
+            pass
+
+    async def untold(self, channel: str, *, limit: int) -> list[Alert]:
+        """What the channel has yet to tell, in the order in which it must be told."""
+        rows = await self._reads.fetch(_SQL["untold_alerts"], {"channel": channel, "limit": limit})
+        return [_alert(row) for row in rows]
+
+    async def told(self, channel: str, alerts: Sequence[Alert]) -> None:
+        """The channel has told these, in the state that they are in here."""
+        parameters = {
+            "channel": channel,
+            "ids": [alert.id for alert in alerts],
+            "states": [alert.state for alert in alerts],
+        }
+        await self._reads.fetch(_SQL["told_alerts"], parameters)
+
+    async def tell_again(self, channel: str) -> None:
+        """Everything that is active, as the channel has forgotten it."""
+        await self._reads.fetch(_SQL["tell_again"], {"channel": channel})
+
+
+def _alert(row: Any) -> Alert:  # noqa: ANN401 - psycopg makes the namedtuple's class at run time
+    return Alert(**row._asdict())
+
+
+def _record(change: Change) -> dict[str, object]:
+    before, after = change
+    kept = after or before
+    assert kept is not None  # noqa: S101 - one of them is there
+    return {
+        **asdict(kept),
+        "gone": after is None,
+        "told": before is not None and after is not None and before.state != after.state,
+    }

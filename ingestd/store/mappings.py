@@ -1,0 +1,82 @@
+"""Which meter feeds which vehicle, and when: the segments of the table vehicle_meter_mapping."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from ingestd.analytics import Mapping, MappingConflictError
+from ingestd.errors import EmptySegmentError
+from ingestd.store import queries
+from ingestd.store.database import Connection, Reads, rows_of
+
+_SQL: Final = queries.load("mappings.sql")
+
+
+class Mappings:
+    """Half-open segments [valid_from, valid_to), open where valid_to is None; those of a vehicle never overlap.
+
+    Neither vehicle nor meter need have reported: a mapping announces them. Every method raises StoreError when
+    the database does not answer, and then has changed nothing.
+    """
+
+    def __init__(self, reads: Reads) -> None:
+        self._reads = reads
+
+    async def of_vehicle(self, vehicle_id: str) -> list[Mapping]:
+        """Every segment, the newest first; empty where there never was one."""
+        rows = await self._reads.fetch(_SQL["mappings_of_vehicle"], {"vehicle_id": vehicle_id})
+        return [_mapping(row) for row in rows]
+
+    async def set(
+        self, *, vehicle_id: str, meter_id: str, valid_from: datetime | None, valid_to: datetime | None, replace: bool
+    ) -> Mapping:
+        """Map the vehicle to the meter from `valid_from` (None: now) to `valid_to` (None: until further notice).
+
+        - An open segment that began earlier ends at `valid_from`, and does not come back at `valid_to`.
+        - Any other segment that the new one overlaps is in the way: MappingConflictError, nothing changes.
+        - With `replace` nothing is in the way, and nothing but the time of the new segment changes: what it overlaps
+          keeps its parts before and after, an open one too, and goes where there are none.
+        - Asking again for what holds already changes nothing: the same meter and times, or, asked for from now on,
+          the same meter and end.
+
+        Raises EmptySegmentError unless `valid_to` is later than `valid_from`.
+        """
+        async with self._reads.transaction() as connection:
+            await rows_of(connection, _SQL["lock_vehicle"], {"vehicle_id": vehicle_id})
+            # Now is when it is our turn: a change that was asked for later may have been made first.
+            start = valid_from or datetime.now(UTC)
+            if valid_to is not None and valid_to <= start:
+                raise EmptySegmentError(f"from {start.isoformat()} to {valid_to.isoformat()}")
+            asked = {
+                "vehicle_id": vehicle_id,
+                "meter_id": meter_id,
+                "valid_from": start,
+                "from_now": valid_from is None,
+                "valid_to": valid_to,
+                "replace": replace,
+            }
+            if held := await _segments(connection, "segment_as_asked", asked):
+                return held[0]
+            if replace:
+                await connection.execute(_SQL["resume_behind"], asked)
+            elif in_the_way := await _segments(connection, "segments_in_the_way", asked):
+                raise MappingConflictError(in_the_way)
+            await connection.execute(_SQL["remove_begun_within"], asked)
+            await connection.execute(_SQL["end_before"], asked)
+            (added,) = await _segments(connection, "add_segment", asked)
+            return added
+
+    async def close(self, vehicle_id: str) -> Mapping | None:
+        """End the open segment now, or remove it where it has yet to begin; None where there is none."""
+        async with self._reads.transaction() as connection:
+            await rows_of(connection, _SQL["lock_vehicle"], {"vehicle_id": vehicle_id})
+            now = {"vehicle_id": vehicle_id, "valid_to": datetime.now(UTC)}
+            closed = await _segments(connection, "close_segment", now)
+            return closed[0] if closed else None
+
+
+async def _segments(connection: Connection, name: str, parameters: dict[str, Any]) -> list[Mapping]:
+    return [_mapping(row) for row in await rows_of(connection, _SQL[name], parameters)]
+
+
+def _mapping(row: Any) -> Mapping:  # noqa: ANN401 - psycopg makes the namedtuple's class at run time
+    return Mapping(**row._asdict())

@@ -1,0 +1,144 @@
+"""Keeps the rollups up with the readings, a quarter of an hour at a time.
+
+A quarter is first announced: readings that are stored from then on and belong before its end say that they are
+late. Only then is it rolled up, so that every reading is either in the rollup or marked. Readers trust a device's
+rollups up to `settled` or its first late day, and take the rest from history; they are right at every moment.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import structlog
+from psycopg.rows import namedtuple_row
+
+from ingestd.store import queries
+from ingestd.store.database import Connection, bounded, closed_on_error, connect, translated
+from ingestd.store.energy import QUARTER, quarter_before
+from ingestd.telemetry import STREAMS, Stream
+
+log = structlog.get_logger(__name__)
+
+LAG: Final = timedelta(seconds=60)
+"""A quarter is rolled up this long after its end: readings that come later than that cost a second look."""
+MOST_LATE: Final = 2000
+"""Device-days done over again in one transaction."""
+STEP_SECONDS: Final = 300.0
+LOCK_TIMEOUT: Final = "2s"
+
+_ROLLUP: Final = queries.load("rollup.sql")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far one stream's rollups are; None where nothing was rolled up yet."""
+
+    announced: datetime | None
+    settled: datetime | None
+    plausible_kw: float | None
+    late: bool
+    resume: datetime | None
+    """From when on there is history that is not rolled up; None where there is none at all."""
+
+    def next(self, horizon: datetime) -> datetime:
+        """Up to where to go: a quarter of an hour on, or over a stretch without partitions; not past the horizon."""
+        assert self.settled is not None  # noqa: S101 - asked only once something is settled
+        resume = horizon if self.resume is None else self.resume
+        return max(self.settled, min(horizon, resume if resume > self.settled else self.settled + QUARTER))
+
+
+class Rollups:
+    """One connection that makes rollups; every method raises StoreError."""
+
+    def __init__(self, dsn: str, *, plausible_kw: float) -> None:
+        self._dsn = dsn
+        self._plausible_kw = plausible_kw
+        self._connection: Connection | None = None
+        self._sql = {
+            stream: {name: queries.for_stream(statement, stream) for name, statement in _ROLLUP.items()}
+            for stream in STREAMS
+        }
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def catch_up(self, now: datetime | None = None) -> None:
+        """Roll up every quarter that is over at `now`, and what came late before it."""
+        horizon = quarter_before((now or datetime.now(UTC)) - LAG)
+        for stream in STREAMS:
+            while await self._step(stream, horizon):
+                pass
+
+    async def _step(self, stream: Stream, horizon: datetime) -> bool:
+        """One stretch of one stream; returns whether there is more to do."""
+        with translated():
+            connection = await self._connected()
+            async with bounded(connection, STEP_SECONDS):
+                progress = await self._progress(connection, stream)
+                if progress.plausible_kw != self._plausible_kw:
+                    await self._execute(connection, stream, "start_again", plausible_kw=self._plausible_kw)
+                    return True
+                if progress.settled is None:
+                    return await self._begin(connection, stream)
+                until = progress.next(horizon)
+                if until == progress.settled and not progress.late:
+                    return False
+                if progress.announced is None or until > progress.announced:
+                    # Looked at again afterwards: what was under way is committed then, and its partitions are there.
+                    async with connection.transaction():
+                        await self._execute(connection, stream, "hold_announcements")
+                        await self._execute(connection, stream, "announce", until=until)
+                    return True
+                await self._roll_up(connection, stream, progress.settled, until)
+                return until < horizon
+
+    async def _begin(self, connection: Connection, stream: Stream) -> bool:
+        async with connection.transaction():
+            await self._execute(connection, stream, "hold_announcements")
+            # Read again under the lock: whatever was under way is committed now, and its partitions there.
+            resume = (await self._progress(connection, stream)).resume
+            if resume is None:
+                return False
+            await self._execute(connection, stream, "begin", **{"from": resume})
+        log.info("rollups begin", stream=stream.name, since=f"{resume:%F}")
+        return True
+
+    async def _roll_up(self, connection: Connection, stream: Stream, settled: datetime, until: datetime) -> None:
+        async with connection.transaction():
+            cursor = await self._execute(connection, stream, "only_one")
+            if (await cursor.fetchone()) != (settled,):
+                return  # another daemon was faster
+            midnight = settled.replace(hour=0, minute=0, second=0, microsecond=0)
+            await self._execute(
+                connection,
+                stream,
+                "roll_up",
+                settled=settled,
+                until=until,
+                number=(settled - midnight) // QUARTER + 1,
+                most_late=MOST_LATE,
+                plausible_kw=self._plausible_kw,
+            )
+
+    async def _progress(self, connection: Connection, stream: Stream) -> Progress:
+        async with connection.cursor(row_factory=namedtuple_row) as cursor:
+            await cursor.execute(self._sql[stream]["progress"])
+            (row,) = await cursor.fetchall()
+        return Progress(**row._asdict())
+
+    async def _execute(self, connection: Connection, stream: Stream, name: str, **parameters: Any) -> Any:  # noqa: ANN401 - a psycopg cursor, and whatever it binds
+        return await connection.execute(self._sql[stream][name], parameters)
+
+    async def _connected(self) -> Connection:
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        connection = await connect(self._dsn, application_name="ingestd-rollups")
+        async with closed_on_error(connection):
+            # Whoever holds a table for longer is let go first; a quarter of ten thousand devices fits into memory.
+            for setting in (f"lock_timeout = '{LOCK_TIMEOUT}'", "work_mem = '64MB'", "jit = off"):
+                await connection.execute(f"SET {setting}".encode())
+            # A plan for the very moments asked for leaves out all partitions but theirs.
+            await connection.execute("SET plan_cache_mode = force_custom_plan")
+        self._connection = connection
+        return connection

@@ -1,0 +1,154 @@
+-- Alerts: what is seen of devices, what is open, what has yet to be told. All of it reads live rows and small tables.
+
+-- name: take_watch
+-- The task is ours where we have it already, or where its holder has not been at it for longer than `patience`; such
+-- a gap breaks the watch. No row: somebody else has it.
+INSERT INTO alert_watch AS watch (task, holder, watched_since, watched_at)
+VALUES (%(task)s, %(holder)s, %(now)s, %(now)s)
+ON CONFLICT (task) DO UPDATE SET
+    holder = excluded.holder,
+    watched_since = CASE
+        WHEN watch.watched_at < excluded.watched_at - %(patience)s THEN excluded.watched_at
+        ELSE watch.watched_since
+    END,
+    watched_at = excluded.watched_at
+WHERE watch.holder = excluded.holder OR watch.watched_at < excluded.watched_at - %(patience)s
+RETURNING watched_since
+
+-- name: silent_devices
+-- Devices that were not heard for longer than they should be (`bound`, seconds; by their cadence), and those with an
+-- open alert, but for active ones that are just as silent as before: of those nothing changes, and there may be many.
+-- Only devices that have not been heard for the least bound are looked up in the rollups.
+SELECT subject, heard_at, bound
+FROM (
+    SELECT
+        {id} AS subject,
+        received_at AS heard_at,
+        open.kind IS NOT NULL AS open,
+        open.state = 'active' AND open.over_since IS NULL AS settled
+    FROM {live} AS live
+    LEFT JOIN alert AS open ON open.kind = %(kind)s AND open.subject = live.{id} AND open.state <> 'cleared'
+    WHERE received_at BETWEEN %(now)s - %(retired)s AND %(now)s - %(least)s OR open.kind IS NOT NULL
+) AS quiet
+CROSS JOIN LATERAL (
+    SELECT extract(epoch FROM least(%(most)s, greatest(%(least)s, %(cadences)s::double precision * coalesce(
+        (
+            SELECT make_interval(secs => cadence)
+            FROM {day}
+            WHERE {id} = subject AND cadence IS NOT NULL
+            ORDER BY day DESC
+            LIMIT 1
+        ),
+        %(unknown)s
+    ))))::double precision AS bound
+) AS expected
+WHERE CASE WHEN %(now)s - heard_at > make_interval(secs => bound) THEN settled IS NOT TRUE ELSE open END
+
+-- name: hot_batteries
+-- Vehicles whose battery is too hot by a fresh reading, and those with an open alert. The temperature is NULL where
+-- the reading is old.
+SELECT vehicle_id AS subject, CASE WHEN received_at > %(now)s - %(fresh)s THEN battery_temp END AS celsius
+FROM vehicle_live AS live
+LEFT JOIN alert AS open ON open.kind = %(kind)s AND open.subject = live.vehicle_id AND open.state <> 'cleared'
+WHERE battery_temp > %(bound)s AND received_at > %(now)s - %(fresh)s OR open.kind IS NOT NULL
+
+-- name: open_alerts
+-- What is pending or active of these subjects. A join, as `= ANY` may compare every subject with every alert.
+SELECT id, kind, subject, state, since, raised_at, over_since, cleared_at, value, bound, detail
+FROM unnest(%(subjects)s::text[]) AS asked (subject)
+JOIN alert USING (subject)
+WHERE kind = %(kind)s AND state <> 'cleared'
+
+-- name: unsettled_subjects
+-- Whose alert of the kind is on its way to being raised or cleared, for which it has to be seen without a break.
+SELECT subject FROM alert WHERE kind = %(kind)s AND (state = 'pending' OR state = 'active' AND over_since IS NOT NULL)
+
+-- name: retired_alerts
+-- What is open of devices that have not been heard for so long that nothing is expected of them any more.
+SELECT id, kind, subject, state, since, raised_at, over_since, cleared_at, value, bound, detail
+FROM alert
+WHERE kind = ANY(%(kinds)s)
+  AND state <> 'cleared'
+  AND NOT EXISTS (SELECT FROM {live} WHERE {id} = subject AND received_at > %(now)s - %(retired)s)
+LIMIT %(limit)s
+
+-- name: save_alerts
+-- New ones, changed ones and those that have gone; each change of state goes into the outbox of every channel. The
+-- outbox row is overwritten rather than left alone, so that one that is being taken out at this moment is not lost.
+WITH change AS (
+    SELECT *
+    FROM jsonb_to_recordset(%(changes)s::jsonb) AS change (
+        id bigint, kind text, subject text, state text, since timestamptz, raised_at timestamptz,
+        over_since timestamptz, cleared_at timestamptz, value double precision, bound double precision, detail text,
+        gone boolean, told boolean
+    )
+), gone AS (
+    DELETE FROM alert USING change WHERE alert.id = change.id AND change.gone
+), added AS (
+    INSERT INTO alert (kind, subject, state, since, raised_at, over_since, cleared_at, value, bound, detail)
+    SELECT kind, subject, state, since, raised_at, over_since, cleared_at, value, bound, detail
+    FROM change
+    WHERE id IS NULL
+    RETURNING id, state
+), changed AS (
+    UPDATE alert SET
+        state = change.state, raised_at = change.raised_at, over_since = change.over_since,
+        cleared_at = change.cleared_at, value = change.value, bound = change.bound, detail = change.detail
+    FROM change
+    WHERE alert.id = change.id AND NOT change.gone AND alert.state <> 'cleared'
+    RETURNING alert.id, alert.state, change.told
+)
+INSERT INTO alert_outbox (channel, alert_id, state)
+SELECT channel, id, state
+FROM (
+    SELECT id, state FROM changed WHERE told
+    UNION ALL
+    SELECT id, state FROM added WHERE state <> 'pending'
+) AS news
+CROSS JOIN unnest(%(channels)s::text[]) AS channel
+ON CONFLICT (channel, alert_id) DO UPDATE SET state = excluded.state
+RETURNING alert_id
+
+-- name: page_alerts
+-- Active and past ones, the newest first, from behind the cursor on. A filter that is NULL lets everything through.
+SELECT id, kind, subject, state, since, raised_at, over_since, cleared_at, value, bound, detail
+FROM alert
+WHERE state <> 'pending'
+  AND (%(state)s::text IS NULL OR state = %(state)s)
+  AND (%(kind)s::text IS NULL OR kind = %(kind)s)
+  AND (%(subject)s::text IS NULL OR subject = %(subject)s)
+  AND (%(before)s::bigint IS NULL OR id < %(before)s)
+ORDER BY id DESC
+LIMIT %(limit)s
+
+-- name: active_alerts
+-- How many of each kind.
+SELECT kind, count(*) AS active FROM alert WHERE state = 'active' GROUP BY kind
+
+-- name: purge_alerts
+-- Past ones that have been kept for long enough, a few at a time.
+DELETE FROM alert
+WHERE id IN (SELECT id FROM alert WHERE state = 'cleared' AND cleared_at < %(until)s ORDER BY id LIMIT %(limit)s)
+RETURNING id
+
+-- name: untold_alerts
+-- What a channel has yet to tell, in the order in which the alerts began, so that of one subject the newest is last.
+SELECT alert.id, kind, subject, alert.state, since, raised_at, over_since, cleared_at, value, bound, detail
+FROM alert_outbox AS outbox JOIN alert ON alert.id = outbox.alert_id
+WHERE channel = %(channel)s
+ORDER BY alert.id
+LIMIT %(limit)s
+
+-- name: told_alerts
+-- Done, unless the alert has changed meanwhile.
+DELETE FROM alert_outbox AS outbox
+USING unnest(%(ids)s::bigint[], %(states)s::text[]) AS told (id, state)
+WHERE outbox.channel = %(channel)s AND outbox.alert_id = told.id AND outbox.state = told.state
+RETURNING outbox.alert_id
+
+-- name: tell_again
+-- A channel that has forgotten everything is told of all that is active.
+INSERT INTO alert_outbox (channel, alert_id, state)
+SELECT %(channel)s, id, state FROM alert WHERE state = 'active'
+ON CONFLICT (channel, alert_id) DO NOTHING
+RETURNING alert_id

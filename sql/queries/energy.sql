@@ -1,0 +1,237 @@
+-- What devices sent, in stretches of time: the one place where energy is read (kWh; registers by ingestd_register).
+
+-- name: readings
+-- Of the devices in {spans} (span, id, start_at, end_at), each in its stretch [start_at, end_at): what each reading,
+-- or each settled quarter of an hour, counts for. Settled quarters come from the rollups where `rolled` is true;
+-- the edges, what is not settled yet and what came late come from history.
+SELECT span, at, kwh, samples, averaged, soc, resets, excluded
+FROM (
+    WITH trusted AS (
+        SELECT spans.*,
+            date_bin('15 minutes', start_at, timestamptz '2000-01-01 00:00+00') AS start_quarter,
+            date_bin('15 minutes', start_at + interval '15 minutes' - interval '1 microsecond', timestamptz '2000-01-01 00:00+00') AS inner_from,
+            date_bin('15 minutes', end_at, timestamptz '2000-01-01 00:00+00') AS end_quarter,
+            least(
+                (SELECT settled FROM rollup WHERE stream = {stream}),
+                (SELECT min(since) FROM {late} AS late WHERE late.{id} = spans.id)
+            ) AS settled
+        FROM {spans} AS spans
+    ), piece AS (
+        SELECT span, id, piece.*, state.mark, state.mark_at
+        FROM trusted
+        CROSS JOIN LATERAL (VALUES
+            -- up to the first whole quarter
+            (start_quarter, start_at, least(inner_from, end_at), %(rolled)s AND start_at < settled AND start_at < inner_from),
+            -- from the last whole quarter on
+            (end_quarter, end_quarter, end_at, %(rolled)s AND end_at <= settled AND end_quarter >= inner_from AND end_quarter < end_at),
+            -- what is not settled
+            (settled, greatest(start_at, settled), end_at, %(rolled)s AND end_at > settled),
+            -- everything
+            (least(start_quarter, settled), start_at, end_at, NOT %(rolled)s)
+        ) AS piece(fold_from, count_from, count_to, needed)
+        -- The state of its register that all earlier readings left; every day's rollup carries it on.
+        LEFT JOIN LATERAL (
+            SELECT
+                mark[least(cardinality(mark), ceil(extract(epoch FROM fold_from - day::timestamptz) / 900)::integer)] AS mark,
+                mark_at[least(cardinality(mark), ceil(extract(epoch FROM fold_from - day::timestamptz) / 900)::integer)] AS mark_at
+            FROM {day}
+            WHERE {id} = trusted.id AND day::timestamptz < fold_from
+            ORDER BY day DESC
+            LIMIT 1
+        ) AS state ON true
+        WHERE needed
+    ), register AS (
+        SELECT span, fold_from, count_from, count_to, mark, mark_at, next.ts, next.register, next.averaged, next.soc,
+            extract(epoch FROM next.ts)::double precision AS taken_at,
+            lead(next.register) OVER in_order AS next_register,
+            lead(extract(epoch FROM next.ts)::double precision) OVER in_order AS next_taken_at
+        FROM piece
+        CROSS JOIN LATERAL (
+            SELECT ts, {register} AS register, {averaged} AS averaged, {soc} AS soc
+            FROM {history}
+            WHERE {id} = piece.id AND ts >= piece.fold_from AND ts < piece.count_to AND {register} IS NOT NULL
+              AND ts >= %(history_from)s AND ts < %(history_until)s
+            UNION ALL
+            (
+                SELECT ts, {register}, {averaged}, {soc}
+                FROM {history}
+                WHERE {id} = piece.id AND ts >= piece.count_to AND {register} IS NOT NULL
+                  AND ts >= %(history_from)s
+                ORDER BY ts LIMIT 1
+            )
+        ) AS next
+        WINDOW in_order AS (PARTITION BY span, fold_from ORDER BY next.ts)
+    ), folded AS (
+        SELECT span, count_from, count_to, ts, averaged, soc,
+            ingestd_register(register, taken_at, next_register, next_taken_at, mark, mark_at, %(plausible_kw)s)
+                OVER (PARTITION BY span, fold_from ORDER BY ts) AS step
+        FROM register
+    )
+    SELECT span, ts AS at, {energy} AS kwh, 1 AS samples, {averaged} AS averaged, {soc} AS soc, 0 AS resets, 0 AS excluded
+    FROM piece
+    JOIN {history} ON {id} = piece.id AND ts >= count_from AND ts < count_to AND {register} IS NULL
+        AND ts >= %(history_from)s AND ts < %(history_until)s
+    UNION ALL
+    SELECT span, ts, step[3], 1, averaged, soc, step[4]::integer, step[5]::integer
+    FROM folded
+    WHERE ts >= count_from AND ts < count_to
+    UNION ALL
+    SELECT span, day::timestamptz + (number - 1) * interval '15 minutes',
+        rolled.kwh[number] - coalesce(rolled.kwh[number - 1], 0),
+        rolled.samples[number] - coalesce(rolled.samples[number - 1], 0),
+        rolled.averaged[number] - coalesce(rolled.averaged[number - 1], 0),
+        NULL,
+        coalesce(rolled.resets[number] - coalesce(rolled.resets[number - 1], 0), 0),
+        coalesce(rolled.excluded[number] - coalesce(rolled.excluded[number - 1], 0), 0)
+    FROM trusted
+    JOIN {day} AS rolled ON rolled.{id} = trusted.id
+        AND rolled.day >= trusted.inner_from::date AND rolled.day <= least(trusted.end_quarter, trusted.settled)::date
+    CROSS JOIN LATERAL generate_series(
+        greatest(1, extract(epoch FROM trusted.inner_from - rolled.day::timestamptz)::integer / 900 + 1),
+        least(cardinality(rolled.samples), extract(epoch FROM least(trusted.end_quarter, trusted.settled) - rolled.day::timestamptz)::integer / 900)
+    ) AS number
+    WHERE %(rolled)s AND rolled.samples[number] > coalesce(rolled.samples[number - 1], 0)
+) AS readings
+
+-- name: cadences
+-- Seconds between the readings of the devices in {spans}, as a rule: from the rollups, or while these know none,
+-- the median of the latest readings.
+SELECT
+    span,
+    coalesce(
+        (
+            SELECT avg(cadence)
+            FROM {day}
+            WHERE {id} = spans.id AND day >= spans.start_at::date AND day <= spans.end_at::date
+        ),
+        (
+            SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY spacing)
+            FROM (
+                SELECT extract(epoch FROM ts - lag(ts) OVER (ORDER BY ts)) AS spacing
+                FROM (
+                    SELECT ts
+                    FROM {history}
+                    WHERE {id} = spans.id AND ts >= spans.start_at AND ts < spans.end_at
+                      AND ts >= %(history_from)s AND ts < %(history_until)s
+                    ORDER BY ts DESC
+                    LIMIT 200
+                ) AS latest
+            ) AS spacings
+        )
+    )::double precision AS cadence
+FROM {spans} AS spans
+
+-- name: shares
+-- The AC of each of the `pairs` (pair, vehicle_id, meter_id, start_at, end_at). Where several vehicles are mapped to
+-- the meter at once, its energy in each UTC hour goes to them by their DC in that whole hour, or in equal parts.
+SELECT pair, ac_kwh, samples, resets, excluded, shared
+FROM (
+    WITH at_once AS (
+        SELECT pair, other.vehicle_id, greatest(other.valid_from, start_at) AS since, least(coalesce(other.valid_to, end_at), end_at) AS until
+        FROM pairs
+        JOIN vehicle_meter_mapping AS other ON other.meter_id = pairs.meter_id
+            AND other.valid_from < end_at AND coalesce(other.valid_to, 'infinity') > start_at
+    ), stretch AS MATERIALIZED (
+        -- Stretches of time in which the same vehicles are at the meter.
+        SELECT row_number() OVER () AS span, pair, vehicle_id, meter_id AS id, start_at, end_at
+        FROM (
+            SELECT pair, vehicle_id, meter_id, at AS start_at, lead(at) OVER (PARTITION BY pair ORDER BY at) AS end_at
+            FROM (
+                SELECT pair, since AS at FROM at_once
+                UNION
+                SELECT pair, until FROM at_once
+            ) AS change
+            JOIN pairs USING (pair)
+        ) AS bounded
+        WHERE end_at IS NOT NULL
+    ), present AS MATERIALIZED (
+        SELECT span, at_once.vehicle_id, stretch.start_at, stretch.end_at, count(*) OVER (PARTITION BY span) AS vehicles
+        FROM stretch JOIN at_once ON at_once.pair = stretch.pair AND since <= stretch.start_at AND until >= stretch.end_at
+    ), ac AS MATERIALIZED (
+        SELECT span, date_trunc('hour', at, 'UTC') AS hour, sum(kwh) AS kwh, sum(samples) AS samples, sum(resets) AS resets, sum(excluded) AS excluded
+        FROM ({meter_readings_in_stretches}) AS reading
+        GROUP BY span, hour
+    ), sharing AS MATERIALIZED (
+        SELECT row_number() OVER () AS span, vehicle_id AS id, start_at, end_at
+        FROM (
+            SELECT vehicle_id, date_trunc('hour', min(start_at), 'UTC') AS start_at, date_trunc('hour', max(end_at), 'UTC') + interval '1 hour' AS end_at
+            FROM present
+            WHERE vehicles > 1
+            GROUP BY vehicle_id
+        ) AS vehicle
+    ), dc AS MATERIALIZED (
+        SELECT sharing.id AS vehicle_id, date_trunc('hour', at, 'UTC') AS hour, sum(kwh) AS kwh
+        FROM ({vehicle_readings_while_sharing}) AS reading JOIN sharing USING (span)
+        GROUP BY sharing.id, hour
+    ), weight AS (
+        SELECT ac.span, ac.hour, present.vehicle_id,
+            coalesce(
+                coalesce(dc.kwh, 0) / nullif(sum(coalesce(dc.kwh, 0)) OVER (PARTITION BY ac.span, ac.hour), 0),
+                1.0 / present.vehicles
+            ) AS weight
+        FROM ac
+        JOIN present ON present.span = ac.span AND present.vehicles > 1
+        LEFT JOIN dc ON dc.vehicle_id = present.vehicle_id AND dc.hour = ac.hour
+    )
+    SELECT stretch.pair,
+        coalesce(sum(ac.kwh * coalesce(weight.weight, 1)), 0) AS ac_kwh,
+        coalesce(sum(ac.samples), 0)::bigint AS samples,
+        coalesce(sum(ac.resets), 0)::bigint AS resets,
+        coalesce(sum(ac.excluded), 0)::bigint AS excluded,
+        bool_or(EXISTS (SELECT FROM present WHERE present.span = stretch.span AND present.vehicles > 1)) AS shared
+    FROM stretch
+    LEFT JOIN ac USING (span)
+    LEFT JOIN weight ON weight.span = ac.span AND weight.hour = ac.hour AND weight.vehicle_id = stretch.vehicle_id
+    GROUP BY stretch.pair
+) AS shares
+
+-- name: energy_of_all
+-- Every device of the stream with a reading in [start, end). Devices with a register, or with late readings, are
+-- looked at one by one; of all others the settled quarters are one subtraction a day, and the edges a sum. The
+-- cadence is that of the rollups, NULL where these know none.
+SELECT id, kwh, samples, cadence
+FROM (
+    WITH raw AS MATERIALIZED (
+        SELECT id, sum(kwh) AS kwh, count(*) AS samples, bool_or(registered) AS registered
+        FROM (
+            SELECT {id} AS id, {energy} AS kwh, {register} IS NOT NULL AS registered
+            FROM {history} WHERE ts >= %(start)s AND ts < %({stream_name}_head_until)s
+            UNION ALL
+            SELECT {id}, {energy}, {register} IS NOT NULL
+            FROM {history} WHERE ts >= %({stream_name}_tail_from)s AND ts < %(end)s
+        ) AS edge
+        GROUP BY id
+    ), rolled AS MATERIALIZED (
+        SELECT {id} AS id,
+            sum(coalesce(kwh[least(upto, cardinality(kwh))], 0) - coalesce(kwh[least(after, cardinality(kwh))], 0)) AS kwh,
+            sum(coalesce(samples[least(upto, cardinality(kwh))], 0) - coalesce(samples[least(after, cardinality(kwh))], 0)) AS samples,
+            bool_or(mark IS NOT NULL) AS registered,
+            avg(cadence) AS cadence
+        FROM (
+            SELECT {id}, kwh, samples, mark, cadence,
+                least(96, greatest(0, extract(epoch FROM %({stream_name}_head_until)s::timestamptz - day::timestamptz)::integer / 900)) AS after,
+                least(96, greatest(0, extract(epoch FROM %({stream_name}_tail_from)s::timestamptz - day::timestamptz)::integer / 900)) AS upto
+            FROM {day}
+            WHERE day >= %(start)s::timestamptz::date AND day <= %(end)s::timestamptz::date
+        ) AS device_day
+        GROUP BY {id}
+    ), one_by_one AS MATERIALIZED (
+        SELECT row_number() OVER () AS span, id, %(start)s::timestamptz AS start_at, %(end)s::timestamptz AS end_at
+        FROM (
+            SELECT {id} AS id FROM {late}
+            UNION
+            SELECT id FROM raw WHERE registered
+            UNION
+            SELECT id FROM rolled WHERE registered
+        ) AS device
+    )
+    SELECT id, coalesce(raw.kwh, 0) + coalesce(rolled.kwh, 0) AS kwh, coalesce(raw.samples, 0) + coalesce(rolled.samples, 0) AS samples, cadence
+    FROM raw FULL JOIN rolled USING (id)
+    WHERE (raw.samples > 0 OR rolled.samples > 0) AND id NOT IN (SELECT id FROM one_by_one)
+    UNION ALL
+    SELECT one_by_one.id, sum(reading.kwh), sum(reading.samples), min(rolled.cadence)
+    FROM ({readings_one_by_one}) AS reading
+    JOIN one_by_one USING (span)
+    LEFT JOIN rolled ON rolled.id = one_by_one.id
+    GROUP BY one_by_one.id
+) AS energy

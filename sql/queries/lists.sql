@@ -1,0 +1,28 @@
+-- Lists of devices, by pages.
+
+-- name: devices
+-- Every device that has reported: its newest reading, and whether it is online, that is, heard as often as it should
+-- be: within three intervals of its own, or within `patience`, whichever is longer.
+SELECT {columns},
+    received_at > now() - greatest(%(patience)s, 3 * make_interval(secs => (
+        SELECT cadence FROM {day} WHERE {id} = live.{id} AND cadence IS NOT NULL ORDER BY day DESC LIMIT 1
+    ))) AS online
+FROM {live} AS live
+
+-- name: judged_devices
+-- The same of vehicles, with what is to be thought of them; without a reading or a mapping there is nothing to judge.
+SELECT device.*,
+    coalesce(status, 'unmapped') AS status,
+    CASE WHEN status IN ('ok', 'below-threshold', 'implausible') THEN dc_kwh / ac_kwh END AS efficiency_ratio
+FROM ({devices}) AS device
+LEFT JOIN judged USING (vehicle_id)
+WHERE NOT %(below_threshold)s OR status = 'below-threshold'
+
+-- name: page
+-- Some of them, from behind the cursor on (keyset paging).
+SELECT *
+FROM ({devices}) AS device
+WHERE (%(after_id)s::text IS NULL OR ({key}, {id}) {beyond} (%(after_key)s::{of_type}, %(after_id)s))
+  AND (%(online)s::boolean IS NULL OR online = %(online)s)
+ORDER BY {key} {direction}, {id} {direction}
+LIMIT %(limit)s

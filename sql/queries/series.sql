@@ -1,0 +1,109 @@
+-- Energy over time: in buckets of one length, by the days and months of a time zone. Windows are half-open: [start, end).
+
+-- name: known
+-- Whether a device has ever reported, or is announced by a mapping.
+SELECT
+    EXISTS (SELECT FROM {live} WHERE {id} = %(device_id)s)
+    OR EXISTS (SELECT FROM vehicle_meter_mapping WHERE {id} = %(device_id)s) AS known
+
+-- name: buckets
+-- Every bucket that has a part in the window, by its beginning.
+SELECT generate_series(
+    date_bin(%(bucket)s, %(start)s, timestamptz '1970-01-01 00:00+00'), %(end)s - interval '1 microsecond', %(bucket)s
+) AS starts
+
+-- name: series
+-- One device, bucket by bucket, from history: the rollups know no state of charge. The power is the mean over the
+-- bucket's part in the window.
+WITH device_span AS (
+    SELECT 0 AS span, %(device_id)s::text AS id, %(start)s::timestamptz AS start_at, %(end)s::timestamptz AS end_at
+), filled AS (
+    SELECT date_bin(%(bucket)s, at, timestamptz '1970-01-01 00:00+00') AS starts,
+        sum(kwh) AS kwh,
+        (array_agg(soc ORDER BY at DESC))[1] AS soc,
+        sum(averaged) / sum(samples) AS averaged,
+        sum(samples) AS samples
+    FROM ({readings}) AS reading
+    GROUP BY starts
+)
+SELECT greatest(starts, '0001-01-01 00:00+00') AS start,
+    kwh,
+    kwh * 3600 / extract(epoch FROM least(starts + %(bucket)s, %(end)s) - greatest(starts, %(start)s))::double precision AS kw,
+    soc, averaged, coalesce(samples, 0)::bigint AS samples
+FROM ({buckets}) AS bucket
+LEFT JOIN filled USING (starts)
+ORDER BY starts
+
+-- name: totals
+-- One device in each of the stretches that are asked for.
+WITH period AS MATERIALIZED (
+    SELECT number AS span, %(device_id)s::text AS id, start_at, end_at
+    FROM unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[]) WITH ORDINALITY AS period(start_at, end_at, number)
+)
+SELECT sum(kwh) AS kwh, coalesce(sum(samples), 0)::bigint AS samples
+FROM period
+LEFT JOIN ({readings}) AS reading USING (span)
+GROUP BY span
+ORDER BY span
+
+-- name: series_of_all
+-- Energy of the whole stream in each bucket that has readings. Devices with late readings, or with a register where
+-- the rollups do not reach, are looked at one by one; of all others the settled quarters of a bucket are one
+-- subtraction a day, and the edges a sum. Rollups serve buckets of whole quarters only: for others the settled part
+-- is empty.
+SELECT starts, sum(kwh) AS kwh
+FROM (
+    WITH one_by_one AS MATERIALIZED (
+        SELECT row_number() OVER () AS span, id, %(start)s::timestamptz AS start_at, %(end)s::timestamptz AS end_at
+        FROM (
+            SELECT {id} AS id FROM {late}
+            UNION
+            SELECT {id} FROM {history}
+            WHERE {register} IS NOT NULL AND ts >= %(start)s AND ts < %({stream_name}_head_until)s
+            UNION
+            SELECT {id} FROM {history}
+            WHERE {register} IS NOT NULL AND ts >= %({stream_name}_tail_from)s AND ts < %(end)s
+        ) AS device
+    ), settled AS MATERIALIZED (
+        -- What of a bucket is settled, day by day: the quarters that follow number `after`, up to number `upto`.
+        SELECT starts, midnight::date AS day,
+            greatest(0, extract(epoch FROM from_at - midnight)::integer / 900) AS after,
+            least(96, extract(epoch FROM until_at - midnight)::integer / 900) AS upto
+        FROM (
+            SELECT starts,
+                greatest(starts, %({stream_name}_head_until)s) AS from_at,
+                least(starts + %(bucket)s, %({stream_name}_tail_from)s) AS until_at
+            FROM ({buckets}) AS bucket
+        ) AS part
+        CROSS JOIN LATERAL generate_series(
+            date_trunc('day', from_at, 'UTC'), until_at - interval '1 microsecond', '1 day'
+        ) AS midnight
+        WHERE from_at < until_at
+    )
+    SELECT date_bin(%(bucket)s, ts, timestamptz '1970-01-01 00:00+00') AS starts, {energy} AS kwh
+    FROM {history}
+    WHERE ts >= %(start)s AND ts < %({stream_name}_head_until)s AND {id} NOT IN (SELECT id FROM one_by_one)
+    UNION ALL
+    SELECT date_bin(%(bucket)s, ts, timestamptz '1970-01-01 00:00+00'), {energy}
+    FROM {history}
+    WHERE ts >= %({stream_name}_tail_from)s AND ts < %(end)s AND {id} NOT IN (SELECT id FROM one_by_one)
+    UNION ALL
+    SELECT starts, sum(kwh[least(upto, length)] - coalesce(kwh[least(after, length)], 0))
+    FROM (SELECT {id} AS id, day, kwh, samples, cardinality(kwh) AS length FROM {day}) AS rolled
+    JOIN settled USING (day)
+    WHERE id NOT IN (SELECT id FROM one_by_one)
+    GROUP BY starts
+    HAVING sum(samples[least(upto, length)] - coalesce(samples[least(after, length)], 0)) > 0
+    UNION ALL
+    SELECT date_bin(%(bucket)s, at, timestamptz '1970-01-01 00:00+00'), kwh
+    FROM ({readings_one_by_one}) AS reading
+) AS energy
+GROUP BY starts
+
+-- name: fleet_series
+-- All meters and all vehicles, bucket by bucket.
+SELECT greatest(starts, '0001-01-01 00:00+00') AS start, ac.kwh AS ac_kwh, dc.kwh AS dc_kwh
+FROM ({buckets}) AS bucket
+LEFT JOIN ({series_of_all_meters}) AS ac USING (starts)
+LEFT JOIN ({series_of_all_vehicles}) AS dc USING (starts)
+ORDER BY starts

@@ -1,0 +1,692 @@
+# ruff: noqa: SIM300 - expected == actual
+"""Alerts by what is in the database: raised, cleared, kept over restarts, told to everybody until they have heard."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from pydantic_core import to_json
+
+from ingestd.alerting.alerting import Alerting
+from ingestd.alerting.channels import BrokerChannel, Channel, WebhookChannel
+from ingestd.alerting.watcher import LONGEST_INTERVAL, PATIENCE, RARE_INTERVAL, Rules, Watcher
+from ingestd.alerts import BATTERY, DEAD_LETTERS, EFFICIENCY, IMPLAUSIBLE, KINDS, SILENT, AlertFilter
+from ingestd.analytics import TimeRange, VehicleEfficiency
+from ingestd.errors import BrokerError, TransientStoreError, WebhookError
+from ingestd.metrics import Metrics
+from ingestd.store import queries
+from ingestd.store.alerts import PAGE, Alerts
+from ingestd.store.database import Reads
+from ingestd.telemetry import METER, STREAMS, VEHICLE
+from tests.support.polling import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+START = datetime(2026, 11, 20, 10, 30, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+RULES = Rules(minimum=5 * MINUTE, battery_celsius=60)
+METER_SILENT, VEHICLE_SILENT = SILENT["meter"], SILENT["vehicle"]
+
+
+@dataclass
+class FakeEfficiencies:
+    """What the analytics say of vehicles."""
+
+    ratios: dict[str, float | None] = field(default_factory=dict)
+    windows: list[TimeRange] = field(default_factory=list)
+
+    async def efficiencies(self, window: TimeRange) -> list[VehicleEfficiency]:
+        self.windows.append(window)
+        return [
+            VehicleEfficiency(
+                vehicle_id=vehicle_id, efficiency_ratio=ratio, ac_kwh=10, dc_kwh=8, status="ok", threshold=0.85
+            )
+            for vehicle_id, ratio in self.ratios.items()
+        ]
+
+
+@dataclass
+class FakeBroker:
+    """Keeps what is retained; refuses while it is away."""
+
+    away: bool = False
+    hearing: bool = True
+    sessions_lost: int = 0
+    published: list[tuple[str, dict[str, Any], timedelta | None]] = field(default_factory=list)
+
+    async def publish(self, topic: str, payload: bytes, *, expires_after: timedelta | None) -> None:
+        if self.away:
+            raise BrokerError("away")
+        self.published.append((topic, json.loads(payload), expires_after))
+
+    @property
+    def states(self) -> list[tuple[str, str]]:
+        return [(topic.removeprefix("ingestd/alerts/"), alert["state"]) for topic, alert, _ in self.published]
+
+
+@dataclass
+class FakeWebhook:
+    """Keeps what is posted; says no as often as it is told to."""
+
+    refusals: int = 0
+    posted: list[list[dict[str, Any]]] = field(default_factory=list)
+
+    async def post(self, body: bytes) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise WebhookError("no")
+        self.posted.append(json.loads(body)["alerts"])
+
+    @property
+    def states(self) -> list[tuple[str, str]]:
+        return [(alert["deviceId"], alert["state"]) for alerts in self.posted for alert in alerts]
+
+
+class House:
+    """A watcher and channels over a real database, at a time of the test's choosing."""
+
+    def __init__(self, store: Alerts, connection: psycopg.Connection) -> None:
+        self.store = store
+        self.connection = connection
+        self.now = START
+        self.metrics = Metrics()
+        self.efficiencies = FakeEfficiencies()
+        self.broker = FakeBroker()
+        self.webhook = FakeWebhook()
+        self.watcher = self.another_watcher("ingestd")
+        interval = RULES.interval
+        self.mqtt: Channel = BrokerChannel(holder="ingestd", store=store, interval=interval, broker=self.broker)
+        self.web: Channel = WebhookChannel(holder="ingestd", store=store, interval=interval, webhook=self.webhook)
+
+    def another_watcher(self, holder: str, *, channels: Sequence[str] = ("mqtt", "webhook")) -> Watcher:
+        return Watcher(
+            rules=RULES,
+            holder=holder,
+            store=self.store,
+            efficiencies=self.efficiencies,
+            hearing=lambda: self.broker.hearing,
+            metrics=self.metrics,
+            channels=channels,
+        )
+
+    def hear(self, device_id: str, *, vehicle: bool = False, at: datetime | None = None, celsius: float = 20.0) -> None:
+        """A reading arrives, now unless it is said when."""
+        at = at or self.now
+        if vehicle:
+            row: tuple[object, ...] = (device_id, at, 50.0, 0.4, celsius, at)
+            columns = "vehicle_id, ts, soc, kwh_delivered_dc, battery_temp, received_at"
+        else:
+            row = (device_id, at, 0.5, 230.0, at)
+            columns = "meter_id, ts, kwh_consumed_ac, voltage, received_at"
+        stream = VEHICLE if vehicle else METER
+        self.connection.execute(f"DELETE FROM {stream.live} WHERE {stream.id_column} = %s", (device_id,))  # noqa: S608
+        self.connection.execute(
+            f"INSERT INTO {stream.live} ({columns}) VALUES ({', '.join(['%s'] * len(row))})",  # noqa: S608
+            row,
+        )
+
+    def hear_a_hot_hundred_and_one(self, *, at: datetime) -> None:
+        """Vehicles, one more than a channel tells of at once."""
+        self.connection.execute(
+            "INSERT INTO vehicle_live (vehicle_id, ts, soc, kwh_delivered_dc, battery_temp, received_at)"
+            " SELECT 'EV-' || n, %(at)s, 50, 1, 70, %(at)s FROM generate_series(0, 100) AS n",
+            {"at": at},
+        )
+
+    async def watch_for(self, duration: timedelta, *, every: timedelta = MINUTE) -> None:
+        """Look again and again until so much time has passed, the last time at the end of it."""
+        end = self.now + duration
+        while self.now < end:
+            self.now += every
+            await self.watcher.look(self.now)
+
+    async def watch_rarely_for(self, duration: timedelta) -> None:
+        end = self.now + duration
+        while self.now < end:
+            self.now += RARE_INTERVAL
+            await self.watcher.look_rarely(self.now)
+
+    async def alerts(self, **wanted: Any) -> list[tuple[str, str, str]]:  # noqa: ANN401 - the filter's fields
+        """(kind, subject, state) of active and past ones, the oldest first."""
+        found = await self.store.page(AlertFilter(**wanted), limit=1000)
+        return [(alert.kind, alert.subject, alert.state) for alert in reversed(found)]
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        return self.connection.execute(sql.SQL(query)).fetchall()
+
+
+@pytest.fixture
+async def house(shared_database_url: str) -> AsyncIterator[House]:
+    """Empty: an evaluation takes in everything there is, so names of one's own would not do."""
+    reads = Reads(shared_database_url)
+    await reads.open()
+    with psycopg.connect(shared_database_url, autocommit=True) as connection:
+        connection.execute(
+            "TRUNCATE alert, alert_outbox, alert_watch, meter_live, vehicle_live, meter_day RESTART IDENTITY"
+        )
+        yield House(Alerts(reads), connection)
+    await reads.close()
+
+
+# Silence ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_device_that_falls_silent_is_told_of_once_and_again_when_it_is_back(house: House) -> None:
+    house.hear("m-1")
+    await house.watch_for(15 * MINUTE)
+    assert [] == await house.alerts()
+
+    await house.watch_for(MINUTE)
+    assert [(METER_SILENT, "m-1", "active")] == await house.alerts()
+    await house.watch_for(10 * MINUTE)
+    (alert,) = await house.store.page(AlertFilter(), limit=10)
+    assert (START + 11 * MINUTE, START + 16 * MINUTE) == (alert.since, alert.raised_at)
+    assert (960.0, 600.0, "last heard at 2026-11-20T10:30:00Z") == (alert.value, alert.bound, alert.detail)
+
+    house.hear("m-1")
+    await house.watch_for(3 * MINUTE)
+    house.hear("m-1")
+    await house.watch_for(3 * MINUTE)
+    assert [(METER_SILENT, "m-1", "cleared")] == await house.alerts()
+    (past,) = await house.store.page(AlertFilter(), limit=10)
+    assert (alert.id, alert.since, alert.raised_at) == (past.id, past.since, past.raised_at)
+
+
+async def test_a_device_that_is_back_before_the_minimum_duration_leaves_no_trace(house: House) -> None:
+    house.hear("m-1")
+    await house.watch_for(13 * MINUTE)
+    assert [("pending",)] == house.rows("SELECT state FROM alert")
+
+    house.hear("m-1")
+    await house.watch_for(MINUTE)
+
+    assert [] == house.rows("SELECT FROM alert")
+
+
+@pytest.mark.parametrize(
+    ("cadence", "bound"),
+    [(None, 600.0), (5.0, 300.0), (60.0, 600.0), (900.0, 9000.0), (86_400.0, 259_200.0)],
+    ids=["unknown", "short", "a minute", "a quarter of an hour", "a day"],
+)
+async def test_how_long_is_silent_depends_on_the_devices_cadence(
+    house: House, cadence: float | None, bound: float
+) -> None:
+    house.hear("m-1")
+    days = [(START - 2 * DAY, 7.0), (START - DAY, cadence)] if cadence else [(START - DAY, None)]
+    house.connection.cursor().executemany(
+        "INSERT INTO meter_day"
+        " (meter_id, day, kwh, samples, averaged, cadence) VALUES ('m-1', %(day)s, '{}', '{}', '{}', %(cadence)s)",
+        [{"day": day, "cadence": seconds} for day, seconds in days],
+    )
+
+    async def silent_after(seconds: float) -> list[float]:
+        pages = house.store.silent(METER, now=START + timedelta(seconds=seconds))
+        return [observation.bound async for page in pages for observation in page.values()]
+
+    assert [] == await silent_after(bound)
+    assert [bound] == await silent_after(bound + 1)
+
+
+async def test_a_device_long_gone_is_no_alert(house: House) -> None:
+    house.hear("m-gone", at=START - 7 * DAY - HOUR)
+    house.hear("m-lately", at=START - 6 * DAY)
+
+    await house.watch_for(10 * MINUTE)
+
+    assert [(METER_SILENT, "m-lately", "active")] == await house.alerts()
+
+
+async def test_an_alert_of_a_device_that_has_gone_for_good_is_cleared(house: House) -> None:
+    house.hear("m-1")
+    house.hear("EV-1", vehicle=True, celsius=70)
+    await house.watch_for(16 * MINUTE)
+    assert 3 == len(await house.alerts(state="active"))
+
+    house.now += 7 * DAY - 22 * MINUTE
+    await house.watch_rarely_for(RARE_INTERVAL)
+    assert [] == await house.alerts(state="cleared")
+    house.hear("EV-1", vehicle=True, celsius=70)
+    await house.watch_rarely_for(RARE_INTERVAL)
+
+    assert [(METER_SILENT, "m-1", "cleared")] == await house.alerts(state="cleared")
+    (past,) = await house.store.page(AlertFilter(state="cleared"), limit=10)
+    assert "not heard for 7 days: retired" == past.detail
+
+
+async def test_a_meter_and_a_vehicle_of_the_same_name_are_two(house: House) -> None:
+    house.hear("d-1")
+    house.hear("d-1", vehicle=True)
+    await house.watch_for(16 * MINUTE)
+    house.hear("d-1", vehicle=True)
+    await house.watch_for(5 * MINUTE)
+
+    assert [(METER_SILENT, "d-1", "active"), (VEHICLE_SILENT, "d-1", "active")] == await house.alerts()
+    house.hear("d-1", vehicle=True)
+    await house.watch_for(MINUTE)
+    assert [(METER_SILENT, "d-1", "active"), (VEHICLE_SILENT, "d-1", "cleared")] == await house.alerts()
+
+
+async def test_silence_means_nothing_while_nothing_can_be_heard(house: House) -> None:
+    house.hear("m-1")
+    await house.watch_for(12 * MINUTE)
+    assert [("pending",)] == house.rows("SELECT state FROM alert")
+
+    house.broker.hearing = False
+    await house.watch_for(10 * MINUTE)
+    assert [("pending",)] == house.rows("SELECT state FROM alert")
+
+    house.broker.hearing = True
+    await house.watch_for(5 * MINUTE)
+    assert [] == await house.alerts()
+    await house.watch_for(MINUTE)
+    assert [(METER_SILENT, "m-1", "active")] == await house.alerts()
+
+
+async def test_a_whole_fleet_may_fall_silent_at_once(house: House) -> None:
+    devices = 2 * PAGE + 1
+    house.connection.execute(
+        "INSERT INTO meter_live (meter_id, ts, kwh_consumed_ac, voltage, received_at)"
+        " SELECT 'm-' || n, %(at)s, 1, 230, %(at)s FROM generate_series(1, %(devices)s) AS n",
+        {"at": START, "devices": devices},
+    )
+
+    await house.watch_for(16 * MINUTE)
+    assert [("active", devices)] == house.rows("SELECT state, count(*) FROM alert GROUP BY state")
+
+    house.connection.execute("UPDATE meter_live SET received_at = %s", (house.now + 4 * MINUTE,))
+    await house.watch_for(6 * MINUTE)
+    assert [("cleared", devices)] == house.rows("SELECT state, count(*) FROM alert GROUP BY state")
+
+
+# Batteries -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_hot_battery_is_told_of_until_it_is_cool_by_a_margin(house: House) -> None:
+    house.hear("EV-1", vehicle=True, celsius=61)
+    house.hear("EV-2", vehicle=True, celsius=60)
+    await house.watch_for(6 * MINUTE)
+    assert [(BATTERY, "EV-1", "active")] == await house.alerts(kind=BATTERY)
+
+    house.hear("EV-1", vehicle=True, celsius=58)
+    await house.watch_for(10 * MINUTE)
+    assert [(BATTERY, "EV-1", "active")] == await house.alerts(kind=BATTERY)
+
+    house.hear("EV-1", vehicle=True, celsius=57)
+    await house.watch_for(6 * MINUTE)
+    assert [(BATTERY, "EV-1", "cleared")] == await house.alerts(kind=BATTERY)
+
+
+async def test_an_old_temperature_neither_raises_nor_clears(house: House) -> None:
+    house.hear("EV-old", vehicle=True, celsius=70, at=START - HOUR)
+    house.hear("EV-1", vehicle=True, celsius=70)
+    await house.watch_for(6 * MINUTE)
+    assert [(BATTERY, "EV-1", "active")] == await house.alerts(kind=BATTERY)
+
+    house.hear("EV-1", vehicle=True, celsius=20, at=house.now - HOUR)
+    await house.watch_for(10 * MINUTE)
+
+    assert [(BATTERY, "EV-1", "active")] == await house.alerts(kind=BATTERY)
+
+
+# Efficiencies ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_poor_and_an_implausible_ratio_are_told_of(house: House) -> None:
+    house.efficiencies.ratios = {"EV-good": 0.9, "EV-poor": 0.8, "EV-odd": 1.2, "EV-idle": None}
+    for vehicle_id in house.efficiencies.ratios:
+        house.hear(vehicle_id, vehicle=True)
+
+    await house.watch_rarely_for(RARE_INTERVAL)
+    assert [] == await house.alerts()
+    await house.watch_rarely_for(RARE_INTERVAL)
+
+    assert [(EFFICIENCY, "EV-poor", "active"), (IMPLAUSIBLE, "EV-odd", "active")] == await house.alerts()
+    assert TimeRange(start=house.now - DAY, end=house.now) == house.efficiencies.windows[-1]
+    house.efficiencies.ratios = {"EV-poor": 0.88, "EV-odd": 0.95}
+    await house.watch_rarely_for(2 * RARE_INTERVAL)
+    assert [(EFFICIENCY, "EV-poor", "cleared"), (IMPLAUSIBLE, "EV-odd", "cleared")] == await house.alerts()
+
+
+async def test_a_vehicle_without_a_ratio_keeps_its_alert_and_loses_what_was_not_one_yet(house: House) -> None:
+    house.hear("EV-1", vehicle=True)
+    house.hear("EV-2", vehicle=True)
+    house.efficiencies.ratios = {"EV-1": 0.8}
+    await house.watch_rarely_for(2 * RARE_INTERVAL)
+    house.efficiencies.ratios = {"EV-1": 0.9, "EV-2": 0.8}
+    await house.watch_rarely_for(RARE_INTERVAL)
+    assert [("active", True), ("pending", False)] == house.rows("SELECT state, over_since IS NOT NULL FROM alert")
+
+    house.efficiencies.ratios = {"EV-1": None}
+    await house.watch_rarely_for(4 * RARE_INTERVAL)
+
+    assert [("EV-1", "active", None)] == house.rows("SELECT subject, state, over_since FROM alert")
+
+
+# Dead letters ----------------------------------------------------------------------------------------------------
+
+
+async def test_many_dead_letters_are_told_of_until_they_are_few(house: House) -> None:
+    async def take_in(messages: int, dead: int) -> None:
+        for _ in range(10):
+            house.metrics.received("meter", "mqtt", messages)
+            house.metrics.dead_lettered("meter", "mqtt", "schema", dead)
+            await house.watch_for(MINUTE)
+
+    await take_in(1000, 5)
+    assert [] == await house.alerts()
+    await take_in(1000, 30)
+    assert [(DEAD_LETTERS, "fleet", "active")] == await house.alerts()
+    (alert,) = await house.store.page(AlertFilter(), limit=10)
+    assert None is alert.described()["deviceId"]
+    await take_in(1000, 4)
+    assert [(DEAD_LETTERS, "fleet", "cleared")] == await house.alerts()
+
+
+# Who watches, and for how long -----------------------------------------------------------------------------------
+
+
+async def test_a_restart_keeps_what_is_pending_and_what_is_active(house: House) -> None:
+    house.hear("m-1")
+    await house.watch_for(12 * MINUTE)
+
+    house.watcher = house.another_watcher("ingestd")
+    await house.watch_for(4 * MINUTE)
+    before = await house.store.page(AlertFilter(), limit=10)
+    assert START + 16 * MINUTE == before[0].raised_at
+
+    house.watcher = house.another_watcher("ingestd")
+    await house.watch_for(10 * MINUTE)
+
+    assert before == await house.store.page(AlertFilter(), limit=10)
+
+
+async def test_the_time_in_which_no_daemon_ran_does_not_count(house: House) -> None:
+    house.hear("m-1")
+    await house.watch_for(12 * MINUTE)
+
+    house.now += HOUR
+    await house.watch_for(5 * MINUTE)
+    assert [] == await house.alerts()
+    await house.watch_for(MINUTE)
+
+    assert [(METER_SILENT, "m-1", "active")] == await house.alerts()
+
+
+async def test_of_several_daemons_one_watches_and_another_takes_over(house: House) -> None:
+    first, second = house.watcher, house.another_watcher("another")
+    for watcher in (first, second):
+        await watcher.look(house.now)
+    holders = "SELECT DISTINCT holder FROM alert_watch"
+    assert [("ingestd",)] == house.rows(holders)
+
+    house.watcher = second
+    await house.watch_for(PATIENCE * LONGEST_INTERVAL, every=LONGEST_INTERVAL)
+    assert [("ingestd",)] == house.rows(holders)
+    await house.watch_for(LONGEST_INTERVAL, every=LONGEST_INTERVAL)
+    assert [("another",)] == house.rows(holders)
+    await second.look_rarely(house.now)
+    await first.look_rarely(house.now)
+
+    assert 1 == len(house.efficiencies.windows)
+
+
+async def test_everybody_shows_how_many_are_active(house: House) -> None:
+    house.hear("m-1")
+    house.hear("m-2")
+    await house.watch_for(16 * MINUTE)
+
+    exposition = house.metrics.exposition().decode()
+
+    assert {f'ingestd_alerts_active{{kind="{kind}"}} {2.0 if kind == METER_SILENT else 0.0}' for kind in KINDS} == {
+        line for line in exposition.splitlines() if line.startswith("ingestd_alerts_active{")
+    }
+
+
+async def test_past_alerts_are_kept_for_90_days(house: House) -> None:
+    house.connection.execute(
+        "INSERT INTO alert (kind, subject, state, since, raised_at, cleared_at, value, bound, detail)"
+        " SELECT 'meter-silent', 'm', 'cleared', at, at, at, 1, 1, '' FROM unnest(%s) AS at",
+        ([START - 91 * DAY] * (PAGE + 1) + [START - 89 * DAY],),
+    )
+
+    await house.watcher.look_rarely(START)
+
+    assert [(START - 89 * DAY,)] == house.rows("SELECT cleared_at FROM alert")
+
+
+# Telling ---------------------------------------------------------------------------------------------------------
+
+
+async def tell_all(house: House, channel: Channel) -> None:
+    while await channel.tell_some(house.now):
+        pass
+
+
+async def raise_and_clear(house: House) -> None:
+    """Batteries: EV-1's was hot, EV-2's is."""
+    house.hear("EV-1", vehicle=True, celsius=70)
+    await house.watch_for(6 * MINUTE)
+    house.hear("EV-1", vehicle=True, celsius=20)
+    house.hear("EV-2", vehicle=True, celsius=70)
+    await house.watch_for(6 * MINUTE)
+
+
+async def test_each_change_is_told_once_and_what_was_cleared_expires(house: House) -> None:
+    house.hear("EV-1", vehicle=True, celsius=70)
+    await house.watch_for(6 * MINUTE)
+    for channel in (house.mqtt, house.web):
+        await tell_all(house, channel)
+        await tell_all(house, channel)
+    ((topic, payload, expiry),) = house.broker.published
+    assert ("ingestd/alerts/battery-over-temperature/EV-1", None) == (topic, expiry)
+    assert {
+        "id": 1,
+        "kind": "battery-over-temperature",
+        "deviceId": "EV-1",
+        "state": "active",
+        "since": "2026-11-20T10:31:00Z",
+        "raisedAt": "2026-11-20T10:36:00Z",
+        "clearedAt": None,
+        "value": 70.0,
+        "limit": 60.0,
+        "detail": "battery at 70 °C, limit 60 °C",
+    } == payload
+    assert [[payload]] == house.webhook.posted
+
+    house.hear("EV-1", vehicle=True, celsius=20)
+    await house.watch_for(6 * MINUTE)
+    for channel in (house.mqtt, house.web):
+        await tell_all(house, channel)
+
+    assert ("battery-over-temperature/EV-1", "cleared") == house.broker.states[1]
+    assert DAY == house.broker.published[1][2]
+    assert [("EV-1", "active"), ("EV-1", "cleared")] == house.webhook.states
+    assert [] == house.rows("SELECT FROM alert_outbox")
+
+
+async def test_whoever_was_away_is_told_of_the_newest_state_of_each_in_order(house: House) -> None:
+    house.broker.away = True
+    house.webhook.refusals = 1
+    await raise_and_clear(house)
+    with pytest.raises(BrokerError):
+        await tell_all(house, house.mqtt)
+    with pytest.raises(WebhookError):
+        await tell_all(house, house.web)
+
+    house.broker.away = False
+    await tell_all(house, house.mqtt)
+    await tell_all(house, house.web)
+
+    assert [(f"{BATTERY}/EV-1", "cleared"), (f"{BATTERY}/EV-2", "active")] == house.broker.states
+    assert [("EV-1", "cleared"), ("EV-2", "active")] == house.webhook.states
+
+
+async def test_what_changes_while_it_is_told_is_told_again(house: House) -> None:
+    house.hear("EV-1", vehicle=True, celsius=70)
+    await house.watch_for(6 * MINUTE)
+    told = await house.store.untold("mqtt", limit=10)
+    house.hear("EV-1", vehicle=True, celsius=20)
+    await house.watch_for(6 * MINUTE)
+
+    await house.store.told("mqtt", told)
+
+    assert ["cleared"] == [alert.state for alert in await house.store.untold("mqtt", limit=10)]
+
+
+async def test_what_changes_at_the_very_moment_it_is_told_is_told_again(house: House, shared_database_url: str) -> None:
+    house.hear("EV-1", vehicle=True, celsius=70)
+    await house.watch_for(6 * MINUTE)
+    (alert,) = await house.store.untold("mqtt", limit=10)
+    changes = to_json([{**asdict(alert), "state": "cleared", "cleared_at": START, "gone": False, "told": True}])
+    with psycopg.connect(shared_database_url) as clearing:
+        clearing.execute(
+            queries.load("alerts.sql")["save_alerts"], {"changes": changes.decode(), "channels": ["mqtt", "webhook"]}
+        )
+        telling = asyncio.create_task(house.store.told("mqtt", [alert]))
+        waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        await eventually(lambda: house.rows(waiting))
+        clearing.commit()
+    await telling
+
+    assert ["cleared"] == [alert.state for alert in await house.store.untold("mqtt", limit=10)]
+
+
+async def test_a_webhook_that_is_set_later_is_not_told_of_the_past(house: House) -> None:
+    house.watcher = house.another_watcher("ingestd", channels=["mqtt"])
+    await raise_and_clear(house)
+    house.watcher = house.another_watcher("ingestd")
+    house.hear("EV-2", vehicle=True, celsius=20)
+    await house.watch_for(6 * MINUTE)
+
+    await tell_all(house, house.web)
+
+    assert [("EV-2", "cleared")] == house.webhook.states
+
+
+async def test_a_broker_that_has_lost_its_memory_is_told_again_what_is_active(house: House) -> None:
+    await raise_and_clear(house)
+    await tell_all(house, house.mqtt)
+    house.broker.published.clear()
+
+    house.broker.sessions_lost += 1
+    await tell_all(house, house.mqtt)
+    await tell_all(house, house.mqtt)
+
+    assert [(f"{BATTERY}/EV-2", "active")] == house.broker.states
+
+
+async def test_a_storm_is_told_in_parts(house: House) -> None:
+    house.hear_a_hot_hundred_and_one(at=START)
+    await house.watch_for(6 * MINUTE)
+
+    await tell_all(house, house.mqtt)
+    await tell_all(house, house.web)
+
+    assert 101 == len(set(house.broker.states))
+    assert [100, 1] == [len(alerts) for alerts in house.webhook.posted]
+
+
+async def test_of_several_daemons_one_tells(house: House) -> None:
+    await raise_and_clear(house)
+    another = WebhookChannel(holder="another", store=house.store, interval=MINUTE, webhook=house.webhook)
+    await tell_all(house, house.web)
+    house.connection.execute("UPDATE alert_outbox SET channel = 'webhook'")
+    house.webhook.posted.clear()
+
+    await tell_all(house, another)
+    assert [] == house.webhook.posted
+    house.now += 2 * MINUTE
+    await tell_all(house, another)
+
+    assert [("EV-1", "cleared"), ("EV-2", "active")] == house.webhook.states
+
+
+async def test_alerts_go_on_by_themselves_through_every_trouble(house: House) -> None:
+    """The whole of it, in real time with a short minimum duration; the webhook refuses at first."""
+    house.webhook.refusals = 1
+    house.hear_a_hot_hundred_and_one(at=datetime.now(UTC))
+    store = Stumbling(house.store)
+    alerting = Alerting(
+        rules=replace(RULES, minimum=timedelta(seconds=0.2)),
+        holder="ingestd",
+        store=store,
+        efficiencies=house.efficiencies,
+        broker=house.broker,
+        webhook=house.webhook,
+        metrics=house.metrics,
+    )
+
+    running = asyncio.create_task(alerting.run())
+    try:
+        await eventually(lambda: len(house.webhook.states) == len(house.broker.states) == 101)
+    finally:
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    assert {(f"EV-{number}", "active") for number in range(101)} == set(house.webhook.states)
+    assert store.stumbled
+    assert 1 == len(house.efficiencies.windows)
+
+
+class Stumbling(Alerts):
+    """The store, whose database is away at first."""
+
+    def __init__(self, store: Alerts) -> None:
+        super().__init__(store._reads)  # noqa: SLF001 - the same pool
+        self.stumbled = False
+
+    async def active(self) -> dict[str, int]:
+        if not self.stumbled:
+            self.stumbled = True
+            raise TransientStoreError("away")
+        return await super().active()
+
+
+# What it costs ---------------------------------------------------------------------------------------------------
+
+
+def plans(connection: psycopg.Connection, statement: sql.SQL | sql.Composed) -> Iterator[str]:
+    """The tables that a statement reads."""
+    parameters = {
+        **dict.fromkeys(("now", "until"), START),
+        **dict.fromkeys(("least", "most", "unknown", "retired", "fresh", "patience"), MINUTE),
+        **dict.fromkeys(("kind", "channel", "task", "holder", "after"), "x"),
+        **{name: ["x"] for name in ("kinds", "subjects", "channels", "states")},
+        **dict.fromkeys(("limit", "cadences", "bound"), 10),
+        **dict.fromkeys(("before", "state", "subject")),
+        "ids": [1],
+        "changes": "[]",
+    }
+    ((plan,),) = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) ") + statement, parameters).fetchall()
+
+    def walk(node: dict[str, Any]) -> Iterator[str]:
+        if "Relation Name" in node:
+            yield node["Relation Name"]
+        for child in node.get("Plans", ()):
+            yield from walk(child)
+
+    yield from walk(plan[0]["Plan"])
+
+
+def test_alerts_never_read_history(shared_database_url: str) -> None:
+    with psycopg.connect(shared_database_url, autocommit=True) as connection:
+        tables = {
+            table
+            for statement in queries.load("alerts.sql").values()
+            for stream in STREAMS
+            for table in plans(connection, queries.for_stream(statement, stream))
+        }
+
+    live_and_rollups = {"meter_live", "vehicle_live", "meter_day", "vehicle_day"}
+    assert live_and_rollups | {"alert", "alert_outbox", "alert_watch"} == tables

@@ -1,0 +1,52 @@
+"""The pool of the queries: what comes to those who wait for a connection."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+from psycopg import sql
+
+from ingestd.store.database import READ_CONNECTIONS, Reads
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture
+async def reads(database_url: str) -> AsyncIterator[Reads]:
+    reads = Reads(database_url)
+    await reads.open()
+    yield reads
+    await reads.close()
+
+
+async def turned(times: int) -> None:
+    """Everybody else has had so many turns of the event loop."""
+    for _ in range(times):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("within", ["fetch", "transaction"])
+async def test_a_cancellation_is_never_lost_to_a_connection_that_comes_free(reads: Reads, within: str) -> None:
+    async def work() -> None:
+        if within == "fetch":
+            await reads.fetch(sql.SQL("SELECT 1"), {})
+        else:
+            async with reads.transaction():
+                pass
+
+    for turns in range(5):
+        async with AsyncExitStack() as others:
+            for _ in range(READ_CONNECTIONS - 1):
+                await others.enter_async_context(reads.transaction())
+            async with reads.transaction():
+                waiting = asyncio.create_task(work())
+                await turned(10)
+            await turned(turns)
+            in_time = waiting.cancel()
+            await asyncio.wait({waiting})
+
+        assert in_time == waiting.cancelled(), turns

@@ -1,0 +1,45 @@
+"""The HTTP API as a client sees it: mappings made, problems looked into."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from tests.support.readings import moment
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from tests.support.daemon import Daemon, Response
+
+MAPPINGS = "/v1/analytics/mappings"
+PROBLEM = "application/problem+json"
+
+
+class Names:
+    """Ids of devices that no other test has."""
+
+    def __init__(self) -> None:
+        suffix = uuid4().hex[:8]
+        self.vehicle = f"EV-{suffix}"
+        self.meter = f"m-{suffix}"
+        self.other_meter = f"n-{suffix}"
+
+
+def map_vehicle(daemon: Daemon, vehicle_id: str, meter_id: str, valid_from: datetime | None = None) -> Response:
+    change = {"vehicleId": vehicle_id, "meterId": meter_id}
+    if valid_from is not None:
+        change["validFrom"] = moment(valid_from)
+    return daemon.request("POST", MAPPINGS, body=change)
+
+
+def assert_problem(answer: Response, status: int, **members: object) -> str:
+    """An RFC 9457 problem with these extension members; returns its detail."""
+    assert (status, PROBLEM) == (answer.status, answer.headers["content-type"]), answer.body
+    problem = answer.json()
+    detail = problem.pop("detail")
+    title = problem.pop("title")
+    assert {"type": "about:blank", "status": status, **members} == problem
+    assert title
+    assert detail
+    return str(detail)

@@ -1,0 +1,176 @@
+# ruff: noqa: SIM300 - expected == actual
+"""Which buckets, days and months a window has a part in."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestd.analytics import TimeRange
+from ingestd.periods import ALIGNED, MOST_POINTS, Bucket, parse_bucket, periods, smallest_bucket
+
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+YEAR = timedelta(days=366)
+BERLIN = ZoneInfo("Europe/Berlin")
+
+MOMENTS = st.datetimes(datetime(1960, 1, 1), datetime(2060, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - their bounds have none
+LENGTHS = st.timedeltas(timedelta(microseconds=1), YEAR)
+
+
+def window(start: datetime, length: timedelta) -> TimeRange:
+    return TimeRange(start=start, end=start + length)
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(f"{text}Z")
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [("1s", timedelta(seconds=1)), ("90m", 90 * MINUTE), ("24h", 24 * HOUR), ("366d", YEAR), ("0015m", 15 * MINUTE)],
+)
+def test_a_bucket_is_a_whole_number_and_a_unit(text: str, length: timedelta) -> None:
+    assert Bucket(text, length) == parse_bucket(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "m", "15", "0s", "-1m", "1.5h", "15min", "15M", "1w", " 15m", "367d", "999999999d", "9999999999s", "\u0661m"],
+)
+def test_nothing_else_is_a_bucket(text: str) -> None:
+    with pytest.raises(ValueError, match="such as 15m"):
+        parse_bucket(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"), [("15m", True), ("90m", True), ("1d", True), ("20m", False), ("30s", False)]
+)
+def test_some_buckets_are_made_of_whole_quarters(text: str, whole: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    assert whole == parse_bucket(text).whole_quarters
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "points"),
+    [
+        ("2026-11-20T10:00:00", "2026-11-20T11:00:00", 4),
+        ("2026-11-20T10:07:00", "2026-11-20T11:00:00", 4),  # the first in part
+        ("2026-11-20T10:07:00", "2026-11-20T11:00:01", 5),  # the last as well
+        ("2026-11-20T10:07:00", "2026-11-20T10:08:00", 1),
+        ("1969-12-31T23:59:00", "1970-01-01T00:01:00", 2),
+    ],
+)
+def test_every_bucket_with_a_part_in_the_window_is_a_point(start: str, end: str, points: int) -> None:
+    assert points == parse_bucket("15m").points(TimeRange(start=utc(start), end=utc(end)))
+
+
+@given(start=MOMENTS, length=st.timedeltas(timedelta(microseconds=1), timedelta(hours=5)), minutes=st.integers(1, 100))
+def test_points_are_counted_as_they_are_made(start: datetime, length: timedelta, minutes: int) -> None:
+    bucket = parse_bucket(f"{minutes}m")
+    begin = start - (start - ALIGNED) % bucket.length
+
+    made = [begin + number * bucket.length for number in range(400) if begin + number * bucket.length < start + length]
+
+    assert len(made) == bucket.points(window(start, length))
+
+
+@given(start=MOMENTS, length=LENGTHS, at_least=st.sampled_from([timedelta(), 15 * MINUTE]))
+def test_there_is_always_a_bucket_that_is_not_too_small(
+    start: datetime, length: timedelta, at_least: timedelta
+) -> None:
+    bucket = smallest_bucket(window(start, length), at_least=at_least)
+
+    assert bucket.points(window(start, length)) <= MOST_POINTS
+    assert bucket.length >= at_least
+
+
+@pytest.mark.parametrize(
+    ("length", "bucket"), [(HOUR, "5s"), (33 * HOUR, "1m"), (timedelta(days=7), "10m"), (YEAR, "6h")]
+)
+def test_the_smallest_bucket_is_one_that_people_ask_for(length: timedelta, bucket: str) -> None:
+    assert bucket == smallest_bucket(window(utc("2026-01-01T00:00:00"), length)).text
+
+
+def hours(window: TimeRange) -> float:
+    return (window.end - window.start) / HOUR
+
+
+def test_a_day_has_23_hours_when_summer_time_begins_and_25_when_it_ends() -> None:
+    spring = periods(TimeRange(start=utc("2026-03-27T23:00:00"), end=utc("2026-03-30T22:00:00")), "day", BERLIN)
+    autumn = periods(TimeRange(start=utc("2026-10-23T22:00:00"), end=utc("2026-10-26T23:00:00")), "day", BERLIN)
+
+    # Midnight in Berlin is at 23:00Z in winter and at 22:00Z in summer.
+    assert [("2026-03-28", 24), ("2026-03-29", 23), ("2026-03-30", 24)] == [(p.label, hours(p.within)) for p in spring]
+    assert TimeRange(start=utc("2026-03-28T23:00:00"), end=utc("2026-03-29T22:00:00")) == spring[1].within
+    assert [("2026-10-24", 24), ("2026-10-25", 25), ("2026-10-26", 24)] == [(p.label, hours(p.within)) for p in autumn]
+    assert TimeRange(start=utc("2026-10-24T22:00:00"), end=utc("2026-10-25T23:00:00")) == autumn[1].within
+
+
+def test_a_month_with_a_change_of_the_clocks_is_an_hour_shorter_or_longer() -> None:
+    found = periods(TimeRange(start=utc("2026-02-28T23:00:00"), end=utc("2026-10-31T23:00:00")), "month", BERLIN)
+
+    assert ["2026-03", "2026-04", "2026-05", "2026-06", "2026-07", "2026-08", "2026-09", "2026-10"] == [
+        period.label for period in found
+    ]
+    assert (31 * 24 - 1, 30 * 24, 31 * 24 + 1) == (
+        hours(found[0].within),
+        hours(found[1].within),
+        hours(found[-1].within),
+    )
+
+
+def test_a_zone_may_be_three_quarters_of_an_hour_off() -> None:
+    found = periods(window(utc("2026-11-20T12:00:00"), 12 * HOUR), "day", ZoneInfo("Asia/Kathmandu"))  # +05:45
+
+    assert [("2026-11-20", utc("2026-11-20T18:15:00")), ("2026-11-21", utc("2026-11-21T00:00:00"))] == [
+        (period.label, period.within.end) for period in found
+    ]
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "begins", "length"),
+    [
+        # Clocks go from 01:00 back to 00:00, so the date begins with the first of two midnights.
+        ("Atlantic/Azores", "2026-10-25", "2026-10-25T00:00:00", 25),
+        # Clocks go from 24:00 back to 23:00, and the day goes on.
+        ("America/Santiago", "2026-04-04", "2026-04-04T03:00:00", 25),
+        # Clocks go from 00:00 forward to 01:00: there is no midnight.
+        ("America/Santiago", "2026-09-06", "2026-09-06T04:00:00", 23),
+    ],
+)
+def test_a_day_begins_with_the_first_moment_of_its_date(zone: str, day: str, begins: str, length: int) -> None:
+    around = window(utc(f"{day}T00:00:00") - timedelta(days=1), timedelta(days=3))
+
+    (found,) = (period for period in periods(around, "day", ZoneInfo(zone)) if period.label == day)
+
+    assert (utc(begins), length) == (found.within.start, hours(found.within))
+
+
+ZONES = st.sampled_from(
+    ["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/Santiago", "Atlantic/Azores", "Pacific/Chatham"]
+)
+
+
+@given(start=MOMENTS, length=LENGTHS, zone=ZONES, by=st.sampled_from(["day", "month"]))
+def test_days_and_months_make_up_the_window(start: datetime, length: timedelta, zone: str, by: str) -> None:
+    asked = window(start, length)
+
+    found = periods(asked, "month" if by == "month" else "day", ZoneInfo(zone))
+
+    assert (asked.start, asked.end) == (found[0].within.start, found[-1].within.end)
+    assert all(one.within.end == next_.within.start and one.label < next_.label for one, next_ in pairwise(found))
+    for period in found:
+        assert period.within.start < period.within.end
+        first = period.within.start.astimezone(ZoneInfo(zone)).date().isoformat()
+        assert first.startswith(period.label)
+
+
+@pytest.mark.parametrize("start", ["0001-01-01T00:00:00", "9999-12-31T00:00:00"])
+def test_where_the_calendar_ends_is_an_error(start: str) -> None:
+    with pytest.raises(OverflowError):
+        periods(window(utc(start), 20 * HOUR), "day", ZoneInfo("America/New_York"))
