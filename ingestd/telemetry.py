@@ -239,19 +239,19 @@ def decode(
         return _dead_letter(topic, payload, received_at, source, "schema", f"{where}: {said}")
     except ValueError as error:
         return _dead_letter(topic, payload, received_at, source, "schema", f"timestamp: {error}")
-    claimed = reading.get(stream.id_key, identity)
-    if claimed != identity:
-        return _dead_letter(
-            topic, payload, received_at, source, "identity-mismatch", f"payload says {str(claimed)[:64]!a}"
-        )
-    if (stream.energy_key in reading) == (stream.register_key in reading):
-        detail = f"exactly one of {stream.energy_key} and {stream.register_key}"
-        return _dead_letter(topic, payload, received_at, source, "schema", detail)
     timestamp = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-    if not oldest <= timestamp <= newest:
-        detail = f"{reading['timestamp']} is {'older' if timestamp < oldest else 'newer'} than the accepted window"
-        return _dead_letter(topic, payload, received_at, source, "timestamp-out-of-range", detail)
-    return stream, (identity, timestamp, *map(reading.get, stream.columns), received_at)
+    claimed = reading.get(stream.id_key, identity)
+    reason: Reason
+    if claimed != identity:
+        reason, detail = "identity-mismatch", f"payload says {str(claimed)[:64]!a}"
+    elif (stream.energy_key in reading) == (stream.register_key in reading):
+        reason, detail = "schema", f"exactly one of {stream.energy_key} and {stream.register_key}"
+    elif not oldest <= timestamp <= newest:
+        age = "older" if timestamp < oldest else "newer"
+        reason, detail = "timestamp-out-of-range", f"{reading['timestamp']} is {age} than the accepted window"
+    else:
+        return stream, (identity, timestamp, *map(reading.get, stream.columns), received_at)
+    return _dead_letter(topic, payload, received_at, source, reason, detail)
 
 
 def encode(stream: Stream, row: Row) -> bytes:

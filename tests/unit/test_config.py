@@ -302,8 +302,8 @@ def test_what_is_kept_outlasts_what_is_accepted(given: dict[str, str]) -> None:
         (
             {"rollup_retention": "365d"},
             (
-                "INGESTD_ROLLUP_RETENTION: rollups cannot go before the history they stand for: set INGESTD_RETENTION too"
-                " (is '365d')"
+                "INGESTD_ROLLUP_RETENTION: rollups cannot go before the history they stand for:"
+                " set INGESTD_RETENTION too (is '365d')"
             ),
         ),
         (
