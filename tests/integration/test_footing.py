@@ -30,8 +30,9 @@ KWH = 0.125
 
 
 @pytest.fixture
-async def house(database_url: str) -> AsyncIterator[House]:
-    async with opened(database_url) as house:
+async def house(shared_database_url: str) -> AsyncIterator[House]:
+    async with opened(shared_database_url) as house:
+        house.clear()
         yield house
 
 

@@ -38,9 +38,8 @@ QUARTER = parse_bucket("15m")
 
 
 @pytest.fixture
-async def house(shared_database_url: str) -> AsyncIterator[House]:
-    async with opened(shared_database_url) as house:
-        house.clear()
+async def house(database_url: str) -> AsyncIterator[House]:
+    async with opened(database_url) as house:
         yield house
 
 
@@ -299,10 +298,10 @@ async def test_settled_quarters_and_edges_make_up_every_bucket(house: House) -> 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), arriving=samples())
 def test_points_are_what_the_readings_say_at_every_moment_and_add_up_to_the_fleet(
-    shared_database_url: str, data: st.DataObject, arriving: list[Sample]
+    database_url: str, data: st.DataObject, arriving: list[Sample]
 ) -> None:
     async def run() -> None:
-        async with opened(shared_database_url) as house:
+        async with opened(database_url) as house:
             house.clear()
             written: list[Sample] = []
             while len(written) < len(arriving):

@@ -481,16 +481,22 @@ async def test_what_was_rolled_up_makes_late_what_comes_after(
     assert [] == database.late(VEHICLE)
 
 
-async def test_what_is_announced_while_a_batch_begins_holds_for_that_batch(
-    database_url: str, writer: Writer, database: Database
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+async def test_what_is_announced_while_a_batch_begins_holds_for_that_batch_whatever_the_databases_default(
+    database_url: str, database: Database, isolation: str
 ) -> None:
     """Or a reading could be neither in the rollup, which has not seen it yet, nor marked late."""
+    database.default("default_transaction_isolation", isolation)
+    writer = Writer(database_url)
+    await writer.open()
+
     with psycopg.connect(database_url) as rollups:
         rollups.execute("SELECT pg_advisory_xact_lock(1768843110, 0)")
         rollups.execute("UPDATE rollup SET announced = %s", (to_datetime(NOW + SECOND),))
         writing = asyncio.create_task(writer.write(batch_of(meters=[meter_row("m", 0)])))
         await eventually(lambda: len(database.execute(f"{WRITERS} AND wait_event = 'advisory'")) == 1)
     await writing
+    await writer.close()
 
     assert ["m"] == [device for device, _ in database.late(METER)]
 
