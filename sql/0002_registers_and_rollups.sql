@@ -1,7 +1,6 @@
 -- Cumulative registers beside intervals, and rollups by the quarter of an hour.
 --
--- On a live system: adding nullable columns and lifting NOT NULL touch the catalogue alone. The indexes on what history
--- there is take some seconds a day of it, while which readings can be asked for, but wait with the broker to be stored.
+-- On a live system: adding nullable columns and lifting NOT NULL touch the catalogue alone.
 
 ALTER TABLE meter_history ALTER COLUMN kwh_consumed_ac DROP NOT NULL;
 ALTER TABLE meter_history ADD COLUMN kwh_consumed_ac_register double precision;  -- kWh, cumulative
@@ -11,14 +10,6 @@ ALTER TABLE vehicle_history ALTER COLUMN kwh_delivered_dc DROP NOT NULL;
 ALTER TABLE vehicle_history ADD COLUMN kwh_delivered_dc_register double precision;  -- kWh, cumulative
 ALTER TABLE vehicle_live ALTER COLUMN kwh_delivered_dc DROP NOT NULL;
 ALTER TABLE vehicle_live ADD COLUMN kwh_delivered_dc_register double precision;
-
--- Register readings of a device in order; empty, and free of cost, where none sends any.
-CREATE INDEX meter_history_register ON meter_history (meter_id, ts) WHERE kwh_consumed_ac_register IS NOT NULL;
-CREATE INDEX vehicle_history_register ON vehicle_history (vehicle_id, ts) WHERE kwh_delivered_dc_register IS NOT NULL;
--- Readings of all devices in a stretch of time: rows lie about in the order of time, so a summary of each run
--- of blocks is enough, and costs a write next to nothing.
-CREATE INDEX meter_history_ts ON meter_history USING brin (ts) WITH (pages_per_range = 32, autosummarize = on);
-CREATE INDEX vehicle_history_ts ON vehicle_history USING brin (ts) WITH (pages_per_range = 32, autosummarize = on);
 
 -- One step of a cumulative register: which part of the reading is energy. This is the only place where it is
 -- decided. A state is {mark, at, kwh, resets, excluded}: the highest accepted value of the current epoch (kWh),

@@ -138,6 +138,8 @@ class Rollups:
             # Whoever holds a table for longer is let go first; a quarter of ten thousand devices fits into memory.
             for setting in (f"lock_timeout = '{LOCK_TIMEOUT}'", "work_mem = '64MB'", "jit = off"):
                 await connection.execute(f"SET {setting}".encode())
+            # What was committed while the announcement's lock was waited for has to be seen.
+            await connection.execute("SET default_transaction_isolation = 'read committed'")
             # A plan for the very moments asked for leaves out all partitions but theirs.
             await connection.execute("SET plan_cache_mode = force_custom_plan")
         self._connection = connection

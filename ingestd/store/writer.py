@@ -97,6 +97,8 @@ class Writer:
 
     async def _prepare(self, connection: Connection) -> None:
         await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+        # What is late for the rollups is asked after a lock was waited for: an older snapshot would not see it.
+        await connection.execute("SET default_transaction_isolation = 'read committed'")
         # The promise is that what we acknowledge is on disk, whatever the server's default.
         await connection.execute(
             "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"

@@ -196,13 +196,29 @@ async def test_an_interval_that_ends_as_the_session_begins_does_not_count(house:
     assert [4] == await drawn(house)
 
 
-async def test_no_interval_counts_for_two_sessions(house: House) -> None:
-    """The one up to 11:00 has a part of both."""
+@pytest.mark.parametrize(
+    ("energy", "of_first", "of_second"),
+    [
+        pytest.param({-60: 0, 0: 1, 60: 2, 120: 4}, 0, 2, id="the one up to 11:00 has a part of both"),
+        pytest.param({-75: 0, -15: 1, 45: 2, 105: 4}, 2, 4, id="the one up to 10:45 ends as the second begins"),
+    ],
+)
+async def test_no_interval_counts_for_two_sessions(
+    house: House, energy: dict[float, float], of_first: float, of_second: float
+) -> None:
     await drive(house, each_minute((2, 12), (45, 58), until=90))
-    await draw(house, {-60: 0, 0: 1, 60: 2, 120: 4})
+    await draw(house, energy)
+    await house.map("v", "m", TEN - 2 * HOUR)
+
+    assert [of_first, of_second] == await drawn(house)
+
+
+async def test_of_a_meter_without_a_cadence_only_what_lies_in_the_session_counts(house: House) -> None:
+    await drive(house, each_minute((5, 25)))
+    await draw(house, {25: 10})
     await house.map("v", "m", TEN - HOUR)
 
-    assert [0, 2] == await drawn(house)
+    assert [10] == await drawn(house)
 
 
 async def test_each_meter_counts_while_it_feeds_the_vehicle(house: House) -> None:
