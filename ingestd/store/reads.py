@@ -21,7 +21,7 @@ from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream
 
 _ANALYTICS: Final = queries.load("analytics.sql")
 _LIVE: Final = {stream: queries.for_stream(_ANALYTICS["live"], stream) for stream in STREAMS}
-_SETTLED: Final = {stream: queries.for_stream(_ANALYTICS["settled"], stream) for stream in STREAMS}
+_SETTLED: Final = sql.SQL("\nUNION ALL\n").join(queries.for_stream(_ANALYTICS["settled"], s) for s in STREAMS)
 _PERFORMANCE: Final = _ANALYTICS["performance"].format(
     vehicle_readings=energy.readings(VEHICLE, "vehicle_span"),
     vehicle_cadence=energy.cadences(VEHICLE, "vehicle_span"),
@@ -128,13 +128,8 @@ class Analytics:
 
     async def parameters(self, window: TimeRange) -> Parameters[str, Any]:
         """What every statement that reads energy in the window has to be told."""
-        (meter,) = await self._reads.fetch(_SETTLED[METER], {})
-        (vehicle,) = await self._reads.fetch(_SETTLED[VEHICLE], {})
-        reliable = (
-            None
-            if None in (meter.reliable_until, vehicle.reliable_until)
-            else min(meter.reliable_until, vehicle.reliable_until)
-        )
+        known = {row.stream: row for row in await self._reads.fetch(_SETTLED, {})}
+        reliable = [row.reliable_until for row in known.values()]
         return {
             "start": window.start,
             "end": window.end,
@@ -145,7 +140,7 @@ class Analytics:
             "threshold": self._judgement.threshold,
             "min_kwh": self._judgement.min_kwh,
             "min_coverage": self._judgement.min_coverage,
-            **energy.edges(METER, window, meter.settled),
-            **energy.edges(VEHICLE, window, vehicle.settled),
-            **energy.history_bounds(window, reliable),
+            **energy.edges(METER, window, known["meter"].settled),
+            **energy.edges(VEHICLE, window, known["vehicle"].settled),
+            **energy.history_bounds(window, None if None in reliable else min(reliable)),
         }
