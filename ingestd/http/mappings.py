@@ -43,6 +43,7 @@ async def put_mapping(request: web.Request) -> web.Response:
 async def get_mapping(request: web.Request) -> web.Response:
     """The segment that holds now, and all there ever were."""
     vehicle_id = parameters.identity(request, "vehicleId")
+    parameters.Query(request, set())
     history = await request.app[MAPPINGS].of_vehicle(vehicle_id)
     if not history:
         raise Problem(HTTPStatus.NOT_FOUND, f"vehicle {vehicle_id} was never mapped to a meter")

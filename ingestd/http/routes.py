@@ -13,7 +13,7 @@ from ingestd.analytics import DeadLetterFilter
 from ingestd.errors import StoreError
 from ingestd.http import alerts, analytics, devices, exports, mappings, parameters, shapes, thresholds
 from ingestd.http.ports import ANALYTICS, CONDITION, DEAD_LETTERS, EXPOSITION, INTAKE
-from ingestd.http.problems import Problem
+from ingestd.http.problems import Problem, bad_parameter
 from ingestd.telemetry import Reason
 
 MAX_READINGS: Final = 10_000
@@ -60,6 +60,8 @@ async def get_dead_letters(request: web.Request) -> web.Response:
         since=query.moment("startTime"),
         until=query.moment("endTime"),
     )
+    if wanted.since and wanted.until and wanted.since >= wanted.until:
+        raise bad_parameter("endTime", "must be later than startTime")
     limit = query.number("limit", default=100, lowest=1, highest=1000)
     letters = await request.app[DEAD_LETTERS].page(
         wanted, limit=limit, before=query.number("before", default=None, lowest=1, highest=2**63 - 1)

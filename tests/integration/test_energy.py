@@ -212,7 +212,7 @@ def readings(draw: st.DrawFn) -> list[Sample]:
     ]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), samples=readings())
 def test_rollups_and_history_say_the_same_at_every_moment(
     database_url: str, data: st.DataObject, samples: list[Sample]
@@ -239,7 +239,7 @@ def test_rollups_and_history_say_the_same_at_every_moment(
     asyncio.run(run())
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(samples=readings(), cuts=st.lists(MOMENTS, max_size=5), order=st.randoms(use_true_random=False))
 def test_the_parts_of_a_window_add_up_and_the_order_of_arrival_changes_nothing(
     database_url: str, samples: list[Sample], cuts: list[datetime], order: random.Random

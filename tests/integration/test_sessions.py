@@ -262,7 +262,7 @@ def readings(draw: Any, minutes: Iterable[int]) -> dict[float, float]:  # noqa: 
     return {m: draw(st.sampled_from([0.0, 0.0, 0.25, 1.0])) for m in minutes}
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), vehicle=MINUTES, meter=MINUTES)
 def test_every_reading_with_energy_is_in_one_session(
     shared_database_url: str, data: st.DataObject, vehicle: list[int], meter: list[int]

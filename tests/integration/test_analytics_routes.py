@@ -1,0 +1,342 @@
+# ruff: noqa: SIM300 - expected == actual
+"""Series, totals, sessions, lists and thresholds over HTTP: how they are asked for, and how the answers look."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import pytest
+
+from ingestd.demo.servers import PrivateMosquitto
+from tests.support.api import Names, assert_problem, map_vehicle
+from tests.support.daemon import Daemon
+from tests.support.readings import meter_message, moment, vehicle_message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.daemon import Response
+
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - 2 * DAY
+THRESHOLDS = "/v1/analytics/thresholds"
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[PrivateMosquitto]:
+    with PrivateMosquitto() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def daemon(broker: PrivateMosquitto, shared_database_url: str) -> Iterator[Daemon]:
+    with Daemon(mqtt_url=broker.url, database_url=shared_database_url) as daemon:
+        daemon.wait_healthy()
+        yield daemon
+
+
+@pytest.fixture
+def names() -> Names:
+    return Names()
+
+
+def meter(meter_id: str, at: datetime, **figures: float) -> dict[str, Any]:
+    reading: dict[str, Any] = json.loads(meter_message(meter_id, at, **figures)[1])
+    return reading
+
+
+def vehicle(vehicle_id: str, at: datetime, **figures: float) -> dict[str, Any]:
+    reading: dict[str, Any] = json.loads(vehicle_message(vehicle_id, at, **figures)[1])
+    return reading
+
+
+def post(daemon: Daemon, *readings: dict[str, Any]) -> None:
+    answer = daemon.request("POST", "/v1/telemetry", body=list(readings))
+    assert (201, len(readings)) == (answer.status, answer.json()["accepted"]), answer.body
+
+
+def ask(daemon: Daemon, path: str, **query: str | datetime) -> Response:
+    told = {name: moment(value) if isinstance(value, datetime) else value for name, value in query.items()}
+    return daemon.request("GET", f"{path}?{urlencode(told)}")
+
+
+def get(daemon: Daemon, path: str, **query: str | datetime) -> dict[str, Any]:
+    answer = ask(daemon, path, **query)
+    assert 200 == answer.status, answer.body
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+# Series
+
+
+def test_the_series_of_a_device(daemon: Daemon, names: Names) -> None:
+    window = {"startTime": NOON, "endTime": NOON + 30 * MINUTE}
+    post(daemon, vehicle(names.vehicle, NOON + MINUTE, kwh=0.5, soc=40, temperature=21))
+    post(daemon, meter(names.meter, NOON + 20 * MINUTE, kwh=0.25, voltage=228))
+
+    of_vehicle = get(daemon, f"/v1/analytics/vehicle/{names.vehicle}/series", bucket="15m", **window)
+    of_meter = get(daemon, f"/v1/analytics/meter/{names.meter}/series", bucket="15m", **window)
+
+    told = {"bucket": "15m", "timeRange": {"start": moment(NOON), "end": moment(NOON + 30 * MINUTE)}}
+    empty = {"kwh": None, "kw": None, "samples": 0}
+    assert {
+        "vehicleId": names.vehicle,
+        **told,
+        "points": [
+            {"start": moment(NOON), "kwh": 0.5, "kw": 2.0, "soc": 40.0, "batteryTemp": 21.0, "samples": 1},
+            {"start": moment(NOON + 15 * MINUTE), **empty, "soc": None, "batteryTemp": None},
+        ],
+    } == of_vehicle
+    assert {
+        "meterId": names.meter,
+        **told,
+        "points": [
+            {"start": moment(NOON), **empty, "voltage": None},
+            {"start": moment(NOON + 15 * MINUTE), "kwh": 0.25, "kw": 1.0, "voltage": 228.0, "samples": 1},
+        ],
+    } == of_meter
+
+
+@pytest.mark.parametrize(
+    ("days", "bucket", "points"), [(1, "15m", 97), (20, "15m", 1921), (21, "30m", 1009), (365, "6h", 1461)]
+)
+def test_a_bucket_is_a_quarter_of_an_hour_unless_that_is_too_small(
+    daemon: Daemon, names: Names, days: int, bucket: str, points: int
+) -> None:
+    post(daemon, vehicle(names.vehicle, NOON))
+
+    for path in (f"/v1/analytics/vehicle/{names.vehicle}/series", "/v1/analytics/fleet/series"):
+        found = get(daemon, path, startTime=NOON + MINUTE - days * DAY, endTime=NOON + MINUTE)
+
+        assert (bucket, points) == (found["bucket"], len(found["points"]))
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "bucket", "smallest"),
+    [
+        ("vehicle/v/series", DAY, "30s", "1m"),
+        ("fleet/series", DAY, "30s", "1m"),
+        ("fleet/series", 2 * DAY, "30s", "15m"),
+        ("fleet/series", 2 * DAY, "20m", "15m"),
+        ("fleet/series", 21 * DAY, "15m", "30m"),
+    ],
+)
+def test_a_bucket_that_is_too_small_is_refused_with_one_that_will_do(
+    daemon: Daemon, path: str, length: timedelta, bucket: str, smallest: str
+) -> None:
+    post(daemon, vehicle("v", datetime.now(UTC)))
+    window = {"startTime": NOON - length, "endTime": NOON}
+
+    refused = ask(daemon, f"/v1/analytics/{path}", bucket=bucket, **window)
+
+    assert_problem(refused, 400, parameter="bucket", smallestBucket=smallest)
+    assert smallest == get(daemon, f"/v1/analytics/{path}", bucket=smallest, **window)["bucket"]
+
+
+def test_the_series_of_the_fleet_adds_up_to_the_fleet(daemon: Daemon, names: Names) -> None:
+    start = NOON - 60 * DAY  # when no other test's devices were about
+    window = {"startTime": start, "endTime": start + HOUR}
+    post(
+        daemon,
+        meter(names.meter, start, kwh=1),
+        meter(names.other_meter, start + 10 * MINUTE, kwh=2),
+        meter(names.meter, start + 45 * MINUTE, kwh=4),
+        vehicle(names.vehicle, start + 20 * MINUTE, kwh=3),
+    )
+
+    found = get(daemon, "/v1/analytics/fleet/series", bucket="20m", **window)
+
+    assert {
+        "bucket": "20m",
+        "timeRange": {"start": moment(start), "end": moment(start + HOUR)},
+        "points": [
+            {"start": moment(start), "acConsumed": 3.0, "dcDelivered": None},
+            {"start": moment(start + 20 * MINUTE), "acConsumed": None, "dcDelivered": 3.0},
+            {"start": moment(start + 40 * MINUTE), "acConsumed": 4.0, "dcDelivered": None},
+        ],
+    } == found
+    whole = get(daemon, "/v1/analytics/fleet", **window)["energy"]
+    assert (7.0, 3.0) == (whole["acConsumed"], whole["dcDelivered"])
+
+
+# Totals and sessions
+
+
+def test_the_totals_of_days_and_months(daemon: Daemon, names: Names) -> None:
+    start = NOON + 4 * HOUR
+    window = {"startTime": start, "endTime": start + 5 * HOUR}
+    midnight = start + 2 * HOUR + 15 * MINUTE  # in Kathmandu, at 18:15Z
+    post(daemon, meter(names.meter, start, kwh=1), meter(names.meter, start + 4 * HOUR, kwh=2))
+    path = f"/v1/analytics/meter/{names.meter}/totals"
+
+    by_day = get(daemon, path, timeZone="Asia/Kathmandu", **window)
+    by_month = get(daemon, path, by="month", **window)
+
+    time_range = {"start": moment(start), "end": moment(start + 5 * HOUR)}
+    told = {"meterId": names.meter, "timeRange": time_range}
+    assert {
+        **told,
+        "by": "day",
+        "timeZone": "Asia/Kathmandu",
+        "totals": [
+            {"start": moment(start), "end": moment(midnight), "date": f"{start:%F}", "kwh": 1.0, "samples": 1},
+            {
+                "start": moment(midnight),
+                "end": moment(start + 5 * HOUR),
+                "date": f"{start + DAY:%F}",
+                "kwh": 2.0,
+                "samples": 1,
+            },
+        ],
+    } == by_day
+    assert {
+        **told,
+        "by": "month",
+        "timeZone": "UTC",
+        "totals": [{**time_range, "date": f"{start:%Y-%m}", "kwh": 3.0, "samples": 2}],
+    } == by_month
+
+
+def test_the_sessions_of_a_vehicle(daemon: Daemon, names: Names) -> None:
+    map_vehicle(daemon, names.vehicle, names.meter, NOON - DAY)
+    for minute, kwh in enumerate([0.0, 2.0, 2.0, 0.0]):
+        at = NOON + minute * MINUTE
+        post(daemon, vehicle(names.vehicle, at, kwh=kwh, soc=50 + minute), meter(names.meter, at, kwh=kwh * 1.25))
+
+    found = get(daemon, f"/v1/analytics/vehicle/{names.vehicle}/sessions", startTime=NOON - HOUR, endTime=NOON + HOUR)
+
+    assert {
+        "vehicleId": names.vehicle,
+        "timeRange": {"start": moment(NOON - HOUR), "end": moment(NOON + HOUR)},
+        "sessions": [
+            {
+                "start": moment(NOON),
+                "end": moment(NOON + 2 * MINUTE),
+                "open": True,
+                "acConsumed": 5.0,
+                "dcDelivered": 4.0,
+                "efficiencyRatio": 0.8,
+                "lossKwh": 1.0,
+                "socFrom": 50.0,
+                "socTo": 52.0,
+                "maxTemperature": 20.0,
+                "samples": 2,
+            }
+        ],
+    } == found
+
+
+@pytest.mark.parametrize(
+    "what", ["vehicle/{}/series", "meter/{}/series", "vehicle/{}/totals", "meter/{}/totals", "vehicle/{}/sessions"]
+)
+def test_a_device_that_nobody_knows_is_404_and_named(daemon: Daemon, names: Names, what: str) -> None:
+    answer = ask(daemon, f"/v1/analytics/{what.format(names.vehicle)}")
+
+    assert names.vehicle in assert_problem(answer, 404)
+
+
+# Lists
+
+
+def test_vehicles_and_meters_are_listed_page_by_page(daemon: Daemon, names: Names) -> None:
+    now = datetime.now(UTC)
+    ids = [f"{names.vehicle}-{number}" for number in range(5)]
+    post(daemon, *(vehicle(device, now) for device in ids), *(meter(device, now) for device in ids))
+
+    for kind, key in (("vehicles", "vehicleId"), ("meters", "meterId")):
+        for query in ({}, {"sort": "lastSeen", "order": "desc"}, {"status": "online", "order": "desc"}):
+            page = get(daemon, f"/v1/{kind}", limit="2", **query)
+            listed = [device[key] for device in page[kind]]
+            while page["next"]:
+                page = get(daemon, f"/v1/{kind}", limit="2", after=page["next"], **query)
+                listed += [device[key] for device in page[kind]]
+            assert len(set(listed)) == len(listed)
+            assert set(ids) <= set(listed)
+
+
+def test_a_device_in_a_list(daemon: Daemon, names: Names) -> None:
+    at = datetime.now(UTC) - HOUR
+    post(daemon, vehicle(names.vehicle, at, soc=80), meter(names.meter, at))
+    live = get(daemon, f"/v1/analytics/vehicle/{names.vehicle}/live")
+
+    (of_vehicle,) = (
+        v for v in get(daemon, "/v1/vehicles", limit="1000")["vehicles"] if v["vehicleId"] == names.vehicle
+    )
+    (of_meter,) = (m for m in get(daemon, "/v1/meters", limit="1000")["meters"] if m["meterId"] == names.meter)
+
+    assert {
+        "vehicleId": names.vehicle,
+        "soc": 80.0,
+        "kwhDeliveredDc": 0.4,
+        "batteryTemp": 20.0,
+        "timestamp": moment(at),
+        "lastSeen": live["receivedAt"],
+        "online": True,
+        "efficiencyRatio": None,
+        "status": "unmapped",
+    } == of_vehicle
+    assert {"meterId", "kwhConsumedAc", "voltage", "timestamp", "lastSeen", "online"} == set(of_meter)
+
+
+def test_the_cursor_of_a_list_by_efficiency_survives_vehicles_without_any(daemon: Daemon, names: Names) -> None:
+    now = datetime.now(UTC)
+    post(daemon, *(vehicle(f"{names.vehicle}-{number}", now) for number in range(2)))
+
+    for order in ("asc", "desc"):
+        first = get(daemon, "/v1/vehicles", sort="efficiency", order=order, limit="1")
+        second = get(daemon, "/v1/vehicles", sort="efficiency", order=order, limit="1", after=first["next"])
+
+        assert first["vehicles"] != second["vehicles"]
+
+
+# Thresholds
+
+
+def test_a_vehicle_is_judged_by_a_threshold_of_its_own_until_that_is_removed(daemon: Daemon, names: Names) -> None:
+    map_vehicle(daemon, names.vehicle, names.meter, NOON - DAY)
+    post(daemon, *(vehicle(names.vehicle, NOON + n * MINUTE, kwh=0.75) for n in range(4)))
+    post(daemon, *(meter(names.meter, NOON + n * MINUTE, kwh=1) for n in range(4)))
+    window = {"startTime": NOON, "endTime": NOON + 4 * MINUTE}
+
+    def judged() -> tuple[str, float]:
+        found = get(daemon, f"/v1/analytics/performance/{names.vehicle}", **window)
+        (worst,) = (
+            one for one in get(daemon, "/v1/analytics/fleet", **window)["worst"] if one["vehicleId"] == names.vehicle
+        )
+        assert 0.75 == worst["efficiencyRatio"]
+        return found["status"], found["threshold"]
+
+    path = f"{THRESHOLDS}/{names.vehicle}"
+    assert ("below-threshold", 0.85) == judged()
+    assert_problem(daemon.request("GET", path), 404)
+
+    for threshold in (0.8, 0.75):
+        put = daemon.request("PUT", path, body={"threshold": threshold})
+        assert (200, {"vehicleId": names.vehicle, "threshold": threshold}) == (put.status, put.json())
+    assert {"vehicleId": names.vehicle, "threshold": 0.75} == get(daemon, path)
+    assert ("ok", 0.75) == judged()
+
+    removed = daemon.request("DELETE", path)
+    assert (200, {"vehicleId": names.vehicle, "threshold": 0.75}) == (removed.status, removed.json())
+    assert_problem(daemon.request("DELETE", path), 404)
+    assert ("below-threshold", 0.85) == judged()
+
+
+@pytest.mark.parametrize(
+    ("body", "parameter"),
+    [
+        *((b'{"threshold":%s}' % wrong, "threshold") for wrong in (b"0", b"-1", b"1.01", b"NaN", b'"0.8"', b"true")),
+        (b"{}", "threshold"),
+        (b'{"threshold":1,"colour":"blue"}', "colour"),
+    ],
+)
+def test_a_threshold_is_a_number_above_0_and_up_to_1(daemon: Daemon, names: Names, body: bytes, parameter: str) -> None:
+    answer = daemon.request("PUT", f"{THRESHOLDS}/{names.vehicle}", body=body)
+
+    assert_problem(answer, 400, parameter=parameter)

@@ -1,0 +1,138 @@
+# ruff: noqa: SIM300 - expected == actual
+"""Whatever is wrong with a question, the answer is 400 and names the parameter: of every route that is asked by GET."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ingestd.demo.servers import PrivateMosquitto
+from ingestd.http.routes import ROUTES
+from tests.support.api import assert_problem
+from tests.support.daemon import Daemon
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROBES = {"/", "/health", "/livez", "/metrics"}
+"""Whoever watches may add to their address whatever it takes to get a fresh answer."""
+
+WINDOW = [
+    ("startTime=2026-11-20T10:00:00Z&endTime=2026-11-20T09:00:00Z", "endTime"),
+    ("startTime=2026-11-20T10:00:00Z&endTime=2026-11-20T10:00:00Z", "endTime"),
+    ("startTime=yesterday", "startTime"),
+    ("startTime=", "startTime"),
+    ("endTime=1700000000", "endTime"),
+    ("endTime=2026-02-30T10:00:00Z", "endTime"),
+    ("endTime=2026-11-20T10:00:00", "endTime"),
+    ("startTime=2026-11-20T10:00:00Z&startTime=2026-11-20T10:00:00Z", "startTime"),
+]
+CENTURY = [("startTime=1926-11-20T10:00:00Z&endTime=2026-11-20T10:00:00Z", "startTime")]
+MONTH = [("startTime=2026-10-01T00:00:00Z&endTime=2026-11-02T00:00:00Z", "startTime")]
+BUCKET = [(f"bucket={text}", "bucket") for text in ("", "fortnight", "0m", "-15m", "1.5h", "15", "9999d", "1s")]
+PAGES = [(f"limit={text}", "limit") for text in ("-1", "0", "1001", "ten", "")]
+BEFORE = [(f"before={text}", "before") for text in ("-1", "x", "99999999999999999999")]
+LIST = [
+    *PAGES,
+    ("status=asleep", "status"),
+    ("sort=colour", "sort"),
+    ("order=sideways", "order"),
+    ("after=x", "after"),
+    ("after=WyJhIl0", "after"),  # ["a"]
+    ("sort=lastSeen&after=WyJhIiwiYSJd", "after"),  # ["a","a"]
+]
+DEVICE = [("device=m%2F1", "device")]
+
+FAULTS: dict[str, list[tuple[str, str]]] = {
+    "/v1/analytics/performance/{vehicleId}": WINDOW + CENTURY,
+    "/v1/analytics/vehicle/{vehicleId}/live": [],
+    "/v1/analytics/meter/{meterId}/live": [],
+    "/v1/analytics/vehicle/{vehicleId}/series": WINDOW + CENTURY + BUCKET,
+    "/v1/analytics/meter/{meterId}/series": WINDOW + CENTURY + BUCKET,
+    "/v1/analytics/vehicle/{vehicleId}/totals": [
+        *WINDOW,
+        *CENTURY,
+        ("by=year", "by"),
+        ("timeZone=Europe/Atlantis", "timeZone"),
+        ("timeZone=Europe", "timeZone"),
+        ("timeZone=", "timeZone"),
+        ("timeZone=localtime", "timeZone"),
+        ("timeZone=A%00", "timeZone"),
+        ("timeZone=/etc/passwd", "timeZone"),
+        ("timeZone=Europe/../../passwd", "timeZone"),
+        ("startTime=9999-12-31T00:00:00Z&endTime=9999-12-31T23:00:00Z", "startTime"),
+    ],
+    "/v1/analytics/meter/{meterId}/totals": [*WINDOW, *CENTURY, ("by=", "by"), ("timeZone=CEST", "timeZone")],
+    "/v1/analytics/vehicle/{vehicleId}/sessions": WINDOW + CENTURY + MONTH,
+    "/v1/analytics/fleet": WINDOW + CENTURY,
+    "/v1/analytics/fleet/series": [
+        *WINDOW,
+        *CENTURY,
+        *BUCKET,
+        ("startTime=2026-11-01T00:00:00Z&endTime=2026-11-20T00:00:00Z&bucket=20m", "bucket"),
+    ],
+    "/v1/analytics/thresholds/{vehicleId}": [],
+    "/v1/analytics/mappings/{vehicleId}": [],
+    "/v1/vehicles": [
+        *LIST,
+        ("belowThreshold=maybe", "belowThreshold"),
+        ("sort=efficiency&after=WyJhIiwiYSJd", "after"),
+    ],
+    "/v1/meters": [*LIST, ("belowThreshold=true", "belowThreshold"), ("sort=efficiency", "sort")],
+    "/v1/export/meters.csv": [*WINDOW, *CENTURY, ("id=m%2F1", "id")],
+    "/v1/export/vehicles.csv": [*WINDOW, *CENTURY, ("id=", "id")],
+    "/v1/dead-letters": [*WINDOW, *PAGES, *BEFORE, *DEVICE, ("reason=bad-luck", "reason")],
+    "/v1/alerts": [*PAGES, *BEFORE, *DEVICE, ("state=panic", "state"), ("kind=bad-luck", "kind")],
+}
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[PrivateMosquitto]:
+    with PrivateMosquitto() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def daemon(broker: PrivateMosquitto, shared_database_url: str) -> Iterator[Daemon]:
+    with Daemon(mqtt_url=broker.url, database_url=shared_database_url) as daemon:
+        daemon.wait_healthy()
+        yield daemon
+
+
+def test_no_route_is_forgotten() -> None:
+    assert {route.path for route in ROUTES if route.method == "GET"} - PROBES == set(FAULTS)
+
+
+@pytest.mark.parametrize("route", FAULTS)
+def test_a_question_that_is_wrong_is_400_and_names_the_parameter(daemon: Daemon, route: str) -> None:
+    path = re.sub(r"{\w+}", "device-1", route)
+
+    for query, parameter in [
+        *FAULTS[route],
+        ("colour=blue", "colour"),
+        ("starttime=2026-11-20T10:00:00Z", "starttime"),
+    ]:
+        answer = daemon.request("GET", f"{path}?{query}")
+
+        problem = answer.json()
+        assert (400, "application/problem+json", parameter) == (
+            answer.status,
+            answer.headers["content-type"],
+            problem.get("parameter"),
+        ), (query, problem)
+        assert problem["detail"].startswith(f"{parameter}: ")
+
+
+@pytest.mark.parametrize("route", [route for route in FAULTS if "{" in route])
+@pytest.mark.parametrize("segment", ["EV%20101", "EV%2F101", "E" * 65, "%00", "%FF", "m%C3%A8tre", "*"])
+def test_an_id_that_none_can_be_is_400_and_names_the_parameter(daemon: Daemon, route: str, segment: str) -> None:
+    (parameter,) = re.findall(r"{(\w+)}", route)
+
+    assert_problem(daemon.request("GET", re.sub(r"{\w+}", segment, route)), 400, parameter=parameter)
+
+
+@pytest.mark.parametrize("path", sorted(PROBES))
+def test_probes_may_ask_as_they_like(daemon: Daemon, path: str) -> None:
+    assert 200 == daemon.request("GET", f"{path}?t=1700000000").status

@@ -1,0 +1,168 @@
+# ruff: noqa: SIM300 - expected == actual
+"""How PostgreSQL goes about what dashboards ask: by indexes, never through all of history."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from ingestd.analytics import DevicePage, TimeRange
+from ingestd.periods import parse_bucket, periods
+from ingestd.store import queries
+from ingestd.store.database import READ_SETTINGS, Reads
+from ingestd.store.devices import Devices
+from ingestd.store.reads import Analytics
+from ingestd.store.series import Series
+from ingestd.telemetry import METER, STREAMS, VEHICLE
+from tests.support.house import JUDGEMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+DEVICES = 60
+DAYS = 3
+FIRST = datetime(2026, 11, 17, tzinfo=UTC)
+NEWEST = FIRST + DAYS * DAY - 7 * HOUR - timedelta(minutes=12, seconds=30)
+SETTLED = NEWEST.replace(minute=30, second=0)
+"""A quarter of an hour is not settled yet, so that all ways of reading are taken."""
+WINDOW = TimeRange(start=NEWEST - DAY - timedelta(minutes=3), end=NEWEST)
+
+FILL_HISTORY = sql.SQL(
+    "INSERT INTO {history} ({columns}) SELECT {stream} || '-' || n, ts, {sent}, ts"
+    " FROM generate_series(%(first)s, %(newest)s, interval '1 minute') AS ts, generate_series(1, %(devices)s) AS n"
+    " ORDER BY ts, n"  # as they come in
+)
+CHARGING = sql.SQL("CASE WHEN extract(hour FROM ts) < 3 THEN 0.1 ELSE 0 END")
+FILL_LIVE = sql.SQL(
+    "INSERT INTO {live} SELECT DISTINCT ON ({id}) * FROM {history} WHERE ts > %(settled)s ORDER BY {id}, ts DESC"
+)
+FILL_ROLLUPS = sql.SQL(
+    "INSERT INTO {day} ({id}, day, kwh, samples, averaged, cadence) SELECT {stream} || '-' || n, day,"
+    " array_fill(1.5::float8, ARRAY[96]), array_fill(15, ARRAY[96]), array_fill(750::float8, ARRAY[96]), 60"
+    " FROM generate_series(%(first)s, %(newest)s, interval '1 day') AS day, generate_series(1, %(devices)s) AS n"
+)
+
+TYPES = {bool: "bool", int: "int", float: "float8", datetime: "timestamptz", timedelta: "interval"}
+"""What psycopg says that parameters are; PostgreSQL finds out itself about the rest."""
+
+
+class NotedReads(Reads):
+    """Notes what is asked."""
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__(dsn)
+        self.asked: list[tuple[sql.SQL | sql.Composed, Mapping[str, object], Literal["generic", "custom"]]] = []
+
+    async def fetch(
+        self,
+        statement: sql.SQL | sql.Composed,
+        parameters: Mapping[str, object],
+        *,
+        within: float = 15.0,
+        plan: Literal["generic", "custom"] = "generic",
+    ) -> list[Any]:
+        self.asked.append((statement, parameters, plan))
+        return await super().fetch(statement, parameters, within=within, plan=plan)
+
+
+@pytest.fixture(scope="module")
+def fleet(shared_database_url: str) -> str:
+    """A database with half a million readings, one a minute of 60 meters and 60 vehicles over three days."""
+    values = {"first": FIRST, "newest": NEWEST, "devices": DEVICES, "settled": SETTLED}
+    with psycopg.connect(shared_database_url, autocommit=True) as connection:
+        connection.execute("SET timezone = 'UTC'")
+        for stream in STREAMS:
+            for day in range(DAYS + 2):  # with those ahead
+                connection.execute(
+                    "SELECT ingestd_make_partition(%s, %s)", (stream.history, (FIRST + day * DAY).date())
+                )
+            sent = sql.SQL(", ").join(
+                CHARGING if key == stream.energy_key else sql.Literal(None if key == stream.register_key else 50.0)
+                for key in stream.columns
+            )
+            connection.execute(queries.for_stream(FILL_HISTORY, stream, sent=sent), values)
+            connection.execute(queries.for_stream(FILL_LIVE, stream), values)
+            connection.execute(queries.for_stream(FILL_ROLLUPS, stream), values)
+        connection.execute(
+            "INSERT INTO vehicle_meter_mapping (vehicle_id, meter_id, valid_from)"
+            " SELECT 'vehicle-' || n, 'meter-' || n, %(first)s FROM generate_series(1, %(devices)s) AS n",
+            values,
+        )
+        connection.execute("UPDATE rollup SET settled = %(settled)s, announced = %(settled)s", values)
+        connection.execute("VACUUM ANALYZE")  # as autovacuum does; it also sums up what BRIN indexes do not know yet
+    return shared_database_url
+
+
+def explained(
+    connection: psycopg.Connection,
+    statement: sql.SQL | sql.Composed,
+    parameters: Mapping[str, object],
+    plan: str,
+) -> dict[str, Any]:
+    """The plan that the statement gets when it is asked as the daemon asks it: prepared, with types, in that mode."""
+    text = statement.as_string(connection)
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", text)))
+    for number, name in enumerate(names, start=1):
+        text = text.replace(f"%({name})s", f"${number}")
+    types = ", ".join(TYPES.get(type(parameters[name]), "unknown") for name in names)
+    connection.execute(f"SET plan_cache_mode = force_{plan}_plan".encode())
+    connection.execute(f"PREPARE asked {f'({types})' if names else ''} AS {text}".encode())
+    try:
+        given = sql.SQL(", ").join(sql.Literal(parameters[name]) for name in names)
+        execute = sql.SQL("EXECUTE asked ({})").format(given) if names else sql.SQL("EXECUTE asked")
+        ((found,),) = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) ") + execute).fetchall()
+    finally:
+        connection.execute("DEALLOCATE asked")
+    root: dict[str, Any] = found[0]["Plan"]
+    return root
+
+
+def scans(node: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(kind of node, table) of everything that reads a table."""
+    if "Relation Name" in node:
+        yield node["Node Type"], node["Relation Name"]
+    for child in node.get("Plans", ()):
+        yield from scans(child)
+
+
+PAGE = DevicePage(online=True, below_threshold=False, sort="id", descending=False, after=None, limit=10)
+QUESTIONS: dict[str, Callable[[Analytics, Series, Devices], Awaitable[object]]] = {
+    "performance": lambda analytics, _, __: analytics.performance("vehicle-7", WINDOW),
+    "fleet": lambda analytics, _, __: analytics.fleet(WINDOW),
+    "efficiencies": lambda analytics, _, __: analytics.efficiencies(WINDOW),
+    "live": lambda analytics, _, __: analytics.live(METER, "meter-7"),
+    "series of a vehicle": lambda _, series, __: series.of_device(VEHICLE, "vehicle-7", WINDOW, parse_bucket("15m")),
+    "series of a meter": lambda _, series, __: series.of_device(METER, "meter-7", WINDOW, parse_bucket("1m")),
+    "series of the fleet": lambda _, series, __: series.of_fleet(WINDOW, parse_bucket("15m")),
+    "totals": lambda _, series, __: series.totals(METER, "meter-7", WINDOW, periods(WINDOW, "day", UTC)),
+    "sessions": lambda _, series, __: series.sessions("vehicle-7", WINDOW),
+    "meters": lambda _, __, devices: devices.page(METER, PAGE),
+}
+LIVE_ROWS_ALONE = {"live", "meters"}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+async def test_no_question_is_answered_by_going_through_all_of_history(fleet: str, question: str) -> None:
+    reads = NotedReads(fleet)
+    await reads.open()
+    try:
+        analytics = Analytics(reads, judgement=JUDGEMENT)
+        devices = Devices(reads, analytics=analytics)
+        await QUESTIONS[question](analytics, Series(reads, analytics=analytics), devices)
+    finally:
+        await reads.close()
+
+    with psycopg.connect(fleet, autocommit=True) as connection:
+        connection.execute(READ_SETTINGS)
+        found = [scan for asked in reads.asked for scan in scans(explained(connection, *asked))]
+
+    of_history = [(kind, table) for kind, table in found if "_history" in table]
+    assert [] == [(kind, table) for kind, table in of_history if kind == "Seq Scan"]
+    assert (question in LIVE_ROWS_ALONE) == (not of_history)
