@@ -13,7 +13,7 @@ from bench.mqtt import Client
 from ingestd.telemetry import METER, VEHICLE, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 DEVICES: Final = 10_000
 INTERVAL: Final = timedelta(minutes=1)
@@ -22,70 +22,78 @@ HIGHEST_PACKET_ID: Final = 65_535
 SEED: Final = 20_000
 
 
-class Message(NamedTuple):
-    """One reading as it is published."""
-
+class Device(NamedTuple):
     stream: Stream
     identity: str
-    timestamp: datetime
-    payload: bytes
 
     @property
     def topic(self) -> str:
         return self.stream.topic(self.identity)
 
+    def payload(self, chance: random.Random, timestamp: str) -> bytes:
+        if self.stream is METER:
+            text = (
+                f'{{"meterId":"{self.identity}","kwhConsumedAc":{chance.random():.3f},'
+                f'"voltage":{225 + 10 * chance.random():.1f},"timestamp":"{timestamp}"}}'
+            )
+        else:
+            text = (
+                f'{{"vehicleId":"{self.identity}","soc":{100 * chance.random():.1f},'
+                f'"kwhDeliveredDc":{chance.random():.3f},"batteryTemp":{20 + 15 * chance.random():.1f},'
+                f'"timestamp":"{timestamp}"}}'
+            )
+        return text.encode()
+
+
+class Message(NamedTuple):
+    """One reading as it is published."""
+
+    device: Device
+    timestamp: datetime
+    payload: bytes
+
+
+def fleet(devices: int) -> list[Device]:
+    """Half of them meters, half vehicles."""
+    return [
+        Device(VEHICLE, f"EV-{number:05}") if number % 2 else Device(METER, f"meter-{number:05}")
+        for number in range(devices)
+    ]
+
 
 def readings(*, messages: int, devices: int = DEVICES, until: datetime) -> Iterator[Message]:
-    """Half of the devices are meters, half vehicles; all report once a minute, up to `until`, in any order.
+    """All devices report once a minute, up to `until`, in any order.
 
     No two messages have the same device and timestamp.
     """
     chance = random.Random(SEED)  # noqa: S311 - the same figures every time
-    fleet: list[tuple[Stream, str, Callable[[random.Random, str, str], str]]] = []
-    for number in range(devices):
-        if number % 2:
-            fleet.append((VEHICLE, f"EV-{number:05}", _vehicle))
-        else:
-            fleet.append((METER, f"meter-{number:05}", _meter))
-    rounds = -(-messages // devices)
+    reporting = fleet(devices)
     left = messages
-    for age in reversed(range(rounds)):
+    for age in reversed(range(-(-messages // devices))):
         timestamp = until - age * INTERVAL
         text = timestamp.strftime("%Y-%m-%dT%H:%M:%SZ")
-        for stream, identity, payload in chance.sample(fleet, min(left, devices)):
-            yield Message(stream, identity, timestamp, payload(chance, identity, text).encode())
+        for device in chance.sample(reporting, min(left, devices)):
+            yield Message(device, timestamp, device.payload(chance, text))
         left -= devices
-
-
-def _meter(chance: random.Random, identity: str, timestamp: str) -> str:
-    return (
-        f'{{"meterId":"{identity}","kwhConsumedAc":{chance.random():.3f},'
-        f'"voltage":{225 + 10 * chance.random():.1f},"timestamp":"{timestamp}"}}'
-    )
-
-
-def _vehicle(chance: random.Random, identity: str, timestamp: str) -> str:
-    return (
-        f'{{"vehicleId":"{identity}","soc":{100 * chance.random():.1f},"kwhDeliveredDc":{chance.random():.3f},'
-        f'"batteryTemp":{20 + 15 * chance.random():.1f},"timestamp":"{timestamp}"}}'
-    )
 
 
 class Backlog:
     """Encoded once, published as often as needed."""
 
-    def __init__(self, *, messages: int) -> None:
+    def __init__(self, *, messages: int, devices: int = DEVICES) -> None:
         """Raises BenchError when there are too few messages for every stream to have a device."""
         self.messages = messages
-        self.devices = min(messages, DEVICES)
+        self.devices = min(messages, devices)
         self.last: dict[Stream, Message] = {}
         """The newest message of each stream to be published: whoever keeps the order stores it last."""
-        self._parts: list[tuple[int, bytes]] = []
         until = datetime.now(UTC).replace(microsecond=0)
+        self.before = until + INTERVAL * (-messages // self.devices)
+        """When the devices would have reported before its first messages."""
+        self._parts: list[tuple[int, bytes]] = []
         packets: list[bytes] = []
         for number, message in enumerate(readings(messages=messages, devices=self.devices, until=until)):
-            packets.append(_encode(message, packet_id=number % HIGHEST_PACKET_ID + 1))
-            self.last[message.stream] = message
+            packets.append(encode(message.device.topic, message.payload, packet_id=number % HIGHEST_PACKET_ID + 1))
+            self.last[message.device.stream] = message
             if len(packets) == PACKETS_PER_PART:
                 self._parts.append((len(packets), b"".join(packets)))
                 packets.clear()
@@ -102,5 +110,6 @@ class Backlog:
             publisher.publish(self._parts)
 
 
-def _encode(message: Message, *, packet_id: int) -> bytes:
-    return mqtt5.PublishPacket(message.topic, message.payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=packet_id).write()
+def encode(topic: str, payload: bytes, *, packet_id: int) -> bytes:
+    """A PUBLISH packet of QoS 1."""
+    return mqtt5.PublishPacket(topic, payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=packet_id).write()

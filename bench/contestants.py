@@ -9,23 +9,27 @@ import subprocess
 import sys
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final, LiteralString, Protocol
 
-import psycopg
 from psycopg import sql
 
+from bench.daemon import COMMAND, START_SECONDS
 from bench.errors import BenchError
+from bench.history import make_partitions
 from bench.mqtt import RECEIVE_MAXIMUM
+from bench.peers import batches, one_by_one
 from bench.processes import Child, peak_rss, wait_until
 from bench.stage import Place, find_psql, ingestd_environment
 from ingestd.telemetry import STREAMS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import psycopg
 
     from bench.backlog import Backlog
-
-START_SECONDS: Final = 30.0
 
 _HISTORY_ROWS: Final = "SELECT (SELECT count(*) FROM meter_history) + (SELECT count(*) FROM vehicle_history)"
 _LIVE_ROWS: Final = "SELECT (SELECT count(*) FROM meter_live) + (SELECT count(*) FROM vehicle_live)"
@@ -57,57 +61,72 @@ class Contestant:
     name: str
     client_id: str
     attempt: Callable[[Place, Backlog], AbstractContextManager[Attempt]]
+    share: float = 1.0
+    """Of the backlog, for those who would take minutes for all of it."""
 
 
-class IngestdAttempt:
-    """The daemon with its default settings."""
+class DaemonAttempt:
+    """One process that stays, and writes to ingestd's tables: ingestd itself, or a peer."""
 
-    def __init__(self, place: Place, backlog: Backlog, daemon: Child, watch: psycopg.Connection) -> None:
+    def __init__(self, place: Place, backlog: Backlog, process: Child, watch: psycopg.Connection) -> None:
         self._place = place
         self._backlog = backlog
-        self._daemon = daemon
+        self._process = process
         self._watch = watch
+        self._rows_before = place.query(_HISTORY_ROWS)
 
     def finished(self) -> bool:
-        """Looks for the last messages by their keys: it stores in the order of receipt, as `verify` confirms."""
-        if self._daemon.ended():
-            raise BenchError(f"ingestd ended by itself:\n{self._daemon.log_tail()}")
+        """Looks for the last messages by their keys: all store in the order of receipt, as `verify` confirms."""
+        if self._process.ended():
+            raise BenchError(f"{self._process.name} ended by itself:\n{self._process.log_tail()}")
         return all(
             self._watch.execute(
                 sql.SQL("SELECT FROM {} WHERE {} = %s AND ts = %s").format(
                     sql.Identifier(stream.history), sql.Identifier(stream.id_column)
                 ),
-                (last.identity, last.timestamp),
+                (last.device.identity, last.timestamp),
             ).fetchone()
             is not None
             for stream, last in self._backlog.last.items()
         )
 
     def verify(self) -> None:
-        expect(self._place, "history rows", _HISTORY_ROWS, self._backlog.messages)
+        expect(self._place, "history rows", _HISTORY_ROWS, self._rows_before + self._backlog.messages)
         expect(self._place, "live rows", _LIVE_ROWS, self._backlog.devices)
         expect(self._place, "dead letters", "SELECT count(*) FROM dead_letter", 0)
 
     def cpu_seconds(self) -> float:
-        return self._daemon.cpu_seconds()
+        return self._process.cpu_seconds()
 
     def peak_rss(self) -> int:
-        return peak_rss(self._daemon.pid)
+        return peak_rss(self._process.pid)
 
     def stop(self) -> None:
-        self._daemon.terminate()
+        self._process.terminate()
 
 
 @contextmanager
-def _ingestd(place: Place, backlog: Backlog) -> Iterator[IngestdAttempt]:
-    environment = ingestd_environment(mqtt_url=place.broker.url, database_url=place.dsn, http_port=0, log_format="json")
-    command = [sys.executable, "-m", "ingestd", "run"]
+def _attempt(
+    place: Place, backlog: Backlog, command: Sequence[str], environment: Mapping[str, str]
+) -> Iterator[DaemonAttempt]:
     with (
-        psycopg.connect(place.dsn, autocommit=True) as watch,
-        Child(command, directory=place.directory, environment=environment) as daemon,
+        place.connect() as watch,
+        Child(command, directory=place.directory, environment=environment) as process,
     ):
         watch.prepare_threshold = 0
-        yield IngestdAttempt(place, backlog, daemon, watch)
+        yield DaemonAttempt(place, backlog, process, watch)
+
+
+def _ingestd(place: Place, backlog: Backlog) -> AbstractContextManager[Attempt]:
+    """With its default settings."""
+    environment = ingestd_environment(mqtt_url=place.broker.url, database_url=place.dsn, http_port=0, log_format="json")
+    return _attempt(place, backlog, COMMAND, environment)
+
+
+def _peer(place: Place, backlog: Backlog, *, module: str) -> AbstractContextManager[Attempt]:
+    make_partitions(place.dsn, since=backlog.before, until=datetime.now(UTC))
+    command = [sys.executable, "-m", module, place.broker.url, place.dsn]
+    return _attempt(place, backlog, command, ingestd_environment())
 
 
 class PipeAttempt:
@@ -145,7 +164,7 @@ def _pipe(place: Place, backlog: Backlog) -> Iterator[PipeAttempt]:
         *("-F", r"%t\t%p"),
     ]
     copy = [find_psql(), "-X", "-q", "-d", place.dsn, "-c", "COPY raw FROM STDIN"]
-    with ExitStack() as resources, psycopg.connect(place.dsn, autocommit=True) as watch:
+    with ExitStack() as resources, place.connect() as watch:
         watch.execute("CREATE TABLE raw (topic text, payload text)")
         psql = resources.enter_context(Child(copy, directory=place.directory, stdin=subprocess.PIPE))
         # psql shall not be still starting when messages come.
@@ -166,3 +185,15 @@ def expect(place: Place, what: str, statement: LiteralString, expected: int) -> 
 INGESTD: Final = Contestant(name="ingestd", client_id="ingestd", attempt=_ingestd)
 PIPE: Final = Contestant(name="pipe", client_id="pipe", attempt=_pipe)
 """No guarantee of any kind: raw text into a table without an index."""
+BATCHES: Final = Contestant(
+    name="batches",
+    client_id=batches.CLIENT_ID,
+    attempt=partial(_peer, module=batches.__name__),
+    share=0.05,
+)
+ONE_BY_ONE: Final = Contestant(
+    name="one-by-one",
+    client_id=one_by_one.CLIENT_ID,
+    attempt=partial(_peer, module=one_by_one.__name__),
+    share=0.01,
+)

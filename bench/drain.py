@@ -7,15 +7,16 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.backlog import Backlog
-from bench.contestants import INGESTD, PIPE, START_SECONDS, Attempt, Contestant
+from bench.contestants import BATCHES, INGESTD, ONE_BY_ONE, PIPE, Attempt, Contestant
+from bench.daemon import START_SECONDS
 from bench.processes import cpu_seconds, wait_until
-from bench.report import Column, Table, medians, progress
+from bench.report import Column, Figures, Table, medians, progress
 
 if TYPE_CHECKING:
+    from bench.sizes import Sizes
     from bench.stage import Place, Stage
 
-CONTESTANTS: Final = (INGESTD, PIPE)
-YARDSTICK: Final = PIPE
+CONTESTANTS: Final = (INGESTD, PIPE, BATCHES, ONE_BY_ONE)
 GIVE_UP_SECONDS: Final = 900.0
 SETTLING_SECONDS: Final = 0.1
 """After the last commit come its acknowledgements; their CPU time counts, though the clock has stopped."""
@@ -33,46 +34,56 @@ class Drained:
     peak_rss_bytes: int | None
 
 
-def measure(stage: Stage, *, messages: int, rounds: int) -> dict[str, Any]:
+def measure(stage: Stage, sizes: Sizes) -> dict[str, Any]:
     """Rounds in alternation: every second one in reverse order, so that no one always comes first."""
-    progress("encoding the backlog")
-    backlog = Backlog(messages=messages)
+    progress("encoding the backlogs")
+    backlogs = {
+        contestant.name: Backlog(messages=max(2, round(sizes.messages * contestant.share)))
+        for contestant in CONTESTANTS
+    }
     print(
-        f"Drain: {messages:,} QoS 1 messages of {backlog.devices:,} devices, from the broker's queue to committed rows"
+        f"Drain: {sizes.messages:,} QoS 1 messages of {backlogs[INGESTD.name].devices:,} devices, from the broker's "
+        f"queue to committed rows\n({backlogs[BATCHES.name].messages:,} of them for {BATCHES.name}, "
+        f"{backlogs[ONE_BY_ONE.name].messages:,} for {ONE_BY_ONE.name})"
     )
     table = _table()
     table.head()
-    results: list[dict[str, dict[str, float | None]]] = []
-    for number in range(1, rounds + 1):
+    results: list[dict[str, Figures]] = []
+    for number in range(1, sizes.rounds + 1):
         order = CONTESTANTS if number % 2 else CONTESTANTS[::-1]
-        runs: dict[str, dict[str, float | None]] = {}
+        runs: dict[str, Figures] = {}
         for contestant in order:
-            where = f"round {number} of {rounds}: {contestant.name}"
-            runs[contestant.name] = asdict(drain(stage, contestant, backlog, where))
-        yardstick = runs[YARDSTICK.name]["messages_per_second"] or 0.0
+            where = f"drain, round {number} of {sizes.rounds}: {contestant.name}"
+            with stage.place() as place:
+                runs[contestant.name] = asdict(drain(place, contestant, backlogs[contestant.name], where))
         for contestant in CONTESTANTS:
             run = runs[contestant.name]
-            run["ratio"] = (run["messages_per_second"] or 0.0) / yardstick
+            run["of_pipe"] = _ratio(run, runs[PIPE.name])
+            run["ingestd_times"] = _ratio(runs[INGESTD.name], run)
             _print(table, str(number), contestant, run)
         results.append(runs)
     middle = {contestant.name: medians([runs[contestant.name] for runs in results]) for contestant in CONTESTANTS}
     for contestant in CONTESTANTS:
         _print(table, "median", contestant, middle[contestant.name])
-    return {"messages": messages, "devices": backlog.devices, "rounds": results, "medians": middle}
+    return {
+        "devices": backlogs[INGESTD.name].devices,
+        "messages": {name: backlog.messages for name, backlog in backlogs.items()},
+        "rounds": results,
+        "medians": middle,
+    }
 
 
-def drain(stage: Stage, contestant: Contestant, backlog: Backlog, where: str) -> Drained:
-    """One run on a fresh stage, verified. Raises BenchError when anything is missing in the end."""
-    with stage.place() as place:
-        progress(f"{where}, queueing {backlog.messages:,} messages")
-        backlog.queue(place.broker.url, contestant.client_id)
-        stage.checkpoint()
-        logged = place.broker.log.stat().st_size
-        progress(f"{where}, draining")
-        with contestant.attempt(place, backlog) as attempt:
-            _await_connection(place, attempt, contestant.client_id, logged)
-            drained = _measure(place, attempt, backlog.messages)
-            attempt.stop()
+def drain(place: Place, contestant: Contestant, backlog: Backlog, where: str) -> Drained:
+    """One run. Raises BenchError when anything is missing in the end."""
+    progress(f"{where}, queueing {backlog.messages:,} messages")
+    backlog.queue(place.broker.url, contestant.client_id)
+    place.checkpoint()
+    logged = place.broker.log.stat().st_size
+    progress(f"{where}, draining")
+    with contestant.attempt(place, backlog) as attempt:
+        _await_connection(place, attempt, contestant.client_id, logged)
+        drained = _measure(place, attempt, backlog.messages)
+        attempt.stop()
     return drained
 
 
@@ -107,14 +118,19 @@ def _measure(place: Place, attempt: Attempt, messages: int) -> Drained:
     )
 
 
+def _ratio(run: Figures, other: Figures) -> float:
+    return (run["messages_per_second"] or 0.0) / (other["messages_per_second"] or 1.0)
+
+
 def _table() -> Table:
     return Table(
         [
             Column("round"),
             Column("contestant"),
-            Column("s", "{:.2f}".format),
+            Column("s", "{:.1f}".format),
             Column("msg/s", "{:,.0f}".format),
             Column("÷ pipe", "{:.2f}".format),
+            Column("ingestd ÷", "{:.1f}".format),
             Column("own CPU", "{:.1f} µs".format),
             Column("PostgreSQL", "{:.1f} µs".format),
             Column("Mosquitto", "{:.1f} µs".format),
@@ -123,6 +139,9 @@ def _table() -> Table:
     )
 
 
-def _print(table: Table, number: str, contestant: Contestant, run: dict[str, float | None]) -> None:
-    figures = ("seconds", "messages_per_second", "ratio", "own_cpu", "postgres_cpu", "mosquitto_cpu", "peak_rss_bytes")
+def _print(table: Table, number: str, contestant: Contestant, run: Figures) -> None:
+    figures = (
+        *("seconds", "messages_per_second", "of_pipe", "ingestd_times"),
+        *("own_cpu", "postgres_cpu", "mosquitto_cpu", "peak_rss_bytes"),
+    )
     table.row(number, contestant.name, *(run[figure] for figure in figures))

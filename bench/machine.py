@@ -9,17 +9,15 @@ import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
 import ingestd
-
-if TYPE_CHECKING:
-    from bench.stage import Stage
+from bench.stage import find_psql
 
 
-def facts(stage: Stage) -> dict[str, Any]:
+def facts() -> dict[str, Any]:
     """For the JSON; `load` is the mean number of runnable processes in the last minute, before we began."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -31,8 +29,8 @@ def facts(stage: Stage) -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 2),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "postgresql": stage.postgres_version,
-        "mosquitto": _mosquitto_version(),
+        "postgresql": _version([find_psql(), "--version"], r"\) (\S+)"),
+        "mosquitto": _version([_mosquitto(), "-h"], r"version (\S+)"),
     }
 
 
@@ -50,11 +48,17 @@ def _cpu_model() -> str:
     return found[1] if found else platform.machine()
 
 
-def _mosquitto_version() -> str:
+def _mosquitto() -> str:
     places = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"])
-    command = [shutil.which("mosquitto", path=places) or "mosquitto", "-h"]
-    usage = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    found = re.search(r"version (\S+)", usage)
+    return shutil.which("mosquitto", path=places) or "mosquitto"
+
+
+def _version(command: list[str], pattern: str) -> str:
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return "not found"
+    found = re.search(pattern, said)
     return found[1] if found else "unknown"
 
 

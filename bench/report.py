@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+
+Figures: TypeAlias = "dict[str, float | None]"
+"""By name; None where a figure was not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +59,23 @@ def clear() -> None:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def medians(rows: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
+def medians(rows: Sequence[Figures]) -> Figures:
     """Of every figure by itself; None where it was not measured."""
     values = {name: [row[name] for row in rows] for name in rows[0]}
     return {
         name: median(figure for figure in figures if figure is not None) if None not in figures else None
         for name, figures in values.items()
     }
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest of the values that so large a share of them does not exceed."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import shutil
 import subprocess
@@ -11,20 +12,23 @@ import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, LiteralString, Self
+from typing import TYPE_CHECKING, Any, Final, LiteralString, Self
 
 import psycopg
+from psycopg import sql
 
 import ingestd
 from bench.errors import BenchError
+from bench.history import run_in
 from ingestd.demo.servers import PrivateMosquitto, PrivatePostgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-_TEMPLATE: LiteralString = "migrated"
-_DATABASE: LiteralString = "measured"
+STATEMENT_SECONDS: Final = 600
+
+_TEMPLATE: Final = "migrated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +40,18 @@ class Place:
     dsn: str
     directory: Path
 
+    def connect(self) -> psycopg.Connection:
+        """In autocommit mode; no statement takes for ever."""
+        return psycopg.connect(self.dsn, autocommit=True, options=f"-c statement_timeout={STATEMENT_SECONDS}s")
+
+    def checkpoint(self) -> None:
+        """So that no run pays for the pages that were written before it."""
+        with self.connect() as connection:
+            connection.execute("CHECKPOINT")
+
     def query(self, statement: LiteralString) -> Any:  # noqa: ANN401 - whatever the first column is
         """The first column of the first row."""
-        with psycopg.connect(self.dsn) as connection:
+        with self.connect() as connection:
             row = connection.execute(statement).fetchone()
         return row[0] if row else None
 
@@ -49,14 +62,16 @@ class Stage:
     def __init__(self) -> None:
         self._resources = ExitStack()
         self._postgres = PrivatePostgres()
+        self._numbers = itertools.count(1)
 
     def __enter__(self) -> Self:
         with ExitStack() as resources:
             self._directory = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="ingestd-bench-")))
             resources.enter_context(self._postgres)
             self._admin = resources.enter_context(psycopg.connect(self._postgres.dsn(), autocommit=True))
-            self._admin.execute(f"CREATE DATABASE {_TEMPLATE}")
+            self._admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
             self._migrate()
+            run_in(self._postgres.dsn(_TEMPLATE))
             self._resources = resources.pop_all()
         return self
 
@@ -65,13 +80,9 @@ class Stage:
     ) -> None:
         self._resources.close()
 
-    @property
-    def postgres_version(self) -> str:
-        return self._admin.info.parameter_status("server_version") or "unknown"
-
     @contextmanager
     def place(self) -> Iterator[Place]:
-        """A broker without sessions, a migrated database without rows, an empty directory."""
+        """A broker without sessions, a database without readings, an empty directory."""
         with (
             tempfile.TemporaryDirectory(dir=self._directory) as directory,
             PrivateMosquitto() as broker,
@@ -79,17 +90,16 @@ class Stage:
         ):
             yield Place(broker=broker, postgres_pid=self._postgres.pid, dsn=dsn, directory=Path(directory))
 
-    def checkpoint(self) -> None:
-        """So that no run pays for the pages that the one before it has written."""
-        self._admin.execute("CHECKPOINT")
-
     @contextmanager
     def _database(self) -> Iterator[str]:
-        self._admin.execute(f"CREATE DATABASE {_DATABASE} TEMPLATE {_TEMPLATE}")
+        name = f"measured_{next(self._numbers)}"
+        self._admin.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(_TEMPLATE))
+        )
         try:
-            yield self._postgres.dsn(_DATABASE)
+            yield self._postgres.dsn(name)
         finally:
-            self._admin.execute(f"DROP DATABASE {_DATABASE} WITH (FORCE)")
+            self._admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def _migrate(self) -> None:
         done = subprocess.run(

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.daemon import ROOT
 
-SECONDS = 20
+SECONDS = 10
 PATIENCE = 150.0
 """Far more than starting, faults, recovery, draining and stopping take."""
 

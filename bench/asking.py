@@ -1,0 +1,65 @@
+"""A client that asks routes at a given pace and takes the time."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+import uvloop
+
+from bench.errors import BenchError
+from bench.report import percentile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.report import Figures
+
+CONNECTIONS: Final = 4
+"""Kept alive; as many as ingestd has for its reads."""
+WARMING_UP: Final = 10 * CONNECTIONS
+"""Requests that do not count: connections are made, and statements prepared."""
+ANSWER_SECONDS: Final = 30.0
+_OK: Final = 200
+
+
+def ask(urls: Sequence[str], *, rate: float) -> Figures:
+    """Ask all of them, `rate` a second, whoever has answered; returns `p50`, `p99` and `highest` in seconds.
+
+    A request that has to wait for a connection counts from when it was due. Raises BenchError for anything but 200.
+    """
+    seconds = uvloop.run(_ask(urls, rate))
+    return {"p50": percentile(seconds, 0.5), "p99": percentile(seconds, 0.99), "highest": max(seconds)}
+
+
+async def _ask(urls: Sequence[str], rate: float) -> list[float]:
+    seconds: list[float] = []
+
+    async def take_turns(client: aiohttp.ClientSession, started: float, first: int) -> None:
+        for number in range(first, len(urls), CONNECTIONS):
+            due = started + number / rate
+            if (wait := due - perf_counter()) > 0:
+                await asyncio.sleep(wait)
+                due = perf_counter()
+            await _get(client, urls[number])
+            seconds.append(perf_counter() - due)
+
+    connector = aiohttp.TCPConnector(limit=CONNECTIONS)
+    timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as client:
+        await asyncio.gather(*(_get(client, url) for url in urls[:WARMING_UP]))
+        started = perf_counter()
+        await asyncio.gather(*(take_turns(client, started, first) for first in range(CONNECTIONS)))
+    return seconds
+
+
+async def _get(client: aiohttp.ClientSession, url: str) -> None:
+    try:
+        async with client.get(url) as answer:
+            text = await answer.text()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise BenchError(f"{url} does not answer: {error!r}") from error
+    if answer.status != _OK:
+        raise BenchError(f"{url} answers {answer.status}: {text[:500]}")

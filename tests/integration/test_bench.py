@@ -1,0 +1,101 @@
+# ruff: noqa: SIM300 - expected == actual
+"""The benchmarks against real servers: everybody stores what it should, and history is what the daemon would make."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.backlog import Backlog
+from bench.contestants import BATCHES, INGESTD, ONE_BY_ONE, PIPE, Contestant
+from bench.drain import drain
+from bench.history import make_history
+from bench.load import Load
+from bench.mqtt import Client
+from bench.processes import cpu_seconds
+from bench.stage import Place
+from ingestd.telemetry import METER, VEHICLE
+from tests.support.polling import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ingestd.demo.servers import PrivateMosquitto, PrivatePostgres
+
+
+@pytest.fixture
+def place(broker: PrivateMosquitto, postgres_server: PrivatePostgres, database_url: str, tmp_path: Path) -> Place:
+    return Place(broker=broker, postgres_pid=postgres_server.pid, dsn=database_url, directory=tmp_path)
+
+
+@pytest.mark.parametrize("contestant", [INGESTD, PIPE, BATCHES, ONE_BY_ONE], ids=lambda contestant: contestant.name)
+def test_a_contestant_stores_the_whole_backlog(place: Place, contestant: Contestant) -> None:
+    drained = drain(place, contestant, Backlog(messages=100, devices=10), "test")
+
+    assert pytest.approx(100) == drained.messages_per_second * drained.seconds
+    assert (contestant is PIPE) == (drained.peak_rss_bytes is None)
+
+
+def test_a_load_keeps_its_rate_and_stamps_each_reading_with_the_time_it_was_sent(broker: PrivateMosquitto) -> None:
+    with Client(broker.url, "watcher") as watcher:
+        watcher.subscribe([METER.topic_filter, VEHICLE.topic_filter])
+    began = datetime.now(UTC)
+
+    with Load(broker.url, rate=1000, devices=10) as load:
+        until(lambda: load.published >= 200)
+        load.stop()
+    took = datetime.now(UTC) - began
+
+    times = [part.at for part in load.parts]
+    assert load.published == sum(part.messages for part in load.parts)
+    assert began < times[0]
+    assert times == sorted(set(times))
+    assert took >= timedelta(seconds=0.19)
+
+
+def test_a_load_stops_at_its_limit(broker: PrivateMosquitto) -> None:
+    with Client(broker.url, "watcher") as watcher:
+        watcher.subscribe([METER.topic_filter, VEHICLE.topic_filter])
+    load = Load(broker.url, rate=100_000)
+    load.limit = 5000
+
+    with load:
+        until(lambda: load.published == 5000)
+        load.limit = 6000
+        until(lambda: load.published == 6000)
+        load.stop()
+
+
+def test_a_load_without_a_broker_says_so(broker: PrivateMosquitto) -> None:
+    broker.stop()
+
+    with pytest.raises(ConnectionRefusedError), Load(broker.url, rate=10) as load:
+        load.stop()
+
+
+def test_history_is_complete_and_rolled_up(place: Place) -> None:
+    rows = make_history(place, devices=4, days=1)
+
+    assert 4 * 1440 == rows
+    assert rows == place.query("SELECT (SELECT count(*) FROM meter_history) + (SELECT count(*) FROM vehicle_history)")
+    assert ["EV-00001", "EV-00003", "meter-00000", "meter-00002"] == place.query(
+        "SELECT array_agg(id ORDER BY id)"
+        " FROM (SELECT meter_id AS id FROM meter_live UNION SELECT vehicle_id FROM vehicle_live) AS device"
+    )
+    assert 2 == place.query("SELECT count(*) FROM vehicle_meter_mapping")
+    assert 0 == place.query("SELECT count(*) FROM meter_late")
+    settled, rolled = place.query(
+        "SELECT ARRAY[count(*), (SELECT sum(samples[cardinality(samples)]) FROM meter_day)] FROM meter_history"
+        " WHERE ts < (SELECT settled FROM rollup WHERE stream = 'meter')"
+    )
+    assert 0 < settled == rolled
+
+
+def test_cpu_time_is_told_to_less_than_a_hundredth_of_a_second(place: Place) -> None:
+    before = cpu_seconds(place.broker.pid)
+    with Client(place.broker.url, "visitor"):
+        pass
+
+    assert 0 < cpu_seconds(place.broker.pid) - before < 0.01
