@@ -54,7 +54,7 @@ _VACUUM: Final = sql.SQL("VACUUM (ANALYZE) {history}, {live}")
 _VACUUM_ROLLUPS: Final = sql.SQL("VACUUM (ANALYZE) {day}, {late}")
 _PAIRS: Final = sql.SQL("""
     INSERT INTO vehicle_meter_mapping (vehicle_id, meter_id, valid_from)
-    SELECT {vehicle}, (SELECT {meter} FROM (SELECT n - 1 AS n) AS before), %(since)s
+    SELECT {vehicle}, (SELECT {meter} FROM (SELECT n - 1 AS n) AS before), %(since)s - interval '1 day'
     FROM generate_series(1, %(devices)s - 1, 2) AS n
 """)
 # As if the rollups had been up to date, and all of this had come late: then the daemon's own code makes them, by the

@@ -49,6 +49,8 @@ WITH vehicle_span AS (
     WHERE vehicle_id = %(vehicle_id)s
       AND valid_from < %(end)s
       AND coalesce(valid_to, 'infinity') > %(start)s
+), meter_rate AS MATERIALIZED (
+    {meter_cadences}
 ), drawing AS (
     -- Readings of the meter whose intervals the session has a part in: later than its start, and less than an interval
     -- later than its end. One between two sessions belongs to the second.
@@ -65,7 +67,7 @@ WITH vehicle_span AS (
             least(meter_span.end_at, next_at, greatest(drawing.end_at, drawing.end_at - interval '1 microsecond' + make_interval(secs => cadence))) AS end_at
         FROM drawing
         CROSS JOIN meter_span
-        JOIN ({meter_cadences}) AS own USING (span)
+        JOIN meter_rate USING (span)
     ) AS part
     WHERE start_at < end_at
 ), drawn AS (
