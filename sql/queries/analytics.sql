@@ -115,16 +115,22 @@ WITH meter_energy AS MATERIALIZED (
 ), vehicle_unrolled AS MATERIALIZED (
     SELECT row_number() OVER () AS span, id, %(start)s::timestamptz AS start_at, %(end)s::timestamptz AS end_at
     FROM vehicle_energy WHERE cadence IS NULL
+), meter_latest AS MATERIALIZED (
+    {meter_unrolled_cadences}
 ), meter_covered AS (
     SELECT id, kwh, samples * coalesce(meter_energy.cadence, latest.cadence, 0) AS seconds
     FROM meter_energy
     LEFT JOIN meter_unrolled USING (id)
-    LEFT JOIN ({meter_unrolled_cadences}) AS latest USING (span)
+    LEFT JOIN meter_latest AS latest USING (span)
+), vehicle_latest AS MATERIALIZED (
+    {vehicle_unrolled_cadences}
 ), vehicle_covered AS (
     SELECT id, kwh, samples * coalesce(vehicle_energy.cadence, latest.cadence, 0) AS seconds
     FROM vehicle_energy
     LEFT JOIN vehicle_unrolled USING (id)
-    LEFT JOIN ({vehicle_unrolled_cadences}) AS latest USING (span)
+    LEFT JOIN vehicle_latest AS latest USING (span)
+), pair_latest AS MATERIALIZED (
+    {pair_cadences}
 ), fed AS (
     SELECT vehicle_id, coalesce(kwh, 0) AS ac_kwh, coalesce(meter_covered.seconds, 0) AS covered, %(elapsed)s::double precision AS seconds
     FROM whole LEFT JOIN meter_covered ON meter_covered.id = meter_id
@@ -133,7 +139,7 @@ WITH meter_energy AS MATERIALIZED (
         sum(extract(epoch FROM least(end_at, greatest(start_at, now())) - start_at))
     FROM pairs
     JOIN ({shares}) AS share USING (pair)
-    LEFT JOIN ({pair_cadences}) AS own ON own.span = pair
+    LEFT JOIN pair_latest AS own ON own.span = pair
     GROUP BY vehicle_id
 ), vehicle AS MATERIALIZED (
     -- Plain columns, so that the judgement below is inlined: called 5,000 times, it would take half of the time.
