@@ -42,7 +42,9 @@ class Place:
 
     def connect(self) -> psycopg.Connection:
         """In autocommit mode; no statement takes for ever."""
-        return psycopg.connect(self.dsn, autocommit=True, options=f"-c statement_timeout={STATEMENT_SECONDS}s")
+        return psycopg.connect(
+            self.dsn, autocommit=True, options=f"-c timezone=UTC -c statement_timeout={STATEMENT_SECONDS}s"
+        )
 
     def checkpoint(self) -> None:
         """So that no run pays for the pages that were written before it."""
