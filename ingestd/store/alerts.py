@@ -28,9 +28,10 @@ from ingestd.store import queries
 from ingestd.store.database import Reads
 from ingestd.telemetry import STREAMS, Stream
 
-_SQL: Final = queries.load("alerts.sql")
-_SILENT: Final = {stream: queries.for_stream(_SQL["silent_devices"], stream) for stream in STREAMS}
-_RETIRED: Final = {stream: queries.for_stream(_SQL["retired_alerts"], stream) for stream in STREAMS}
+_SOURCES: Final = queries.load("alerts.sql")
+_SQL: Final = queries.all_ready(_SOURCES)
+_SILENT: Final = {stream: queries.ready(queries.for_stream(_SOURCES["silent_devices"], stream)) for stream in STREAMS}
+_RETIRED: Final = {stream: queries.ready(queries.for_stream(_SOURCES["retired_alerts"], stream)) for stream in STREAMS}
 
 PAGE: Final = 500
 

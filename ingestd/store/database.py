@@ -5,15 +5,16 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import psycopg
 import structlog
-from psycopg import AsyncConnection, OperationalError, sql
+from psycopg import AsyncConnection, AsyncRawCursor, OperationalError, sql
 from psycopg.rows import namedtuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ingestd.errors import DataStoreError, OperatorStoreError, StoreError, TransientStoreError
+from ingestd.store.queries import Statement
 
 log = structlog.get_logger(__name__)
 
@@ -158,16 +159,9 @@ class Reads:
         await self._pool.close()
 
     async def fetch(
-        self,
-        statement: sql.SQL | sql.Composed,
-        parameters: Mapping[str, object],
-        *,
-        within: float = READ_SECONDS,
-        plan: Literal["generic", "custom"] = "generic",
+        self, statement: Statement, parameters: Mapping[str, object], *, within: float = READ_SECONDS
     ) -> list[Any]:
         """Rows of one query, as namedtuples; raises StoreError after at most `within` seconds of work.
-
-        A custom plan is made for the very parameters, which is worth its some ten milliseconds where much is read.
 
         A connection that died while idle shows it only when used, so each of the pool may fail once.
         """
@@ -176,12 +170,12 @@ class Reads:
             for _ in range(READ_CONNECTIONS):
                 async with self._connection(wait) as connection, bounded(connection, within):
                     try:
-                        return await _planned(connection, statement, parameters, plan)
+                        return await _answer(connection, statement, parameters)
                     except OperationalError:
                         if not connection.closed:
                             raise
             async with self._connection(wait) as connection, bounded(connection, within):
-                return await _planned(connection, statement, parameters, plan)
+                return await _answer(connection, statement, parameters)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -211,17 +205,10 @@ async def _set_up_reads(connection: Connection) -> None:
     connection.prepare_threshold = 0
 
 
-async def _planned(
-    connection: Connection,
-    statement: sql.SQL | sql.Composed,
-    parameters: Mapping[str, object],
-    plan: Literal["generic", "custom"],
-) -> list[Any]:
-    if plan == "generic":
-        return await rows_of(connection, statement, parameters)
-    async with connection.transaction():
-        await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
-        return await rows_of(connection, statement, parameters)
+async def _answer(connection: Connection, statement: Statement, parameters: Mapping[str, object]) -> list[Any]:
+    async with AsyncRawCursor(connection, row_factory=namedtuple_row) as cursor:
+        await cursor.execute(statement.text, [parameters[name] for name in statement.parameters])
+        return await cursor.fetchall()
 
 
 async def rows_of(

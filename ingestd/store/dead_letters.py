@@ -12,7 +12,8 @@ from ingestd.store.database import Reads
 from ingestd.store.writer import Writer
 from ingestd.telemetry import Row, Stream, Window, decode, now_microseconds
 
-_SQL: Final = queries.load("dead_letters.sql")
+_SOURCES: Final = queries.load("dead_letters.sql")
+_SQL: Final = queries.all_ready(_SOURCES)
 
 PAGE: Final = 1000
 

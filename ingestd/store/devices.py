@@ -1,6 +1,7 @@
 """Lists of devices, and how the vehicles among them charged in the last 24 hours."""
 
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Final
 
 from psycopg import sql
@@ -48,7 +49,7 @@ class Devices:
         now = datetime.now(UTC)
         parameters |= await self._analytics.parameters(TimeRange(start=now - CHARGING, end=now))
         parameters |= {"below_threshold": wanted.below_threshold, "without_ratio": wanted.without_ratio}
-        rows = await self._reads.fetch(statement, parameters, plan="custom")
+        rows = await self._reads.fetch(statement, parameters)
         return [
             Device(
                 newest=live_reading(stream, row),
@@ -60,7 +61,8 @@ class Devices:
         ]
 
 
-def _page(stream: Stream, sort: DeviceSort, *, descending: bool) -> sql.Composed:
+@cache
+def _page(stream: Stream, sort: DeviceSort, *, descending: bool) -> queries.Statement:
     key, of_type = _KEYS[sort]
     devices = queries.for_stream(_SQL["devices"], stream)
     page = _SQL["page"].format(
@@ -71,4 +73,4 @@ def _page(stream: Stream, sort: DeviceSort, *, descending: bool) -> sql.Composed
         beyond=sql.SQL("<" if descending else ">"),
         direction=sql.SQL("DESC" if descending else "ASC"),
     )
-    return vehicles(page) if stream is VEHICLE else page
+    return vehicles(page) if stream is VEHICLE else queries.ready(page)

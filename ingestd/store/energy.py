@@ -1,6 +1,6 @@
 """Composes the statements that read energy out of the blocks of sql/queries/energy.sql."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from psycopg import sql
@@ -29,8 +29,13 @@ def cadences(stream: Stream, spans: str) -> sql.Composed:
     return queries.for_stream(_ENERGY["cadences"], stream, spans=sql.Identifier(spans))
 
 
+def sums_of_all(stream: Stream) -> sql.Composed:
+    """What `energy_of_all` takes as the relation `sums`, of one stream; needs `start`, `end` and those of `edges`."""
+    return queries.for_stream(_ENERGY["sums_of_all"], stream)
+
+
 def energy_of_all(stream: Stream) -> sql.Composed:
-    """Energy of each device of the stream; needs the parameters of `edges`, `start` and `end` too."""
+    """Energy of each device of the stream, out of the relation `sums`; needs the parameters of `readings`."""
     return queries.for_stream(_ENERGY["energy_of_all"], stream, readings_one_by_one=readings(stream, "one_by_one"))
 
 
@@ -57,17 +62,40 @@ def history_bounds(window: TimeRange, reliable_until: datetime | None) -> dict[s
     }
 
 
-def edges(stream: Stream, window: TimeRange, settled: datetime | None) -> dict[str, datetime]:
-    """Where the settled part of a window begins and ends; empty, at the window's start, where there is none."""
+def edges(stream: Stream, window: TimeRange, settled: datetime | None) -> dict[str, datetime | date | int]:
+    """Where the settled part of a window begins and ends; empty, at the window's start, where there is none.
+
+    For sums over all devices it may begin a quarter earlier, where less has to be taken away than to be added. There
+    the quarters of its first day count that follow number `after`, those of its last day up to number `upto`.
+    """
+    quarter = quarter_before(window.start)
     head_until = quarter_before(window.start + QUARTER - timedelta(microseconds=1))
     tail_from = quarter_before(window.end)
     if settled is None or min(tail_from, settled) <= head_until:
-        head_until = tail_from = window.start
+        rolled_from = head_until = tail_from = window.start
+        last_day, upto = date.min, 0
     else:
         tail_from = min(tail_from, settled)
-    return {f"{stream.name}_head_until": head_until, f"{stream.name}_tail_from": tail_from}
+        rolled_from = quarter if window.start - quarter < head_until - window.start else head_until
+        last = tail_from - QUARTER
+        last_day, upto = last.date(), _number(last)
+    return {
+        f"{stream.name}_head_until": head_until,
+        f"{stream.name}_head_sign": -1 if rolled_from < window.start else 1,
+        f"{stream.name}_rolled_from": rolled_from,
+        f"{stream.name}_first_day": rolled_from.date(),
+        f"{stream.name}_after": _number(rolled_from) - 1,
+        f"{stream.name}_last_day": last_day,
+        f"{stream.name}_upto": upto,
+        f"{stream.name}_tail_from": tail_from,
+    }
 
 
 def quarter_before(moment: datetime) -> datetime:
     """The last whole quarter of an hour not after the moment."""
     return moment - (moment - _ALIGNED) % QUARTER
+
+
+def _number(quarter: datetime) -> int:
+    """Which of its UTC day it is, from 1 to 96."""
+    return (quarter.hour * 60 + quarter.minute) // 15 + 1

@@ -9,6 +9,7 @@ from ingestd.store import queries
 from ingestd.store.database import Connection, Reads, rows_of
 
 _SQL: Final = queries.load("mappings.sql")
+_OF_VEHICLE: Final = queries.ready(_SQL["mappings_of_vehicle"])
 
 
 class Mappings:
@@ -23,7 +24,7 @@ class Mappings:
 
     async def of_vehicle(self, vehicle_id: str) -> list[Mapping]:
         """Every segment, the newest first; empty where there never was one."""
-        rows = await self._reads.fetch(_SQL["mappings_of_vehicle"], {"vehicle_id": vehicle_id})
+        rows = await self._reads.fetch(_OF_VEHICLE, {"vehicle_id": vehicle_id})
         return [_mapping(row) for row in rows]
 
     async def set(

@@ -5,6 +5,7 @@ for a table or column of a stream, filled in once at start; `%(parameter)s` is b
 """
 
 import re
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final, LiteralString, cast
 
@@ -13,6 +14,21 @@ from psycopg import sql
 from ingestd.telemetry import Stream
 
 _BLOCK: Final = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
+_PARAMETER: Final = re.compile(r"%\((\w+)\)s|%(%)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """A statement as PostgreSQL takes it.
+
+    Made once at start: psycopg reads a statement of more than 4 kB anew at each call, which for those of the analytics
+    takes longer than everything else that it does.
+    """
+
+    text: bytes
+    """Parameters are $1, $2, ..."""
+    parameters: tuple[str, ...]
+    """Their names, in order."""
 
 
 def load(filename: str) -> dict[str, sql.SQL]:
@@ -50,3 +66,20 @@ def for_stream(statement: sql.SQL, stream: Stream, **others: sql.Composable) -> 
         assignments=sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(column) for column in columns[1:]),
         **others,
     )
+
+
+def ready(source: sql.SQL | sql.Composed) -> Statement:
+    """A statement from which nothing is left open but its parameters."""
+    names: dict[str, int] = {}
+
+    def numbered(match: re.Match[str]) -> str:
+        name, percent = match.groups()
+        return percent or f"${names.setdefault(name, len(names) + 1)}"
+
+    text = _PARAMETER.sub(numbered, source.as_string())
+    return Statement(text=text.encode(), parameters=tuple(names))
+
+
+def all_ready(sources: dict[str, sql.SQL]) -> dict[str, Statement]:
+    """Name -> statement; of those that leave nothing open."""
+    return {name: ready(source) for name, source in sources.items()}

@@ -20,26 +20,35 @@ from ingestd.store.database import Reads
 from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream
 
 _ANALYTICS: Final = queries.load("analytics.sql")
-_LIVE: Final = {stream: queries.for_stream(_ANALYTICS["live"], stream) for stream in STREAMS}
-_SETTLED: Final = sql.SQL("\nUNION ALL\n").join(queries.for_stream(_ANALYTICS["settled"], s) for s in STREAMS)
-_PERFORMANCE: Final = _ANALYTICS["performance"].format(
-    vehicle_readings=energy.readings(VEHICLE, "vehicle_span"),
-    vehicle_cadence=energy.cadences(VEHICLE, "vehicle_span"),
-    meter_cadences=energy.cadences(METER, "meter_span"),
-    shares=energy.SHARES,
+_PING: Final = queries.ready(_ANALYTICS["ping"])
+_LIVE: Final = {stream: queries.ready(queries.for_stream(_ANALYTICS["live"], stream)) for stream in STREAMS}
+_SETTLED: Final = queries.ready(
+    sql.SQL("\nUNION ALL\n").join(queries.for_stream(_ANALYTICS["settled"], stream) for stream in STREAMS)
+)
+_PERFORMANCE: Final = queries.ready(
+    _ANALYTICS["performance"].format(
+        vehicle_readings=energy.readings(VEHICLE, "vehicle_span"),
+        vehicle_cadence=energy.cadences(VEHICLE, "vehicle_span"),
+        meter_cadences=energy.cadences(METER, "meter_span"),
+        shares=energy.SHARES,
+    )
 )
 
 
-def vehicles(answer: sql.Composable) -> sql.Composed:
+def vehicles(answer: sql.Composable) -> queries.Statement:
     """What the statement `answer` makes of the relation `judged`: every vehicle with a reading or a mapping."""
-    return _ANALYTICS["vehicles"].format(
-        energy_of_all_meters=energy.energy_of_all(METER),
-        energy_of_all_vehicles=energy.energy_of_all(VEHICLE),
-        meter_unrolled_cadences=energy.cadences(METER, "meter_unrolled"),
-        vehicle_unrolled_cadences=energy.cadences(VEHICLE, "vehicle_unrolled"),
-        pair_cadences=energy.cadences(METER, "pair_span"),
-        shares=energy.SHARES,
-        answer=answer,
+    return queries.ready(
+        _ANALYTICS["vehicles"].format(
+            sums_of_all_meters=energy.sums_of_all(METER),
+            sums_of_all_vehicles=energy.sums_of_all(VEHICLE),
+            energy_of_all_meters=energy.energy_of_all(METER),
+            energy_of_all_vehicles=energy.energy_of_all(VEHICLE),
+            meter_unrolled_cadences=energy.cadences(METER, "meter_unrolled"),
+            vehicle_unrolled_cadences=energy.cadences(VEHICLE, "vehicle_unrolled"),
+            pair_cadences=energy.cadences(METER, "pair_span"),
+            shares=energy.SHARES,
+            answer=answer,
+        )
     )
 
 
@@ -69,7 +78,7 @@ class Analytics:
 
     async def ping(self) -> None:
         """Raises StoreError unless the database answers within two seconds."""
-        await self._reads.fetch(_ANALYTICS["ping"], {}, within=PING_SECONDS)
+        await self._reads.fetch(_PING, {}, within=PING_SECONDS)
 
     async def live(self, stream: Stream, device_id: str) -> LiveReading | None:
         """The newest reading of a device, or None where it is unknown."""
@@ -113,7 +122,7 @@ class Analytics:
 
     async def fleet(self, window: TimeRange) -> FleetEnergy:
         """Energy of the whole fleet in the window, and the state of its vehicles."""
-        (row,) = await self._reads.fetch(_FLEET, await self.parameters(window), plan="custom")
+        (row,) = await self._reads.fetch(_FLEET, await self.parameters(window))
         figures = row._asdict()
         worst = tuple(
             VehicleEfficiency(**{"efficiency_ratio" if key == "ratio" else key: vehicle[key] for key in vehicle})
@@ -123,7 +132,7 @@ class Analytics:
 
     async def efficiencies(self, window: TimeRange) -> list[VehicleEfficiency]:
         """Every vehicle that is mapped to a meter in the window."""
-        rows = await self._reads.fetch(_EFFICIENCIES, await self.parameters(window), plan="custom")
+        rows = await self._reads.fetch(_EFFICIENCIES, await self.parameters(window))
         return [VehicleEfficiency(**row._asdict()) for row in rows]
 
     async def parameters(self, window: TimeRange) -> Parameters[str, Any]:

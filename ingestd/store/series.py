@@ -13,12 +13,14 @@ from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream
 
 _SQL: Final = queries.load("series.sql")
 _BUCKETS: Final = _SQL["buckets"].format()
-_KNOWN: Final = {stream: queries.for_stream(_SQL["known"], stream) for stream in STREAMS}
+_KNOWN: Final = {stream: queries.ready(queries.for_stream(_SQL["known"], stream)) for stream in STREAMS}
 _SERIES: Final = {
-    stream: _SQL["series"].format(readings=energy.readings(stream, "device_span"), buckets=_BUCKETS)
+    stream: queries.ready(_SQL["series"].format(readings=energy.readings(stream, "device_span"), buckets=_BUCKETS))
     for stream in STREAMS
 }
-_TOTALS: Final = {stream: _SQL["totals"].format(readings=energy.readings(stream, "period")) for stream in STREAMS}
+_TOTALS: Final = {
+    stream: queries.ready(_SQL["totals"].format(readings=energy.readings(stream, "period"))) for stream in STREAMS
+}
 _OF_ALL: Final = {
     stream: queries.for_stream(
         _SQL["series_of_all"],
@@ -28,15 +30,19 @@ _OF_ALL: Final = {
     )
     for stream in STREAMS
 }
-_FLEET_SERIES: Final = _SQL["fleet_series"].format(
-    buckets=_BUCKETS, series_of_all_meters=_OF_ALL[METER], series_of_all_vehicles=_OF_ALL[VEHICLE]
+_FLEET_SERIES: Final = queries.ready(
+    _SQL["fleet_series"].format(
+        buckets=_BUCKETS, series_of_all_meters=_OF_ALL[METER], series_of_all_vehicles=_OF_ALL[VEHICLE]
+    )
 )
 _SESSIONS_SQL: Final = queries.load("sessions.sql")
-_SESSIONS: Final = _SESSIONS_SQL["sessions"].format(
-    vehicle_readings=energy.readings(VEHICLE, "vehicle_span"),
-    vehicle_cadence=energy.cadences(VEHICLE, "vehicle_span"),
-    meter_cadences=energy.cadences(METER, "meter_span"),
-    shares=energy.SHARES,
+_SESSIONS: Final = queries.ready(
+    _SESSIONS_SQL["sessions"].format(
+        vehicle_readings=energy.readings(VEHICLE, "vehicle_span"),
+        vehicle_cadence=energy.cadences(VEHICLE, "vehicle_span"),
+        meter_cadences=energy.cadences(METER, "meter_span"),
+        shares=energy.SHARES,
+    )
 )
 
 PAUSE: Final = timedelta(minutes=15)
@@ -64,7 +70,7 @@ class Series:
         parameters = {**await self._analytics.parameters(window), "bucket": bucket.length}
         if not bucket.whole_quarters:
             parameters |= {"rolled": False, **energy.edges(METER, window, None), **energy.edges(VEHICLE, window, None)}
-        rows = await self._reads.fetch(_FLEET_SERIES, parameters, plan="custom")
+        rows = await self._reads.fetch(_FLEET_SERIES, parameters)
         return [FleetPoint(**row._asdict()) for row in rows]
 
     async def totals(

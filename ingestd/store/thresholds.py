@@ -2,12 +2,11 @@
 
 from typing import Any, Final
 
-from psycopg import sql
-
 from ingestd.store import queries
 from ingestd.store.database import Reads
 
-_SQL: Final = queries.load("thresholds.sql")
+_SOURCES: Final = queries.load("thresholds.sql")
+_SQL: Final = queries.all_ready(_SOURCES)
 
 
 class Thresholds:
@@ -28,6 +27,6 @@ class Thresholds:
         """What it was, or None where there was none."""
         return await self._one(_SQL["remove_threshold"], vehicle_id=vehicle_id)
 
-    async def _one(self, statement: sql.SQL, **parameters: Any) -> float | None:  # noqa: ANN401 - whatever psycopg binds
+    async def _one(self, statement: queries.Statement, **parameters: Any) -> float | None:  # noqa: ANN401 - whatever psycopg binds
         rows = await self._reads.fetch(statement, parameters)
         return rows[0].threshold if rows else None

@@ -87,7 +87,12 @@ ORDER BY meter.pair
 -- name: vehicles
 -- Every vehicle with a reading or a mapping in the window: its energy, that of its meters, and what is to be thought
 -- of it. The same figures as in `performance`, for all vehicles at once.
-WITH meter_energy AS MATERIALIZED (
+WITH sums AS MATERIALIZED (
+    -- Each half by a process of its own, where PostgreSQL has one to spare.
+    {sums_of_all_meters}
+    UNION ALL
+    {sums_of_all_vehicles}
+), meter_energy AS MATERIALIZED (
     {energy_of_all_meters}
 ), vehicle_energy AS MATERIALIZED (
     {energy_of_all_vehicles}
@@ -95,18 +100,20 @@ WITH meter_energy AS MATERIALIZED (
     SELECT vehicle_id, meter_id, valid_from, coalesce(valid_to, 'infinity') AS valid_to
     FROM vehicle_meter_mapping
     WHERE valid_from < %(end)s AND coalesce(valid_to, 'infinity') > %(start)s
-), segment AS MATERIALIZED (
-    SELECT row_number() OVER () AS pair, vehicle_id, meter_id,
-        greatest(valid_from, %(start)s) AS start_at,
-        least(valid_to, %(end)s) AS end_at,
-        -- One meter all the time, and no other vehicle at it.
-        valid_from <= %(start)s AND valid_to >= %(end)s AND segments = 1 AS alone
+), fed_meter AS MATERIALIZED (
+    SELECT meter_id, min(vehicle_id) AS vehicle_id,
+        -- One vehicle all the time, and no other.
+        count(*) = 1 AND min(valid_from) <= %(start)s AND max(valid_to) >= %(end)s AS alone
     FROM overlapping
-    JOIN (SELECT meter_id, count(*) AS segments FROM overlapping GROUP BY meter_id) AS of_meter USING (meter_id)
+    GROUP BY meter_id
 ), whole AS (
-    SELECT vehicle_id, meter_id FROM segment WHERE alone
+    SELECT vehicle_id, meter_id FROM fed_meter WHERE alone
 ), pairs AS MATERIALIZED (
-    SELECT pair, vehicle_id, meter_id, start_at, end_at FROM segment WHERE NOT alone
+    SELECT row_number() OVER () AS pair, overlapping.vehicle_id, meter_id,
+        greatest(valid_from, %(start)s) AS start_at,
+        least(valid_to, %(end)s) AS end_at
+    FROM overlapping
+    JOIN (SELECT meter_id FROM fed_meter WHERE NOT alone) AS shared USING (meter_id)
 ), pair_span AS (
     SELECT pair AS span, meter_id AS id, start_at, end_at FROM pairs
 ), meter_unrolled AS MATERIALIZED (

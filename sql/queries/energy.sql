@@ -185,53 +185,57 @@ FROM (
     GROUP BY stretch.pair
 ) AS shares
 
+-- name: sums_of_all
+-- Every device of the stream, as if none had a register or late readings: of the settled quarters one subtraction a
+-- day, of the edges a sum; at the window's start of what it has of the first quarter, or (`head_sign` -1) of what it
+-- lacks, whichever is less. The cadence is that of the rollups, NULL where these know none.
+SELECT {stream} AS stream, id, sum(kwh) AS kwh, sum(samples) AS samples, bool_or(registered) AS registered, avg(cadence) AS cadence
+FROM (
+    SELECT {id} AS id, %({stream_name}_head_sign)s * {energy} AS kwh, %({stream_name}_head_sign)s AS samples,
+        {register} IS NOT NULL AS registered, NULL::real AS cadence
+    FROM {history}
+    WHERE ts >= least(%(start)s, %({stream_name}_rolled_from)s)
+      AND ts < greatest(%(start)s, %({stream_name}_rolled_from)s)
+    UNION ALL
+    SELECT {id}, {energy}, 1, {register} IS NOT NULL, NULL
+    FROM {history} WHERE ts >= %({stream_name}_tail_from)s AND ts < %(end)s
+    UNION ALL
+    SELECT {id},
+        coalesce(kwh[least(upto, cardinality(kwh))], 0) - coalesce(kwh[least(after, cardinality(kwh))], 0),
+        coalesce(samples[least(upto, cardinality(kwh))], 0) - coalesce(samples[least(after, cardinality(kwh))], 0),
+        mark IS NOT NULL,
+        cadence
+    FROM (
+        -- The quarters of a day that follow number `after`, up to number `upto`.
+        SELECT *,
+            CASE day WHEN %({stream_name}_first_day)s THEN %({stream_name}_after)s ELSE 0 END AS after,
+            CASE day WHEN %({stream_name}_last_day)s THEN %({stream_name}_upto)s ELSE 96 END AS upto
+        FROM {day}
+        WHERE day >= %({stream_name}_first_day)s AND day <= %({stream_name}_last_day)s
+    ) AS device_day
+) AS part
+GROUP BY id
+
 -- name: energy_of_all
--- Every device of the stream with a reading in [start, end). Devices with a register, or with late readings, are
--- looked at one by one; of all others the settled quarters are one subtraction a day, and the edges a sum. The
--- cadence is that of the rollups, NULL where these know none.
+-- Every device of the stream with a reading in [start, end), from the relation `sums`. Devices with a register, or with
+-- late readings, are looked at one by one.
 SELECT id, kwh, samples, cadence
 FROM (
-    WITH raw AS MATERIALIZED (
-        SELECT id, sum(kwh) AS kwh, count(*) AS samples, bool_or(registered) AS registered
-        FROM (
-            SELECT {id} AS id, {energy} AS kwh, {register} IS NOT NULL AS registered
-            FROM {history} WHERE ts >= %(start)s AND ts < %({stream_name}_head_until)s
-            UNION ALL
-            SELECT {id}, {energy}, {register} IS NOT NULL
-            FROM {history} WHERE ts >= %({stream_name}_tail_from)s AND ts < %(end)s
-        ) AS edge
-        GROUP BY id
-    ), rolled AS MATERIALIZED (
-        SELECT {id} AS id,
-            sum(coalesce(kwh[least(upto, cardinality(kwh))], 0) - coalesce(kwh[least(after, cardinality(kwh))], 0)) AS kwh,
-            sum(coalesce(samples[least(upto, cardinality(kwh))], 0) - coalesce(samples[least(after, cardinality(kwh))], 0)) AS samples,
-            bool_or(mark IS NOT NULL) AS registered,
-            avg(cadence) AS cadence
-        FROM (
-            SELECT {id}, kwh, samples, mark, cadence,
-                least(96, greatest(0, extract(epoch FROM %({stream_name}_head_until)s::timestamptz - day::timestamptz)::integer / 900)) AS after,
-                least(96, greatest(0, extract(epoch FROM %({stream_name}_tail_from)s::timestamptz - day::timestamptz)::integer / 900)) AS upto
-            FROM {day}
-            WHERE day >= %(start)s::timestamptz::date AND day <= %(end)s::timestamptz::date
-        ) AS device_day
-        GROUP BY {id}
-    ), one_by_one AS MATERIALIZED (
+    WITH one_by_one AS MATERIALIZED (
         SELECT row_number() OVER () AS span, id, %(start)s::timestamptz AS start_at, %(end)s::timestamptz AS end_at
         FROM (
             SELECT {id} AS id FROM {late}
             UNION
-            SELECT id FROM raw WHERE registered
-            UNION
-            SELECT id FROM rolled WHERE registered
+            SELECT id FROM sums WHERE stream = {stream} AND registered
         ) AS device
     )
-    SELECT id, coalesce(raw.kwh, 0) + coalesce(rolled.kwh, 0) AS kwh, coalesce(raw.samples, 0) + coalesce(rolled.samples, 0) AS samples, cadence
-    FROM raw FULL JOIN rolled USING (id)
-    WHERE (raw.samples > 0 OR rolled.samples > 0) AND id NOT IN (SELECT id FROM one_by_one)
+    SELECT id, kwh, samples, cadence
+    FROM sums
+    WHERE stream = {stream} AND samples > 0 AND id NOT IN (SELECT id FROM one_by_one)
     UNION ALL
-    SELECT one_by_one.id, sum(reading.kwh), sum(reading.samples), min(rolled.cadence)
+    SELECT one_by_one.id, sum(reading.kwh), sum(reading.samples), min(sums.cadence)
     FROM ({readings_one_by_one}) AS reading
     JOIN one_by_one USING (span)
-    LEFT JOIN rolled ON rolled.id = one_by_one.id
+    LEFT JOIN sums ON sums.stream = {stream} AND sums.id = one_by_one.id
     GROUP BY one_by_one.id
 ) AS energy

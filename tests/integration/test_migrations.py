@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
     from ingestd.demo.servers import PrivatePostgres
+    from ingestd.store.queries import Statement
     from ingestd.telemetry import Row
 
 DAY = date(2026, 11, 20)
@@ -323,17 +325,12 @@ class Explaining(Reads):
         self.scans: list[dict[str, Any]] = []
 
     async def fetch(
-        self,
-        statement: sql.SQL | sql.Composed,
-        parameters: Mapping[str, object],
-        *,
-        within: float = READ_SECONDS,
-        plan: Literal["generic", "custom"] = "generic",
+        self, statement: Statement, parameters: Mapping[str, object], *, within: float = READ_SECONDS
     ) -> list[Any]:
-        explain = sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) ") + statement
-        (((explained,),),) = await super().fetch(explain, parameters, within=within, plan=plan)
+        explain = replace(statement, text=b"EXPLAIN (ANALYZE, FORMAT JSON) " + statement.text)
+        (((explained,),),) = await super().fetch(explain, parameters, within=within)
         self.scans += walk(explained["Plan"])
-        return await super().fetch(statement, parameters, within=within, plan=plan)
+        return await super().fetch(statement, parameters, within=within)
 
 
 def walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -14,7 +13,7 @@ from psycopg import sql
 from ingestd.analytics import DevicePage, TimeRange
 from ingestd.periods import parse_bucket, periods
 from ingestd.store import queries
-from ingestd.store.database import READ_SETTINGS, Reads
+from ingestd.store.database import READ_SECONDS, READ_SETTINGS, Reads
 from ingestd.store.devices import Devices
 from ingestd.store.reads import Analytics
 from ingestd.store.series import Series
@@ -23,6 +22,8 @@ from tests.support.house import JUDGEMENT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+    from ingestd.store.queries import Statement
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -49,7 +50,14 @@ FILL_ROLLUPS = sql.SQL(
     " FROM generate_series(%(first)s, %(newest)s, interval '1 day') AS day, generate_series(1, %(devices)s) AS n"
 )
 
-TYPES = {bool: "bool", int: "int", float: "float8", datetime: "timestamptz", timedelta: "interval"}
+TYPES = {
+    bool: "bool",
+    int: "int",
+    float: "float8",
+    date: "date",
+    datetime: "timestamptz",
+    timedelta: "interval",
+}
 """What psycopg says that parameters are; PostgreSQL finds out itself about the rest."""
 
 
@@ -58,18 +66,13 @@ class NotedReads(Reads):
 
     def __init__(self, dsn: str) -> None:
         super().__init__(dsn)
-        self.asked: list[tuple[sql.SQL | sql.Composed, Mapping[str, object], Literal["generic", "custom"]]] = []
+        self.asked: list[tuple[Statement, Mapping[str, object]]] = []
 
     async def fetch(
-        self,
-        statement: sql.SQL | sql.Composed,
-        parameters: Mapping[str, object],
-        *,
-        within: float = 15.0,
-        plan: Literal["generic", "custom"] = "generic",
+        self, statement: Statement, parameters: Mapping[str, object], *, within: float = READ_SECONDS
     ) -> list[Any]:
-        self.asked.append((statement, parameters, plan))
-        return await super().fetch(statement, parameters, within=within, plan=plan)
+        self.asked.append((statement, parameters))
+        return await super().fetch(statement, parameters, within=within)
 
 
 @pytest.fixture(scope="module")
@@ -100,23 +103,14 @@ def fleet(shared_database_url: str) -> str:
     return shared_database_url
 
 
-def explained(
-    connection: psycopg.Connection,
-    statement: sql.SQL | sql.Composed,
-    parameters: Mapping[str, object],
-    plan: str,
-) -> dict[str, Any]:
-    """The plan that the statement gets when it is asked as the daemon asks it: prepared, with types, in that mode."""
-    text = statement.as_string(connection)
-    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", text)))
-    for number, name in enumerate(names, start=1):
-        text = text.replace(f"%({name})s", f"${number}")
-    types = ", ".join(TYPES.get(type(parameters[name]), "unknown") for name in names)
-    connection.execute(f"SET plan_cache_mode = force_{plan}_plan".encode())
-    connection.execute(f"PREPARE asked {f'({types})' if names else ''} AS {text}".encode())
+def explained(connection: psycopg.Connection, statement: Statement, parameters: Mapping[str, object]) -> dict[str, Any]:
+    """The plan that the statement gets when it is asked as the daemon asks it: prepared, with types."""
+    values = [parameters[name] for name in statement.parameters]
+    types = ", ".join(TYPES.get(type(value), "unknown") for value in values)
+    connection.execute(f"PREPARE asked {f'({types})' if values else ''} AS ".encode() + statement.text)
     try:
-        given = sql.SQL(", ").join(sql.Literal(parameters[name]) for name in names)
-        execute = sql.SQL("EXECUTE asked ({})").format(given) if names else sql.SQL("EXECUTE asked")
+        given = sql.SQL(", ").join(sql.Literal(value) for value in values)
+        execute = sql.SQL("EXECUTE asked ({})").format(given) if values else sql.SQL("EXECUTE asked")
         ((found,),) = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) ") + execute).fetchall()
     finally:
         connection.execute("DEALLOCATE asked")

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-from psycopg import sql
 
 from ingestd.store.database import READ_CONNECTIONS, Reads
+from ingestd.store.queries import Statement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ async def turned(times: int) -> None:
 async def test_a_cancellation_is_never_lost_to_a_connection_that_comes_free(reads: Reads, within: str) -> None:
     async def work() -> None:
         if within == "fetch":
-            await reads.fetch(sql.SQL("SELECT 1"), {})
+            await reads.fetch(Statement(text=b"SELECT 1", parameters=()), {})
         else:
             async with reads.transaction():
                 pass

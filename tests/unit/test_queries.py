@@ -49,7 +49,7 @@ def strings(tree: ast.AST) -> set[str]:
 
 
 def loaded_files(tree: ast.AST) -> dict[str, str]:
-    """Variable -> file of sql/queries, for each `X = queries.load("file.sql")`."""
+    """Variable -> file of sql/queries, for each `X = queries.load("file.sql")` and `Y = queries.all_ready(X)`."""
     loaded = {}
     for node in ast.walk(tree):
         match node:
@@ -58,6 +58,11 @@ def loaded_files(tree: ast.AST) -> dict[str, str]:
                 value=ast.Call(func=ast.Attribute(attr="load"), args=[ast.Constant(value=str(filename))]),
             ):
                 loaded[variable] = filename
+            case ast.AnnAssign(
+                target=ast.Name(id=variable),
+                value=ast.Call(func=ast.Attribute(attr="all_ready"), args=[ast.Name(id=source)]),
+            ):
+                loaded[variable] = loaded[source]
     return loaded
 
 
@@ -113,7 +118,7 @@ def is_of_a_stream(name: str) -> bool:
 
 
 def test_every_file_is_loaded_by_one_module() -> None:
-    loaded = Counter(filename for tree in MODULES.values() for filename in loaded_files(tree).values())
+    loaded = Counter(filename for tree in MODULES.values() for filename in set(loaded_files(tree).values()))
 
     assert dict.fromkeys(QUERY_FILES, 1) == loaded
 
@@ -201,3 +206,12 @@ def test_a_streams_tables_and_columns_are_quoted_identifiers() -> None:
         '"received_at" = excluded."received_at" '
         "'meter'"
     ) == queries.for_stream(statement, METER).as_string()
+
+
+def test_a_ready_statement_numbers_its_parameters_in_the_order_of_their_first_use() -> None:
+    source = sql.SQL("SELECT %(b)s, %(a)s, {name}, 7 %% 4, %(b)s::text").format(name=sql.Identifier("x"))
+
+    ready = queries.ready(source)
+
+    assert b'SELECT $1, $2, "x", 7 % 4, $1::text' == ready.text
+    assert ("b", "a") == ready.parameters
