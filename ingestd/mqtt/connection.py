@@ -26,6 +26,9 @@ of CONNECT, and Mosquitto then falls back to its own limit of 20."""
 READ_BYTES: Final = 64 * 1024
 """The most that is read at once: some 450 messages, three milliseconds' work."""
 
+_SMALL_READ: Final = 4 * 1024  # bytes
+"""A read of no more than some 25 messages: the broker has nothing else for us at the moment."""
+
 _PUBACK_FIXED_HEADER: Final = 0x4002
 """PUBACK, two bytes follow: with nothing but a packet id the reason is success (§3.4.2.1)."""
 
@@ -50,14 +53,20 @@ class Connection(asyncio.BufferedProtocol):
         window: Window,
         deliver: Callable[[Delivery], None],
         side_topics: Mapping[str, Callable[[bytes], None]] = MappingProxyType({}),
+        rest_seconds: float = 0.0,
     ) -> None:
-        """`side_topics` are those that carry no telemetry, with who listens to them."""
+        """`side_topics` are those that carry no telemetry, with who listens to them.
+
+        For `rest_seconds` nothing is read after a small read: to wake up for every single message costs ten times
+        as much as the message.
+        """
         self.lost = asyncio.Event()
         self.loss_reason = "connection closed by the broker"
         self._origin = origin
         self._window = window
         self._deliver = deliver
         self._side_topics = side_topics
+        self._rest_seconds = rest_seconds
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray(READ_BYTES)
@@ -203,7 +212,7 @@ class Connection(asyncio.BufferedProtocol):
         # A delivery with nothing but packet ids still has to be acknowledged in its turn.
         if packet_ids or len(delivery):
             self._deliver(delivery)
-        self._give_way()
+        self._rest(self._rest_seconds if packet_ids and nbytes <= _SMALL_READ else 0.0)
 
     # Inside
 
@@ -229,15 +238,18 @@ class Connection(asyncio.BufferedProtocol):
         self._filled = end - offset
         self._buffer[: self._filled] = view[offset:end]
 
-    def _give_way(self) -> None:
-        """Let everybody else on the event loop have a turn between two reads.
+    def _rest(self, seconds: float) -> None:
+        """Read nothing for so long, and at least until everybody else on the event loop has had a turn.
 
         libuv reads a busy socket up to 32 times in a row, which with a backlog would hold up a flush for
         hundreds of milliseconds.
         """
         self._resting = True
         self._set_flow()
-        self._loop.call_soon(self._go_on)
+        if seconds:
+            self._loop.call_later(seconds, self._go_on)
+        else:
+            self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         self._resting = False

@@ -64,12 +64,20 @@ class Session:
     """Subscribed to the telemetry of the fleet; the origin of every MQTT delivery."""
 
     def __init__(
-        self, *, address: BrokerAddress, window: Window, deliver: Callable[[Delivery], None], metrics: Metrics
+        self,
+        *,
+        address: BrokerAddress,
+        window: Window,
+        deliver: Callable[[Delivery], None],
+        metrics: Metrics,
+        rest_seconds: float = 0.0,
     ) -> None:
+        """`rest_seconds` is how long a message may wait to be read together with others."""
         self._address = address
         self._window = window
         self._deliver = deliver
         self._metrics = metrics
+        self._rest_seconds = rest_seconds
         self._connection: Connection | None = None
         self._open = False  # subscribed; only then may reading be paused, or CONNACK and SUBACK are never read
         self._held_by: set[str] = set()
@@ -104,6 +112,7 @@ class Session:
                         window=self._window,
                         deliver=self._deliver,
                         side_topics={self._canary.topic: self._canary.hear, DROPPED_TOPIC: self._dropped.note},
+                        rest_seconds=self._rest_seconds,
                     ),
                     address.host,
                     address.port,

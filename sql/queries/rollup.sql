@@ -13,6 +13,7 @@ SELECT
             SELECT to_date(right(child.relname, 8), 'YYYYMMDD') AS day
             FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
             WHERE inhparent = '{history}'::regclass
+            OFFSET 0  -- or other tables' names may be taken for dates, before they are left out
         ) AS partition
         WHERE (day + 1)::timestamptz > settled
         HAVING count(*) > 0
@@ -43,6 +44,7 @@ SELECT settled FROM rollup WHERE stream = {stream} FOR UPDATE
 -- name: roll_up
 -- Brings the rollups from `settled` to `until`, a quarter of an hour later or the same moment, and does over again what
 -- readings came into late, to the end of their day. The quarters of a day are numbered from 1; this one is `number`.
+-- Runs without nested loops, but for what is LATERAL and has a LIMIT or OFFSET: looks at one device after the other.
 WITH late AS (
     DELETE FROM {late} AS late
     USING (
@@ -59,12 +61,12 @@ WITH late AS (
         -- What a register's reading counts for depends on those before it: all that follows is done over again.
         SELECT earliest.id, following.day::date, 1
         FROM (SELECT id, min(since) AS since FROM late GROUP BY id) AS earliest
+        CROSS JOIN LATERAL (
+            SELECT FROM {history} WHERE {id} = earliest.id AND ts >= earliest.since AND {register} IS NOT NULL LIMIT 1
+        ) AS with_a_register
         CROSS JOIN LATERAL generate_series(
             earliest.since::date + 1, (%(until)s::timestamptz - interval '1 microsecond')::date, '1 day'
         ) AS following(day)
-        WHERE EXISTS (
-            SELECT FROM {history} WHERE {id} = earliest.id AND ts >= earliest.since AND {register} IS NOT NULL
-        )
     ) AS again
     GROUP BY id, day
 ), fresh AS MATERIALIZED (
@@ -110,11 +112,16 @@ WITH late AS (
         LIMIT 1
     ) AS state
 ), taken AS MATERIALIZED (
-    SELECT id, day, first, ts, {energy} AS energy, {register} AS register, {averaged} AS averaged
+    SELECT id, day, first, ts, energy, register, averaged
     FROM device_day
-    JOIN {history} ON {id} = id
-        AND ts >= day::timestamptz + (first - 1) * interval '15 minutes'
-        AND ts < least((day + 1)::timestamptz, %(until)s)
+    CROSS JOIN LATERAL (
+        SELECT ts, {energy} AS energy, {register} AS register, {averaged} AS averaged
+        FROM {history}
+        WHERE {id} = id
+          AND ts >= day::timestamptz + (first - 1) * interval '15 minutes'
+          AND ts < least((day + 1)::timestamptz, %(until)s)
+        OFFSET 0
+    ) AS reading
 ), registers AS (
     SELECT id, day, first, ts, averaged, register, extract(epoch FROM ts)::double precision AS taken_at,
         coalesce(
@@ -158,7 +165,9 @@ WITH late AS (
     SELECT added.*, known.kwh, known.samples, known.averaged, known.resets, known.excluded,
         known.mark, known.mark_at
     FROM (SELECT id, day, first, max(number) AS last FROM quarter GROUP BY id, day, first) AS added
-    LEFT JOIN {day} AS known ON known.{id} = added.id AND known.day = added.day AND added.first > 1
+    LEFT JOIN LATERAL (
+        SELECT * FROM {day} AS known WHERE known.{id} = added.id AND known.day = added.day AND added.first > 1 LIMIT 1
+    ) AS known ON true
 ), dense AS (
     -- Every quarter from the first on, also those without a reading; sums run on from what was there.
     SELECT rolled.id, rolled.day, number,

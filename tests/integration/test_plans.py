@@ -16,14 +16,17 @@ from ingestd.store import queries
 from ingestd.store.database import READ_SECONDS, READ_SETTINGS, Reads
 from ingestd.store.devices import Devices
 from ingestd.store.reads import Analytics
+from ingestd.store.rollups import LAG, Rollups
 from ingestd.store.series import Series
 from ingestd.telemetry import METER, STREAMS, VEHICLE
 from tests.support.house import JUDGEMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
+    from ingestd.store.database import Connection
     from ingestd.store.queries import Statement
+    from ingestd.telemetry import Stream
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -103,15 +106,23 @@ def fleet(shared_database_url: str) -> str:
     return shared_database_url
 
 
-def explained(connection: psycopg.Connection, statement: Statement, parameters: Mapping[str, object]) -> dict[str, Any]:
-    """The plan that the statement gets when it is asked as the daemon asks it: prepared, with types."""
-    values = [parameters[name] for name in statement.parameters]
+def prepared(statement: Statement, values: Sequence[object]) -> bytes:
+    """As the daemon prepares it, with types."""
     types = ", ".join(TYPES.get(type(value), "unknown") for value in values)
-    connection.execute(f"PREPARE asked {f'({types})' if values else ''} AS ".encode() + statement.text)
+    return f"PREPARE asked {f'({types})' if values else ''} AS ".encode() + statement.text
+
+
+def executed(values: Sequence[object]) -> sql.Composed:
+    given = sql.SQL(", ").join(sql.Literal(value) for value in values)
+    return sql.SQL("EXECUTE asked {}").format(sql.SQL("({})").format(given) if values else sql.SQL(""))
+
+
+def explained(connection: psycopg.Connection, statement: Statement, parameters: Mapping[str, object]) -> dict[str, Any]:
+    """The plan that the statement gets when it is asked as the daemon asks it."""
+    values = [parameters[name] for name in statement.parameters]
+    connection.execute(prepared(statement, values))
     try:
-        given = sql.SQL(", ").join(sql.Literal(value) for value in values)
-        execute = sql.SQL("EXECUTE asked ({})").format(given) if values else sql.SQL("EXECUTE asked")
-        ((found,),) = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) ") + execute).fetchall()
+        ((found,),) = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) ") + executed(values)).fetchall()
     finally:
         connection.execute("DEALLOCATE asked")
     root: dict[str, Any] = found[0]["Plan"]
@@ -160,3 +171,56 @@ async def test_no_question_is_answered_by_going_through_all_of_history(fleet: st
     of_history = [(kind, table) for kind, table in found if "_history" in table]
     assert [] == [(kind, table) for kind, table in of_history if kind == "Seq Scan"]
     assert (question in LIVE_ROWS_ALONE) == (not of_history)
+
+
+class ExplainedRollups(Rollups):
+    """Keeps how the last roll-up went."""
+
+    plan: dict[str, Any]
+
+    async def _execute(self, connection: Connection, stream: Stream, name: str, **parameters: Any) -> Any:  # noqa: ANN401 - as in Rollups
+        if name != "roll_up":
+            return await super()._execute(connection, stream, name, **parameters)
+        statement = queries.ready(self._sql[stream][name])
+        values = [parameters[parameter] for parameter in statement.parameters]
+        await connection.execute(prepared(statement, values))
+        explain = sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) ") + executed(values)
+        ((found,),) = await (await connection.execute(explain)).fetchall()
+        await connection.execute("DEALLOCATE asked")
+        self.plan = found[0]["Plan"]
+        return None
+
+
+def compared(node: dict[str, Any]) -> float:
+    """Pairs of rows that were looked at and did not belong together."""
+    here: float = node.get("Rows Removed by Join Filter", 0) * node["Actual Loops"]
+    return here + sum(map(compared, node.get("Plans", ())))
+
+
+@pytest.mark.parametrize("minute", [0, 15], ids=["made with care", "appended"])
+async def test_no_device_is_compared_with_every_other_though_statistics_know_nothing_of_the_newest_quarter(
+    database_url: str, minute: int
+) -> None:
+    devices = 300
+    newest = FIRST + timedelta(hours=6, minutes=minute)
+    report = (
+        "INSERT INTO vehicle_history (vehicle_id, ts, soc, kwh_delivered_dc, battery_temp, received_at)"
+        " SELECT 'vehicle-' || n, ts, 50, 0.1, 20, ts"
+        " FROM generate_series(%(from)s, %(until)s - interval '1 minute', '1 minute') AS ts,"
+        " generate_series(1, %(devices)s) AS n"
+    )
+    rollups = ExplainedRollups(database_url, plausible_kw=400.0)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("SELECT ingestd_make_partition('vehicle_history', %s)", (FIRST.date(),))
+        connection.execute(report, {"from": FIRST, "until": newest, "devices": devices})
+        connection.execute("ANALYZE vehicle_history")
+        await rollups.catch_up(newest + LAG)
+        connection.execute(report, {"from": newest, "until": newest + timedelta(minutes=15), "devices": devices})
+        connection.execute("ANALYZE vehicle_day")
+
+        await rollups.catch_up(newest + timedelta(minutes=15) + LAG)
+        await rollups.close()
+
+        ((rolled_up,),) = connection.execute("SELECT sum(samples[cardinality(samples)]) FROM vehicle_day").fetchall()
+    assert (6 * 60 + minute + 15) * devices == rolled_up
+    assert compared(rollups.plan) < 10 * devices

@@ -33,10 +33,12 @@ PUBACK_1 = b"\x40\x02\x00\x01"
 class Wire:
     """A Connection between a FakeTransport and a list of deliveries."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, rest_seconds: float = 0.0) -> None:
         self.origin = FakeOrigin()
         self.deliveries: list[Delivery] = []
-        self.connection = Connection(origin=self.origin, window=WINDOW, deliver=self.deliveries.append)
+        self.connection = Connection(
+            origin=self.origin, window=WINDOW, deliver=self.deliveries.append, rest_seconds=rest_seconds
+        )
         self.transport = FakeTransport(self.connection)
         self.connection.connection_made(self.transport)
 
@@ -454,6 +456,48 @@ async def test_acknowledgements_go_out_while_reading_is_paused() -> None:
     wire.connection.acknowledge([1])
 
     assert PUBACK_1 == wire.transport.written
+
+
+@in_virtual_time
+async def test_after_a_message_alone_nothing_is_read_for_a_while_so_that_others_can_come() -> None:
+    wire = Wire(rest_seconds=0.05)
+
+    wire.receive(reading(METER, meter_row(1), 1))
+
+    assert not wire.transport.reading
+    await asyncio.sleep(0.049)
+    assert not wire.transport.reading
+    await asyncio.sleep(0.002)
+    assert wire.transport.reading
+
+
+@in_virtual_time
+@pytest.mark.parametrize(
+    "packets",
+    [[mqtt5.PingRespPacket()], [reading(METER, meter_row(number), number + 1) for number in range(100)]],
+    ids=["an answer", "as much as there may be more"],
+)
+async def test_reading_goes_on_at_once_after(packets: list[mqtt5.Packet]) -> None:
+    wire = Wire(rest_seconds=0.05)
+
+    wire.receive(*packets)
+    assert not wire.transport.reading
+    await asyncio.sleep(0)
+
+    assert wire.transport.reading
+
+
+@in_virtual_time
+async def test_whoever_pauses_reading_is_not_overruled_by_the_end_of_a_rest() -> None:
+    wire = Wire(rest_seconds=0.05)
+    wire.receive(reading(METER, meter_row(1), 1))
+
+    wire.connection.pause_reading()
+    await asyncio.sleep(1)
+
+    assert not wire.transport.reading
+    wire.connection.resume_reading()
+    assert wire.transport.reading
 
 
 # Keep alive --------------------------------------------------------------------------------------------------------
