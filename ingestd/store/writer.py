@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import psycopg
-from psycopg import AsyncCursor, sql
+from psycopg import AsyncCursor
 
 from ingestd import failpoints
 from ingestd.errors import TransientStoreError
@@ -40,6 +40,7 @@ _LETTER_TYPES: Final = ("int8", "text", "text", "text", "bytea", "text", "text")
 
 _timestamp: Final = itemgetter(1)
 _WRITE: Final = queries.load("write.sql")
+_COPY_DEAD_LETTERS: Final = _WRITE["copy_dead_letters"].as_bytes()
 
 
 class Writer:
@@ -49,8 +50,8 @@ class Writer:
         self._dsn = dsn
         self._connection: Connection | None = None
         self._days: dict[Stream, set[int]] = {stream: set() for stream in STREAMS}
-        self._sql: dict[Stream, dict[str, sql.Composed]] = {
-            stream: {name: queries.for_stream(statement, stream) for name, statement in _WRITE.items()}
+        self._sql: dict[Stream, dict[str, bytes]] = {
+            stream: {name: queries.for_stream(statement, stream).as_bytes() for name, statement in _WRITE.items()}
             for stream in STREAMS
         }
 
@@ -157,7 +158,9 @@ class Writer:
         await cursor.execute(self._sql[stream]["mark_late"], parameters)
 
     async def _dead_letters(self, cursor: Cursor, letters: Sequence[DeadLetter]) -> None:
-        await _copy(cursor, _WRITE["copy_dead_letters"], [_letter_row(letter) for letter in letters], _LETTER_TYPES)
+        await _copy(
+            cursor, _WRITE["copy_dead_letters"].as_bytes(), [_letter_row(letter) for letter in letters], _LETTER_TYPES
+        )
 
     async def _make_partitions(self, connection: Connection, batch: Batch) -> None:
         """Partitions for late readings inside the accepted window, in a transaction of their own."""
@@ -177,7 +180,7 @@ class Writer:
             days.clear()
 
 
-async def _copy(cursor: Cursor, statement: sql.SQL | sql.Composed, rows: Sequence[Row], types: Sequence[str]) -> None:
+async def _copy(cursor: Cursor, statement: bytes, rows: Sequence[Row], types: Sequence[str]) -> None:
     async with cursor.copy(statement) as copy:
         copy.set_types(types)
         for number, row in enumerate(rows, 1):
