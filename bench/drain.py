@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bench.backlog import Backlog
 from bench.contestants import BATCHES, INGESTD, ONE_BY_ONE, PIPE, Attempt, Contestant
 from bench.daemon import START_SECONDS
+from bench.history import stopped_at
 from bench.processes import cpu_seconds, wait_until
 from bench.report import Column, Figures, Table, medians, progress
 
@@ -77,6 +78,7 @@ def drain(place: Place, contestant: Contestant, backlog: Backlog, where: str) ->
     """One run. Raises BenchError when anything is missing in the end."""
     progress(f"{where}, queueing {backlog.messages:,} messages")
     backlog.queue(place.broker.url, contestant.client_id)
+    stopped_at(place, backlog.before)
     place.checkpoint()
     logged = place.broker.log.stat().st_size
     progress(f"{where}, draining")

@@ -121,6 +121,14 @@ def run_in(dsn: str) -> None:
     asyncio.run(_catch_up(dsn))
 
 
+def stopped_at(place: Place, moment: datetime) -> None:
+    """As if ingestd had been stopped at that moment: what comes after it is not rolled up, and not late."""
+    with place.connect() as connection:
+        connection.execute(
+            "UPDATE rollup SET announced = %(moment)s, settled = %(moment)s", {"moment": quarter_before(moment)}
+        )
+
+
 def _of_both_streams(place: Place, statements: Sequence[sql.SQL], values: Mapping[str, object]) -> None:
     """At the same time, as each keeps one processor busy."""
 

@@ -257,7 +257,7 @@ class Daemon:
         while True:
             await asyncio.sleep(ROLL_UP_SECONDS)
             try:
-                await self._rollups.catch_up()
+                await self._rollups.catch_up(arriving=self._flusher.arriving)
             except StoreError as error:
                 log.warning("rollups are behind; tried again soon", reason=str(error))
 

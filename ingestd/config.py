@@ -100,7 +100,7 @@ class Settings(BaseModel):
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     flush_interval: Annotated[Duration, _POSITIVE] = timedelta(seconds=1)
-    flush_max_messages: Annotated[int, Field(ge=1)] = 20_000
+    flush_max_messages: Annotated[int, Field(ge=1)] = 32_000
     buffer_max_messages: Annotated[int, Field(ge=1)] = 100_000
     max_age: Annotated[Duration, _POSITIVE] = timedelta(days=90)
     max_skew: Annotated[Duration, Field(ge=timedelta(0))] = timedelta(seconds=300)

@@ -176,8 +176,8 @@ def _addressed(topic: str) -> tuple[Stream, str] | None:
     return None if matched is None else (_STREAM_OF_ROOT[matched[1]], matched[2])
 
 
-# The figures of a reading with the energy of its interval, in the order of the columns. The register, their last, is not
-# among them.
+# Picks the figures of a reading with the energy of its interval, in the order of the columns. Their last, the register,
+# is not among them.
 _by_interval: Final = {
     stream: itemgetter(*(key for key in stream.columns if key != stream.register_key)) for stream in STREAMS
 }

@@ -81,6 +81,7 @@ class StreamBatch:
 _key: Final = itemgetter(0, 1)
 _timestamp: Final = itemgetter(1)
 _NOTHING: Final = StreamBatch(rows=[], origins=[])
+_TELLING: Final = 1000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -110,6 +111,14 @@ class Batch:
 
     def __len__(self) -> int:
         return sum(len(part.rows) for part in self.readings.values()) + len(self.dead_letters)
+
+    def taken_at(self) -> int | None:
+        """When most of its readings were taken, in microseconds: the timestamp of one in the middle.
+
+        None where they are too few to tell.
+        """
+        rows = max((part.rows for part in self.readings.values()), key=len, default=[])
+        return rows[len(rows) // 2][1] if len(rows) >= _TELLING else None
 
     def split(self) -> list["Batch"]:
         """Two parts or more, none empty: first kind from kind, then half from half."""

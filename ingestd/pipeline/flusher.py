@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
@@ -18,7 +18,10 @@ from ingestd.metrics import Metrics
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.delivery import Batch, Delivery, Origin, Rejection
 from ingestd.pipeline.progress import Progress
-from ingestd.telemetry import DeadLetter, Source, Stream, encode, now_microseconds
+from ingestd.telemetry import DeadLetter, Source, Stream, encode, now_microseconds, to_datetime
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +56,8 @@ class Flusher:
         self._store = store
         self._metrics = metrics
         self.last_commit_at: float | None = None  # monotonic seconds
+        self.arriving: datetime | None = None
+        """When the readings were taken that come in at the moment; None where they are too few to tell."""
         self._busy_since: float | None = None  # the event loop's time
         self._trouble: str | None = None
 
@@ -74,7 +79,10 @@ class Flusher:
         started = time.monotonic()
         self._busy_since = asyncio.get_running_loop().time()
         progress = Progress(deliveries=deliveries)
-        await self._commit(Batch.of(deliveries), progress)
+        batch = Batch.of(deliveries)
+        taken_at = batch.taken_at()
+        self.arriving = None if taken_at is None else to_datetime(taken_at)
+        await self._commit(batch, progress)
         rounds = 0
         while True:
             if repeats := progress.repeats():

@@ -63,9 +63,13 @@ class Rollups:
         if self._connection is not None:
             await self._connection.close()
 
-    async def catch_up(self, now: datetime | None = None) -> None:
-        """Roll up every quarter that is over at `now`, and what came late before it."""
-        horizon = quarter_before((now or datetime.now(UTC)) - LAG)
+    async def catch_up(self, now: datetime | None = None, *, arriving: datetime | None = None) -> None:
+        """Roll up every quarter that is over at `now`, and what came late before it.
+
+        Nothing from `arriving` on: where a backlog comes in, all that is left of it would be late.
+        """
+        over = (now or datetime.now(UTC)) - LAG
+        horizon = quarter_before(over if arriving is None else min(over, arriving))
         for stream in STREAMS:
             while await self._step(stream, horizon):
                 pass

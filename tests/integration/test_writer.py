@@ -481,6 +481,27 @@ async def test_what_was_rolled_up_makes_late_what_comes_after(
     assert [] == database.late(VEHICLE)
 
 
+async def test_of_a_backlog_that_comes_in_nothing_is_late(
+    writer: Writer, database: Database, database_url: str
+) -> None:
+    """After eight hours without ingestd, what the broker has kept comes in order of time."""
+    rollups = Rollups(database_url, plausible_kw=400)
+    await writer.write(batch_of(meters=[meter_row("m", 0)]))
+    now = to_datetime(NOW + 8 * 60 * MINUTE * SECOND)
+    arriving = 20 * MINUTE
+
+    await rollups.catch_up(now, arriving=to_datetime(NOW + arriving * SECOND))
+    await writer.write(batch_of(meters=[meter_row("m", second) for second in range(arriving, 8 * 60 * MINUTE, 600)]))
+
+    assert [] == database.late(METER)
+    assert [("m", 1)] == database.execute("SELECT meter_id, samples[cardinality(samples)] FROM meter_day")
+    await rollups.catch_up(now)  # up to the quarter that is not over yet
+    await rollups.close()
+    assert [("m", 1 + 45)] == database.execute(
+        "SELECT meter_id, sum(samples[cardinality(samples)]) FROM meter_day GROUP BY meter_id"
+    )
+
+
 @pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
 async def test_what_is_announced_while_a_batch_begins_holds_for_that_batch_whatever_the_databases_default(
     database_url: str, database: Database, isolation: str

@@ -73,6 +73,21 @@ def test_rows_held_from_before_come_first_and_keep_their_origins() -> None:
     assert {METER: StreamBatch(rows=[meter_row(kwh=1.0), meter_row(second=1)], origins=[1, 5])} == batch.readings
 
 
+def test_the_middle_of_a_batch_tells_when_its_readings_were_taken() -> None:
+    meters = [meter_row(f"m-{number}", number) for number in range(1200)]
+
+    batch = Batch.of([delivery_of(ORIGIN, meters=meters, vehicles=[vehicle_row("v", 9000)])])
+
+    assert meters[600][1] == batch.taken_at()
+
+
+def test_a_few_readings_tell_nothing_of_a_backlog() -> None:
+    assert (
+        None is Batch.of([delivery_of(ORIGIN, meters=[meter_row(f"m-{number}") for number in range(999)])]).taken_at()
+    )
+    assert None is Batch.of([]).taken_at()
+
+
 def test_a_split_parts_kind_from_kind_before_it_halves() -> None:
     batch = Batch.of(
         [delivery_of(ORIGIN, meters=[meter_row(), meter_row("b")], vehicles=[vehicle_row()], dead=[dead_letter()])]

@@ -27,7 +27,7 @@ from ingestd.pipeline.flusher import (
     UNKNOWN_BEFORE_ISOLATING,
     Flusher,
 )
-from ingestd.telemetry import METER, VEHICLE, Row, Stream, decode
+from ingestd.telemetry import METER, VEHICLE, Row, Stream, decode, to_datetime
 from tests.fakes import AnswerLostError, FakeOrigin, FakeStore, clock, in_virtual_time
 from tests.support.deliveries import assert_ledger_closes, dead_letter, delivery_of, ledger, meter_row, vehicle_row
 
@@ -207,7 +207,18 @@ async def test_the_time_of_the_last_commit_is_known() -> None:
 # Duplicates ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("count", "known"), [(1000, True), (999, False)])
 @in_virtual_time
+async def test_when_readings_were_taken_is_known_while_many_come_in(count: int, known: bool) -> None:  # noqa: FBT001
+    house = House(FakeStore(), flush_at=1000)
+    rows = meters(count)
+    house.put(meters=rows)
+
+    await house.finish()
+
+    assert (to_datetime(rows[0][1]) if known else None) == house.flusher.arriving
+
+
 async def test_duplicates_are_counted_for_the_delivery_that_brought_them() -> None:
     house = House(FakeStore())
     house.put(meters=[meter_row("a"), meter_row("b")])
