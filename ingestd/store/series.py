@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
+from psycopg import sql
+
 from ingestd.analytics import ChargingSession, FleetPoint, Point, TimeRange, Total
 from ingestd.periods import Bucket, Period
 from ingestd.store import energy, queries
@@ -14,8 +16,13 @@ from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream
 _SQL: Final = queries.load("series.sql")
 _BUCKETS: Final = _SQL["buckets"].format()
 _KNOWN: Final = {stream: queries.ready(queries.for_stream(_SQL["known"], stream)) for stream in STREAMS}
+_LAST_SOC: Final = {VEHICLE: queries.for_stream(_SQL["last_soc"], VEHICLE), METER: sql.SQL("NULL::double precision")}
 _SERIES: Final = {
-    stream: queries.ready(_SQL["series"].format(readings=energy.readings(stream, "device_span"), buckets=_BUCKETS))
+    stream: queries.ready(
+        _SQL["series"].format(
+            readings=energy.readings(stream, "device_span"), buckets=_BUCKETS, last_soc=_LAST_SOC[stream]
+        )
+    )
     for stream in STREAMS
 }
 _TOTALS: Final = {
@@ -60,7 +67,8 @@ class Series:
         """Every bucket of the window, or None where the device is unknown."""
         parameters = await self._analytics.parameters(window)
         rows = await self._reads.fetch(
-            _SERIES[stream], {**parameters, "rolled": False, "device_id": device_id, "bucket": bucket.length}
+            _SERIES[stream],
+            {**parameters, "rolled": bucket.whole_quarters, "device_id": device_id, "bucket": bucket.length},
         )
         points = [Point(**row._asdict()) for row in rows]
         return points if any(point.samples for point in points) or await self._known(stream, device_id) else None

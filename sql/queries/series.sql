@@ -13,14 +13,15 @@ SELECT generate_series(
 ) AS starts
 
 -- name: series
--- One device, bucket by bucket, from history: the rollups know no state of charge. The power is the mean over the
--- bucket's part in the window.
+-- One device, bucket by bucket; from the rollups where `rolled` is true, which takes buckets of whole quarters of an
+-- hour. These know no state of charge: the last of each bucket is looked up. The power is the mean over the bucket's
+-- part in the window.
 WITH device_span AS (
     SELECT 0 AS span, %(device_id)s::text AS id, %(start)s::timestamptz AS start_at, %(end)s::timestamptz AS end_at
 ), filled AS (
     SELECT date_bin(%(bucket)s, at, timestamptz '1970-01-01 00:00+00') AS starts,
         sum(kwh) AS kwh,
-        (array_agg(soc ORDER BY at DESC))[1] AS soc,
+        CASE WHEN NOT %(rolled)s THEN (array_agg(soc ORDER BY at DESC))[1] END AS soc,
         sum(averaged) / sum(samples) AS averaged,
         sum(samples) AS samples
     FROM ({readings}) AS reading
@@ -29,10 +30,20 @@ WITH device_span AS (
 SELECT greatest(starts, '0001-01-01 00:00+00') AS start,
     kwh,
     kwh * 3600 / extract(epoch FROM least(starts + %(bucket)s, %(end)s) - greatest(starts, %(start)s))::double precision AS kw,
-    soc, averaged, coalesce(samples, 0)::bigint AS samples
+    CASE WHEN %(rolled)s AND samples > 0 THEN ({last_soc}) ELSE soc END AS soc,
+    averaged, coalesce(samples, 0)::bigint AS samples
 FROM ({buckets}) AS bucket
 LEFT JOIN filled USING (starts)
 ORDER BY starts
+
+-- name: last_soc
+-- The last state of charge in the bucket that begins at `starts`.
+SELECT soc
+FROM {history}
+WHERE {id} = %(device_id)s AND ts >= greatest(starts, %(start)s) AND ts < least(starts + %(bucket)s, %(end)s)
+  AND ts >= %(start)s AND ts < %(end)s
+ORDER BY ts DESC
+LIMIT 1
 
 -- name: totals
 -- One device in each of the stretches that are asked for.
