@@ -60,9 +60,6 @@ HOUSEKEEPING_SECONDS: Final = 3600.0
 HOUSEKEEPING_RETRY_SECONDS: Final = 60.0
 SUMMARY_SECONDS: Final = 60.0
 ROLL_UP_SECONDS: Final = 10.0
-REST_SHARE: Final = 0.05
-"""Of the flush interval: so long a message may wait to be read together with others, and at most"""
-REST_MOST_SECONDS: Final = 0.05
 
 
 class Daemon:
@@ -98,7 +95,7 @@ class Daemon:
             window=window,
             deliver=self._buffer.put,
             metrics=self._metrics,
-            rest_seconds=min(settings.flush_interval.total_seconds() * REST_SHARE, REST_MOST_SECONDS),
+            patience=self._buffer.patience,
         )
         self._buffer.on_pressure(self._on_pressure)
         self._leadership = Leadership(dsn, client_id=settings.mqtt_client_id)

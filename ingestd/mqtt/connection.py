@@ -53,12 +53,12 @@ class Connection(asyncio.BufferedProtocol):
         window: Window,
         deliver: Callable[[Delivery], None],
         side_topics: Mapping[str, Callable[[bytes], None]] = MappingProxyType({}),
-        rest_seconds: float = 0.0,
+        patience: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """`side_topics` are those that carry no telemetry, with who listens to them.
 
-        For `rest_seconds` nothing is read after a small read: to wake up for every single message costs ten times
-        as much as the message.
+        After a small read, nothing is read for as many seconds as `patience` says: to wake up for every single message
+        costs ten times as much as the message.
         """
         self.lost = asyncio.Event()
         self.loss_reason = "connection closed by the broker"
@@ -66,7 +66,7 @@ class Connection(asyncio.BufferedProtocol):
         self._window = window
         self._deliver = deliver
         self._side_topics = side_topics
-        self._rest_seconds = rest_seconds
+        self._patience = patience
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray(READ_BYTES)
@@ -212,7 +212,7 @@ class Connection(asyncio.BufferedProtocol):
         # A delivery with nothing but packet ids still has to be acknowledged in its turn.
         if packet_ids or len(delivery):
             self._deliver(delivery)
-        self._rest(self._rest_seconds if packet_ids and nbytes <= _SMALL_READ else 0.0)
+        self._rest(self._patience() if packet_ids and nbytes <= _SMALL_READ else 0.0)
 
     # Inside
 

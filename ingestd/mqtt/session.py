@@ -70,14 +70,14 @@ class Session:
         window: Window,
         deliver: Callable[[Delivery], None],
         metrics: Metrics,
-        rest_seconds: float = 0.0,
+        patience: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """`rest_seconds` is how long a message may wait to be read together with others."""
+        """`patience` says for how many seconds messages may wait to be read together."""
         self._address = address
         self._window = window
         self._deliver = deliver
         self._metrics = metrics
-        self._rest_seconds = rest_seconds
+        self._patience = patience
         self._connection: Connection | None = None
         self._open = False  # subscribed; only then may reading be paused, or CONNACK and SUBACK are never read
         self._held_by: set[str] = set()
@@ -112,7 +112,7 @@ class Session:
                         window=self._window,
                         deliver=self._deliver,
                         side_topics={self._canary.topic: self._canary.hear, DROPPED_TOPIC: self._dropped.note},
-                        rest_seconds=self._rest_seconds,
+                        patience=self._patience,
                     ),
                     address.host,
                     address.port,

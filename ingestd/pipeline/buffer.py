@@ -16,6 +16,12 @@ MAX_BYTES: Final = 32 * 1024 * 1024
 URGENT_SECONDS: Final = 0.025
 """A sender that waits for its answer brings the next flush forward to within this."""
 
+PATIENCE_SECONDS: Final = 0.5
+"""A source is never asked to wait for longer: whoever brings a flush forward should find what came before there."""
+
+LEAD_SECONDS: Final = 0.01
+"""What waits with a source is fetched so long before the flush."""
+
 
 class Buffer:
     """Holds deliveries from receipt until they are settled; what is being flushed counts as held.
@@ -84,6 +90,13 @@ class Buffer:
             self._changed.set()
         if not self._pressed and self.full:
             self._press(on=True)
+
+    def patience(self) -> float:
+        """Seconds for which whatever comes may as well wait where it is, as the next flush can still hold it."""
+        if self._due_at is None:
+            return 0.0
+        left = self._due_at - asyncio.get_running_loop().time() - LEAD_SECONDS
+        return min(max(0.0, left), PATIENCE_SECONDS)
 
     async def take(self) -> list[Delivery]:
         """Wait until a flush is due, then return what it should hold, oldest first.

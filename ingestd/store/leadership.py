@@ -5,6 +5,7 @@ It needs a direct connection or a pooler in session mode.
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -54,8 +55,7 @@ class Leadership:
                 while True:
                     # Waits at the socket, so the end of the connection is seen at once; the query is for a
                     # network that has gone silent.
-                    async for _ in connection.notifies(timeout=CHECK_SECONDS):
-                        pass
+                    await _readable(connection, within=CHECK_SECONDS)
                     async with bounded(connection, ANSWER_SECONDS):
                         await connection.execute(_SQL["still_there"])
         except StoreError as error:
@@ -81,3 +81,16 @@ class Leadership:
             log.info("another ingestd is active under this client id; standing by", **self._parameters)
         self.elsewhere = True
         return False
+
+
+async def _readable(connection: Connection, *, within: float) -> None:
+    """Wait until the server says something, or is gone. psycopg's own `notifies` looks ten times a second."""
+    loop, socket = asyncio.get_running_loop(), connection.fileno()
+    heard = asyncio.Event()
+    loop.add_reader(socket, heard.set)
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await heard.wait()
+    finally:
+        loop.remove_reader(socket)

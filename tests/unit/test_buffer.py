@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ingestd.errors import BufferFullError
 from ingestd.metrics import Metrics
-from ingestd.pipeline.buffer import URGENT_SECONDS, Buffer
+from ingestd.pipeline.buffer import LEAD_SECONDS, PATIENCE_SECONDS, URGENT_SECONDS, Buffer
 from tests.fakes import FakeOrigin, clock, in_virtual_time
 from tests.support.deliveries import dead_letter, delivery_of, ledger, meter_row, vehicle_row
 
@@ -72,6 +72,29 @@ async def test_what_waited_longer_than_the_interval_while_a_flush_was_under_way_
 
     assert 1 == len(await buffer.take())
     assert pytest.approx(60) == clock()
+
+
+@in_virtual_time
+async def test_a_source_may_wait_until_shortly_before_the_flush_and_half_a_second_at_most() -> None:
+    buffer = make_buffer()
+    assert 0.0 == buffer.patience()  # nothing waits, so the next message decides when the flush is due
+
+    buffer.put(messages(1))
+    assert PATIENCE_SECONDS == buffer.patience()
+    await asyncio.sleep(0.75)
+    assert pytest.approx(0.25 - LEAD_SECONDS) == buffer.patience()
+    await asyncio.sleep(0.25)
+    assert 0.0 == buffer.patience()
+
+
+@in_virtual_time
+async def test_a_source_need_not_wait_once_a_flush_has_taken_everything() -> None:
+    buffer = make_buffer()
+    buffer.put(messages(1))
+
+    await buffer.take()
+
+    assert 0.0 == buffer.patience()
 
 
 @in_virtual_time
