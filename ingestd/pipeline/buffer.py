@@ -19,6 +19,9 @@ URGENT_SECONDS: Final = 0.025
 PATIENCE_SECONDS: Final = 0.5
 """A source is never asked to wait for longer: whoever brings a flush forward should find what came before there."""
 
+QUIET_MESSAGES: Final = 2000
+"""With more than this in a flush, a source is not asked to wait: it would not be done with the rest in time."""
+
 LEAD_SECONDS: Final = 0.01
 """What waits with a source is fetched so long before the flush."""
 
@@ -51,6 +54,7 @@ class Buffer:
         self._bytes_held = 0
         self._held_by: Counter[tuple[str, Source]] = Counter()
         self._due_at: float | None = None
+        self._quiet = False  # whether the latest flush held little; unknown before the first
         self._changed = asyncio.Event()
         self._closed = False
         self._pressed = False
@@ -93,7 +97,7 @@ class Buffer:
 
     def patience(self) -> float:
         """Seconds for which whatever comes may as well wait where it is, as the next flush can still hold it."""
-        if self._due_at is None:
+        if self._due_at is None or not self._quiet:
             return 0.0
         left = self._due_at - asyncio.get_running_loop().time() - LEAD_SECONDS
         return min(max(0.0, left), PATIENCE_SECONDS)
@@ -121,6 +125,7 @@ class Buffer:
             size += len(delivery)
             taken.append(delivery)
         self._messages_waiting -= size
+        self._quiet = size <= QUIET_MESSAGES
         self._due_at = min((due_at for due_at, _ in self._waiting), default=None)
         return taken
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ingestd.errors import BufferFullError
 from ingestd.metrics import Metrics
-from ingestd.pipeline.buffer import LEAD_SECONDS, PATIENCE_SECONDS, URGENT_SECONDS, Buffer
+from ingestd.pipeline.buffer import LEAD_SECONDS, PATIENCE_SECONDS, QUIET_MESSAGES, URGENT_SECONDS, Buffer
 from tests.fakes import FakeOrigin, clock, in_virtual_time
 from tests.support.deliveries import dead_letter, delivery_of, ledger, meter_row, vehicle_row
 
@@ -77,6 +77,8 @@ async def test_what_waited_longer_than_the_interval_while_a_flush_was_under_way_
 @in_virtual_time
 async def test_a_source_may_wait_until_shortly_before_the_flush_and_half_a_second_at_most() -> None:
     buffer = make_buffer()
+    buffer.put(messages(1))
+    await buffer.take()
     assert 0.0 == buffer.patience()  # nothing waits, so the next message decides when the flush is due
 
     buffer.put(messages(1))
@@ -87,12 +89,23 @@ async def test_a_source_may_wait_until_shortly_before_the_flush_and_half_a_secon
     assert 0.0 == buffer.patience()
 
 
+@pytest.mark.parametrize(("before", "patience"), [(QUIET_MESSAGES, PATIENCE_SECONDS), (QUIET_MESSAGES + 1, 0.0)])
 @in_virtual_time
-async def test_a_source_need_not_wait_once_a_flush_has_taken_everything() -> None:
-    buffer = make_buffer()
+async def test_a_source_is_not_asked_to_wait_while_much_comes(before: int, patience: float) -> None:
+    buffer = make_buffer(max_messages=10_000, flush_at=10_000)
+    buffer.put(messages(before))
+    await buffer.take()
+
     buffer.put(messages(1))
 
-    await buffer.take()
+    assert patience == buffer.patience()
+
+
+@in_virtual_time
+async def test_a_source_is_not_asked_to_wait_before_it_is_known_how_much_comes() -> None:
+    buffer = make_buffer()
+
+    buffer.put(messages(1))
 
     assert 0.0 == buffer.patience()
 
