@@ -20,7 +20,9 @@ PATIENCE_SECONDS: Final = 0.5
 """A source is never asked to wait for longer: whoever brings a flush forward should find what came before there."""
 
 QUIET_MESSAGES: Final = 2000
-"""With more than this in a flush, a source is not asked to wait: it would not be done with the rest in time."""
+BUSY_PATIENCE_SECONDS: Final = 0.05
+"""With more than so many messages in a flush a source is not asked to wait for longer: what comes meanwhile has to
+be taken in too."""
 
 LEAD_SECONDS: Final = 0.01
 """What waits with a source is fetched so long before the flush."""
@@ -97,10 +99,10 @@ class Buffer:
 
     def patience(self) -> float:
         """Seconds for which whatever comes may as well wait where it is, as the next flush can still hold it."""
-        if self._due_at is None or not self._quiet:
+        if self._due_at is None:
             return 0.0
         left = self._due_at - asyncio.get_running_loop().time() - LEAD_SECONDS
-        return min(max(0.0, left), PATIENCE_SECONDS)
+        return min(max(0.0, left), PATIENCE_SECONDS if self._quiet else BUSY_PATIENCE_SECONDS)
 
     async def take(self) -> list[Delivery]:
         """Wait until a flush is due, then return what it should hold, oldest first.

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from ingestd.errors import BufferFullError
 from ingestd.metrics import Metrics
-from ingestd.pipeline.buffer import LEAD_SECONDS, PATIENCE_SECONDS, QUIET_MESSAGES, URGENT_SECONDS, Buffer
+from ingestd.pipeline.buffer import (
+    BUSY_PATIENCE_SECONDS,
+    LEAD_SECONDS,
+    PATIENCE_SECONDS,
+    QUIET_MESSAGES,
+    URGENT_SECONDS,
+    Buffer,
+)
 from tests.fakes import FakeOrigin, clock, in_virtual_time
 from tests.support.deliveries import dead_letter, delivery_of, ledger, meter_row, vehicle_row
 
@@ -89,9 +96,11 @@ async def test_a_source_may_wait_until_shortly_before_the_flush_and_half_a_secon
     assert 0.0 == buffer.patience()
 
 
-@pytest.mark.parametrize(("before", "patience"), [(QUIET_MESSAGES, PATIENCE_SECONDS), (QUIET_MESSAGES + 1, 0.0)])
+@pytest.mark.parametrize(
+    ("before", "patience"), [(QUIET_MESSAGES, PATIENCE_SECONDS), (QUIET_MESSAGES + 1, BUSY_PATIENCE_SECONDS)]
+)
 @in_virtual_time
-async def test_a_source_is_not_asked_to_wait_while_much_comes(before: int, patience: float) -> None:
+async def test_a_source_is_asked_to_wait_for_less_while_much_comes(before: int, patience: float) -> None:
     buffer = make_buffer(max_messages=10_000, flush_at=10_000)
     buffer.put(messages(before))
     await buffer.take()
@@ -102,12 +111,12 @@ async def test_a_source_is_not_asked_to_wait_while_much_comes(before: int, patie
 
 
 @in_virtual_time
-async def test_a_source_is_not_asked_to_wait_before_it_is_known_how_much_comes() -> None:
+async def test_a_source_is_asked_to_wait_for_less_before_it_is_known_how_much_comes() -> None:
     buffer = make_buffer()
 
     buffer.put(messages(1))
 
-    assert 0.0 == buffer.patience()
+    assert BUSY_PATIENCE_SECONDS == buffer.patience()
 
 
 @in_virtual_time
