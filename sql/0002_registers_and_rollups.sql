@@ -77,15 +77,16 @@ $$;
 CREATE TABLE meter_day (
     meter_id   text COLLATE "C"    NOT NULL,
     day        date                NOT NULL,
-    kwh        double precision[]  NOT NULL,  -- running sum, kWh
-    samples    integer[]           NOT NULL,  -- running count
-    averaged   double precision[]  NOT NULL,  -- running sum of the voltage, V
+    cadence    real,                          -- seconds between readings as a rule; NULL while unknown
     -- Of devices with a register; NULL for all others.
     mark       double precision[],            -- kWh
     mark_at    double precision[],            -- seconds since 1970
     resets     integer[],                     -- running count
     excluded   integer[],                     -- running count
-    cadence    real,                          -- seconds between readings as a rule; NULL while unknown
+    -- What sums over the whole fleet read stands in front: to get at a column, PostgreSQL goes through those before it.
+    kwh        double precision[]  NOT NULL,  -- running sum, kWh
+    samples    integer[]           NOT NULL,  -- running count
+    averaged   double precision[]  NOT NULL,  -- running sum of the voltage, V
     PRIMARY KEY (meter_id, day)
 ) WITH (fillfactor = 60, toast_tuple_target = 8160);
 CREATE INDEX meter_day_day ON meter_day (day);
@@ -93,14 +94,14 @@ CREATE INDEX meter_day_day ON meter_day (day);
 CREATE TABLE vehicle_day (
     vehicle_id text COLLATE "C"    NOT NULL,
     day        date                NOT NULL,
-    kwh        double precision[]  NOT NULL,
-    samples    integer[]           NOT NULL,
-    averaged   double precision[]  NOT NULL,  -- of the battery's temperature, degrees Celsius
+    cadence    real,
     mark       double precision[],
     mark_at    double precision[],
     resets     integer[],
     excluded   integer[],
-    cadence    real,
+    kwh        double precision[]  NOT NULL,
+    samples    integer[]           NOT NULL,
+    averaged   double precision[]  NOT NULL,  -- of the battery's temperature, degrees Celsius
     PRIMARY KEY (vehicle_id, day)
 ) WITH (fillfactor = 60, toast_tuple_target = 8160);
 CREATE INDEX vehicle_day_day ON vehicle_day (day);

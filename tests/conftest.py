@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
 QUICK = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
 """For what is thrown away after the test run; never for a server that a test kills."""
+
+
+def pytest_configure() -> None:
+    """Started in the background, pytest ignores SIGINT, and so would whatever a test starts to interrupt it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -30,13 +30,18 @@ def cadences(stream: Stream, spans: str) -> sql.Composed:
 
 
 def sums_of_all(stream: Stream) -> sql.Composed:
-    """What `energy_of_all` takes as the relation `sums`, of one stream; needs `start`, `end` and those of `edges`."""
+    """What `energy_of_all` sets out from; needs `start`, `end` and the parameters of `edges`."""
     return queries.for_stream(_ENERGY["sums_of_all"], stream)
 
 
-def energy_of_all(stream: Stream) -> sql.Composed:
+def energy_of_all(stream: Stream, sums: str) -> sql.Composed:
     """Energy of each device of the stream, out of the relation `sums`; needs the parameters of `readings`."""
-    return queries.for_stream(_ENERGY["energy_of_all"], stream, readings_one_by_one=readings(stream, "one_by_one"))
+    return queries.for_stream(
+        _ENERGY["energy_of_all"],
+        stream,
+        sums=sql.Identifier(sums),
+        readings_one_by_one=readings(stream, "one_by_one"),
+    )
 
 
 SHARES: Final = _ENERGY["shares"].format(

@@ -1,7 +1,7 @@
-"""Keeps the rollups up with the readings, a quarter of an hour at a time.
+"""Keeps the rollups up with the readings, a quarter of an hour at a time, and sums of what came since.
 
-A quarter is first announced: readings that are stored from then on and belong before its end say that they are
-late. Only then is it rolled up, so that every reading is either in the rollup or marked. Readers trust a device's
+Either is first announced: readings that are stored from then on and belong before its end say that they are
+late. Only then is it summed up, so that every reading is either in the sums or marked. Readers trust a device's
 rollups up to `settled` or its first late day, and take the rest from history; they are right at every moment.
 """
 
@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 LAG: Final = timedelta(seconds=60)
 """A quarter is rolled up this long after its end: readings that come later than that cost a second look."""
+RECENT: Final = timedelta(minutes=2)
+"""How often what came since the last quarter is summed up: for half of what rolling up a quarter costs."""
 MOST_LATE: Final = 2000
 """Device-days done over again in one transaction."""
 STEP_SECONDS: Final = 300.0
@@ -64,15 +66,17 @@ class Rollups:
             await self._connection.close()
 
     async def catch_up(self, now: datetime | None = None, *, arriving: datetime | None = None) -> None:
-        """Roll up every quarter that is over at `now`, and what came late before it.
+        """Roll up every quarter that is over at `now`, and what came late before it; sum up what came since.
 
         Nothing from `arriving` on: where a backlog comes in, all that is left of it would be late.
         """
         over = (now or datetime.now(UTC)) - LAG
-        horizon = quarter_before(over if arriving is None else min(over, arriving))
+        if arriving is not None:
+            over = min(over, arriving)
         for stream in STREAMS:
-            while await self._step(stream, horizon):
+            while await self._step(stream, quarter_before(over)):
                 pass
+            await self._keep_recent(stream, over)
 
     async def _step(self, stream: Stream, horizon: datetime) -> bool:
         """One stretch of one stream; returns whether there is more to do."""
@@ -90,12 +94,28 @@ class Rollups:
                     return False
                 if progress.announced is None or until > progress.announced:
                     # Looked at again afterwards: what was under way is committed then, and its partitions are there.
-                    async with connection.transaction():
-                        await self._execute(connection, stream, "hold_announcements")
-                        await self._execute(connection, stream, "announce", until=until)
+                    await self._announce(connection, stream, until)
                     return True
                 await self._roll_up(connection, stream, progress.settled, until)
                 return until < horizon
+
+    async def _keep_recent(self, stream: Stream, over: datetime) -> None:
+        """Sum up what came since the last quarter, unless that was done a moment ago."""
+        with translated():
+            connection = await self._connected()
+            async with bounded(connection, STEP_SECONDS):
+                progress = await self._progress(connection, stream)
+                if progress.settled is None or progress.announced is None:
+                    return
+                until = over - (over - progress.settled) % RECENT
+                if until > progress.announced:
+                    await self._announce(connection, stream, until)
+                    await self._sum_up_recent(connection, stream, progress.settled, until)
+
+    async def _announce(self, connection: Connection, stream: Stream, until: datetime) -> None:
+        async with connection.transaction():
+            await self._execute(connection, stream, "hold_announcements")
+            await self._execute(connection, stream, "announce", until=until)
 
     async def _begin(self, connection: Connection, stream: Stream) -> bool:
         async with connection.transaction():
@@ -124,6 +144,13 @@ class Rollups:
                 most_late=MOST_LATE,
                 plausible_kw=self._plausible_kw,
             )
+
+    async def _sum_up_recent(self, connection: Connection, stream: Stream, settled: datetime, until: datetime) -> None:
+        async with connection.transaction():
+            cursor = await self._execute(connection, stream, "only_one")
+            if (await cursor.fetchone()) != (settled,):
+                return  # another daemon was faster
+            await self._execute(connection, stream, "sum_up_recent", settled=settled, until=until)
 
     async def _progress(self, connection: Connection, stream: Stream) -> Progress:
         async with connection.cursor(row_factory=namedtuple_row) as cursor:

@@ -87,10 +87,9 @@ ORDER BY meter.pair
 -- name: vehicles
 -- Every vehicle with a reading or a mapping in the window: its energy, that of its meters, and what is to be thought
 -- of it. The same figures as in `performance`, for all vehicles at once.
-WITH sums AS MATERIALIZED (
-    -- Each half by a process of its own, where PostgreSQL has one to spare.
+WITH meter_sums AS MATERIALIZED (
     {sums_of_all_meters}
-    UNION ALL
+), vehicle_sums AS MATERIALIZED (
     {sums_of_all_vehicles}
 ), meter_energy AS MATERIALIZED (
     {energy_of_all_meters}
@@ -100,20 +99,18 @@ WITH sums AS MATERIALIZED (
     SELECT vehicle_id, meter_id, valid_from, coalesce(valid_to, 'infinity') AS valid_to
     FROM vehicle_meter_mapping
     WHERE valid_from < %(end)s AND coalesce(valid_to, 'infinity') > %(start)s
-), fed_meter AS MATERIALIZED (
-    SELECT meter_id, min(vehicle_id) AS vehicle_id,
-        -- One vehicle all the time, and no other.
-        count(*) = 1 AND min(valid_from) <= %(start)s AND max(valid_to) >= %(end)s AS alone
+), not_alone AS MATERIALIZED (
+    -- Meters that fed several vehicles, or one for a part of the window only: a few as a rule.
+    SELECT meter_id
     FROM overlapping
     GROUP BY meter_id
-), whole AS (
-    SELECT vehicle_id, meter_id FROM fed_meter WHERE alone
+    HAVING count(*) > 1 OR max(valid_from) > %(start)s OR min(valid_to) < %(end)s
 ), pairs AS MATERIALIZED (
     SELECT row_number() OVER () AS pair, overlapping.vehicle_id, meter_id,
         greatest(valid_from, %(start)s) AS start_at,
         least(valid_to, %(end)s) AS end_at
     FROM overlapping
-    JOIN (SELECT meter_id FROM fed_meter WHERE NOT alone) AS shared USING (meter_id)
+    JOIN not_alone USING (meter_id)
 ), pair_span AS (
     SELECT pair AS span, meter_id AS id, start_at, end_at FROM pairs
 ), meter_unrolled AS MATERIALIZED (
@@ -140,7 +137,9 @@ WITH sums AS MATERIALIZED (
     {pair_cadences}
 ), fed AS (
     SELECT vehicle_id, coalesce(kwh, 0) AS ac_kwh, coalesce(meter_covered.seconds, 0) AS covered, %(elapsed)s::double precision AS seconds
-    FROM whole LEFT JOIN meter_covered ON meter_covered.id = meter_id
+    FROM overlapping
+    LEFT JOIN meter_covered ON meter_covered.id = meter_id
+    WHERE meter_id NOT IN (SELECT meter_id FROM not_alone)
     UNION ALL
     SELECT vehicle_id, sum(ac_kwh), sum(coalesce(samples * cadence, 0)),
         sum(extract(epoch FROM least(end_at, greatest(start_at, now())) - start_at))

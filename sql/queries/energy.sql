@@ -188,17 +188,20 @@ FROM (
 -- name: sums_of_all
 -- Every device of the stream, as if none had a register or late readings: of the settled quarters one subtraction a
 -- day, of the edges a sum; at the window's start of what it has of the first quarter, or (`head_sign` -1) of what it
--- lacks, whichever is less. The cadence is that of the rollups, NULL where these know none.
-SELECT {stream} AS stream, id, sum(kwh) AS kwh, sum(samples) AS samples, bool_or(registered) AS registered, avg(cadence) AS cadence
+-- lacks, whichever is less; at its end of what is not in `recent`. The cadence is that of the rollups, NULL where these
+-- know none.
+SELECT id, sum(kwh) AS kwh, sum(samples) AS samples, bool_or(registered) AS registered,
+    sum(cadence) / count(cadence) AS cadence  -- avg() would take a tenth of all the time
 FROM (
+    WITH up_to_date AS MATERIALIZED (
+        SELECT * FROM recent
+        WHERE stream = {stream} AND since = %({stream_name}_tail_from)s AND until <= %(end)s
+    )
     SELECT {id} AS id, %({stream_name}_head_sign)s * {energy} AS kwh, %({stream_name}_head_sign)s AS samples,
         {register} IS NOT NULL AS registered, NULL::real AS cadence
     FROM {history}
     WHERE ts >= least(%(start)s, %({stream_name}_rolled_from)s)
       AND ts < greatest(%(start)s, %({stream_name}_rolled_from)s)
-    UNION ALL
-    SELECT {id}, {energy}, 1, {register} IS NOT NULL, NULL
-    FROM {history} WHERE ts >= %({stream_name}_tail_from)s AND ts < %(end)s
     UNION ALL
     SELECT {id},
         coalesce(kwh[least(upto, cardinality(kwh))], 0) - coalesce(kwh[least(after, cardinality(kwh))], 0),
@@ -213,29 +216,51 @@ FROM (
         FROM {day}
         WHERE day >= %({stream_name}_first_day)s AND day <= %({stream_name}_last_day)s
     ) AS device_day
+    UNION ALL
+    SELECT id, kwh, samples, registered, NULL
+    FROM (
+        SELECT unnest(ids) AS id, unnest(kwh) AS kwh, unnest(samples) AS samples, unnest(registered) AS registered
+        FROM up_to_date
+    ) AS device
+    WHERE id NOT IN (SELECT {id} FROM {late} WHERE since >= %({stream_name}_tail_from)s)
+    UNION ALL
+    SELECT device.id, reading.kwh, 1, reading.registered, NULL
+    FROM up_to_date
+    CROSS JOIN (SELECT DISTINCT {id} AS id FROM {late} WHERE since >= %({stream_name}_tail_from)s) AS device
+    CROSS JOIN LATERAL (
+        SELECT {energy} AS kwh, {register} IS NOT NULL AS registered
+        FROM {history}
+        WHERE {id} = device.id AND ts >= %({stream_name}_tail_from)s AND ts < %(end)s AND ts < up_to_date.until
+        OFFSET 0
+    ) AS reading
+    UNION ALL
+    SELECT {id}, {energy}, 1, {register} IS NOT NULL, NULL
+    FROM {history}
+    WHERE ts >= %({stream_name}_tail_from)s AND ts < %(end)s
+      AND ts >= (SELECT coalesce(max(until), '-infinity') FROM up_to_date)
 ) AS part
 GROUP BY id
 
 -- name: energy_of_all
--- Every device of the stream with a reading in [start, end), from the relation `sums`. Devices with a register, or with
--- late readings, are looked at one by one.
+-- Every device of the stream with a reading in [start, end), from the relation {sums}. Devices with a register, or
+-- with late readings, are looked at one by one.
 SELECT id, kwh, samples, cadence
 FROM (
     WITH one_by_one AS MATERIALIZED (
         SELECT row_number() OVER () AS span, id, %(start)s::timestamptz AS start_at, %(end)s::timestamptz AS end_at
         FROM (
-            SELECT {id} AS id FROM {late}
+            SELECT {id} AS id FROM {late} WHERE since < %({stream_name}_tail_from)s
             UNION
-            SELECT id FROM sums WHERE stream = {stream} AND registered
+            SELECT id FROM {sums} WHERE registered
         ) AS device
     )
     SELECT id, kwh, samples, cadence
-    FROM sums
-    WHERE stream = {stream} AND samples > 0 AND id NOT IN (SELECT id FROM one_by_one)
+    FROM {sums}
+    WHERE samples > 0 AND id NOT IN (SELECT id FROM one_by_one)
     UNION ALL
     SELECT one_by_one.id, sum(reading.kwh), sum(reading.samples), min(sums.cadence)
     FROM ({readings_one_by_one}) AS reading
     JOIN one_by_one USING (span)
-    LEFT JOIN sums ON sums.stream = {stream} AND sums.id = one_by_one.id
+    LEFT JOIN {sums} AS sums ON sums.id = one_by_one.id
     GROUP BY one_by_one.id
 ) AS energy

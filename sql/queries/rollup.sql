@@ -1,12 +1,12 @@
 -- The rollups of one stream: how they follow the readings.
 
 -- name: progress
--- How far the rollups are, whether anything came late, and from when on there is history that is not rolled up.
+-- How far the rollups are, whether anything came late that was rolled up, and from when on there is history that is not.
 SELECT
     nullif(announced, '-infinity') AS announced,
     nullif(settled, '-infinity') AS settled,
     plausible_kw,
-    EXISTS (SELECT FROM {late}) AS late,
+    EXISTS (SELECT FROM {late} WHERE since < settled) AS late,
     (
         SELECT greatest(settled, min(day)::timestamptz)
         FROM (
@@ -52,6 +52,9 @@ WITH late AS (
     ) AS oldest
     WHERE late.{id} = oldest.{id} AND late.since::date = oldest.day
     RETURNING late.{id} AS id, late.since
+), outdated AS (
+    -- A mark of an earlier quarter may stand for what came late since then as well.
+    DELETE FROM recent WHERE stream = {stream}
 ), late_day AS MATERIALIZED (
     SELECT id, day, min(first) AS first
     FROM (
@@ -230,3 +233,31 @@ WITH late AS (
         cadence = excluded.cadence
 )
 UPDATE rollup SET settled = %(until)s WHERE stream = {stream} AND settled < %(until)s
+
+-- name: sum_up_recent
+-- Every device's readings from `settled` to `until`: the sums of two minutes ago and what has come since, or, where
+-- something came late, all of it anew.
+WITH late AS (
+    DELETE FROM {late} WHERE since >= %(settled)s RETURNING since
+), known AS MATERIALIZED (
+    SELECT * FROM recent WHERE stream = {stream} AND since = %(settled)s AND NOT EXISTS (SELECT FROM late)
+), device AS (
+    SELECT id, sum(kwh) AS kwh, sum(samples)::integer AS samples, bool_or(registered) AS registered
+    FROM (
+        SELECT unnest(ids) AS id, unnest(kwh) AS kwh, unnest(samples) AS samples, unnest(registered) AS registered
+        FROM known
+        UNION ALL
+        SELECT {id}, coalesce({energy}, 0), 1, {register} IS NOT NULL
+        FROM {history}
+        WHERE ts >= %(settled)s AND ts >= (SELECT coalesce(max(until), '-infinity') FROM known) AND ts < %(until)s
+    ) AS part
+    GROUP BY id
+)
+INSERT INTO recent (stream, since, until, ids, kwh, samples, registered)
+SELECT {stream}, %(settled)s, %(until)s,
+    coalesce(array_agg(id), '{{}}'), coalesce(array_agg(kwh), '{{}}'),
+    coalesce(array_agg(samples), '{{}}'), coalesce(array_agg(registered), '{{}}')
+FROM device
+ON CONFLICT (stream) DO UPDATE SET
+    since = excluded.since, until = excluded.until,
+    ids = excluded.ids, kwh = excluded.kwh, samples = excluded.samples, registered = excluded.registered

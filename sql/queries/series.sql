@@ -67,7 +67,7 @@ FROM (
     WITH one_by_one AS MATERIALIZED (
         SELECT row_number() OVER () AS span, id, %(start)s::timestamptz AS start_at, %(end)s::timestamptz AS end_at
         FROM (
-            SELECT {id} AS id FROM {late}
+            SELECT {id} AS id FROM {late} WHERE since < %({stream_name}_tail_from)s
             UNION
             SELECT {id} FROM {history}
             WHERE {register} IS NOT NULL AND ts >= %(start)s AND ts < %({stream_name}_head_until)s

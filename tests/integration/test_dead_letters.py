@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from ingestd.store.rollups import Rollups
 from tests.support.daemon import ROOT, Daemon
 from tests.support.devices import Device
 from tests.support.polling import until
-from tests.support.readings import count, meter_message
+from tests.support.readings import count, meter_message, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,6 +100,36 @@ def test_what_has_been_mended_is_replayed_and_the_rest_stays(bad_daemon: Daemon,
     assert count(database_url, "meter_history") == 2
     assert count(database_url, "dead_letter") == 1
     assert bad_daemon.request("GET", "/v1/analytics/meter/late-1/live").status == 200
+
+
+def test_what_is_replayed_into_days_that_are_rolled_up_counts_at_once_and_in_their_rollups(
+    bad_daemon: Daemon, database_url: str
+) -> None:
+    def roll_up() -> None:
+        async def run() -> None:
+            rollups = Rollups(database_url, plausible_kw=400)
+            await rollups.catch_up()
+            await rollups.close()
+
+        asyncio.run(run())
+
+    def kwh() -> float:
+        window = f"startTime={moment(OLD - timedelta(days=2))}&endTime={moment(NOW)}"
+        answer = bad_daemon.request("GET", f"/v1/analytics/fleet?{window}").json()
+        return float(answer["energy"]["acConsumed"])
+
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("SELECT ingestd_make_partition('meter_history', %s)", ((OLD - timedelta(days=1)).date(),))
+        roll_up()
+        rolled_up = "SELECT settled > %s FROM rollup WHERE stream = 'meter'"
+        assert connection.execute(rolled_up, (OLD + timedelta(days=50),)).fetchall() == [(True,)]
+
+    assert command(database_url, "replay", INGESTD_MAX_AGE="200d").startswith("2 stored")
+    assert kwh() == 2 * 0.5
+    roll_up()
+    assert count(database_url, "meter_late") == 0
+    assert count(database_url, "meter_day") == 2
+    assert kwh() == 2 * 0.5
 
 
 @pytest.mark.usefixtures("bad_daemon")

@@ -64,7 +64,7 @@ class House:
         """As if nothing had ever been written."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             tables = [f"{stream.name}_{kind}" for stream in STREAMS for kind in ("history", "live", "day", "late")]
-            connection.execute(f"TRUNCATE vehicle_meter_mapping, {', '.join(tables)}".encode())
+            connection.execute(f"TRUNCATE vehicle_meter_mapping, recent, {', '.join(tables)}".encode())
             connection.execute("UPDATE rollup SET settled = '-infinity', announced = '-infinity'")
 
 
