@@ -85,7 +85,8 @@ class CopyingCursor:
         self.copied = Copied()
 
     @asynccontextmanager
-    async def copy(self, _: object) -> AsyncIterator[psycopg.AsyncCopy]:
+    async def copy(self, _: object, *, writer: AsyncWriter) -> AsyncIterator[psycopg.AsyncCopy]:
+        assert writer is not self.copied  # the socket's
         yield psycopg.AsyncCopy(cast("psycopg.AsyncCursor", self), binary=True, writer=self.copied)
 
 
