@@ -29,16 +29,18 @@ WITH vehicle_span AS (
         (SELECT cadence FROM ({vehicle_cadence}) AS own) AS cadence
     FROM ({vehicle_readings}) AS reading
 ), spacing AS (
-    SELECT extract(epoch FROM ts - lag(ts, 1, %(start)s::timestamptz) OVER (ORDER BY ts)) AS seconds
-    FROM (
-        SELECT ts FROM vehicle_history WHERE vehicle_id = %(vehicle_id)s AND ts >= %(start)s AND ts < %(end)s
-        UNION ALL
-        SELECT greatest(%(start)s, least(%(end)s, now()))
-    ) AS moment
+    -- Intervals: extract() makes a numeric of each, which takes longer than all the rest.
+    SELECT ts - lag(ts, 1, %(start)s::timestamptz) OVER (ORDER BY ts) AS apart
+    FROM vehicle_history WHERE vehicle_id = %(vehicle_id)s AND ts >= %(start)s AND ts < %(end)s
+    UNION ALL
+    SELECT greatest(%(start)s, least(%(end)s, now())) - coalesce(
+        (SELECT max(ts) FROM vehicle_history WHERE vehicle_id = %(vehicle_id)s AND ts >= %(start)s AND ts < %(end)s),
+        %(start)s
+    )
 ), gap AS (
-    SELECT count(*) AS gaps, coalesce(max(seconds), 0)::double precision AS longest_gap
+    SELECT count(*) AS gaps, coalesce(extract(epoch FROM max(apart)), 0)::double precision AS longest_gap
     FROM spacing, vehicle
-    WHERE seconds > 1.5 * coalesce(cadence, 0)
+    WHERE apart > make_interval(secs => coalesce(1.5 * cadence, 0))
 ), pairs AS MATERIALIZED (
     SELECT row_number() OVER (ORDER BY valid_from) AS pair, vehicle_id, meter_id,
         greatest(valid_from, %(start)s) AS start_at,
