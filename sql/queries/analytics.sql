@@ -29,8 +29,9 @@ WITH vehicle_span AS (
         (SELECT cadence FROM ({vehicle_cadence}) AS own) AS cadence
     FROM ({vehicle_readings}) AS reading
 ), spacing AS (
-    -- Intervals: extract() makes a numeric of each, which takes longer than all the rest.
-    SELECT ts - lag(ts, 1, %(start)s::timestamptz) OVER (ORDER BY ts) AS apart
+    -- Intervals: extract() makes a numeric of each. ROWS: a RANGE has its end looked for, though lag() has no use for it.
+    -- Either would take a sixth of the statement's time.
+    SELECT ts - lag(ts, 1, %(start)s::timestamptz) OVER (ORDER BY ts ROWS UNBOUNDED PRECEDING) AS apart
     FROM vehicle_history WHERE vehicle_id = %(vehicle_id)s AND ts >= %(start)s AND ts < %(end)s
     UNION ALL
     SELECT greatest(%(start)s, least(%(end)s, now())) - coalesce(

@@ -107,7 +107,7 @@ SELECT
         (
             SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY spacing)
             FROM (
-                SELECT extract(epoch FROM ts - lag(ts) OVER (ORDER BY ts)) AS spacing
+                SELECT extract(epoch FROM ts - lag(ts) OVER (ORDER BY ts ROWS UNBOUNDED PRECEDING)) AS spacing
                 FROM (
                     SELECT ts
                     FROM {history}

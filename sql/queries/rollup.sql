@@ -192,7 +192,7 @@ WITH late AS (
     CROSS JOIN LATERAL (
         SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY seconds) AS median
         FROM (
-            SELECT extract(epoch FROM ts - lag(ts) OVER (ORDER BY ts)) AS seconds
+            SELECT extract(epoch FROM ts - lag(ts) OVER (ORDER BY ts ROWS UNBOUNDED PRECEDING)) AS seconds
             FROM (
                 SELECT ts FROM {history}
                 WHERE {id} = device.id AND ts < %(until)s AND ts >= %(until)s::timestamptz - interval '7 days'

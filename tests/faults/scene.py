@@ -121,11 +121,21 @@ def refusing_trigger(
         f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS "
         f"$$ BEGIN RAISE EXCEPTION 'refused by a test' USING ERRCODE = '{state}'; END $$".encode()
     )
-    connection.execute(
-        f"CREATE TRIGGER {name} BEFORE INSERT ON {table} FOR EACH {level} {condition} "
-        f"EXECUTE FUNCTION {name}()".encode()
+    _insist(
+        connection,
+        f"CREATE TRIGGER {name} BEFORE INSERT ON {table} FOR EACH {level} {condition} EXECUTE FUNCTION {name}()",
     )
     try:
         yield
     finally:
-        connection.execute(f"DROP TRIGGER {name} ON {table}".encode())
+        _insist(connection, f"DROP TRIGGER {name} ON {table}")
+
+
+def _insist(connection: psycopg.Connection, statement: str) -> None:
+    """Once more where it is the one that a deadlock with the daemon ends: the trigger would stay for good."""
+    while True:
+        try:
+            connection.execute(statement.encode())
+        except psycopg.errors.DeadlockDetected:
+            continue
+        return
