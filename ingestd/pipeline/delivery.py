@@ -1,7 +1,7 @@
 """What travels through the house: a Delivery from a source, merged with its neighbours into a Batch."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from types import MappingProxyType
@@ -140,7 +140,7 @@ def _merge(held: StreamBatch, added: Sequence[list[Row]], first_origin: int) -> 
         rows += more
         origins += [origin] * len(more)
     # Devices that all differ, as at the design load and in large fleets, are told sooner than keys.
-    if _all_differ(_identity, rows) or _all_differ(_key, rows):
+    if any(len(set(map(part, rows))) == len(rows) for part in (_identity, _key)):
         return StreamBatch(rows=rows, origins=origins)
     first: dict[Row, tuple[Row, int]] = {}
     for row, origin in zip(rows, origins, strict=True):
@@ -148,12 +148,7 @@ def _merge(held: StreamBatch, added: Sequence[list[Row]], first_origin: int) -> 
     return StreamBatch(rows=[row for row, _ in first.values()], origins=[origin for _, origin in first.values()])
 
 
-def _all_differ(part: Callable[[Row], object], rows: Sequence[Row]) -> bool:
-    return len(set(map(part, rows))) == len(rows)
-
-
 def newest_per_device(rows: Sequence[Row]) -> list[Row]:
     """The newest row of each device, sorted by id, so that concurrent writers lock live rows in one order."""
-    if not _all_differ(_identity, rows):
-        rows = list({row[0]: row for row in sorted(rows, key=_timestamp)}.values())
-    return sorted(rows, key=_identity)
+    newest = {row[0]: row for row in sorted(rows, key=_timestamp)}
+    return sorted(newest.values(), key=_identity)

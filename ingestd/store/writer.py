@@ -8,14 +8,14 @@ Both: what comes late for the rollups marked, dead letters beside them, COMMIT.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import psycopg
 from psycopg import AsyncCursor
 from psycopg.abc import Buffer
-from psycopg.copy import AsyncLibpqWriter
+from psycopg.copy import AsyncLibpqWriter, AsyncWriter
 
 from ingestd import failpoints
 from ingestd.errors import TransientStoreError
@@ -130,8 +130,11 @@ class Writer:
         sql, newest = self._sql[stream], newest_per_device(part.rows)
         if len(newest) == len(part.rows):
             # Every device is there once, as at the design load and in large fleets: both tables take the same bytes.
-            blocks = await _copy(cursor, sql["copy_history"], newest, stream.copy_types)
-            await _copy_blocks(cursor, sql["copy_newest"], blocks)
+            sent = _Sent(cursor)
+            await _copy(cursor, sql["copy_history"], newest, stream.copy_types, writer=sent)
+            async with cursor.copy(sql["copy_newest"]) as copy:
+                for block in sent.blocks:
+                    await copy.write(block)
         else:
             await _copy(cursor, sql["copy_history"], part.rows, stream.copy_types)
             await _copy(cursor, sql["copy_newest"], newest, stream.copy_types)
@@ -202,22 +205,15 @@ class _Sent(AsyncLibpqWriter):
         await super().write(data)
 
 
-async def _copy(cursor: Cursor, statement: bytes, rows: Sequence[Row], types: Sequence[str]) -> list[Buffer]:
-    """Returns the bytes that were sent."""
-    sent = _Sent(cursor)
-    async with cursor.copy(statement, writer=sent) as copy:
+async def _copy(
+    cursor: Cursor, statement: bytes, rows: Sequence[Row], types: Sequence[str], *, writer: AsyncWriter | None = None
+) -> None:
+    async with cursor.copy(statement, writer=writer) as copy:
         copy.set_types(types)
         for number, row in enumerate(rows, 1):
             await copy.write_row(row)
             if number % ROWS_AT_ONCE == 0:
                 await asyncio.sleep(0)
-    return sent.blocks
-
-
-async def _copy_blocks(cursor: Cursor, statement: bytes, blocks: Iterable[Buffer]) -> None:
-    async with cursor.copy(statement) as copy:
-        for block in blocks:
-            await copy.write(block)
 
 
 def _letter_row(letter: DeadLetter) -> Row:

@@ -85,8 +85,7 @@ class CopyingCursor:
         self.copied = Copied()
 
     @asynccontextmanager
-    async def copy(self, _: object, *, writer: AsyncWriter) -> AsyncIterator[psycopg.AsyncCopy]:
-        assert writer is not self.copied  # the socket's
+    async def copy(self, _: object, **__: object) -> AsyncIterator[psycopg.AsyncCopy]:
         yield psycopg.AsyncCopy(cast("psycopg.AsyncCursor", self), binary=True, writer=self.copied)
 
 
