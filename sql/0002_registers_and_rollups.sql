@@ -77,13 +77,13 @@ $$;
 CREATE TABLE meter_day (
     meter_id   text COLLATE "C"    NOT NULL,
     day        date                NOT NULL,
+    -- What sums over the whole fleet read stands in front: to get at a column, PostgreSQL goes through those before it.
     cadence    real,                          -- seconds between readings as a rule; NULL while unknown
     -- Of devices with a register; NULL for all others.
     mark       double precision[],            -- kWh
     mark_at    double precision[],            -- seconds since 1970
     resets     integer[],                     -- running count
     excluded   integer[],                     -- running count
-    -- What sums over the whole fleet read stands in front: to get at a column, PostgreSQL goes through those before it.
     kwh        double precision[]  NOT NULL,  -- running sum, kWh
     samples    integer[]           NOT NULL,  -- running count
     averaged   double precision[]  NOT NULL,  -- running sum of the voltage, V

@@ -1,7 +1,7 @@
 -- What every device has sent since the last settled quarter of an hour: the fleet's figures up to this minute without
 -- going through the readings of a quarter.
 
--- One row a stream, and in it one element a device: it is written each minute, and a row each would cost many times as much.
+-- One row a stream, and in it one element a device: it is written every two minutes, and a row each would cost more.
 -- It holds as long as `since` is the `settled` of the rollups; devices with a mark from there on are not to be trusted.
 CREATE TABLE recent (
     stream     text                PRIMARY KEY,

@@ -34,14 +34,9 @@ def sums_of_all(stream: Stream) -> sql.Composed:
     return queries.for_stream(_ENERGY["sums_of_all"], stream)
 
 
-def energy_of_all(stream: Stream, sums: str) -> sql.Composed:
-    """Energy of each device of the stream, out of the relation `sums`; needs the parameters of `readings`."""
-    return queries.for_stream(
-        _ENERGY["energy_of_all"],
-        stream,
-        sums=sql.Identifier(sums),
-        readings_one_by_one=readings(stream, "one_by_one"),
-    )
+def energy_of_all(stream: Stream) -> sql.Composed:
+    """Energy of each device, out of the relation `meter_sums` or `vehicle_sums`; needs the parameters of `readings`."""
+    return queries.for_stream(_ENERGY["energy_of_all"], stream, readings_one_by_one=readings(stream, "one_by_one"))
 
 
 SHARES: Final = _ENERGY["shares"].format(
@@ -83,13 +78,13 @@ def edges(stream: Stream, window: TimeRange, settled: datetime | None) -> dict[s
         tail_from = min(tail_from, settled)
         rolled_from = quarter if window.start - quarter < head_until - window.start else head_until
         last = tail_from - QUARTER
-        last_day, upto = last.date(), _number(last)
+        last_day, upto = last.date(), quarter_number(last)
     return {
         f"{stream.name}_head_until": head_until,
         f"{stream.name}_head_sign": -1 if rolled_from < window.start else 1,
         f"{stream.name}_rolled_from": rolled_from,
         f"{stream.name}_first_day": rolled_from.date(),
-        f"{stream.name}_after": _number(rolled_from) - 1,
+        f"{stream.name}_after": quarter_number(rolled_from) - 1,
         f"{stream.name}_last_day": last_day,
         f"{stream.name}_upto": upto,
         f"{stream.name}_tail_from": tail_from,
@@ -101,6 +96,6 @@ def quarter_before(moment: datetime) -> datetime:
     return moment - (moment - _ALIGNED) % QUARTER
 
 
-def _number(quarter: datetime) -> int:
+def quarter_number(quarter: datetime) -> int:
     """Which of its UTC day it is, from 1 to 96."""
     return (quarter.hour * 60 + quarter.minute) // 15 + 1

@@ -41,8 +41,8 @@ def vehicles(answer: sql.Composable) -> queries.Statement:
         _ANALYTICS["vehicles"].format(
             sums_of_all_meters=energy.sums_of_all(METER),
             sums_of_all_vehicles=energy.sums_of_all(VEHICLE),
-            energy_of_all_meters=energy.energy_of_all(METER, "meter_sums"),
-            energy_of_all_vehicles=energy.energy_of_all(VEHICLE, "vehicle_sums"),
+            energy_of_all_meters=energy.energy_of_all(METER),
+            energy_of_all_vehicles=energy.energy_of_all(VEHICLE),
             meter_unrolled_cadences=energy.cadences(METER, "meter_unrolled"),
             vehicle_unrolled_cadences=energy.cadences(VEHICLE, "vehicle_unrolled"),
             pair_cadences=energy.cadences(METER, "pair_span"),

@@ -14,7 +14,7 @@ from psycopg.rows import namedtuple_row
 
 from ingestd.store import queries
 from ingestd.store.database import Connection, bounded, closed_on_error, connect, translated
-from ingestd.store.energy import QUARTER, quarter_before
+from ingestd.store.energy import QUARTER, quarter_before, quarter_number
 from ingestd.telemetry import STREAMS, Stream
 
 log = structlog.get_logger(__name__)
@@ -96,7 +96,16 @@ class Rollups:
                     # Looked at again afterwards: what was under way is committed then, and its partitions are there.
                     await self._announce(connection, stream, until)
                     return True
-                await self._roll_up(connection, stream, progress.settled, until)
+                await self._move_on(
+                    connection,
+                    stream,
+                    "roll_up",
+                    progress.settled,
+                    until=until,
+                    number=quarter_number(progress.settled),
+                    most_late=MOST_LATE,
+                    plausible_kw=self._plausible_kw,
+                )
                 return until < horizon
 
     async def _keep_recent(self, stream: Stream, over: datetime) -> None:
@@ -110,7 +119,7 @@ class Rollups:
                 until = over - (over - progress.settled) % RECENT
                 if until > progress.announced:
                     await self._announce(connection, stream, until)
-                    await self._sum_up_recent(connection, stream, progress.settled, until)
+                    await self._move_on(connection, stream, "sum_up_recent", progress.settled, until=until)
 
     async def _announce(self, connection: Connection, stream: Stream, until: datetime) -> None:
         async with connection.transaction():
@@ -128,29 +137,14 @@ class Rollups:
         log.info("rollups begin", stream=stream.name, since=f"{resume:%F}")
         return True
 
-    async def _roll_up(self, connection: Connection, stream: Stream, settled: datetime, until: datetime) -> None:
+    async def _move_on(
+        self, connection: Connection, stream: Stream, name: str, settled: datetime, **parameters: object
+    ) -> None:
+        """Execute what goes on from `settled`, unless another daemon was faster."""
         async with connection.transaction():
             cursor = await self._execute(connection, stream, "only_one")
-            if (await cursor.fetchone()) != (settled,):
-                return  # another daemon was faster
-            midnight = settled.replace(hour=0, minute=0, second=0, microsecond=0)
-            await self._execute(
-                connection,
-                stream,
-                "roll_up",
-                settled=settled,
-                until=until,
-                number=(settled - midnight) // QUARTER + 1,
-                most_late=MOST_LATE,
-                plausible_kw=self._plausible_kw,
-            )
-
-    async def _sum_up_recent(self, connection: Connection, stream: Stream, settled: datetime, until: datetime) -> None:
-        async with connection.transaction():
-            cursor = await self._execute(connection, stream, "only_one")
-            if (await cursor.fetchone()) != (settled,):
-                return  # another daemon was faster
-            await self._execute(connection, stream, "sum_up_recent", settled=settled, until=until)
+            if (await cursor.fetchone()) == (settled,):
+                await self._execute(connection, stream, name, settled=settled, **parameters)
 
     async def _progress(self, connection: Connection, stream: Stream) -> Progress:
         async with connection.cursor(row_factory=namedtuple_row) as cursor:

@@ -242,8 +242,8 @@ FROM (
 GROUP BY id
 
 -- name: energy_of_all
--- Every device of the stream with a reading in [start, end), from the relation {sums}. Devices with a register, or
--- with late readings, are looked at one by one.
+-- Every device of the stream with a reading in [start, end), from the relation of its `sums_of_all`. Devices with a
+-- register, or with late readings, are looked at one by one.
 SELECT id, kwh, samples, cadence
 FROM (
     WITH one_by_one AS MATERIALIZED (
@@ -251,16 +251,16 @@ FROM (
         FROM (
             SELECT {id} AS id FROM {late} WHERE since < %({stream_name}_tail_from)s
             UNION
-            SELECT id FROM {sums} WHERE registered
+            SELECT id FROM {stream_name}_sums WHERE registered
         ) AS device
     )
     SELECT id, kwh, samples, cadence
-    FROM {sums}
+    FROM {stream_name}_sums
     WHERE samples > 0 AND id NOT IN (SELECT id FROM one_by_one)
     UNION ALL
     SELECT one_by_one.id, sum(reading.kwh), sum(reading.samples), min(sums.cadence)
     FROM ({readings_one_by_one}) AS reading
     JOIN one_by_one USING (span)
-    LEFT JOIN {sums} AS sums ON sums.id = one_by_one.id
+    LEFT JOIN {stream_name}_sums AS sums ON sums.id = one_by_one.id
     GROUP BY one_by_one.id
 ) AS energy

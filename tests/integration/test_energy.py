@@ -235,7 +235,7 @@ async def test_what_comes_late_is_there_at_once_and_in_the_next_sums(house: Hous
     assert pytest.approx(all_kwh + 3) == await fleet_kwh(house)
     await house.rollups.catch_up(minutes(13))
     assert [(QUARTER, minutes(11.5), [0.5 * 4, 3 + 0.25 * 4], [4, 5])] == [
-        (since, until, sorted(kwh, reverse=False), sorted(samples)) for since, until, _, kwh, samples in recent(house)
+        (since, until, sorted(kwh), sorted(samples)) for since, until, _, kwh, samples in recent(house)
     ]
     assert pytest.approx(all_kwh + 3) == await fleet_kwh(house)
 
