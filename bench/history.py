@@ -13,7 +13,7 @@ from psycopg import sql
 from ingestd.config import Settings
 from ingestd.store.energy import quarter_before
 from ingestd.store.queries import for_stream
-from ingestd.store.rollups import LAG, Rollups
+from ingestd.store.rollups import LAG, TOTALS_KEPT, Rollups
 from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ _PAIRS: Final = sql.SQL("""
     FROM generate_series(1, %(devices)s - 1, 2) AS n
 """)
 _SETTLED: Final = sql.SQL("""
+    WITH begun AS (DELETE FROM running_total WHERE stream = {stream})
     UPDATE rollup SET announced = %(settled)s, settled = %(settled)s, plausible_kw = %(plausible_kw)s
     WHERE stream = {stream}
 """)
@@ -93,6 +94,8 @@ def make_history(place: Place, *, devices: int, days: int) -> int:
     report(place, devices=devices, since=since, until=until)
     settled = {"settled": quarter_before(datetime.now(UTC) - LAG), "plausible_kw": PLAUSIBLE_KW}
     _of_both_streams(place, (_ROLLUPS, _SETTLED, _VACUUM_ROLLUPS), settled)
+    # Running totals begin when they are made for the first time, and then follow the readings.
+    asyncio.run(catch_up(place.dsn, max(since, until - TOTALS_KEPT), until))
     with place.connect() as connection:
         pairs = _PAIRS.format(vehicle=_IDENTITY[VEHICLE], meter=_IDENTITY[METER])
         connection.execute(pairs, {"since": since, "devices": devices})
@@ -118,15 +121,15 @@ def run_in(dsn: str) -> None:
     """Leave a migrated database as if ingestd had been there for a while: partitions made, rollups up to date."""
     now = datetime.now(UTC)
     make_partitions(dsn, since=now, until=now)
-    asyncio.run(_catch_up(dsn))
+    asyncio.run(catch_up(dsn, now))
 
 
 def stopped_at(place: Place, moment: datetime) -> None:
     """As if ingestd had been stopped at that moment: what comes after it is not rolled up, and not late."""
     with place.connect() as connection:
-        connection.execute(
-            "UPDATE rollup SET announced = %(moment)s, settled = %(moment)s", {"moment": quarter_before(moment)}
-        )
+        stopped = {"moment": quarter_before(moment)}
+        connection.execute("UPDATE rollup SET announced = %(moment)s, settled = %(moment)s", stopped)
+        connection.execute("DELETE FROM running_total WHERE until > %(moment)s", stopped)
 
 
 def _of_both_streams(place: Place, statements: Sequence[sql.SQL], values: Mapping[str, object]) -> None:
@@ -151,9 +154,11 @@ def _for_stream(statement: sql.SQL, stream: Stream) -> sql.Composed:
     )
 
 
-async def _catch_up(dsn: str) -> None:
+async def catch_up(dsn: str, *moments: datetime) -> None:
+    """As the daemon would at these moments, one after the other."""
     rollups = Rollups(dsn, plausible_kw=PLAUSIBLE_KW)
     try:
-        await rollups.catch_up()
+        for moment in moments:
+            await rollups.catch_up(moment)
     finally:
         await rollups.close()

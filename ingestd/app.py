@@ -101,7 +101,7 @@ class Daemon:
         self._leadership = Leadership(dsn, client_id=settings.mqtt_client_id)
         self._stopping = False
         self._dead_letters = DeadLetters(self._reads)
-        self._rollups = Rollups(dsn, plausible_kw=settings.plausible_kw)
+        self._rollups = Rollups(dsn, plausible_kw=settings.plausible_kw, flush_interval=settings.flush_interval)
         judgement = Judgement(
             threshold=settings.efficiency_threshold,
             min_kwh=settings.efficiency_min_kwh,

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -76,6 +77,16 @@ class StreamBatch:
             StreamBatch(rows=self.rows[:half], origins=self.origins[:half]),
             StreamBatch(rows=self.rows[half:], origins=self.origins[half:]),
         )
+
+    def parted(self, moment: int | None) -> tuple["StreamBatch", "StreamBatch"]:
+        """The rows older than the moment, and all others."""
+        if moment is None or min(map(_timestamp, self.rows)) >= moment:
+            return _NOTHING, self
+        older = [row[1] < moment for row in self.rows]
+        return self._where(older), self._where([not old for old in older])
+
+    def _where(self, wanted: Sequence[bool]) -> "StreamBatch":
+        return StreamBatch(rows=list(compress(self.rows, wanted)), origins=list(compress(self.origins, wanted)))
 
 
 _key: Final = itemgetter(0, 1)

@@ -12,6 +12,9 @@ from ingestd.telemetry import METER, VEHICLE, Stream
 QUARTER: Final = timedelta(minutes=15)
 """The grain of the rollups: the settled part of a window is made of whole ones, aligned to UTC."""
 
+TOTALS_REACH: Final = timedelta(hours=48)
+"""How far behind the newest running totals others are relied on; they are kept a little longer."""
+
 _ENERGY: Final = queries.load("energy.sql")
 HOUR: Final = timedelta(hours=1)
 EARLIEST: Final = datetime(1, 1, 1, tzinfo=UTC)
@@ -26,17 +29,23 @@ def readings(stream: Stream, spans: str) -> sql.Composed:
 
 def cadences(stream: Stream, spans: str) -> sql.Composed:
     """Seconds between readings of the devices of `spans`."""
-    return queries.for_stream(_ENERGY["cadences"], stream, spans=sql.Identifier(spans))
-
-
-def sums_of_all(stream: Stream) -> sql.Composed:
-    """What `energy_of_all` sets out from; needs `start`, `end` and the parameters of `edges`."""
-    return queries.for_stream(_ENERGY["sums_of_all"], stream)
+    return queries.for_stream(_ENERGY["cadences"], stream, spans=sql.Identifier(spans), cadence=_cadence(stream))
 
 
 def energy_of_all(stream: Stream) -> sql.Composed:
-    """Energy of each device, out of the relation `meter_sums` or `vehicle_sums`; needs the parameters of `readings`."""
-    return queries.for_stream(_ENERGY["energy_of_all"], stream, readings_one_by_one=readings(stream, "one_by_one"))
+    """Energy of each device; needs the parameters `parts_of_all`, and those of `readings`."""
+    return queries.for_stream(
+        _ENERGY["energy_of_all"],
+        stream,
+        with_a_register=queries.for_stream(_ENERGY["with_a_register"], stream),
+        sums_of_all=queries.for_stream(_ENERGY["sums_of_all"], stream),
+        readings_one_by_one=readings(stream, "one_by_one"),
+        cadence=_cadence(stream),
+    )
+
+
+def _cadence(stream: Stream) -> sql.Composed:
+    return queries.for_stream(_ENERGY["cadence"], stream)
 
 
 SHARES: Final = _ENERGY["shares"].format(
@@ -62,38 +71,64 @@ def history_bounds(window: TimeRange, reliable_until: datetime | None) -> dict[s
     }
 
 
-def edges(stream: Stream, window: TimeRange, settled: datetime | None) -> dict[str, datetime | date | int]:
-    """Where the settled part of a window begins and ends; empty, at the window's start, where there is none.
+def edges(stream: Stream, window: TimeRange, settled: datetime | None) -> dict[str, datetime]:
+    """Where the settled part of a window begins and ends; empty, at the window's start, where there is none."""
+    head_until = _quarter_after(window.start)
+    tail_from = min(quarter_before(window.end), settled or EARLIEST)
+    if tail_from <= head_until:
+        head_until = tail_from = window.start
+    return {f"{stream.name}_head_until": head_until, f"{stream.name}_tail_from": tail_from}
 
-    For sums over all devices it may begin a quarter earlier, where less has to be taken away than to be added. There
-    the quarters of its first day count that follow number `after`, those of its last day up to number `upto`.
+
+def parts_of_all(
+    stream: Stream,
+    window: TimeRange,
+    settled: datetime | None,
+    totals_from: datetime | None,
+    totals_until: datetime | None,
+) -> dict[str, datetime | date | int]:
+    """What `energy_of_all` takes from where. Running totals are those closest to the window's start and end, if any.
+
+    Rollups serve where a quarter of an hour or more lies before the first of them. There the quarters of the first day
+    count that follow number `after`, those of the last day up to number `upto`. What is summed up in either way may
+    begin before the window does, where less has to be taken away than to be added.
     """
-    quarter = quarter_before(window.start)
-    head_until = quarter_before(window.start + QUARTER - timedelta(microseconds=1))
-    tail_from = quarter_before(window.end)
-    if settled is None or min(tail_from, settled) <= head_until:
-        rolled_from = head_until = tail_from = window.start
-        last_day, upto = date.min, 0
+    start = window.start
+    totals_from, totals_until = totals_from or window.end, totals_until or window.end
+    rolled_until = quarter_before(min(totals_from, settled or EARLIEST))
+    if totals_from - start < QUARTER:
+        covered_from = rolled_until = totals_from
+        first_day, after, last_day, upto = date.max, 0, date.min, 0
+    elif rolled_until <= _quarter_after(start):
+        covered_from = rolled_until = start
+        first_day, after, last_day, upto = date.max, 0, date.min, 0
     else:
-        tail_from = min(tail_from, settled)
-        rolled_from = quarter if window.start - quarter < head_until - window.start else head_until
-        last = tail_from - QUARTER
-        last_day, upto = last.date(), quarter_number(last)
-    return {
-        f"{stream.name}_head_until": head_until,
-        f"{stream.name}_head_sign": -1 if rolled_from < window.start else 1,
-        f"{stream.name}_rolled_from": rolled_from,
-        f"{stream.name}_first_day": rolled_from.date(),
-        f"{stream.name}_after": quarter_number(rolled_from) - 1,
-        f"{stream.name}_last_day": last_day,
-        f"{stream.name}_upto": upto,
-        f"{stream.name}_tail_from": tail_from,
+        covered_from = min(quarter_before(start), _quarter_after(start), key=lambda quarter: abs(quarter - start))
+        first_day, after = covered_from.date(), quarter_number(covered_from) - 1
+        last_day, upto = (rolled_until - QUARTER).date(), quarter_number(rolled_until - QUARTER)
+    parts = {
+        "lead_from": min(start, covered_from),
+        "lead_until": max(start, covered_from),
+        "lead_sign": -1 if covered_from < start else 1,
+        "first_day": first_day,
+        "after": after,
+        "last_day": last_day,
+        "upto": upto,
+        "rolled_until": rolled_until,
+        "totals_from": totals_from,
+        "totals_until": totals_until,
     }
+    return {f"{stream.name}_{name}": value for name, value in parts.items()}
 
 
 def quarter_before(moment: datetime) -> datetime:
     """The last whole quarter of an hour not after the moment."""
     return moment - (moment - _ALIGNED) % QUARTER
+
+
+def _quarter_after(moment: datetime) -> datetime:
+    """The first whole quarter of an hour not before the moment."""
+    return quarter_before(moment + QUARTER - timedelta(microseconds=1))
 
 
 def quarter_number(quarter: datetime) -> int:

@@ -48,6 +48,7 @@ def for_stream(statement: sql.SQL, stream: Stream, **others: sql.Composable) -> 
         live=sql.Identifier(stream.live),
         day=sql.Identifier(f"{stream.name}_day"),
         late=sql.Identifier(f"{stream.name}_late"),
+        belated=sql.Identifier(f"{stream.name}_belated"),
         energy=sql.Identifier(stream.columns[stream.energy_key]),
         register=sql.Identifier(stream.columns[stream.register_key]),
         averaged=sql.Identifier(stream.columns[stream.averaged_key]),

@@ -22,8 +22,8 @@ from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream
 _ANALYTICS: Final = queries.load("analytics.sql")
 _PING: Final = queries.ready(_ANALYTICS["ping"])
 _LIVE: Final = {stream: queries.ready(queries.for_stream(_ANALYTICS["live"], stream)) for stream in STREAMS}
-_SETTLED: Final = queries.ready(
-    sql.SQL("\nUNION ALL\n").join(queries.for_stream(_ANALYTICS["settled"], stream) for stream in STREAMS)
+_REACHED: Final = queries.ready(
+    sql.SQL("\nUNION ALL\n").join(queries.for_stream(_ANALYTICS["reached"], stream) for stream in STREAMS)
 )
 _PERFORMANCE: Final = queries.ready(
     _ANALYTICS["performance"].format(
@@ -39,12 +39,8 @@ def vehicles(answer: sql.Composable) -> queries.Statement:
     """What the statement `answer` makes of the relation `judged`: every vehicle with a reading or a mapping."""
     return queries.ready(
         _ANALYTICS["vehicles"].format(
-            sums_of_all_meters=energy.sums_of_all(METER),
-            sums_of_all_vehicles=energy.sums_of_all(VEHICLE),
             energy_of_all_meters=energy.energy_of_all(METER),
             energy_of_all_vehicles=energy.energy_of_all(VEHICLE),
-            meter_unrolled_cadences=energy.cadences(METER, "meter_unrolled"),
-            vehicle_unrolled_cadences=energy.cadences(VEHICLE, "vehicle_unrolled"),
             pair_cadences=energy.cadences(METER, "pair_span"),
             shares=energy.SHARES,
             answer=answer,
@@ -137,11 +133,13 @@ class Analytics:
 
     async def parameters(self, window: TimeRange) -> Parameters[str, Any]:
         """What every statement that reads energy in the window has to be told."""
-        known = {row.stream: row for row in await self._reads.fetch(_SETTLED, {})}
-        reliable = [row.reliable_until for row in known.values()]
-        return {
-            "start": window.start,
-            "end": window.end,
+        bounds = {"start": window.start, "end": window.end}
+        reached = {
+            row.stream: row for row in await self._reads.fetch(_REACHED, {**bounds, "reach": energy.TOTALS_REACH})
+        }
+        reliable = [row.reliable_until for row in reached.values()]
+        parameters: dict[str, Any] = {
+            **bounds,
             # What lies in the future cannot be covered.
             "elapsed": max(0.0, (min(window.end, datetime.now(UTC)) - window.start).total_seconds()),
             "rolled": True,
@@ -149,7 +147,12 @@ class Analytics:
             "threshold": self._judgement.threshold,
             "min_kwh": self._judgement.min_kwh,
             "min_coverage": self._judgement.min_coverage,
-            **energy.edges(METER, window, known["meter"].settled),
-            **energy.edges(VEHICLE, window, known["vehicle"].settled),
             **energy.history_bounds(window, None if None in reliable else min(reliable)),
         }
+        for stream in STREAMS:
+            of_stream = reached[stream.name]
+            parameters |= energy.edges(stream, window, of_stream.settled)
+            parameters |= energy.parts_of_all(
+                stream, window, of_stream.settled, of_stream.totals_from, of_stream.totals_until
+            )
+        return parameters

@@ -1,8 +1,9 @@
-"""Keeps the rollups up with the readings, a quarter of an hour at a time, and sums of what came since.
+"""Keeps the rollups up with the readings, a quarter of an hour at a time, and the running totals.
 
 Either is first announced: readings that are stored from then on and belong before its end say that they are
-late. Only then is it summed up, so that every reading is either in the sums or marked. Readers trust a device's
-rollups up to `settled` or its first late day, and take the rest from history; they are right at every moment.
+late. Only then is it summed up, so that every reading is either in the sums or beside them. Readers trust a device's
+rollups up to `settled` or its first late day, and take the rest from history; they add what is belated to the totals.
+So they are right at every moment.
 """
 
 from dataclasses import dataclass
@@ -14,21 +15,24 @@ from psycopg.rows import namedtuple_row
 
 from ingestd.store import queries
 from ingestd.store.database import Connection, bounded, closed_on_error, connect, translated
-from ingestd.store.energy import QUARTER, quarter_before, quarter_number
+from ingestd.store.energy import QUARTER, TOTALS_REACH, quarter_before, quarter_number
 from ingestd.telemetry import STREAMS, Stream
 
 log = structlog.get_logger(__name__)
 
 LAG: Final = timedelta(seconds=60)
 """A quarter is rolled up this long after its end: readings that come later than that cost a second look."""
-RECENT: Final = timedelta(minutes=2)
-"""How often what came since the last quarter is summed up: for half of what rolling up a quarter costs."""
+TOTALS_LAG: Final = timedelta(seconds=5)
+"""Running totals hold nothing younger: readings that come later than that are kept once more, beside them."""
+TOTALS_KEPT: Final = TOTALS_REACH + timedelta(hours=1)
+TOTALS_GRAIN: Final = timedelta(seconds=10)
 MOST_LATE: Final = 2000
 """Device-days done over again in one transaction."""
 STEP_SECONDS: Final = 300.0
 LOCK_TIMEOUT: Final = "2s"
 
 _ROLLUP: Final = queries.load("rollup.sql")
+_TOTALS: Final = queries.load("totals.sql")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,12 @@ class Progress:
     announced: datetime | None
     settled: datetime | None
     plausible_kw: float | None
+    counted: datetime | None
+    """Up to where the running totals are."""
+    pace: timedelta | None
+    """In how long as many readings come as make the next totals worth their space; None where there are none yet."""
+    belated: bool
+    """Whether there are readings beside the running totals."""
     late: bool
     resume: datetime | None
     """From when on there is history that is not rolled up; None where there is none at all."""
@@ -48,16 +58,23 @@ class Progress:
         resume = horizon if self.resume is None else self.resume
         return max(self.settled, min(horizon, resume if resume > self.settled else self.settled + QUARTER))
 
+    def next_totals(self) -> datetime:
+        """When the next running totals are due: a quarter of an hour on at the latest."""
+        assert self.counted is not None  # noqa: S101 - asked only once they have begun
+        assert self.pace is not None  # noqa: S101
+        return self.counted + max(TOTALS_GRAIN, min(QUARTER, self.pace - self.pace % TOTALS_GRAIN))
+
 
 class Rollups:
     """One connection that makes rollups; every method raises StoreError."""
 
-    def __init__(self, dsn: str, *, plausible_kw: float) -> None:
+    def __init__(self, dsn: str, *, plausible_kw: float, flush_interval: timedelta = timedelta(0)) -> None:
         self._dsn = dsn
         self._plausible_kw = plausible_kw
+        self._flush_interval = flush_interval
         self._connection: Connection | None = None
         self._sql = {
-            stream: {name: queries.for_stream(statement, stream) for name, statement in _ROLLUP.items()}
+            stream: {name: queries.for_stream(statement, stream) for name, statement in (_ROLLUP | _TOTALS).items()}
             for stream in STREAMS
         }
 
@@ -66,60 +83,78 @@ class Rollups:
             await self._connection.close()
 
     async def catch_up(self, now: datetime | None = None, *, arriving: datetime | None = None) -> None:
-        """Roll up every quarter that is over at `now`, and what came late before it; sum up what came since.
+        """Roll up every quarter that is over at `now`, and what came late before it; bring running totals up to date.
 
         Nothing from `arriving` on: where a backlog comes in, all that is left of it would be late.
         """
-        over = (now or datetime.now(UTC)) - LAG
-        if arriving is not None:
-            over = min(over, arriving)
+        now = now or datetime.now(UTC)
+        over, counted = (min(now - self._flush_interval - lag, arriving or now) for lag in (LAG, TOTALS_LAG))
         for stream in STREAMS:
-            while await self._step(stream, quarter_before(over)):
+            while await self._step(stream, quarter_before(over), counted):
                 pass
-            await self._keep_recent(stream, over)
 
-    async def _step(self, stream: Stream, horizon: datetime) -> bool:
-        """One stretch of one stream; returns whether there is more to do."""
+    async def _step(self, stream: Stream, rolled_until: datetime, counted_until: datetime) -> bool:
+        """One stretch of one stream; returns whether there may be more to do."""
         with translated():
             connection = await self._connected()
             async with bounded(connection, STEP_SECONDS):
                 progress = await self._progress(connection, stream)
-                if progress.plausible_kw != self._plausible_kw:
-                    await self._execute(connection, stream, "start_again", plausible_kw=self._plausible_kw)
+                if await self._roll_up(connection, stream, progress, rolled_until):
                     return True
-                if progress.settled is None:
-                    return await self._begin(connection, stream)
-                until = progress.next(horizon)
-                if until == progress.settled and not progress.late:
-                    return False
-                if progress.announced is None or until > progress.announced:
-                    # Looked at again afterwards: what was under way is committed then, and its partitions are there.
-                    await self._announce(connection, stream, until)
-                    return True
-                await self._move_on(
-                    connection,
-                    stream,
-                    "roll_up",
-                    progress.settled,
-                    until=until,
-                    number=quarter_number(progress.settled),
-                    most_late=MOST_LATE,
-                    plausible_kw=self._plausible_kw,
-                )
-                return until < horizon
+                return await self._count_up(connection, stream, progress, counted_until)
 
-    async def _keep_recent(self, stream: Stream, over: datetime) -> None:
-        """Sum up what came since the last quarter, unless that was done a moment ago."""
-        with translated():
-            connection = await self._connected()
-            async with bounded(connection, STEP_SECONDS):
-                progress = await self._progress(connection, stream)
-                if progress.settled is None or progress.announced is None:
-                    return
-                until = over - (over - progress.settled) % RECENT
-                if until > progress.announced:
-                    await self._announce(connection, stream, until)
-                    await self._move_on(connection, stream, "sum_up_recent", progress.settled, until=until)
+    async def _roll_up(self, connection: Connection, stream: Stream, progress: Progress, horizon: datetime) -> bool:
+        """Returns whether the stream's progress is another one now."""
+        if progress.plausible_kw != self._plausible_kw:
+            await self._execute(connection, stream, "start_again", plausible_kw=self._plausible_kw)
+            return True
+        if progress.settled is None:
+            return await self._begin(connection, stream)
+        until = progress.next(horizon)
+        if until == progress.settled and not progress.late:
+            return False
+        if progress.announced is None or until > progress.announced:
+            # Looked at again afterwards: what was under way is committed then, and its partitions are there.
+            await self._announce(connection, stream, until)
+            return True
+        await self._move_on(
+            connection,
+            stream,
+            progress,
+            *("roll_up", "note_cadences", "forget_totals") if until > progress.settled else ("roll_up",),
+            settled=progress.settled,
+            until=until,
+            day=progress.settled.date(),
+            number=quarter_number(progress.settled),
+            most_late=MOST_LATE,
+            plausible_kw=self._plausible_kw,
+            before=until - TOTALS_KEPT,
+        )
+        return until > progress.settled
+
+    async def _count_up(self, connection: Connection, stream: Stream, progress: Progress, horizon: datetime) -> bool:
+        """Returns whether the stream's progress is another one now."""
+        if progress.settled is None or progress.announced is None:
+            return False
+        if progress.counted is None:
+            await self._move_on(
+                connection,
+                stream,
+                progress,
+                # Whoever looks for totals and finds none has ended by then.
+                *("hold_announcements", "begin_totals", "note_cadences"),
+                until=quarter_before(horizon),  # which the rollups reach up to
+                day=(progress.settled - QUARTER).date(),
+            )
+            return True
+        until = progress.next_totals()
+        if until > horizon:
+            return False
+        if until > progress.announced:
+            await self._announce(connection, stream, until)
+        steps = ("count_up", "fold_belated") if progress.belated else ("count_up",)
+        await self._move_on(connection, stream, progress, *steps, counted=progress.counted, until=until)
+        return True
 
     async def _announce(self, connection: Connection, stream: Stream, until: datetime) -> None:
         async with connection.transaction():
@@ -138,13 +173,15 @@ class Rollups:
         return True
 
     async def _move_on(
-        self, connection: Connection, stream: Stream, name: str, settled: datetime, **parameters: object
+        self, connection: Connection, stream: Stream, progress: Progress, *names: str, **parameters: object
     ) -> None:
-        """Execute what goes on from `settled`, unless another daemon was faster."""
+        """Execute what goes on from that progress, unless another daemon was faster."""
         async with connection.transaction():
-            cursor = await self._execute(connection, stream, "only_one")
-            if (await cursor.fetchone()) == (settled,):
-                await self._execute(connection, stream, name, settled=settled, **parameters)
+            await self._execute(connection, stream, "only_one")
+            current = await self._progress(connection, stream)
+            if (current.settled, current.counted) == (progress.settled, progress.counted):
+                for name in names:
+                    await self._execute(connection, stream, name, **parameters)
 
     async def _progress(self, connection: Connection, stream: Stream) -> Progress:
         async with connection.cursor(row_factory=namedtuple_row) as cursor:

@@ -3,7 +3,7 @@
     optimistic   COPY straight into history, newest row of each device merged into the live table; any error there,
                  a redelivery's unique violation above all, and
     staged       COPY aside, INSERT ... ON CONFLICT DO NOTHING, newest rows upserted; its error is the one that counts.
-Both: what comes late for the rollups marked, dead letters beside them, COMMIT.
+Both: what is late for rollups and totals goes the staged way, which tells them; dead letters beside, COMMIT.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from ingestd.telemetry import (
     DeadLetter,
     Row,
     Stream,
+    to_datetime,
 )
 
 Cursor: TypeAlias = AsyncCursor[tuple[Any, ...]]
@@ -38,7 +39,6 @@ WRITE_SECONDS: Final = 60.0
 LOCK_TIMEOUT: Final = "10s"
 ROWS_AT_ONCE: Final = 4000
 """Formatting this many takes two or three milliseconds, after which the event loop has its turn."""
-_MICROSECONDS_PER_QUARTER: Final = MICROSECONDS_PER_DAY // 96
 _LETTER_TYPES: Final = ("int8", "text", "text", "text", "bytea", "text", "text")
 
 _timestamp: Final = itemgetter(1)
@@ -118,57 +118,52 @@ class Writer:
             late_before = await self._late_before(cursor)
             for stream, part in batch.readings.items():
                 store = self._staged if staged else self._optimistic
-                committed[stream] = await store(cursor, stream, part)
-                await self._mark_late(cursor, stream, part.rows, late_before[stream])
+                committed[stream] = await store(cursor, stream, part, late_before[stream])
             if batch.dead_letters:
                 await self._dead_letters(cursor, batch.dead_letters)
             failpoints.reach("before-commit")
         failpoints.reach("after-commit")
         return committed
 
-    async def _optimistic(self, cursor: Cursor, stream: Stream, part: StreamBatch) -> Counter[int]:
+    async def _optimistic(
+        self, cursor: Cursor, stream: Stream, part: StreamBatch, late_before: int | None
+    ) -> Counter[int]:
         sql, newest = self._sql[stream], newest_per_device(part.rows)
-        if len(newest) == len(part.rows):
-            # Every device is there once, as at the design load and in large fleets: both tables take the same bytes.
-            sent = _Sent(cursor)
-            await _copy(cursor, sql["copy_history"], newest, stream.copy_types, writer=sent)
+        late, in_time = part.parted(late_before)
+        # Every device there once, as at the design load and in large fleets: both tables take the same bytes.
+        sent = _Sent(cursor) if in_time is part and len(newest) == len(part.rows) else None
+        await _copy(cursor, sql["copy_history"], newest if sent else in_time.rows, stream.copy_types, writer=sent)
+        committed = Counter(in_time.origins)
+        if late.rows:
+            committed += await self._insert_staged(cursor, stream, late, late_before)
+        if sent:
             async with cursor.copy(sql["copy_newest"]) as copy:
                 for block in sent.blocks:
                     await copy.write(block)
         else:
-            await _copy(cursor, sql["copy_history"], part.rows, stream.copy_types)
             await _copy(cursor, sql["copy_newest"], newest, stream.copy_types)
         await cursor.execute(sql["merge_live"])
-        return Counter(part.origins)
-
-    async def _staged(self, cursor: Cursor, stream: Stream, part: StreamBatch) -> Counter[int]:
-        sql = self._sql[stream]
-        rows = [(*row, origin) for row, origin in zip(part.rows, part.origins, strict=True)]
-        await _copy(cursor, sql["copy_staged"], rows, (*stream.copy_types, "int4"))
-        await cursor.execute(sql["insert_staged"])
-        committed: Counter[int] = Counter(dict(await cursor.fetchall()))
-        await _copy(cursor, sql["copy_newest"], newest_per_device(part.rows), stream.copy_types)
-        await cursor.execute(sql["upsert_live"])
         return committed
 
+    async def _staged(self, cursor: Cursor, stream: Stream, part: StreamBatch, late_before: int | None) -> Counter[int]:
+        committed = await self._insert_staged(cursor, stream, part, late_before)
+        await _copy(cursor, self._sql[stream]["copy_newest"], newest_per_device(part.rows), stream.copy_types)
+        await cursor.execute(self._sql[stream]["upsert_live"])
+        return committed
+
+    async def _insert_staged(
+        self, cursor: Cursor, stream: Stream, part: StreamBatch, late_before: int | None
+    ) -> Counter[int]:
+        rows = [(*row, origin) for row, origin in zip(part.rows, part.origins, strict=True)]
+        await _copy(cursor, self._sql[stream]["copy_staged"], rows, (*stream.copy_types, "int4"))
+        parameters = {"late_before": None if late_before is None else to_datetime(late_before)}
+        await cursor.execute(self._sql[stream]["insert_staged"], parameters)
+        return Counter(dict(await cursor.fetchall()))
+
     async def _late_before(self, cursor: Cursor) -> dict[Stream, int | None]:
-        """Of each stream, the timestamp before which readings are late for the rollups; None where none is."""
+        """Of each stream, the timestamp before which readings are late for rollups and totals; None where none is."""
         (announced,) = await (await cursor.execute(_WRITE["announced"])).fetchall()
         return {stream: announced[0][stream.name] for stream in STREAMS}
-
-    async def _mark_late(self, cursor: Cursor, stream: Stream, rows: Sequence[Row], late_before: int | None) -> None:
-        """Which rollups have to be made again; in the transaction that makes them untrue."""
-        if late_before is None or min(map(_timestamp, rows)) >= late_before:
-            return
-        register = stream.row_columns.index(stream.columns[stream.register_key])
-        late = {
-            (row[0], row[1] // _MICROSECONDS_PER_QUARTER, row[register] is not None)
-            for row in rows
-            if row[1] < late_before
-        }
-        devices, quarters, registers = map(list, zip(*late, strict=True))
-        parameters = {"devices": devices, "quarters": quarters, "registers": registers}
-        await cursor.execute(self._sql[stream]["mark_late"], parameters)
 
     async def _dead_letters(self, cursor: Cursor, letters: Sequence[DeadLetter]) -> None:
         await _copy(

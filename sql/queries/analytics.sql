@@ -4,14 +4,26 @@
 -- The newest reading of one device.
 SELECT {columns} FROM {live} WHERE {id} = %(device_id)s
 
--- name: settled
--- Up to where the rollups of each stream have come, and up to where those of all its devices can be relied on. Asked
--- first, so that the statement that follows knows which partitions it can do without.
+-- name: reached
+-- Up to where the rollups of a stream have come, and up to where those of all its devices can be relied on; the running
+-- totals closest to the window's start, and the last that do not lie after its end, NULL where there are none in it. The
+-- oldest are not used: they may be forgotten before they are read. Asked first, so that the statement that follows
+-- knows what it can do without.
 SELECT
     stream,
     nullif(settled, '-infinity') AS settled,
-    nullif(least(settled, (SELECT min(since) FROM {late})), '-infinity') AS reliable_until
+    nullif(least(settled, (SELECT min(since) FROM {late})), '-infinity') AS reliable_until,
+    CASE WHEN %(start)s - before_start < after_start - %(start)s THEN before_start ELSE after_start END AS totals_from,
+    CASE WHEN after_start IS NOT NULL THEN before_end END AS totals_until
 FROM rollup
+CROSS JOIN (SELECT max(until) - %(reach)s AS oldest FROM running_total WHERE stream = {stream}) AS totals
+CROSS JOIN LATERAL (
+    SELECT
+        (SELECT max(until) FROM running_total WHERE stream = {stream} AND until > oldest AND until <= %(start)s) AS before_start,
+        (SELECT min(until) FROM running_total WHERE stream = {stream} AND until > greatest(oldest, %(start)s) AND until <= %(end)s)
+            AS after_start,
+        (SELECT max(until) FROM running_total WHERE stream = {stream} AND until <= %(end)s) AS before_end
+) AS around
 WHERE stream = {stream}
 
 -- name: performance
@@ -90,13 +102,9 @@ ORDER BY meter.pair
 -- name: vehicles
 -- Every vehicle with a reading or a mapping in the window: its energy, that of its meters, and what is to be thought
 -- of it. The same figures as in `performance`, for all vehicles at once.
-WITH meter_sums AS MATERIALIZED (
-    {sums_of_all_meters}
-), vehicle_sums AS MATERIALIZED (
-    {sums_of_all_vehicles}
-), meter_energy AS MATERIALIZED (
+WITH meter_energy AS MATERIALIZED (
     {energy_of_all_meters}
-), vehicle_energy AS MATERIALIZED (
+), vehicle_energy AS (
     {energy_of_all_vehicles}
 ), overlapping AS MATERIALIZED (
     SELECT vehicle_id, meter_id, valid_from, coalesce(valid_to, 'infinity') AS valid_to
@@ -116,32 +124,12 @@ WITH meter_sums AS MATERIALIZED (
     JOIN not_alone USING (meter_id)
 ), pair_span AS (
     SELECT pair AS span, meter_id AS id, start_at, end_at FROM pairs
-), meter_unrolled AS MATERIALIZED (
-    SELECT row_number() OVER () AS span, id, %(start)s::timestamptz AS start_at, %(end)s::timestamptz AS end_at
-    FROM meter_energy WHERE cadence IS NULL
-), vehicle_unrolled AS MATERIALIZED (
-    SELECT row_number() OVER () AS span, id, %(start)s::timestamptz AS start_at, %(end)s::timestamptz AS end_at
-    FROM vehicle_energy WHERE cadence IS NULL
-), meter_latest AS MATERIALIZED (
-    {meter_unrolled_cadences}
-), meter_covered AS (
-    SELECT id, kwh, samples * coalesce(meter_energy.cadence, latest.cadence, 0) AS seconds
-    FROM meter_energy
-    LEFT JOIN meter_unrolled USING (id)
-    LEFT JOIN meter_latest AS latest USING (span)
-), vehicle_latest AS MATERIALIZED (
-    {vehicle_unrolled_cadences}
-), vehicle_covered AS (
-    SELECT id, kwh, samples * coalesce(vehicle_energy.cadence, latest.cadence, 0) AS seconds
-    FROM vehicle_energy
-    LEFT JOIN vehicle_unrolled USING (id)
-    LEFT JOIN vehicle_latest AS latest USING (span)
 ), pair_latest AS MATERIALIZED (
     {pair_cadences}
 ), fed AS (
-    SELECT vehicle_id, coalesce(kwh, 0) AS ac_kwh, coalesce(meter_covered.seconds, 0) AS covered, %(elapsed)s::double precision AS seconds
+    SELECT vehicle_id, coalesce(kwh, 0) AS ac_kwh, coalesce(meter_energy.seconds, 0) AS covered, %(elapsed)s::double precision AS seconds
     FROM overlapping
-    LEFT JOIN meter_covered ON meter_covered.id = meter_id
+    LEFT JOIN meter_energy ON meter_energy.id = meter_id
     WHERE meter_id NOT IN (SELECT meter_id FROM not_alone)
     UNION ALL
     SELECT vehicle_id, sum(ac_kwh), sum(coalesce(samples * cadence, 0)),
@@ -150,24 +138,24 @@ WITH meter_sums AS MATERIALIZED (
     JOIN ({shares}) AS share USING (pair)
     LEFT JOIN pair_latest AS own ON own.span = pair
     GROUP BY vehicle_id
-), vehicle AS MATERIALIZED (
-    -- Plain columns, so that the judgement below is inlined: called 5,000 times, it would take half of the time.
-    SELECT
-        coalesce(fed.vehicle_id, vehicle_covered.id) AS vehicle_id,
-        coalesce(vehicle_threshold.threshold, %(threshold)s) AS threshold,
-        fed.vehicle_id IS NOT NULL AS mapped,
-        coalesce(fed.ac_kwh, 0) AS ac_kwh,
-        coalesce(vehicle_covered.kwh, 0) AS dc_kwh,
-        least(
-            least(1, coalesce(vehicle_covered.seconds / nullif(%(elapsed)s, 0), 0)),
-            least(1, coalesce(fed.covered / nullif(fed.seconds, 0), 0))
-        )::double precision AS coverage
-    FROM vehicle_covered
-    FULL JOIN fed ON fed.vehicle_id = vehicle_covered.id
-    LEFT JOIN vehicle_threshold ON vehicle_threshold.vehicle_id = coalesce(fed.vehicle_id, vehicle_covered.id)
 ), judged AS MATERIALIZED (
-    SELECT vehicle.*, ingestd_status(mapped, ac_kwh, dc_kwh, coverage, threshold, %(min_kwh)s, %(min_coverage)s) AS status
-    FROM vehicle
+    SELECT vehicle_id, reported, threshold, ac_kwh, dc_kwh, ingestd_status(mapped, ac_kwh, dc_kwh, coverage, threshold, %(min_kwh)s, %(min_coverage)s) AS status
+    FROM (
+        SELECT
+            coalesce(fed.vehicle_id, vehicle_energy.id) AS vehicle_id,
+            vehicle_energy.id IS NOT NULL AS reported,
+            coalesce(vehicle_threshold.threshold, %(threshold)s) AS threshold,
+            fed.vehicle_id IS NOT NULL AS mapped,
+            coalesce(fed.ac_kwh, 0) AS ac_kwh,
+            coalesce(vehicle_energy.kwh, 0) AS dc_kwh,
+            least(
+                1, coalesce(vehicle_energy.seconds / nullif(%(elapsed)s, 0), 0), coalesce(fed.covered / nullif(fed.seconds, 0), 0)
+            )::double precision AS coverage
+        FROM vehicle_energy
+        FULL JOIN fed ON fed.vehicle_id = vehicle_energy.id
+        LEFT JOIN vehicle_threshold ON vehicle_threshold.vehicle_id = coalesce(fed.vehicle_id, vehicle_energy.id)
+        OFFSET 0  -- gives plain columns, so that the judgement is inlined: called 5,000 times, it would take half of the time
+    ) AS vehicle
 )
 {answer}
 
@@ -175,8 +163,7 @@ WITH meter_sums AS MATERIALIZED (
 -- The whole of the fleet in one row.
 SELECT
     ac.kwh AS ac_kwh, dc.kwh AS dc_kwh, ac.devices AS meters, dc.devices AS vehicles,
-    mapped.ac_kwh AS mapped_ac_kwh, mapped.dc_kwh AS mapped_dc_kwh,
-    (SELECT coalesce(json_object_agg(status, vehicles), '{{}}') FROM (SELECT status, count(*) AS vehicles FROM judged GROUP BY status) AS counted) AS statuses,
+    dc.mapped_ac_kwh, dc.mapped_dc_kwh, dc.statuses,
     (
         SELECT coalesce(json_agg(worst ORDER BY ratio), '[]')
         FROM (
@@ -188,8 +175,19 @@ SELECT
         ) AS worst
     ) AS worst
 FROM (SELECT coalesce(sum(kwh), 0) AS kwh, count(*) AS devices FROM meter_energy) AS ac
-CROSS JOIN (SELECT coalesce(sum(kwh), 0) AS kwh, count(*) AS devices FROM vehicle_energy) AS dc
-CROSS JOIN (SELECT coalesce(sum(ac_kwh), 0) AS ac_kwh, coalesce(sum(dc_kwh), 0) AS dc_kwh FROM judged WHERE mapped) AS mapped
+CROSS JOIN (
+    SELECT
+        coalesce(sum(dc_kwh), 0) AS kwh,
+        coalesce(sum(reported), 0)::bigint AS devices,
+        coalesce(sum(ac_kwh) FILTER (WHERE status <> 'unmapped'), 0) AS mapped_ac_kwh,
+        coalesce(sum(dc_kwh) FILTER (WHERE status <> 'unmapped'), 0) AS mapped_dc_kwh,
+        coalesce(json_object_agg(status, vehicles), '{{}}') AS statuses
+    FROM (
+        SELECT status, count(*) AS vehicles, count(*) FILTER (WHERE reported) AS reported, sum(ac_kwh) AS ac_kwh, sum(dc_kwh) AS dc_kwh
+        FROM judged
+        GROUP BY status
+    ) AS judgement
+) AS dc
 
 -- name: efficiencies_answer
 -- Every mapped vehicle's efficiency, NULL where the figures do not bear one.
@@ -197,7 +195,7 @@ SELECT vehicle_id,
     CASE WHEN status IN ('ok', 'below-threshold', 'implausible') THEN dc_kwh / ac_kwh END AS efficiency_ratio,
     ac_kwh, dc_kwh, status, threshold
 FROM judged
-WHERE mapped
+WHERE status <> 'unmapped'
 
 -- name: ping
 -- For health: does the database answer?

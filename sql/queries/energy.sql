@@ -93,33 +93,35 @@ FROM (
     WHERE %(rolled)s AND rolled.samples[number] > coalesce(rolled.samples[number - 1], 0)
 ) AS readings
 
--- name: cadences
--- Seconds between the readings of the devices in {spans}, as a rule: from the rollups, or while these know none,
--- the median of the latest readings.
-SELECT
-    span,
-    coalesce(
-        (
-            SELECT avg(cadence)
-            FROM {day}
-            WHERE {id} = spans.id AND day >= spans.start_at::date AND day <= spans.end_at::date
-        ),
-        (
-            SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY spacing)
+-- name: cadence
+-- Seconds between the readings of one `device` (id, start_at, end_at), as a rule: from the rollups, or while these know
+-- none, the median of the latest readings.
+coalesce(
+    (
+        SELECT avg(cadence)
+        FROM {day}
+        WHERE {id} = device.id AND day >= device.start_at::date AND day <= device.end_at::date
+    ),
+    (
+        SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY spacing)
+        FROM (
+            SELECT extract(epoch FROM ts - lag(ts) OVER (ORDER BY ts ROWS UNBOUNDED PRECEDING)) AS spacing
             FROM (
-                SELECT extract(epoch FROM ts - lag(ts) OVER (ORDER BY ts ROWS UNBOUNDED PRECEDING)) AS spacing
-                FROM (
-                    SELECT ts
-                    FROM {history}
-                    WHERE {id} = spans.id AND ts >= spans.start_at AND ts < spans.end_at
-                      AND ts >= %(history_from)s AND ts < %(history_until)s
-                    ORDER BY ts DESC
-                    LIMIT 200
-                ) AS latest
-            ) AS spacings
-        )
-    )::double precision AS cadence
-FROM {spans} AS spans
+                SELECT ts
+                FROM {history}
+                WHERE {id} = device.id AND ts >= device.start_at AND ts < device.end_at
+                  AND ts >= %(history_from)s AND ts < %(history_until)s
+                ORDER BY ts DESC
+                LIMIT 200
+            ) AS latest
+        ) AS spacings
+    )
+)::double precision
+
+-- name: cadences
+-- Of each of the devices in {spans} (span, id, start_at, end_at).
+SELECT span, {cadence} AS cadence
+FROM {spans} AS device
 
 -- name: shares
 -- The AC of each of the `pairs` (pair, vehicle_id, meter_id, start_at, end_at). Where several vehicles are mapped to
@@ -185,28 +187,67 @@ FROM (
     GROUP BY stretch.pair
 ) AS shares
 
+-- name: with_a_register
+-- Devices that sent a register's reading, in the parts of the window that `sums_of_all` takes.
+SELECT id
+FROM (
+    SELECT unnest(ids) AS id, unnest(first.registers) AS before, unnest(last.registers) AS after
+    FROM roster, running_total AS first, running_total AS last
+    WHERE roster.stream = {stream}
+      AND first.stream = {stream} AND first.until = %({stream_name}_totals_from)s
+      AND last.stream = {stream} AND last.until = %({stream_name}_totals_until)s
+      AND first.registers <> last.registers
+) AS counted
+WHERE after > coalesce(before, 0)
+UNION ALL
+SELECT {id}
+FROM {belated}
+WHERE kwh IS NULL AND ts >= %({stream_name}_totals_from)s AND ts < %({stream_name}_totals_until)s
+UNION ALL
+SELECT {id} FROM {day} WHERE mark IS NOT NULL AND day >= %({stream_name}_first_day)s AND day <= %({stream_name}_last_day)s
+UNION ALL
+SELECT {id}
+FROM {history}
+WHERE {register} IS NOT NULL AND ts >= %({stream_name}_lead_from)s AND ts < %({stream_name}_lead_until)s
+UNION ALL
+SELECT {id}
+FROM {history}
+WHERE {register} IS NOT NULL AND ts >= %({stream_name}_rolled_until)s AND ts < %({stream_name}_totals_from)s
+UNION ALL
+SELECT {id}
+FROM {history}
+WHERE {register} IS NOT NULL AND ts >= %({stream_name}_totals_until)s AND ts < %(end)s
+
 -- name: sums_of_all
--- Every device of the stream, as if none had a register or late readings: of the settled quarters one subtraction a
--- day, of the edges a sum; at the window's start of what it has of the first quarter, or (`head_sign` -1) of what it
--- lacks, whichever is less; at its end of what is not in `recent`. The cadence is that of the rollups, NULL where these
--- know none.
-SELECT id, sum(kwh) AS kwh, sum(samples) AS samples, bool_or(registered) AS registered,
+-- Every device of the stream, as if none had a register or late readings. From the running totals where they reach, one
+-- subtraction; before them, of the settled quarters one subtraction a day. What neither has is summed up from history:
+-- at the window's start, what the window has before the first of them or (`lead_sign` -1) what it lacks, whichever is
+-- less; between the two; and at its end. The cadence is as it was at both ends, NULL where nobody knows.
+SELECT id, sum(kwh) AS kwh, sum(samples) AS samples,
     sum(cadence) / count(cadence) AS cadence  -- avg() would take a tenth of all the time
 FROM (
-    WITH up_to_date AS MATERIALIZED (
-        SELECT * FROM recent
-        WHERE stream = {stream} AND since = %({stream_name}_tail_from)s AND until <= %(end)s
-    )
-    SELECT {id} AS id, %({stream_name}_head_sign)s * {energy} AS kwh, %({stream_name}_head_sign)s AS samples,
-        {register} IS NOT NULL AS registered, NULL::real AS cadence
-    FROM {history}
-    WHERE ts >= least(%(start)s, %({stream_name}_rolled_from)s)
-      AND ts < greatest(%(start)s, %({stream_name}_rolled_from)s)
+    SELECT id,
+        last_kwh - coalesce(first_kwh, 0) AS kwh,
+        last_samples - coalesce(first_samples, 0) AS samples,
+        coalesce((first_cadence + last_cadence) / 2, last_cadence) AS cadence
+    FROM (
+        SELECT unnest(ids) AS id,
+            unnest(first.kwh) AS first_kwh, unnest(last.kwh) AS last_kwh,
+            unnest(first.samples) AS first_samples, unnest(last.samples) AS last_samples,
+            unnest(first.cadence) AS first_cadence, unnest(last.cadence) AS last_cadence
+        FROM roster, running_total AS first, running_total AS last
+        WHERE roster.stream = {stream}
+          AND first.stream = {stream} AND first.until = %({stream_name}_totals_from)s
+          AND last.stream = {stream} AND last.until = %({stream_name}_totals_until)s
+    ) AS counted
+    UNION ALL
+    SELECT {id}, coalesce(kwh, 0), 1, NULL
+    FROM {belated}
+    WHERE ts >= %({stream_name}_totals_from)s AND ts < %({stream_name}_totals_until)s
     UNION ALL
     SELECT {id},
         coalesce(kwh[least(upto, cardinality(kwh))], 0) - coalesce(kwh[least(after, cardinality(kwh))], 0),
         coalesce(samples[least(upto, cardinality(kwh))], 0) - coalesce(samples[least(after, cardinality(kwh))], 0),
-        mark IS NOT NULL,
         cadence
     FROM (
         -- The quarters of a day that follow number `after`, up to number `upto`.
@@ -217,50 +258,48 @@ FROM (
         WHERE day >= %({stream_name}_first_day)s AND day <= %({stream_name}_last_day)s
     ) AS device_day
     UNION ALL
-    SELECT id, kwh, samples, registered, NULL
-    FROM (
-        SELECT unnest(ids) AS id, unnest(kwh) AS kwh, unnest(samples) AS samples, unnest(registered) AS registered
-        FROM up_to_date
-    ) AS device
-    WHERE id NOT IN (SELECT {id} FROM {late} WHERE since >= %({stream_name}_tail_from)s)
-    UNION ALL
-    SELECT device.id, reading.kwh, 1, reading.registered, NULL
-    FROM up_to_date
-    CROSS JOIN (SELECT DISTINCT {id} AS id FROM {late} WHERE since >= %({stream_name}_tail_from)s) AS device
-    CROSS JOIN LATERAL (
-        SELECT {energy} AS kwh, {register} IS NOT NULL AS registered
-        FROM {history}
-        WHERE {id} = device.id AND ts >= %({stream_name}_tail_from)s AND ts < %(end)s AND ts < up_to_date.until
-        OFFSET 0
-    ) AS reading
-    UNION ALL
-    SELECT {id}, {energy}, 1, {register} IS NOT NULL, NULL
+    SELECT {id}, %({stream_name}_lead_sign)s * {energy}, %({stream_name}_lead_sign)s, NULL
     FROM {history}
-    WHERE ts >= %({stream_name}_tail_from)s AND ts < %(end)s
-      AND ts >= (SELECT coalesce(max(until), '-infinity') FROM up_to_date)
+    WHERE ts >= %({stream_name}_lead_from)s AND ts < %({stream_name}_lead_until)s
+    UNION ALL
+    SELECT {id}, {energy}, 1, NULL
+    FROM {history}
+    WHERE ts >= %({stream_name}_rolled_until)s AND ts < %({stream_name}_totals_from)s
+    UNION ALL
+    SELECT {id}, {energy}, 1, NULL
+    FROM {history}
+    WHERE ts >= %({stream_name}_totals_until)s AND ts < %(end)s
 ) AS part
 GROUP BY id
+HAVING sum(samples) > 0
 
 -- name: energy_of_all
--- Every device of the stream with a reading in [start, end), from the relation of its `sums_of_all`. Devices with a
--- register, or with late readings, are looked at one by one.
-SELECT id, kwh, samples, cadence
+-- Every device of the stream with a reading in [start, end): its energy, and how many seconds its readings cover. Devices
+-- with a register are looked at one by one, and so are those with late readings where rollups were summed up.
+SELECT id, kwh, seconds
 FROM (
     WITH one_by_one AS MATERIALIZED (
         SELECT row_number() OVER () AS span, id, %(start)s::timestamptz AS start_at, %(end)s::timestamptz AS end_at
         FROM (
-            SELECT {id} AS id FROM {late} WHERE since < %({stream_name}_tail_from)s
+            SELECT {id} AS id
+            FROM {late}
+            WHERE since < %({stream_name}_rolled_until)s AND %({stream_name}_first_day)s <= %({stream_name}_last_day)s
             UNION
-            SELECT id FROM {stream_name}_sums WHERE registered
+            SELECT id FROM ({with_a_register}) AS register
         ) AS device
     )
-    SELECT id, kwh, samples, cadence
-    FROM {stream_name}_sums
-    WHERE samples > 0 AND id NOT IN (SELECT id FROM one_by_one)
+    SELECT id, kwh, samples * coalesce(device.cadence, {cadence}, 0) AS seconds
+    FROM (
+        SELECT *, %(start)s::timestamptz AS start_at, %(end)s::timestamptz AS end_at
+        FROM ({sums_of_all}) AS sums
+        WHERE id NOT IN (SELECT id FROM one_by_one)
+    ) AS device
     UNION ALL
-    SELECT one_by_one.id, sum(reading.kwh), sum(reading.samples), min(sums.cadence)
-    FROM ({readings_one_by_one}) AS reading
-    JOIN one_by_one USING (span)
-    LEFT JOIN {stream_name}_sums AS sums ON sums.id = one_by_one.id
-    GROUP BY one_by_one.id
+    SELECT id, kwh, samples * coalesce({cadence}, 0)
+    FROM (
+        SELECT id, start_at, end_at, sum(kwh) AS kwh, sum(samples) AS samples
+        FROM ({readings_one_by_one}) AS reading
+        JOIN one_by_one USING (span)
+        GROUP BY id, start_at, end_at
+    ) AS device
 ) AS energy

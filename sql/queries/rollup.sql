@@ -1,11 +1,15 @@
 -- The rollups of one stream: how they follow the readings.
 
 -- name: progress
--- How far the rollups are, whether anything came late that was rolled up, and from when on there is history that is not.
+-- How far rollups and running totals are, whether anything came late that was rolled up, and from when on there is
+-- history that is not.
 SELECT
     nullif(announced, '-infinity') AS announced,
     nullif(settled, '-infinity') AS settled,
     plausible_kw,
+    latest.counted,
+    latest.pace,
+    EXISTS (SELECT FROM {belated}) AS belated,
     EXISTS (SELECT FROM {late} WHERE since < settled) AS late,
     (
         SELECT greatest(settled, min(day)::timestamptz)
@@ -19,6 +23,14 @@ SELECT
         HAVING count(*) > 0
     ) AS resume
 FROM rollup
+CROSS JOIN (
+    SELECT max(until) AS counted,
+        -- In how long two readings a device have come, lately; twice as long as nothing has come for.
+        (max(until) - min(until)) * coalesce(
+            2.0 * (SELECT cardinality(ids) FROM roster WHERE stream = {stream}) / nullif(max(readings) - min(readings), 0), 2
+        )::double precision AS pace
+    FROM (SELECT until, readings FROM running_total WHERE stream = {stream} ORDER BY until DESC LIMIT 2) AS last_two
+) AS latest
 WHERE stream = {stream}
 
 -- name: start_again
@@ -26,7 +38,12 @@ WHERE stream = {stream}
 UPDATE rollup SET settled = '-infinity', plausible_kw = %(plausible_kw)s WHERE stream = {stream}
 
 -- name: begin
--- From the oldest history there is.
+-- From the oldest history there is. History may have been written to by others, so running totals begin anew as well.
+WITH outdated AS (
+    DELETE FROM running_total WHERE stream = {stream}
+), uncounted AS (
+    DELETE FROM {belated}
+)
 UPDATE rollup SET settled = %(from)s, announced = greatest(announced, %(from)s) WHERE stream = {stream}
 
 -- name: hold_announcements
@@ -39,7 +56,7 @@ UPDATE rollup SET announced = %(until)s WHERE stream = {stream} AND announced < 
 
 -- name: only_one
 -- One roll-up of a stream at a time, whoever does it; what it starts from is read under the lock.
-SELECT settled FROM rollup WHERE stream = {stream} FOR UPDATE
+SELECT FROM rollup WHERE stream = {stream} FOR UPDATE
 
 -- name: roll_up
 -- Brings the rollups from `settled` to `until`, a quarter of an hour later or the same moment, and does over again what
@@ -48,13 +65,18 @@ SELECT settled FROM rollup WHERE stream = {stream} FOR UPDATE
 WITH late AS (
     DELETE FROM {late} AS late
     USING (
-        SELECT {id}, since::date AS day FROM {late} GROUP BY {id}, since::date ORDER BY day, {id} LIMIT %(most_late)s
+        SELECT {id}, since::date AS day
+        FROM {late}
+        WHERE since < %(settled)s
+        GROUP BY {id}, since::date
+        ORDER BY day, {id}
+        LIMIT %(most_late)s
     ) AS oldest
-    WHERE late.{id} = oldest.{id} AND late.since::date = oldest.day
+    WHERE late.{id} = oldest.{id} AND late.since::date = oldest.day AND late.since < %(settled)s
     RETURNING late.{id} AS id, late.since
-), outdated AS (
-    -- A mark of an earlier quarter may stand for what came late since then as well.
-    DELETE FROM recent WHERE stream = {stream}
+), in_time AS (
+    -- Late for an announcement, but not for this.
+    DELETE FROM {late} WHERE since >= %(settled)s AND since < %(until)s
 ), late_day AS MATERIALIZED (
     SELECT id, day, min(first) AS first
     FROM (
@@ -233,31 +255,3 @@ WITH late AS (
         cadence = excluded.cadence
 )
 UPDATE rollup SET settled = %(until)s WHERE stream = {stream} AND settled < %(until)s
-
--- name: sum_up_recent
--- Every device's readings from `settled` to `until`: the sums of two minutes ago and what has come since, or, where
--- something came late, all of it anew.
-WITH late AS (
-    DELETE FROM {late} WHERE since >= %(settled)s RETURNING since
-), known AS MATERIALIZED (
-    SELECT * FROM recent WHERE stream = {stream} AND since = %(settled)s AND NOT EXISTS (SELECT FROM late)
-), device AS (
-    SELECT id, sum(kwh) AS kwh, sum(samples)::integer AS samples, bool_or(registered) AS registered
-    FROM (
-        SELECT unnest(ids) AS id, unnest(kwh) AS kwh, unnest(samples) AS samples, unnest(registered) AS registered
-        FROM known
-        UNION ALL
-        SELECT {id}, coalesce({energy}, 0), 1, {register} IS NOT NULL
-        FROM {history}
-        WHERE ts >= %(settled)s AND ts >= (SELECT coalesce(max(until), '-infinity') FROM known) AND ts < %(until)s
-    ) AS part
-    GROUP BY id
-)
-INSERT INTO recent (stream, since, until, ids, kwh, samples, registered)
-SELECT {stream}, %(settled)s, %(until)s,
-    coalesce(array_agg(id), '{{}}'), coalesce(array_agg(kwh), '{{}}'),
-    coalesce(array_agg(samples), '{{}}'), coalesce(array_agg(registered), '{{}}')
-FROM device
-ON CONFLICT (stream) DO UPDATE SET
-    since = excluded.since, until = excluded.until,
-    ids = excluded.ids, kwh = excluded.kwh, samples = excluded.samples, registered = excluded.registered

@@ -14,13 +14,33 @@ COPY {history} ({columns}) FROM STDIN (FORMAT BINARY)
 COPY {staged} ({columns}, origin) FROM STDIN (FORMAT BINARY)
 
 -- name: insert_staged
--- The way for batches with redeliveries: keeps the row that is there, and says how many rows of each origin
--- were new. Counted by RETURNING, as the command tag counts wrong on Citus.
+-- The way for redeliveries and for late readings: keeps the row that is there, and says how many rows of each origin
+-- were new; counted by RETURNING, as the command tag counts wrong on Citus. What is older than `late_before` makes the
+-- device's rollups untrue from its quarter of an hour on, and adds to the running totals. A late register reading is the
+-- next one of the register reading before it, whose worth may be another then.
 WITH inserted AS (
     INSERT INTO {history} ({columns})
     SELECT {columns} FROM {staged}
     ON CONFLICT ({id}, ts) DO NOTHING
-    RETURNING {id}, ts
+    RETURNING {id}, ts, {energy}, {register}
+), late AS (
+    SELECT {id} AS id, ts, {energy} AS kwh, {register} AS register FROM inserted WHERE ts < %(late_before)s
+), belated AS (
+    INSERT INTO {belated} ({id}, ts, kwh)
+    SELECT id, ts, kwh FROM late WHERE ts >= (SELECT min(until) FROM running_total WHERE stream = {stream})
+), marked AS (
+    INSERT INTO {late} ({id}, since)
+    SELECT id, min(coalesce(date_bin('15 minutes', before.ts, timestamptz '2000-01-01 00:00+00'), late.quarter))
+    FROM (
+        SELECT DISTINCT id, date_bin('15 minutes', ts, timestamptz '2000-01-01 00:00+00') AS quarter, register IS NOT NULL AS registered
+        FROM late
+    ) AS late
+    LEFT JOIN LATERAL (
+        SELECT ts FROM {history}
+        WHERE registered AND {id} = late.id AND ts < late.quarter AND {register} IS NOT NULL
+        ORDER BY ts DESC LIMIT 1
+    ) AS before ON true
+    GROUP BY id, late.quarter::date
 )
 SELECT origin, count(*)
 FROM {staged} JOIN inserted USING ({id}, ts)
@@ -48,22 +68,6 @@ WHERE live.ts < excluded.ts
 -- name: announced
 -- Which readings are late for the rollups; holds still for the rest of the transaction.
 SELECT ingestd_announced()
-
--- name: mark_late
--- Devices, and quarters of an hour since 2000-01-01 from which on late readings make their rollups untrue. A late
--- register reading is the next one of the register reading before it, whose worth may be another then.
-INSERT INTO {late} ({id}, since)
-SELECT device, min(coalesce(date_bin('15 minutes', before.ts, timestamptz '2000-01-01 00:00+00'), quarter))
-FROM (
-    SELECT device, timestamptz '2000-01-01 00:00+00' + quarter * interval '15 minutes' AS quarter, register
-    FROM unnest(%(devices)s::text[], %(quarters)s::integer[], %(registers)s::boolean[]) AS late(device, quarter, register)
-) AS late
-LEFT JOIN LATERAL (
-    SELECT ts FROM {history}
-    WHERE register AND {id} = device AND ts < late.quarter AND {register} IS NOT NULL
-    ORDER BY ts DESC LIMIT 1
-) AS before ON true
-GROUP BY device, quarter::date
 
 -- name: copy_dead_letters
 -- In the transaction of their neighbours, so that one COMMIT settles all of a delivery.

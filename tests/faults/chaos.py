@@ -163,6 +163,7 @@ class Campaign:
             f"highest {memory.highest:.0f}, last {memory.last:.0f} in {memory.samples} samples",
             f"{verdict.rows} rows, {verdict.dead_letters} dead letters "
             f"({verdict.repeated_dead_letters} of them again), {publishers.posted} readings by HTTP; {drained}",
+            f"{verdict.totals} running totals, {verdict.belated} readings belated for them",
         )
 
     @staticmethod

@@ -22,6 +22,9 @@ CURSED: Final = "m-37"
 POISON_EVERY: Final = 97
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
+_LATE_EVERY: Final = 7
+_LATE_BY: Final = timedelta(minutes=2, microseconds=1)
+"""Older than what rollups and running totals wait for; the microsecond tells such readings from the others."""
 _NUMBER: Final = re.compile(rb'"n":\s*(\d+)')
 _TIMESTAMP: Final = re.compile(rb'"timestamp":\s*"([^"]+)"')
 
@@ -30,7 +33,8 @@ class Book:
     """Numbers given out, and which of them somebody has promised to keep. For any thread."""
 
     def __init__(self) -> None:
-        self.start = (datetime.now(UTC) - timedelta(hours=1)).replace(microsecond=0)
+        # Numbers follow the clock at a thousand a second, or fall behind it: then all of them are late some time.
+        self.start = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=20)
         self.promised = bytearray()
         self._lock = threading.Lock()
 
@@ -54,12 +58,13 @@ class Book:
         return self.number_at(datetime.fromisoformat(found[1].decode()))
 
     def number_at(self, timestamp: datetime) -> int:
-        return (timestamp - self.start) // _MILLISECOND
+        since_start = timestamp - self.start
+        return (since_start + _LATE_BY if since_start % _MILLISECOND else since_start) // _MILLISECOND
 
     def message(self, number: int) -> tuple[str, bytes]:
         """(topic, payload): a good reading, every 97th time poison."""
         stream, device, interval, register = expected(number)
-        at = self.start + number * _MILLISECOND
+        at = self.start + number * _MILLISECOND - (_LATE_BY if number % _LATE_EVERY == 0 else timedelta(0))
         make = meter_message if stream is METER else vehicle_message
         topic, payload = make(device, at, kwh=interval or 0.0, register=register)
         if is_poison(number):

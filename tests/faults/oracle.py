@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from psycopg import sql
 
+from ingestd.store.queries import for_stream
 from ingestd.telemetry import STREAMS
 from tests.faults.numbered import Book, expected, is_poison
 
@@ -47,13 +48,17 @@ class Verdict:
     """Rows that are not what was sent."""
     stale_live: list[str] = field(default_factory=list)
     """Devices whose live row is not their newest."""
+    totals: int = 0
+    belated: int = 0
+    untrue_totals: list[str] = field(default_factory=list)
+    """Devices of which running totals and belated readings together are not what history says."""
 
     @property
     def good(self) -> bool:
-        return not (self.lost or self.doubled or self.altered or self.stale_live)
+        return not (self.lost or self.doubled or self.altered or self.stale_live or self.untrue_totals)
 
     def complaints(self) -> Iterator[str]:
-        for name in ("lost", "doubled", "altered", "stale_live"):
+        for name in ("lost", "doubled", "altered", "stale_live", "untrue_totals"):
             if found := getattr(self, name):
                 yield f"{name}: {len(found)}, such as {found[:SHOWN]}"
 
@@ -73,6 +78,10 @@ def judge(book: Book, database_url: str) -> Verdict:
                 if (stream, device, *energy) != expected(number) or is_poison(number):
                     verdict.altered.append(number)
             verdict.stale_live += _stale_live(connection, stream)
+            ((totals, belated),) = connection.execute(for_stream(_TOTALS, stream)).fetchall()
+            verdict.totals += totals
+            verdict.belated += belated
+            verdict.untrue_totals += _untrue_totals(connection, stream)
         for (payload,) in connection.execute("SELECT payload FROM dead_letter"):
             letters[book.number(payload)] += 1
     verdict.dead_letters = letters.total()
@@ -104,3 +113,39 @@ def _stale_live(connection: psycopg.Connection, stream: Stream) -> list[str]:
         id=sql.Identifier(stream.id_column), history=sql.Identifier(stream.history), live=sql.Identifier(stream.live)
     )
     return [device for (device,) in connection.execute(query)]
+
+
+_TOTALS: Final = sql.SQL(
+    "SELECT (SELECT count(*) FROM running_total WHERE stream = {stream}), (SELECT count(*) FROM {belated})"
+)
+_UNTRUE_TOTALS: Final = sql.SQL("""
+    WITH counted AS (
+        SELECT min(until) AS since, max(until) AS until FROM running_total WHERE stream = {stream}
+    ), total AS (
+        SELECT unnest(ids) AS id, unnest(kwh) AS kwh, unnest(samples) AS samples, unnest(registers) AS registers
+        FROM running_total JOIN roster USING (stream) JOIN counted USING (until)
+        WHERE stream = {stream}
+    ), said AS (
+        SELECT id, sum(kwh) AS kwh, sum(samples) AS samples, sum(registers) AS registers
+        FROM (
+            SELECT * FROM total
+            UNION ALL
+            SELECT {id}, kwh, 1, (kwh IS NULL)::integer FROM {belated}, counted WHERE ts >= since AND ts < until
+        ) AS part
+        GROUP BY id
+    ), known AS (
+        SELECT {id} AS id, sum({energy}) AS kwh, count(*) AS samples, count({register}) AS registers
+        FROM {history}, counted
+        WHERE ts >= since AND ts < until
+        GROUP BY {id}
+    )
+    SELECT id
+    FROM said FULL JOIN known USING (id)
+    WHERE coalesce(said.samples, 0) <> coalesce(known.samples, 0)
+       OR coalesce(said.registers, 0) <> coalesce(known.registers, 0)
+       OR abs(coalesce(said.kwh, 0) - coalesce(known.kwh, 0)) > 1e-6
+""")
+
+
+def _untrue_totals(connection: psycopg.Connection, stream: Stream) -> list[str]:
+    return [device for (device,) in connection.execute(for_stream(_UNTRUE_TOTALS, stream))]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,12 @@ import pytest
 from bench.backlog import Backlog
 from bench.contestants import BATCHES, INGESTD, ONE_BY_ONE, PIPE, Contestant
 from bench.drain import drain
-from bench.history import PLAUSIBLE_KW, make_history
+from bench.history import catch_up, make_history
 from bench.load import Load
 from bench.mqtt import Client
 from bench.processes import cpu_seconds
 from bench.stage import Place
-from ingestd.store.rollups import LAG, Rollups
+from ingestd.store.rollups import LAG
 from ingestd.telemetry import METER, VEHICLE
 from tests.support.polling import until
 
@@ -76,7 +77,7 @@ def test_a_load_without_a_broker_says_so(broker: PrivateMosquitto) -> None:
         load.stop()
 
 
-def test_history_is_complete(place: Place) -> None:
+def test_history_is_complete_and_rolled_up_as_the_daemon_does_it(place: Place) -> None:
     rows = make_history(place, devices=4, days=1)
 
     assert 4 * 1440 == rows
@@ -88,19 +89,13 @@ def test_history_is_complete(place: Place) -> None:
     assert ["EV-00001 meter-00000", "EV-00003 meter-00002"] == place.query(
         "SELECT array_agg(vehicle_id || ' ' || meter_id ORDER BY vehicle_id) FROM vehicle_meter_mapping"
     )
-
-
-async def test_the_rollups_of_history_are_those_that_the_daemon_makes(place: Place) -> None:
-    make_history(place, devices=4, days=1)
     made = rollups_of(place)
     settled = place.query("SELECT settled FROM rollup WHERE stream = 'vehicle'")
     with place.connect() as connection:
         connection.execute("TRUNCATE meter_day, vehicle_day")
         connection.execute("UPDATE rollup SET settled = '-infinity', announced = '-infinity'")
-    rollups = Rollups(place.dsn, plausible_kw=PLAUSIBLE_KW)
 
-    await rollups.catch_up(settled + LAG)
-    await rollups.close()
+    asyncio.run(catch_up(place.dsn, settled + LAG))
 
     assert settled == place.query("SELECT settled FROM rollup WHERE stream = 'vehicle'")
     assert made == rollups_of(place)

@@ -6,25 +6,22 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.energy import Sample, counted
+from tests.support.energy import START, Sample, counted, intervals, minutes, register
 from tests.support.house import PLAUSIBLE_KW, House, opened
 
 if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator, Sequence
 
-START = datetime(2026, 11, 18, 22, 7, 30, tzinfo=UTC)
-"""Neither on a quarter of an hour nor far from midnight."""
 FAR = START + timedelta(days=4)
 CHARGING_DAY = Path(__file__).parents[3] / "shared" / "data" / "charging-day.jsonl"
 
@@ -35,19 +32,6 @@ Figures = tuple[Any, ...]
 async def house(database_url: str) -> AsyncIterator[House]:
     async with opened(database_url) as house:
         yield house
-
-
-def minutes(number: float) -> datetime:
-    return START + timedelta(minutes=number)
-
-
-def register(*values: float, every: float = 1.0, device: str = "v") -> list[Sample]:
-    """A register's readings, so many minutes apart."""
-    return [Sample(device=device, at=minutes(n * every), register=value) for n, value in enumerate(values)]
-
-
-def intervals(*values: float, every: float = 1.0, device: str = "v") -> list[Sample]:
-    return [Sample(device=device, at=minutes(n * every), interval=value) for n, value in enumerate(values)]
 
 
 async def figures(house: House, start: datetime, end: datetime, vehicle: str = "v") -> Figures:
@@ -186,108 +170,6 @@ async def test_the_real_charging_day_is_the_same_by_intervals_and_by_register(ho
         assert pytest.approx(10.21, abs=0.0005) == other.dc_kwh
         assert (1, 0) == (other.resets, other.excluded)
         assert pytest.approx(785 / 1440, abs=0.01) == one.coverage  # a reading a minute, 785 of 1,440
-
-
-# The sums of what came since the last quarter of an hour, which the fleet's figures are made of
-
-
-def recent(house: House) -> list[tuple[Any, ...]]:
-    """(since, until, ids, kWh, samples) of the vehicles."""
-    with psycopg.connect(house.url, options="-c timezone=UTC") as connection:
-        return connection.execute(
-            "SELECT since, until, ids, kwh, samples FROM recent WHERE stream = 'vehicle'"
-        ).fetchall()
-
-
-async def fleet_kwh(house: House) -> float:
-    return (await house.fleet(START - timedelta(days=1), FAR)).dc_kwh
-
-
-QUARTER = minutes(7.5)
-"""The end of the quarter of an hour in which START lies: 22:15."""
-
-
-async def test_what_came_since_the_last_quarter_is_summed_up_every_two_minutes(house: House) -> None:
-    await house.write(vehicles=intervals(*[0.25] * 15))  # 22:07:30 to 22:21:30
-
-    await house.rollups.catch_up(minutes(11))  # 22:18:30, up to 22:17:00: two readings since the quarter
-    assert [(QUARTER, minutes(9.5), ["v"], [0.5], [2])] == recent(house)
-    await house.rollups.catch_up(minutes(12.4))
-    assert [(QUARTER, minutes(9.5), ["v"], [0.5], [2])] == recent(house)
-    await house.rollups.catch_up(minutes(12.5))
-    assert [(QUARTER, minutes(11.5), ["v"], [1.0], [4])] == recent(house)
-
-    assert pytest.approx(15 * 0.25) == await fleet_kwh(house)
-    with psycopg.connect(house.url, autocommit=True) as connection:  # they are what is read
-        connection.execute("UPDATE recent SET kwh = '{1000}' WHERE stream = 'vehicle'")
-    assert pytest.approx(11 * 0.25 + 1000) == await fleet_kwh(house)
-    # Of a window that ends before `until`, they say nothing.
-    assert pytest.approx(10 * 0.25) == (await house.fleet(START - timedelta(days=1), minutes(10))).dc_kwh
-
-
-async def test_what_comes_late_is_there_at_once_and_in_the_next_sums(house: House) -> None:
-    await house.write(vehicles=intervals(*[0.25] * 15) + intervals(*[0.5] * 15, device="w"))
-    await house.rollups.catch_up(minutes(12))
-    all_kwh = 15 * 0.75
-
-    late = Sample(device="v", at=minutes(8.25), interval=3)
-    await house.write(vehicles=[late])
-    assert pytest.approx(all_kwh + 3) == await fleet_kwh(house)
-    await house.rollups.catch_up(minutes(13))
-    assert [(QUARTER, minutes(11.5), [0.5 * 4, 3 + 0.25 * 4], [4, 5])] == [
-        (since, until, sorted(kwh), sorted(samples)) for since, until, _, kwh, samples in recent(house)
-    ]
-    assert pytest.approx(all_kwh + 3) == await fleet_kwh(house)
-
-
-async def test_what_comes_late_for_a_quarter_and_for_the_minutes_after_it_at_once(house: House) -> None:
-    await house.write(vehicles=intervals(*[0.25] * 15))
-    await house.rollups.catch_up(minutes(12))
-
-    await house.write(
-        vehicles=[
-            Sample(device="v", at=minutes(1.25), interval=3),
-            Sample(device="v", at=minutes(8.25), interval=5),
-        ]
-    )
-
-    assert pytest.approx(15 * 0.25 + 8) == await fleet_kwh(house)
-    await house.rollups.catch_up(minutes(12.4))  # nothing to sum up, but what came late is rolled up
-    assert [] == recent(house)
-    assert pytest.approx(15 * 0.25 + 8) == await fleet_kwh(house)
-    await house.rollups.catch_up(minutes(13))
-    assert [(QUARTER, minutes(11.5), ["v"], [5 + 4 * 0.25], [5])] == recent(house)
-    assert pytest.approx(15 * 0.25 + 8) == await fleet_kwh(house)
-
-
-async def test_a_register_among_what_is_summed_up_is_looked_at_by_itself(house: House) -> None:
-    await house.write(vehicles=intervals(*[0.25] * 15))
-    await house.rollups.catch_up(minutes(12))
-
-    # 100 sets the mark; 102 counts 2, and is late for what was summed up.
-    await house.write(
-        vehicles=[
-            Sample(device="v", at=minutes(8.25), register=100),
-            Sample(device="v", at=minutes(9.25), register=102),
-        ]
-    )
-
-    assert pytest.approx(15 * 0.25 + 2) == await fleet_kwh(house)
-    await house.rollups.catch_up(minutes(13))
-    assert pytest.approx(15 * 0.25 + 2) == await fleet_kwh(house)
-
-
-async def test_a_quarter_that_is_rolled_up_takes_the_place_of_its_sums(house: House) -> None:
-    await house.write(vehicles=intervals(*[0.25] * 30))  # to 22:36:30
-    await house.rollups.catch_up(minutes(12))
-    assert pytest.approx(30 * 0.25) == await fleet_kwh(house)
-
-    await house.rollups.catch_up(minutes(23.6))  # 22:31:06, up to 22:30
-    assert [] == recent(house)
-    assert pytest.approx(30 * 0.25) == await fleet_kwh(house)
-    await house.rollups.catch_up(minutes(25.5))
-    assert [(minutes(22.5), minutes(24.5), ["v"], [0.5], [2])] == recent(house)
-    assert pytest.approx(30 * 0.25) == await fleet_kwh(house)
 
 
 # Properties

@@ -470,12 +470,13 @@ async def test_what_was_rolled_up_makes_late_what_comes_after(
 ) -> None:
     rollups = Rollups(database_url, plausible_kw=400)
     await writer.write(batch_of(meters=[meter_row("m", 0)], vehicles=[vehicle_row("v", 0)]))
-    # A quarter of an hour is rolled up a minute after its end: at 10:46 what is before 10:45 (NOW is 10:30).
+    # A quarter of an hour is rolled up a minute after its end: at 10:46 what is before 10:45 (NOW is 10:30). Totals
+    # follow more closely.
     await rollups.catch_up(to_datetime(NOW + 16 * MINUTE * SECOND))
     await rollups.close()
 
-    rows = [meter_row("m", 15 * MINUTE - 1), meter_row("n", 15 * MINUTE)]
-    await writer.write(batch_of(meters=rows, vehicles=[vehicle_row("v", 15 * MINUTE)]))
+    rows = [meter_row("m", 15 * MINUTE - 1), meter_row("n", 16 * MINUTE)]
+    await writer.write(batch_of(meters=rows, vehicles=[vehicle_row("v", 16 * MINUTE)]))
 
     assert ["m"] == [device for device, _ in database.late(METER)]
     assert [] == database.late(VEHICLE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,12 @@ from ingestd.telemetry import METER, to_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from datetime import datetime
 
     from ingestd.telemetry import Row, Stream
+
+
+START = datetime(2026, 11, 18, 22, 7, 30, tzinfo=UTC)
+"""Neither on a quarter of an hour nor far from midnight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,21 @@ class Sample:
         if stream is METER:
             return (*key, self.interval, 230.0, self.register, 0)
         return (*key, 50.0, self.interval, 25.0, self.register, 0)
+
+
+def minutes(number: float) -> datetime:
+    """So long after START."""
+    return START + timedelta(minutes=number)
+
+
+def intervals(*values: float, every: float = 1.0, device: str = "v") -> list[Sample]:
+    """Energies, kWh, so many minutes apart from START on."""
+    return [Sample(device=device, at=minutes(n * every), interval=value) for n, value in enumerate(values)]
+
+
+def register(*values: float, every: float = 1.0, device: str = "v") -> list[Sample]:
+    """A register's readings, kWh, so many minutes apart from START on."""
+    return [Sample(device=device, at=minutes(n * every), register=value) for n, value in enumerate(values)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

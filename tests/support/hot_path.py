@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import statistics
 import struct
 import sys
 import time
@@ -136,17 +137,19 @@ def reference(messages: list[tuple[str, bytes]]) -> int:
 
 
 async def ratio(path: HotPath, messages: list[tuple[str, bytes]]) -> float:
-    """CPU time as a multiple of the reference's; of both the best of several rounds in alternation."""
-    best = {"path": float("inf"), "reference": float("inf")}
+    """CPU time as a multiple of the reference's: the median of several rounds, in which they take turns.
+
+    The best of each would be compared across moments, and processors may be twice as fast at one as at another.
+    """
+    ratios = []
     for _ in range(ROUNDS):
         started = time.process_time()
         await path.run()
         between = time.process_time()
         reference(messages)
-        best["path"] = min(best["path"], between - started)
-        best["reference"] = min(best["reference"], time.process_time() - between)
+        ratios.append((between - started) / (time.process_time() - between))
         gc.collect()
-    return best["path"] / best["reference"]
+    return statistics.median(ratios)
 
 
 async def calls(path: HotPath) -> float:

@@ -63,9 +63,12 @@ class House:
     def clear(self) -> None:
         """As if nothing had ever been written."""
         with psycopg.connect(self.url, autocommit=True) as connection:
-            tables = [f"{stream.name}_{kind}" for stream in STREAMS for kind in ("history", "live", "day", "late")]
-            connection.execute(f"TRUNCATE vehicle_meter_mapping, recent, {', '.join(tables)}".encode())
+            tables = [
+                f"{stream.name}_{kind}" for stream in STREAMS for kind in ("history", "live", "day", "late", "belated")
+            ]
+            connection.execute(f"TRUNCATE vehicle_meter_mapping, running_total, {', '.join(tables)}".encode())
             connection.execute("UPDATE rollup SET settled = '-infinity', announced = '-infinity'")
+            connection.execute("UPDATE roster SET ids = '{}'")
 
 
 @asynccontextmanager

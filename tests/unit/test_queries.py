@@ -67,7 +67,7 @@ def loaded_files(tree: ast.AST) -> dict[str, str]:
 
 
 def looked_up(tree: ast.AST) -> set[tuple[str, str]]:
-    """(file, name) of each `X["name"]` where X was loaded; `_sql` is the module's one file, filled for each stream."""
+    """(file, name) of each `X["name"]` where X was loaded; `_sql` are the module's files, filled for each stream."""
     loaded = loaded_files(tree)
     found = set()
     for node in ast.walk(tree):
@@ -77,8 +77,8 @@ def looked_up(tree: ast.AST) -> set[tuple[str, str]]:
             case ast.Subscript(
                 value=ast.Subscript(value=ast.Attribute(attr="_sql")), slice=ast.Constant(value=str(name))
             ):
-                (filename,) = loaded.values()
-                found.add((filename, name))
+                of_name = [filename for filename in loaded.values() if name in NAMES[filename]]
+                found.add((of_name[0] if of_name else "no file", name))
     return found
 
 
