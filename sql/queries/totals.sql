@@ -71,9 +71,10 @@ WITH due AS MATERIALIZED (
     UPDATE roster SET ids = known.ids FROM known WHERE stream = {stream} AND cardinality(roster.ids) < cardinality(known.ids)
 )
 UPDATE running_total AS total
-SET kwh = made.kwh, samples = made.samples, registers = made.registers
+SET readings = made.readings, kwh = made.kwh, samples = made.samples, registers = made.registers
 FROM (
     SELECT until,
+        sum(samples) AS readings,
         array_agg(kwh ORDER BY place) AS kwh,
         array_agg(samples ORDER BY place) AS samples,
         array_agg(registers ORDER BY place) AS registers

@@ -178,6 +178,11 @@ async def test_much_that_is_belated_is_taken_in(house: House) -> None:
     await follow(house, 60, 65)
 
     assert [] == belated(house)
+    # Also in what their pace is told by: otherwise the next ones would seem to bring all of it.
+    assert [(0,)] == query(
+        house,
+        "SELECT count(*) FROM running_total WHERE readings <> (SELECT coalesce(sum(n), 0) FROM unnest(samples) AS n)",
+    )
     assert (everything, 3) == await fleet(house)
     assert right == [await fleet(house, *window) for window in windows]
 
