@@ -33,7 +33,7 @@ def cadences(stream: Stream, spans: str) -> sql.Composed:
 
 
 def energy_of_all(stream: Stream) -> sql.Composed:
-    """Energy of each device; needs the parameters `parts_of_all`, and those of `readings`."""
+    """Energy of each device; needs the parameters of `parts_of_all` and of `readings`."""
     return queries.for_stream(
         _ENERGY["energy_of_all"],
         stream,
@@ -96,12 +96,11 @@ def parts_of_all(
     start = window.start
     totals_from, totals_until = totals_from or window.end, totals_until or window.end
     rolled_until = quarter_before(min(totals_from, settled or EARLIEST))
+    first_day, after, last_day, upto = date.max, 0, date.min, 0
     if totals_from - start < QUARTER:
         covered_from = rolled_until = totals_from
-        first_day, after, last_day, upto = date.max, 0, date.min, 0
     elif rolled_until <= _quarter_after(start):
         covered_from = rolled_until = start
-        first_day, after, last_day, upto = date.max, 0, date.min, 0
     else:
         covered_from = min(quarter_before(start), _quarter_after(start), key=lambda quarter: abs(quarter - start))
         first_day, after = covered_from.date(), quarter_number(covered_from) - 1

@@ -101,7 +101,7 @@ ORDER BY meter.pair
 
 -- name: vehicles
 -- Every vehicle with a reading or a mapping in the window: its energy, that of its meters, and what is to be thought
--- of it. The same figures as in `performance`, for all vehicles at once.
+-- of it. The same figures as in `performance`, for all vehicles at once, but for a cadence that changed in the window.
 WITH meter_energy AS MATERIALIZED (
     {energy_of_all_meters}
 ), vehicle_energy AS (

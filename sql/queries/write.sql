@@ -66,7 +66,7 @@ ON CONFLICT ({id}) DO UPDATE SET {assignments}
 WHERE live.ts < excluded.ts
 
 -- name: announced
--- Which readings are late for the rollups; holds still for the rest of the transaction.
+-- Which readings are late for rollups and totals; holds still for the rest of the transaction.
 SELECT ingestd_announced()
 
 -- name: copy_dead_letters

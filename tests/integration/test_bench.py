@@ -69,6 +69,8 @@ def test_a_load_stops_at_its_limit(broker: PrivateMosquitto) -> None:
         until(lambda: load.published == 6000)
         load.stop()
 
+    assert 6000 == load.published
+
 
 def test_a_load_without_a_broker_says_so(broker: PrivateMosquitto) -> None:
     broker.stop()
