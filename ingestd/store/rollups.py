@@ -45,7 +45,11 @@ class Progress:
     counted: datetime | None
     """Up to where the running totals are."""
     pace: timedelta | None
-    """In how long as many readings come as make the next totals worth their space; None where there are none yet."""
+    """In how long the next totals become worth their room, as it was of late; None where there are none yet."""
+    worth: int
+    """How many readings are worth the next totals: one of each device."""
+    stored: int
+    """How many readings were stored so far, as PostgreSQL's statistics count them: to tell differences by."""
     belated: bool
     """Whether there are readings beside the running totals."""
     late: bool
@@ -58,11 +62,15 @@ class Progress:
         resume = horizon if self.resume is None else self.resume
         return max(self.settled, min(horizon, resume if resume > self.settled else self.settled + QUARTER))
 
-    def next_totals(self) -> datetime:
-        """When the next running totals are due: a quarter of an hour on at the latest."""
+    def next_totals(self, horizon: datetime, *, arrived: int) -> datetime:
+        """Up to where the next running totals go, once the horizon is there: a quarter of an hour on at the most.
+
+        What has arrived faster than of late is not waited for.
+        """
         assert self.counted is not None  # noqa: S101 - asked only once they have begun
         assert self.pace is not None  # noqa: S101
-        return self.counted + max(TOTALS_GRAIN, min(QUARTER, self.pace - self.pace % TOTALS_GRAIN))
+        step = self.pace if arrived < max(1, self.worth) else horizon - self.counted
+        return self.counted + max(TOTALS_GRAIN, min(QUARTER, step - step % TOTALS_GRAIN))
 
 
 class Rollups:
@@ -73,6 +81,8 @@ class Rollups:
         self._plausible_kw = plausible_kw
         self._flush_interval = flush_interval
         self._connection: Connection | None = None
+        self._since: dict[Stream, Progress] = {}
+        """How far all was when the newest running totals were seen first."""
         self._sql = {
             stream: {name: queries.for_stream(statement, stream) for name, statement in (_ROLLUP | _TOTALS).items()}
             for stream in STREAMS
@@ -147,7 +157,10 @@ class Rollups:
                 day=(progress.settled - QUARTER).date(),
             )
             return True
-        until = progress.next_totals()
+        since = self._since.get(stream)
+        if since is None or since.counted != progress.counted:
+            since = self._since[stream] = progress
+        until = progress.next_totals(horizon, arrived=progress.stored - since.stored)
         if until > horizon:
             return False
         if until > progress.announced:

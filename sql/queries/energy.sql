@@ -265,6 +265,7 @@ FROM (
     SELECT {id}, {energy}, 1, NULL
     FROM {history}
     WHERE ts >= %({stream_name}_rolled_until)s AND ts < %({stream_name}_totals_from)s
+      AND %({stream_name}_rolled_until)s < %({stream_name}_totals_from)s  -- or blocks are read for nothing
     UNION ALL
     SELECT {id}, {energy}, 1, NULL
     FROM {history}

@@ -9,6 +9,8 @@ SELECT
     plausible_kw,
     latest.counted,
     latest.pace,
+    devices AS worth,
+    coalesce((SELECT sum(pg_stat_get_tuples_inserted(inhrelid)) FROM pg_inherits WHERE inhparent = '{history}'::regclass), 0)::bigint AS stored,
     EXISTS (SELECT FROM {belated}) AS belated,
     EXISTS (SELECT FROM {late} WHERE since < settled) AS late,
     (
@@ -23,12 +25,11 @@ SELECT
         HAVING count(*) > 0
     ) AS resume
 FROM rollup
-CROSS JOIN (
+CROSS JOIN (SELECT cardinality(ids) AS devices FROM roster WHERE stream = {stream}) AS roster
+CROSS JOIN LATERAL (
     SELECT max(until) AS counted,
-        -- In how long two readings a device have come, lately; twice as long as nothing has come for.
-        (max(until) - min(until)) * coalesce(
-            2.0 * (SELECT cardinality(ids) FROM roster WHERE stream = {stream}) / nullif(max(readings) - min(readings), 0), 2
-        )::double precision AS pace
+        -- In how long one reading a device has come, lately; twice as long as nothing has come for.
+        (max(until) - min(until)) * coalesce(devices / nullif(max(readings) - min(readings), 0)::double precision, 2) AS pace
     FROM (SELECT until, readings FROM running_total WHERE stream = {stream} ORDER BY until DESC LIMIT 2) AS last_two
 ) AS latest
 WHERE stream = {stream}

@@ -14,6 +14,7 @@ from ingestd.store.energy import TOTALS_REACH
 from ingestd.store.rollups import TOTALS_LAG, Rollups
 from tests.support.energy import START, Sample, intervals, minutes, register
 from tests.support.house import PLAUSIBLE_KW, House, opened
+from tests.support.polling import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,14 +40,27 @@ def query(house: House, statement: LiteralString, *parameters: object) -> list[A
 def totals(house: House) -> list[tuple[Any, ...]]:
     """(until, kWh, samples) of the vehicles, in order of time."""
     return query(
-        house, "SELECT until, kwh, samples FROM running_total WHERE stream = 'vehicle' AND readings > 0 ORDER BY until"
+        house,
+        "SELECT until, kwh, samples FROM running_total WHERE stream = 'vehicle' AND readings > 0 ORDER BY until",
     )
 
 
+def moments(house: House) -> list[datetime]:
+    """Up to where each of the totals reaches."""
+    return [until for (until,) in query(house, "SELECT until FROM running_total WHERE stream = 'vehicle' ORDER BY 1")]
+
+
+def readings_stored(house: House) -> int:
+    """As PostgreSQL's statistics have it, which lag a little."""
+    statement: LiteralString = (
+        "SELECT sum(n_tup_ins)::integer FROM pg_stat_user_tables WHERE starts_with(relname, 'vehicle_history')"
+    )
+    ((stored,),) = query(house, statement)
+    return int(stored)
+
+
 def begun_at(house: House) -> datetime:
-    begun: datetime
-    ((begun,),) = query(house, "SELECT min(until) FROM running_total WHERE stream = 'vehicle'")
-    return begun
+    return moments(house)[0]
 
 
 def belated(house: House) -> list[tuple[Any, ...]]:
@@ -72,8 +86,8 @@ async def test_they_follow_the_readings_at_their_pace(house: House) -> None:
 
     assert QUARTER == begun_at(house)
     made = totals(house)
-    # Two readings take two minutes. Of what is younger than the lag nothing is said.
-    assert 20 / 2 - 2 < len(made) < 20 / 2 + 4
+    # One a reading. Of what is younger than the lag nothing is said.
+    assert 20 - 2 < len(made) < 20 + 4
     assert minutes(28.5) - timedelta(minutes=3) < made[-1][0] <= minutes(28.5) - TOTALS_LAG
     for until, kwh, samples in made:
         readings = sum(QUARTER <= minutes(n) < until for n in range(30))
@@ -85,11 +99,23 @@ async def test_without_readings_they_come_ever_more_seldom(house: House) -> None
 
     await follow(house, 8.5, 55)
 
-    moments = [
-        until for (until,) in query(house, "SELECT until FROM running_total WHERE stream = 'vehicle' ORDER BY until")
-    ]
-    seconds = [(after - before).total_seconds() for before, after in pairwise(moments)]
+    seconds = [(after - before).total_seconds() for before, after in pairwise(moments(house))]
     assert [10, 20, 40, 80, 160, 320, 640, 900] == seconds
+
+
+async def test_after_a_quiet_time_they_come_as_soon_as_readings_do(house: House, database_url: str) -> None:
+    await house.write(vehicles=intervals(*[0.25] * 10))
+    await follow(house, 8.5, 50)
+    quiet = moments(house)[-1]
+    stored = readings_stored(house)
+
+    async with opened(database_url) as other:  # which says on its way out how much it has stored
+        await other.write(vehicles=[Sample(device="v", at=minutes(50), interval=0.25)])
+    await eventually(lambda: readings_stored(house) == stored + 1)
+    for number in range(1, 4):
+        await house.rollups.catch_up(minutes(50) + TOTALS_LAG + timedelta(seconds=10 * number))
+
+    assert [quiet, minutes(50) + timedelta(seconds=10)] == moments(house)[-2:]
 
 
 async def test_they_are_what_the_fleets_figures_are_made_of(house: House) -> None:
