@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from bench.stage import Place
 
 MINUTE: Final = timedelta(minutes=1)
+BEFORE: Final = timedelta(hours=1)
+"""History reaches so much further back than asked for: a window begins in the midst of it, as it does in life."""
 PLAUSIBLE_KW: Final[float] = Settings.model_fields["plausible_kw"].default
 
 # Devices are numbered as in `bench.backlog.fleet`: n is even for meters and odd for vehicles.
@@ -90,7 +92,8 @@ _ROLLUPS: Final = sql.SQL("""
 def make_history(place: Place, *, devices: int, days: int) -> int:
     """Every device reported up to now, every vehicle has a meter, all is rolled up; returns how many rows there are."""
     until = datetime.now(UTC).replace(second=0, microsecond=0)
-    since = until - timedelta(days=days) + MINUTE
+    length = timedelta(days=days) + BEFORE
+    since = until - length + MINUTE
     report(place, devices=devices, since=since, until=until)
     settled = {"settled": quarter_before(datetime.now(UTC) - LAG), "plausible_kw": PLAUSIBLE_KW}
     _of_both_streams(place, (_ROLLUPS, _SETTLED, _VACUUM_ROLLUPS), settled)
@@ -100,7 +103,7 @@ def make_history(place: Place, *, devices: int, days: int) -> int:
         pairs = _PAIRS.format(vehicle=_IDENTITY[VEHICLE], meter=_IDENTITY[METER])
         connection.execute(pairs, {"since": since, "devices": devices})
         connection.execute("VACUUM (ANALYZE) vehicle_meter_mapping")
-    return devices * days * 24 * 60
+    return devices * (length // MINUTE)
 
 
 def report(place: Place, *, devices: int, since: datetime, until: datetime) -> None:

@@ -84,14 +84,7 @@ class Daemon:
         self._flusher = Flusher(buffer=self._buffer, store=self._writer, metrics=self._metrics)
         window = Window(max_age=settings.max_age, max_skew=settings.max_skew)
         self._session = Session(
-            address=BrokerAddress(
-                url=settings.mqtt_url,
-                client_id=settings.mqtt_client_id,
-                username=settings.mqtt_username,
-                password=settings.mqtt_password.get_secret_value() if settings.mqtt_password else None,
-                shared_group=settings.mqtt_shared_group,
-                tls=settings.tls(),
-            ),
+            address=_broker_address(settings),
             window=window,
             deliver=self._buffer.put,
             metrics=self._metrics,
@@ -102,16 +95,17 @@ class Daemon:
         self._stopping = False
         self._dead_letters = DeadLetters(self._reads)
         self._rollups = Rollups(dsn, plausible_kw=settings.plausible_kw, flush_interval=settings.flush_interval)
-        judgement = Judgement(
-            threshold=settings.efficiency_threshold,
-            min_kwh=settings.efficiency_min_kwh,
-            min_coverage=settings.efficiency_min_coverage,
-            plausible_kw=settings.plausible_kw,
-        )
+        judgement = _judgement(settings)
         analytics = Analytics(self._reads, judgement=judgement)
         alerts = Alerts(self._reads)
+        self._alerting = self._make_alerting(analytics, alerts)
+        self._http = self._make_http(window, judgement, analytics, alerts)
+        self._metrics.expose_in_flight(self._buffer.in_flight)
+
+    def _make_alerting(self, analytics: Analytics, alerts: Alerts) -> Alerting:
+        settings = self._settings
         webhook = settings.alert_webhook_url
-        self._alerting = Alerting(
+        return Alerting(
             rules=Rules(minimum=settings.alert_min_duration, battery_celsius=settings.alert_battery_temp),
             holder=settings.mqtt_client_id,
             store=alerts,
@@ -120,9 +114,11 @@ class Daemon:
             webhook=Webhook(webhook.get_secret_value()) if webhook else None,
             metrics=self._metrics,
         )
-        self._http = HttpServer(
-            host=settings.http_host,
-            port=settings.http_port,
+
+    def _make_http(self, window: Window, judgement: Judgement, analytics: Analytics, alerts: Alerts) -> HttpServer:
+        return HttpServer(
+            host=self._settings.http_host,
+            port=self._settings.http_port,
             intake=Intake(
                 window=window,
                 admit=self._buffer.admit,
@@ -134,14 +130,13 @@ class Daemon:
             devices=Devices(self._reads, analytics=analytics),
             thresholds=Thresholds(self._reads),
             mappings=Mappings(self._reads),
-            exports=Exports(dsn),
+            exports=Exports(self._settings.database_url.get_secret_value()),
             dead_letters=self._dead_letters,
             alerts=alerts,
             condition=self._condition,
             exposition=self._metrics.exposition,
             judgement=judgement,
         )
-        self._metrics.expose_in_flight(self._buffer.in_flight)
 
     @property
     def buffered_messages(self) -> int:
@@ -281,6 +276,26 @@ class Daemon:
         expired = DeadLetterFilter(until=datetime.now(UTC) - self._settings.dead_letter_retention)
         if purged := await self._dead_letters.purge(expired):
             log.info("old dead letters purged", purged=purged)
+
+
+def _broker_address(settings: Settings) -> BrokerAddress:
+    return BrokerAddress(
+        url=settings.mqtt_url,
+        client_id=settings.mqtt_client_id,
+        username=settings.mqtt_username,
+        password=settings.mqtt_password.get_secret_value() if settings.mqtt_password else None,
+        shared_group=settings.mqtt_shared_group,
+        tls=settings.tls(),
+    )
+
+
+def _judgement(settings: Settings) -> Judgement:
+    return Judgement(
+        threshold=settings.efficiency_threshold,
+        min_kwh=settings.efficiency_min_kwh,
+        min_coverage=settings.efficiency_min_coverage,
+        plausible_kw=settings.plausible_kw,
+    )
 
 
 def tune_garbage_collection() -> None:

@@ -143,13 +143,14 @@ def _time_zone(query: parameters.Query) -> ZoneInfo:
     name = query.text("timeZone")
     if name is None:
         return ZoneInfo("UTC")
+    fault = bad_parameter("timeZone", "a name of the IANA time zone database, such as Europe/Berlin")
+    # All names begin with a capital; the machine's own files beside them, such as localtime, do not.
+    if not name[:1].isupper():
+        raise fault
     try:
-        # All names begin with a capital; the machine's own files beside them, such as localtime, do not.
-        if name[:1].isupper():
-            return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        pass
-    raise bad_parameter("timeZone", "a name of the IANA time zone database, such as Europe/Berlin")
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise fault from error
 
 
 def _unknown(stream: Stream, device_id: str) -> Problem:

@@ -47,7 +47,7 @@ class Progress:
     pace: timedelta | None
     """In how long the next totals become worth their room, as it was of late; None where there are none yet."""
     worth: int
-    """How many readings are worth the next totals: one of each device."""
+    """How many readings are worth the next totals: two of each device."""
     stored: int
     """How many readings were stored so far, as PostgreSQL's statistics count them: to tell differences by."""
     belated: bool
@@ -69,7 +69,7 @@ class Progress:
         """
         assert self.counted is not None  # noqa: S101 - asked only once they have begun
         assert self.pace is not None  # noqa: S101
-        step = self.pace if arrived < max(1, self.worth) else horizon - self.counted
+        step = self.pace + TOTALS_GRAIN / 2 if arrived < max(1, self.worth) else horizon - self.counted
         return self.counted + max(TOTALS_GRAIN, min(QUARTER, step - step % TOTALS_GRAIN))
 
 

@@ -102,35 +102,32 @@ ORDER BY meter.pair
 -- name: vehicles
 -- Every vehicle with a reading or a mapping in the window: its energy, that of its meters, and what is to be thought
 -- of it. The same figures as in `performance`, for all vehicles at once, but for a cadence that changed in the window.
-WITH meter_energy AS MATERIALIZED (
-    {energy_of_all_meters}
-), vehicle_energy AS (
-    {energy_of_all_vehicles}
-), overlapping AS MATERIALIZED (
-    SELECT vehicle_id, meter_id, valid_from, coalesce(valid_to, 'infinity') AS valid_to
+WITH fed AS (
+    -- A meter as a rule fed one vehicle all the time.
+    SELECT meter_id, min(vehicle_id) AS vehicle_id,
+        count(*) = 1 AND max(valid_from) <= %(start)s AND coalesce(min(valid_to), 'infinity') >= %(end)s AS alone
     FROM vehicle_meter_mapping
     WHERE valid_from < %(end)s AND coalesce(valid_to, 'infinity') > %(start)s
-), not_alone AS MATERIALIZED (
-    -- Meters that fed several vehicles, or one for a part of the window only: a few as a rule.
-    SELECT meter_id
-    FROM overlapping
     GROUP BY meter_id
-    HAVING count(*) > 1 OR max(valid_from) > %(start)s OR min(valid_to) < %(end)s
+), meter AS MATERIALIZED (
+    SELECT meter_id, vehicle_id, alone, id, kwh, seconds
+    FROM fed
+    FULL JOIN ({energy_of_all_meters}) AS energy ON id = meter_id
 ), pairs AS MATERIALIZED (
-    SELECT row_number() OVER () AS pair, overlapping.vehicle_id, meter_id,
+    SELECT row_number() OVER () AS pair, mapping.vehicle_id, meter_id,
         greatest(valid_from, %(start)s) AS start_at,
-        least(valid_to, %(end)s) AS end_at
-    FROM overlapping
-    JOIN not_alone USING (meter_id)
+        least(coalesce(valid_to, 'infinity'), %(end)s) AS end_at
+    FROM meter
+    JOIN vehicle_meter_mapping AS mapping USING (meter_id)
+    WHERE NOT alone AND valid_from < %(end)s AND coalesce(valid_to, 'infinity') > %(start)s
 ), pair_span AS (
     SELECT pair AS span, meter_id AS id, start_at, end_at FROM pairs
 ), pair_latest AS MATERIALIZED (
     {pair_cadences}
-), fed AS (
-    SELECT vehicle_id, coalesce(kwh, 0) AS ac_kwh, coalesce(meter_energy.seconds, 0) AS covered, %(elapsed)s::double precision AS seconds
-    FROM overlapping
-    LEFT JOIN meter_energy ON meter_energy.id = meter_id
-    WHERE meter_id NOT IN (SELECT meter_id FROM not_alone)
+), mapped AS (
+    SELECT vehicle_id, coalesce(kwh, 0) AS ac_kwh, coalesce(seconds, 0) AS covered, %(elapsed)s::double precision AS seconds
+    FROM meter
+    WHERE alone
     UNION ALL
     SELECT vehicle_id, sum(ac_kwh), sum(coalesce(samples * cadence, 0)),
         sum(extract(epoch FROM least(end_at, greatest(start_at, now())) - start_at))
@@ -138,22 +135,24 @@ WITH meter_energy AS MATERIALIZED (
     JOIN ({shares}) AS share USING (pair)
     LEFT JOIN pair_latest AS own ON own.span = pair
     GROUP BY vehicle_id
+), vehicle_energy AS (
+    {energy_of_all_vehicles}
 ), judged AS MATERIALIZED (
-    SELECT vehicle_id, reported, threshold, ac_kwh, dc_kwh, ingestd_status(mapped, ac_kwh, dc_kwh, coverage, threshold, %(min_kwh)s, %(min_coverage)s) AS status
+    SELECT vehicle_id, reported, threshold, ac_kwh, dc_kwh, ingestd_status(is_mapped, ac_kwh, dc_kwh, coverage, threshold, %(min_kwh)s, %(min_coverage)s) AS status
     FROM (
         SELECT
-            coalesce(fed.vehicle_id, vehicle_energy.id) AS vehicle_id,
+            coalesce(mapped.vehicle_id, vehicle_energy.id) AS vehicle_id,
             vehicle_energy.id IS NOT NULL AS reported,
             coalesce(vehicle_threshold.threshold, %(threshold)s) AS threshold,
-            fed.vehicle_id IS NOT NULL AS mapped,
-            coalesce(fed.ac_kwh, 0) AS ac_kwh,
+            mapped.vehicle_id IS NOT NULL AS is_mapped,
+            coalesce(mapped.ac_kwh, 0) AS ac_kwh,
             coalesce(vehicle_energy.kwh, 0) AS dc_kwh,
             least(
-                1, coalesce(vehicle_energy.seconds / nullif(%(elapsed)s, 0), 0), coalesce(fed.covered / nullif(fed.seconds, 0), 0)
+                1, coalesce(vehicle_energy.seconds / nullif(%(elapsed)s, 0), 0), coalesce(mapped.covered / nullif(mapped.seconds, 0), 0)
             )::double precision AS coverage
         FROM vehicle_energy
-        FULL JOIN fed ON fed.vehicle_id = vehicle_energy.id
-        LEFT JOIN vehicle_threshold ON vehicle_threshold.vehicle_id = coalesce(fed.vehicle_id, vehicle_energy.id)
+        FULL JOIN mapped ON mapped.vehicle_id = vehicle_energy.id
+        LEFT JOIN vehicle_threshold ON vehicle_threshold.vehicle_id = coalesce(mapped.vehicle_id, vehicle_energy.id)
         OFFSET 0  -- gives plain columns, so that the judgement is inlined: called 5,000 times, it would take half of the time
     ) AS vehicle
 )
@@ -174,7 +173,7 @@ SELECT
             LIMIT 10
         ) AS worst
     ) AS worst
-FROM (SELECT coalesce(sum(kwh), 0) AS kwh, count(*) AS devices FROM meter_energy) AS ac
+FROM (SELECT coalesce(sum(kwh), 0) AS kwh, count(id) AS devices FROM meter) AS ac
 CROSS JOIN (
     SELECT
         coalesce(sum(dc_kwh), 0) AS kwh,

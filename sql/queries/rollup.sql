@@ -9,7 +9,7 @@ SELECT
     plausible_kw,
     latest.counted,
     latest.pace,
-    devices AS worth,
+    worth,
     coalesce((SELECT sum(pg_stat_get_tuples_inserted(inhrelid)) FROM pg_inherits WHERE inhparent = '{history}'::regclass), 0)::bigint AS stored,
     EXISTS (SELECT FROM {belated}) AS belated,
     EXISTS (SELECT FROM {late} WHERE since < settled) AS late,
@@ -25,11 +25,11 @@ SELECT
         HAVING count(*) > 0
     ) AS resume
 FROM rollup
-CROSS JOIN (SELECT cardinality(ids) AS devices FROM roster WHERE stream = {stream}) AS roster
+CROSS JOIN (SELECT 2 * cardinality(ids) AS worth FROM roster WHERE stream = {stream}) AS roster
 CROSS JOIN LATERAL (
     SELECT max(until) AS counted,
-        -- In how long one reading a device has come, lately; twice as long as nothing has come for.
-        (max(until) - min(until)) * coalesce(devices / nullif(max(readings) - min(readings), 0)::double precision, 2) AS pace
+        -- In how long two readings a device have come, lately; twice as long as nothing has come for.
+        (max(until) - min(until)) * coalesce(worth / nullif(max(readings) - min(readings), 0)::double precision, 2) AS pace
     FROM (SELECT until, readings FROM running_total WHERE stream = {stream} ORDER BY until DESC LIMIT 2) AS last_two
 ) AS latest
 WHERE stream = {stream}

@@ -169,3 +169,6 @@ def test_letters_older_than_the_retention_go_at_the_next_start(bad_daemon: Daemo
     bad_daemon.terminate()
     bad_daemon.start()
     until(lambda: count(database_url, "dead_letter") == 1)
+
+    (left,) = bad_daemon.request("GET", "/v1/dead-letters").json()["deadLetters"]
+    assert left["topic"] == "meters/mad/telemetry"

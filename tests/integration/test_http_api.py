@@ -175,6 +175,9 @@ def test_good_readings_are_stored_beside_duplicates_and_bad_ones_which_are_named
 def test_a_type_and_an_id_that_agree_are_welcome(daemon: Daemon, names: Names) -> None:
     post(daemon, {**meter(names.meter), "type": "meter"}, {**vehicle(names.vehicle), "type": "vehicle"})
 
+    for stream, name in (("meter", names.meter), ("vehicle", names.vehicle)):
+        assert 200 == daemon.request("GET", f"/v1/analytics/{stream}/{name}/live").status
+
 
 @pytest.mark.parametrize(
     ("change", "reason"),
@@ -247,8 +250,13 @@ def test_an_empty_array_is_accepted(daemon: Daemon) -> None:
     assert (201, {"accepted": 0, "duplicates": 0, "rejected": []}) == (answer.status, answer.json())
 
 
-def test_ten_thousand_readings_are_taken_in_one_request(daemon: Daemon, names: Names) -> None:
+def test_ten_thousand_readings_are_taken_in_one_request(
+    daemon: Daemon, database: psycopg.Connection, names: Names
+) -> None:
     post(daemon, *(meter(names.meter, NOON + number * timedelta(milliseconds=1)) for number in range(10_000)))
+
+    stored = database.execute("SELECT count(*) FROM meter_history WHERE meter_id = %s", (names.meter,))
+    assert [(10_000,)] == stored.fetchall()
 
 
 def test_more_than_ten_thousand_readings_are_413(daemon: Daemon) -> None:
