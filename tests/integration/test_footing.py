@@ -257,3 +257,34 @@ async def test_of_many_vehicles_the_ten_worst_are_shown_the_worst_first(house: H
         one.vehicle_id for one in fleet.worst
     ]
     assert [1 - steps / 64 for steps in (7, 6, 5, 4, 4, 3, 3, 2, 2, 1)] == [one.efficiency_ratio for one in fleet.worst]
+
+
+async def test_the_fleets_devices_are_those_with_a_reading_in_the_window(house: House) -> None:
+    for name in ("reporting", "silent", "later"):
+        await house.map(name, f"m-{name}", START - DAY)
+    await house.write(
+        vehicles=at_minutes("reporting", range(4)) + at_minutes("later", range(30, 34)),
+        meters=at_minutes("m-reporting", range(4)) + at_minutes("m-later", range(30, 34)) + at_minutes("m", range(4)),
+    )
+
+    fleet = await house.fleet(START, minutes(4))
+
+    assert (1, 2) == (fleet.vehicles, fleet.meters)
+    assert {"ok": 1, "insufficient-data": 2} == fleet.statuses
+
+
+async def test_of_a_meters_vehicles_only_those_of_the_window_are_judged(house: House) -> None:
+    await house.map("before", "m", START - 2 * DAY, START - DAY)
+    await house.map("first", "m", START, minutes(30))
+    await house.map("second", "m", minutes(30))  # and on
+    await house.map("after", "m", END + DAY)
+    await house.write(
+        vehicles=at_minutes("first", range(30), kwh=0.9) + at_minutes("second", range(30, 60), kwh=0.9),
+        meters=at_minutes("m", range(60), kwh=1.0),
+    )
+
+    judged = await house.analytics.efficiencies(TimeRange(start=START, end=END))
+
+    assert {("first", "ok", 30.0), ("second", "ok", 30.0)} == {
+        (one.vehicle_id, one.status, one.ac_kwh) for one in judged
+    }
