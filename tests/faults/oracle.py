@@ -77,11 +77,11 @@ def judge(book: Book, database_url: str) -> Verdict:
                 rows[number] = min(rows[number] + 1, 255)
                 if (stream, device, *energy) != expected(number) or is_poison(number):
                     verdict.altered.append(number)
-            verdict.stale_live += _stale_live(connection, stream)
+            verdict.stale_live += _devices(connection, _STALE_LIVE, stream)
             ((totals, belated),) = connection.execute(for_stream(_TOTALS, stream)).fetchall()
             verdict.totals += totals
             verdict.belated += belated
-            verdict.untrue_totals += _untrue_totals(connection, stream)
+            verdict.untrue_totals += _devices(connection, _UNTRUE_TOTALS, stream)
         for (payload,) in connection.execute("SELECT payload FROM dead_letter"):
             letters[book.number(payload)] += 1
     verdict.dead_letters = letters.total()
@@ -105,16 +105,14 @@ def _history(
             yield book.number_at(timestamp), device, interval, total
 
 
-def _stale_live(connection: psycopg.Connection, stream: Stream) -> list[str]:
-    query = sql.SQL(
-        "SELECT {id} FROM (SELECT {id}, max(ts) AS newest FROM {history} GROUP BY {id}) AS history"
-        " LEFT JOIN {live} AS live USING ({id}) WHERE live.ts IS DISTINCT FROM newest"
-    ).format(
-        id=sql.Identifier(stream.id_column), history=sql.Identifier(stream.history), live=sql.Identifier(stream.live)
-    )
-    return [device for (device,) in connection.execute(query)]
+def _devices(connection: psycopg.Connection, query: sql.SQL, stream: Stream) -> list[str]:
+    return [device for (device,) in connection.execute(for_stream(query, stream))]
 
 
+_STALE_LIVE: Final = sql.SQL("""
+    SELECT {id} FROM (SELECT {id}, max(ts) AS newest FROM {history} GROUP BY {id}) AS history
+    LEFT JOIN {live} AS live USING ({id}) WHERE live.ts IS DISTINCT FROM newest
+""")
 _TOTALS: Final = sql.SQL(
     "SELECT (SELECT count(*) FROM running_total WHERE stream = {stream}), (SELECT count(*) FROM {belated})"
 )
@@ -145,7 +143,3 @@ _UNTRUE_TOTALS: Final = sql.SQL("""
        OR coalesce(said.registers, 0) <> coalesce(known.registers, 0)
        OR abs(coalesce(said.kwh, 0) - coalesce(known.kwh, 0)) > 1e-6
 """)
-
-
-def _untrue_totals(connection: psycopg.Connection, stream: Stream) -> list[str]:
-    return [device for (device,) in connection.execute(for_stream(_UNTRUE_TOTALS, stream))]

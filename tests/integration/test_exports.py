@@ -312,6 +312,7 @@ def test_a_client_that_leaves_frees_the_connection(daemon: Daemon, database: psy
         until(lambda: exporting(database) == 1)
 
     until(lambda: exporting(database) == 0, within=2)
+    assert 0 == exporting(database)
 
 
 def test_a_third_export_is_503_until_another_has_ended(
