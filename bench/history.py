@@ -72,7 +72,7 @@ _ROLLUPS: Final = sql.SQL("""
         array_fill(0::double precision, ARRAY[min(number) - 1]) || array_agg(kwh ORDER BY number),
         array_fill(0, ARRAY[min(number) - 1]) || array_agg(samples ORDER BY number),
         array_fill(0::double precision, ARRAY[min(number) - 1]) || array_agg(averaged ORDER BY number),
-        60
+        CASE WHEN max(samples) > 1 THEN 60 END
     FROM (
         SELECT id, day, number, sum(kwh) OVER so_far AS kwh, (sum(samples) OVER so_far)::integer AS samples,
             sum(averaged) OVER so_far AS averaged

@@ -102,7 +102,7 @@ WITH late AS (
     WHERE ts >= %(settled)s AND ts < %(until)s
     GROUP BY {id}
 ), appended AS (
-    -- As a rule, one more element is all it takes; every six hours the cadence is measured anew.
+    -- As a rule, one more element is all it takes; while it is unknown, and every six hours, the cadence is measured.
     UPDATE {day} AS rolled
     SET kwh = ingestd_first(rolled.kwh, %(number)s - 1, 0) || (rolled.kwh[cardinality(rolled.kwh)] + fresh.kwh),
         samples = ingestd_first(rolled.samples, %(number)s - 1, 0) || (rolled.samples[cardinality(rolled.kwh)] + fresh.samples),
@@ -110,7 +110,7 @@ WITH late AS (
     FROM fresh
     WHERE rolled.{id} = fresh.id AND rolled.day = %(settled)s::timestamptz::date
       AND cardinality(rolled.kwh) < %(number)s AND rolled.mark IS NULL AND fresh.registers = 0
-      AND %(number)s %% 24 <> 1
+      AND rolled.cadence IS NOT NULL AND %(number)s %% 24 <> 1
       AND NOT EXISTS (SELECT FROM late_day WHERE late_day.id = fresh.id AND late_day.day = %(settled)s::timestamptz::date)
     RETURNING rolled.{id} AS id
 ), device_day AS MATERIALIZED (

@@ -13,6 +13,7 @@ import pytest
 
 from ingestd.analytics import TimeRange
 from ingestd.store.reads import Analytics
+from ingestd.store.rollups import LAG
 from tests.support.energy import Sample
 from tests.support.house import JUDGEMENT, House, opened
 
@@ -46,6 +47,12 @@ def at_minutes(device: str, numbers: Iterable[float], *, kwh: float = KWH) -> li
 
 def footing(found: Performance) -> tuple[float, int, float]:
     return found.coverage, found.gaps, found.longest_gap
+
+
+def cadences_in_rollups(house: House) -> list[tuple[float | None]]:
+    """Seconds, of each vehicle's days."""
+    with psycopg.connect(house.url) as connection:
+        return connection.execute("SELECT cadence FROM vehicle_day").fetchall()
 
 
 ALL = range(60)
@@ -93,6 +100,18 @@ async def test_coverage_is_the_share_of_time_that_readings_stand_for_and_gaps_ar
     # Rolled up, the cadence is not told from the readings themselves, but by the quarter of an hour.
     assert pytest.approx(expected, abs=0.02) == footing(again)
     assert found.status == again.status
+
+
+async def test_a_cadence_is_known_with_the_second_reading(house: House) -> None:
+    # The first quarter of an hour has one reading only, from which nothing can be told.
+    await house.write(vehicles=at_minutes("v", [5, 20, 35]))
+
+    known = []
+    for over in (15, 30):
+        await house.rollups.catch_up(minutes(over) + LAG)
+        known += cadences_in_rollups(house)
+
+    assert [(None,), (900.0,)] == known
 
 
 async def test_each_meter_is_to_cover_the_time_it_was_mapped(house: House) -> None:
