@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import signal
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
 
 QUICK = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
 """For what is thrown away after the test run; never for a server that a test kills."""
+MEMORY = Path("/dev/shm")  # noqa: S108 - a private directory is made in it
+ROOM = 2 * 2**30
+"""Bytes that have to be free for databases to be kept in memory."""
 
 
 def pytest_configure() -> None:
@@ -30,7 +37,15 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PrivatePostgres]:
     """One server for all tests; a test that stops or kills takes `own_postgres`."""
-    with PrivatePostgres(settings=QUICK) as server:
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
+    with (
+        TemporaryDirectory(prefix="ingestd-databases-", dir=MEMORY if roomy else None) as databases,
+        PrivatePostgres(settings=QUICK) as server,
+    ):
+        account = server.directory.stat()
+        os.chown(databases, account.st_uid, account.st_gid)
+        with _administrator(server) as connection:
+            connection.execute(sql.SQL("CREATE TABLESPACE quick LOCATION {}").format(sql.Literal(databases)))
         yield server
 
 
@@ -87,17 +102,18 @@ def _administrator(server: PrivatePostgres) -> Iterator[psycopg.Connection]:
 @contextmanager
 def _cloned(server: PrivatePostgres, template: str) -> Iterator[str]:
     name = f"test_{uuid4().hex}"
-    _create_database(server, name, template=template)
+    # A copy of the files in memory: 17 ms instead of 49 to 290 on a disk. The default logs every page of the template.
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy TABLESPACE quick")
+    with _administrator(server) as connection:
+        connection.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
     yield server.dsn(name)
     with _administrator(server) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def _create_database(server: PrivatePostgres, name: str, *, template: str = "template1") -> None:
-    # A copy of the files takes a quarter of the time that the default takes to log every page of the template.
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+def _create_database(server: PrivatePostgres, name: str) -> None:
     with _administrator(server) as connection:
-        connection.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
 
 def _migrate(dsn: str) -> None:

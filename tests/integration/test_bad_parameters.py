@@ -32,7 +32,7 @@ WINDOW = [
 CENTURY = [("startTime=1926-11-20T10:00:00Z&endTime=2026-11-20T10:00:00Z", "startTime")]
 MONTH = [("startTime=2026-10-01T00:00:00Z&endTime=2026-11-02T00:00:00Z", "startTime")]
 BUCKET = [(f"bucket={text}", "bucket") for text in ("", "fortnight", "0m", "-15m", "1.5h", "15", "9999d", "1s")]
-PAGES = [(f"limit={text}", "limit") for text in ("-1", "0", "1001", "ten", "")]
+PAGES = [(f"limit={text}", "limit") for text in ("-1", "0", "1001", "1e3", "ten", "")]
 BEFORE = [(f"before={text}", "before") for text in ("-1", "x", "99999999999999999999")]
 LIST = [
     *PAGES,

@@ -69,24 +69,6 @@ def test_the_api_pages_and_filters_dead_letters(bad_daemon: Daemon) -> None:
     assert before_all == {"deadLetters": [], "next": None}
 
 
-@pytest.mark.parametrize(
-    ("query", "parameter"),
-    [
-        ("reason=bad-luck", "reason"),
-        ("limit=0", "limit"),
-        ("limit=-1", "limit"),
-        ("limit=1e3", "limit"),
-        ("before=99999999999999999999999", "before"),
-        ("device=a/b", "device"),
-        ("startTime=yesterday", "startTime"),
-        ("colour=red", "colour"),
-    ],
-)
-def test_a_bad_parameter_is_named(bad_daemon: Daemon, query: str, parameter: str) -> None:
-    answer = bad_daemon.request("GET", f"/v1/dead-letters?{query}")
-    assert (400, parameter) == (answer.status, answer.json()["parameter"])
-
-
 def test_what_has_been_mended_is_replayed_and_the_rest_stays(bad_daemon: Daemon, database_url: str) -> None:
     assert command(database_url, "replay") == "0 stored, 0 were there already, 3 still bad\n"
     with psycopg.connect(database_url) as connection:

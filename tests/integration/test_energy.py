@@ -31,6 +31,7 @@ Figures = tuple[Any, ...]
 @pytest.fixture
 async def house(database_url: str) -> AsyncIterator[House]:
     async with opened(database_url) as house:
+        house.quiet_until(START)
         yield house
 
 
@@ -209,6 +210,7 @@ def test_rollups_and_history_say_the_same_at_every_moment(
     async def run() -> None:
         async with opened(database_url) as house:
             house.clear()
+            house.quiet_until(START)
             written: list[Sample] = []
             samples_of_two = [replace(sample, device=data.draw(st.sampled_from("vw"))) for sample in samples]
             while len(written) < len(samples):
@@ -240,6 +242,7 @@ def test_the_parts_of_a_window_add_up_and_the_order_of_arrival_changes_nothing(
     async def run() -> None:
         async with opened(database_url) as house:
             house.clear()
+            house.quiet_until(START)
             await house.write(vehicles=sorted(samples, key=lambda sample: sample.at))
             in_order = await figures(house, START, FAR)
             bounds = [START, *sorted(cuts), FAR]
@@ -248,6 +251,7 @@ def test_the_parts_of_a_window_add_up_and_the_order_of_arrival_changes_nothing(
             assert in_order[1:] == tuple(sum(part[n] for part in parts) for n in (1, 2, 3))
 
             house.clear()
+            house.quiet_until(START)
             shuffled = list(samples)
             order.shuffle(shuffled)
             for sample in shuffled:

@@ -28,6 +28,7 @@ QUARTER = minutes(7.5)
 @pytest.fixture
 async def house(database_url: str) -> AsyncIterator[House]:
     async with opened(database_url) as house:
+        house.quiet_until(START)
         yield house
 
 
@@ -320,6 +321,8 @@ async def test_where_flushes_are_far_apart_they_wait_for_them(house: House, data
 
 
 async def test_a_fleet_without_readings_has_none(house: House) -> None:
+    house.clear()
+
     await house.rollups.catch_up(minutes(60))
 
     assert [] == query(house, "SELECT until FROM running_total")

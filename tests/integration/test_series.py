@@ -278,6 +278,7 @@ async def test_settled_quarters_and_edges_make_up_every_bucket(house: House) -> 
     }
     rising = [Sample(device="b", at=at, register=10.0 * number) for number, at in enumerate(every)]
     late = intervals["c"][5:8]
+    house.quiet_until(BEGIN)
     await house.write(
         meters=intervals["a"] + rising,
         vehicles=intervals["a"] + [sample for sample in intervals["c"] if sample not in late],
@@ -303,6 +304,7 @@ def test_points_are_what_the_readings_say_at_every_moment_and_add_up_to_the_flee
     async def run() -> None:
         async with opened(database_url) as house:
             house.clear()
+            house.quiet_until(BEGIN)
             written: list[Sample] = []
             while len(written) < len(arriving):
                 chunk = arriving[len(written) : len(written) + data.draw(st.integers(4, 8))]

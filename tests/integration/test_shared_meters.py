@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +21,7 @@ DAY = datetime(2026, 11, 18, tzinfo=UTC)
 @pytest.fixture
 async def house(database_url: str) -> AsyncIterator[House]:
     async with opened(database_url) as house:
+        house.quiet_until(at(10))
         yield house
 
 
@@ -52,7 +53,7 @@ async def acs(house: House, start: datetime, end: datetime) -> dict[str, tuple[f
 async def test_a_shared_meter_is_apportioned_by_the_dc_of_each_hour(house: House, *, rolled_up: bool) -> None:
     await two_cars_at_one_charger(house)
     if rolled_up:
-        await house.rollups.catch_up(DAY + timedelta(days=2))
+        await house.rollups.catch_up(at(13))
 
     # a: 4 * 3/4 + 2 / 2, b: 4 * 1/4 + 2 / 2
     assert {"a": (4.0, [True]), "b": (2.0, [True])} == await acs(house, at(10), at(12))
@@ -135,7 +136,7 @@ async def test_the_fleet_says_the_same_of_a_vehicle_as_its_performance(house: Ho
     }
     for rolled_up in (False, True):
         if rolled_up:
-            await house.rollups.catch_up(DAY + timedelta(days=2))
+            await house.rollups.catch_up(at(13))
         performances = {vehicle: await house.performance(vehicle, at(10), at(12)) for vehicle in ("a", "b", *expected)}
         statuses = {vehicle: one.status for vehicle, one in performances.items()}
         assert expected == {vehicle: statuses[vehicle] for vehicle in expected}

@@ -11,6 +11,7 @@ import psycopg
 from ingestd.analytics import Judgement, TimeRange
 from ingestd.pipeline.delivery import Batch
 from ingestd.store.database import Reads
+from ingestd.store.energy import quarter_before
 from ingestd.store.mappings import Mappings
 from ingestd.store.reads import Analytics
 from ingestd.store.rollups import Rollups
@@ -36,6 +37,7 @@ class House:
     def __init__(self, url: str, *, plausible_kw: float = PLAUSIBLE_KW) -> None:
         self.url = url
         self.writer = Writer(url)
+        self.plausible_kw = plausible_kw
         self.rollups = Rollups(url, plausible_kw=plausible_kw)
         self.reads = Reads(url)
         self.analytics = Analytics(self.reads, judgement=replace(JUDGEMENT, plausible_kw=plausible_kw))
@@ -69,6 +71,14 @@ class House:
             connection.execute(f"TRUNCATE vehicle_meter_mapping, running_total, {', '.join(tables)}".encode())
             connection.execute("UPDATE rollup SET settled = '-infinity', announced = '-infinity'")
             connection.execute("UPDATE roster SET ids = '{}'")
+
+    def quiet_until(self, moment: datetime) -> None:
+        """As if all up to this quarter of an hour was rolled up, and nothing had been sent."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(
+                "UPDATE rollup SET settled = %(quarter)s, announced = %(quarter)s, plausible_kw = %(plausible_kw)s",
+                {"quarter": quarter_before(moment), "plausible_kw": self.plausible_kw},
+            )
 
 
 @asynccontextmanager
