@@ -105,7 +105,7 @@ ORDER BY meter.pair
 WITH fed AS (
     -- A meter as a rule fed one vehicle all the time.
     SELECT meter_id, min(vehicle_id) AS vehicle_id,
-        count(*) = 1 AND max(valid_from) <= %(start)s AND coalesce(min(valid_to), 'infinity') >= %(end)s AS alone
+        count(*) = 1 AND bool_and(valid_from <= %(start)s AND coalesce(valid_to, 'infinity') >= %(end)s) AS alone
     FROM vehicle_meter_mapping
     WHERE valid_from < %(end)s AND coalesce(valid_to, 'infinity') > %(start)s
     GROUP BY meter_id
