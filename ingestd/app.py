@@ -59,7 +59,6 @@ EXIT_SECONDS: Final = DRAIN_SECONDS + 1.5
 HOUSEKEEPING_SECONDS: Final = 3600.0
 HOUSEKEEPING_RETRY_SECONDS: Final = 60.0
 SUMMARY_SECONDS: Final = 60.0
-ROLL_UP_SECONDS: Final = 10.0
 
 
 class Daemon:
@@ -247,7 +246,7 @@ class Daemon:
     async def _roll_up(self) -> None:
         """Keep the rollups up with the readings. Whoever stands by may do it too: one is let through at a time."""
         while True:
-            await asyncio.sleep(ROLL_UP_SECONDS)
+            await asyncio.sleep(self._rollups.due_in(datetime.now(UTC)).total_seconds())
             try:
                 await self._rollups.catch_up(arriving=self._flusher.arriving)
             except StoreError as error:

@@ -92,6 +92,10 @@ class Rollups:
         if self._connection is not None:
             await self._connection.close()
 
+    def due_in(self, now: datetime) -> timedelta:
+        """How long until totals may go on: to the next whole ten seconds, as soon as all readings of them are there."""
+        return TOTALS_GRAIN - (now - self._flush_interval - TOTALS_LAG - quarter_before(now)) % TOTALS_GRAIN
+
     async def catch_up(self, now: datetime | None = None, *, arriving: datetime | None = None) -> None:
         """Roll up every quarter that is over at `now`, and what came late before it; bring running totals up to date.
 
