@@ -68,7 +68,7 @@ class Daemon:
         self._settings = settings
         self.ready = asyncio.Event()
         self.http_port = settings.http_port
-        dsn = settings.database_url.get_secret_value()
+        self._dsn = settings.database_url.get_secret_value()
         self._metrics = Metrics()
         self._buffer = Buffer(
             metrics=self._metrics,
@@ -77,9 +77,9 @@ class Daemon:
             flush_at=min(settings.flush_max_messages, settings.buffer_max_messages, RECEIVE_MAXIMUM // 2),
             interval=settings.flush_interval.total_seconds(),
         )
-        self._writer = Writer(dsn)
-        self._partitions = Partitions(dsn)
-        self._reads = Reads(dsn)
+        self._writer = Writer(self._dsn)
+        self._partitions = Partitions(self._dsn)
+        self._reads = Reads(self._dsn)
         self._flusher = Flusher(buffer=self._buffer, store=self._writer, metrics=self._metrics)
         window = Window(max_age=settings.max_age, max_skew=settings.max_skew)
         self._session = Session(
@@ -90,10 +90,10 @@ class Daemon:
             patience=self._buffer.patience,
         )
         self._buffer.on_pressure(self._on_pressure)
-        self._leadership = Leadership(dsn, client_id=settings.mqtt_client_id)
+        self._leadership = Leadership(self._dsn, client_id=settings.mqtt_client_id)
         self._stopping = False
         self._dead_letters = DeadLetters(self._reads)
-        self._rollups = Rollups(dsn, plausible_kw=settings.plausible_kw, flush_interval=settings.flush_interval)
+        self._rollups = Rollups(self._dsn, plausible_kw=settings.plausible_kw, flush_interval=settings.flush_interval)
         judgement = _judgement(settings)
         analytics = Analytics(self._reads, judgement=judgement)
         alerts = Alerts(self._reads)
@@ -129,7 +129,7 @@ class Daemon:
             devices=Devices(self._reads, analytics=analytics),
             thresholds=Thresholds(self._reads),
             mappings=Mappings(self._reads),
-            exports=Exports(self._settings.database_url.get_secret_value()),
+            exports=Exports(self._dsn),
             dead_letters=self._dead_letters,
             alerts=alerts,
             condition=self._condition,
@@ -144,7 +144,7 @@ class Daemon:
     async def run(self, *, stop: asyncio.Event, migrate_first: bool = True) -> None:
         """Serve until `stop` is set. Raises IngestdError where it cannot start, or what a task died of."""
         if migrate_first:
-            await migrate(self._settings.database_url.get_secret_value())
+            await migrate(self._dsn)
         async with AsyncExitStack() as resources:
             resources.push_async_callback(self._writer.close)
             await self._writer.open()

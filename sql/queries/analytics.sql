@@ -102,12 +102,15 @@ ORDER BY meter.pair
 -- name: vehicles
 -- Every vehicle with a reading or a mapping in the window: its energy, that of its meters, and what is to be thought
 -- of it. The same figures as in `performance`, for all vehicles at once, but for a cadence that changed in the window.
-WITH fed AS (
-    -- A meter as a rule fed one vehicle all the time.
-    SELECT meter_id, min(vehicle_id) AS vehicle_id,
-        count(*) = 1 AND bool_and(valid_from <= %(start)s AND coalesce(valid_to, 'infinity') >= %(end)s) AS alone
+WITH mapping AS NOT MATERIALIZED (
+    SELECT vehicle_id, meter_id, valid_from, coalesce(valid_to, 'infinity') AS valid_to
     FROM vehicle_meter_mapping
     WHERE valid_from < %(end)s AND coalesce(valid_to, 'infinity') > %(start)s
+), fed AS (
+    -- A meter as a rule fed one vehicle all the time.
+    SELECT meter_id, min(vehicle_id) AS vehicle_id,
+        count(*) = 1 AND bool_and(valid_from <= %(start)s AND valid_to >= %(end)s) AS alone
+    FROM mapping
     GROUP BY meter_id
 ), meter AS MATERIALIZED (
     SELECT meter_id, vehicle_id, alone, id, kwh, seconds
@@ -116,10 +119,10 @@ WITH fed AS (
 ), pairs AS MATERIALIZED (
     SELECT row_number() OVER () AS pair, mapping.vehicle_id, meter_id,
         greatest(valid_from, %(start)s) AS start_at,
-        least(coalesce(valid_to, 'infinity'), %(end)s) AS end_at
+        least(valid_to, %(end)s) AS end_at
     FROM meter
-    JOIN vehicle_meter_mapping AS mapping USING (meter_id)
-    WHERE NOT alone AND valid_from < %(end)s AND coalesce(valid_to, 'infinity') > %(start)s
+    JOIN mapping USING (meter_id)
+    WHERE NOT alone
 ), pair_span AS (
     SELECT pair AS span, meter_id AS id, start_at, end_at FROM pairs
 ), pair_latest AS MATERIALIZED (

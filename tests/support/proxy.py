@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
 import threading
@@ -16,6 +17,8 @@ from ingestd.demo.process import LOOPBACK, LoopbackPort
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from types import TracebackType
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Direction = Literal["to server", "to client"]
@@ -205,8 +208,9 @@ class Proxy:
                 async with asyncio.TaskGroup() as pumps:
                     pumps.create_task(self._pump(link, "to server", reader, far_writer))
                     pumps.create_task(self._pump(link, "to client", far_reader, writer))
-            except* OSError:
-                pass  # refused or broken at one end: the other end sees its connection closed
+            except* OSError as errors:
+                # Refused or broken at one end: the other end sees its connection closed.
+                log.debug("a connection ended: %s", errors.exceptions)
             finally:
                 for end in link.writers:
                     end.close()
