@@ -8,9 +8,11 @@ SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 BIN := .venv/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP_INSTALL := $(PIP) install
+# The lock files are installed as they stand: nothing is resolved, so a newer release on the index changes nothing.
 # Wheels only: nothing is ever compiled here, so no compiler is needed.
-PIP_LOCKED := $(PIP_INSTALL) --require-hashes --only-binary :all:
+PIP_LOCKED := $(PIP_INSTALL) --no-deps --require-hashes --only-binary :all:
 # Another uv may order or comment the lock files differently.
 UV_VERSION := 0.13.8
 
@@ -67,11 +69,13 @@ help: ## list the targets
 	@echo "Installing the locked packages into .venv"
 	@$(PIP_LOCKED) -r requirements-demo.lock -r requirements-build.lock
 	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@$(PIP) check
 	@touch $@
 
 .venv/.dev: .venv/.demo requirements-dev.lock
 	@echo "Installing the locked development tools into .venv"
 	@$(PIP_LOCKED) -r requirements-dev.lock
+	@$(PIP) check
 	@touch $@
 
 .PHONY: mosquitto
