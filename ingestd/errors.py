@@ -37,6 +37,16 @@ class DataStoreError(StoreError):
     """A row the database will never take (SQLSTATE classes 22 and 23): find it and set it aside."""
 
 
+class NoPartitionError(DataStoreError):
+    """The rows of one day have no place to go: somebody has taken its partition out of the history."""
+
+    def __init__(self, message: str, *, history: str, day: int) -> None:
+        """`history` names the table; `day` counts from 2000-01-01."""
+        super().__init__(message)
+        self.history = history
+        self.day = day
+
+
 class OperatorStoreError(StoreError):
     """Permissions, a missing table or database: nothing helps until an operator acts."""
 

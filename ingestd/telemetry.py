@@ -8,8 +8,8 @@ epoch and unit for timestamptz: comparing, hashing and storing it costs a fracti
 
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import itemgetter
@@ -194,6 +194,17 @@ class DeadLetter:
     payload: bytes  # capped at MAX_PAYLOAD_BYTES
     reason: Reason
     detail: str
+
+    def reduced(self, refusal: str) -> Iterator["DeadLetter"]:
+        """What to keep of it where the database refuses it as it is: in ASCII, and at last without the payload."""
+        topic = _ascii(self.topic)
+        yield replace(self, topic=topic, detail=_ascii(f"{self.detail} (in ASCII: {refusal})")[:500])
+        detail = f"{self.detail} (without its payload, which is in the log: {refusal})"
+        yield replace(self, topic=topic, detail=_ascii(detail)[:500], payload=b"")
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode("ascii").replace("\0", "\\x00")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

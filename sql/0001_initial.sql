@@ -68,7 +68,7 @@ CREATE INDEX dead_letter_received_at ON dead_letter (received_at);
 
 -- Makes the partition of one UTC day. The table is built aside and attached, because ATTACH takes only a
 -- SHARE UPDATE EXCLUSIVE lock on the parent: reads and writes of other days go on (CREATE TABLE ... PARTITION
--- OF would stop them). Returns false where the partition exists already, also when another session wins the race.
+-- OF would stop them). Returns false where the day has a partition already, also when another session wins the race.
 CREATE FUNCTION ingestd_make_partition(parent text, day date) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -77,11 +77,14 @@ DECLARE
     high   text := (day + 1)::text || ' 00:00:00+00';
 BEGIN
     IF to_regclass(child) IS NOT NULL THEN
-        IF EXISTS (SELECT FROM pg_inherits WHERE inhparent = parent::regclass AND inhrelid = child::regclass) THEN
+        IF EXISTS (
+            SELECT FROM pg_inherits
+            WHERE inhparent = parent::regclass AND inhrelid = child::regclass AND NOT inhdetachpending
+        ) THEN
             RETURN false;
         END IF;
         -- Detached by somebody. Whether it may come back, or has to go, is not ours to decide.
-        RAISE invalid_table_definition USING MESSAGE = format('%s stands in the way: it is no partition of %s', child, parent);
+        RAISE invalid_table_definition USING MESSAGE = format('%s is detached: it is no partition of %s', child, parent);
     END IF;
     EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', child, parent);
     -- With this constraint in place ATTACH need not scan the table.
@@ -90,8 +93,9 @@ BEGIN
     EXECUTE format('ALTER TABLE %I DROP CONSTRAINT bounds', child);
     RETURN true;
 EXCEPTION
-    -- Which of these it is depends on how far the other session has come.
-    WHEN duplicate_table OR duplicate_object OR unique_violation THEN
+    -- Another session was faster (how it shows depends on how far it has come), or somebody attached a table of
+    -- another name that holds the day.
+    WHEN duplicate_table OR duplicate_object OR unique_violation OR invalid_object_definition THEN
         RETURN false;
 END;
 $$;

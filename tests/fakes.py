@@ -95,7 +95,8 @@ class FakeStore:
     """Keeps rows by key as PostgreSQL does: all of a write or nothing, and what is there already stays.
 
     A write fails with the next error of `script` (None: it does not fail; at its end: never again), or with
-    what `objection` says about the first row it minds, or with `letter_objection` where it holds dead letters.
+    what `objection` says about the first row it minds, or `letter_objections` about the first dead letter, or with
+    `letter_objection` where it holds dead letters at all.
     """
 
     def __init__(
@@ -104,10 +105,12 @@ class FakeStore:
         *,
         objection: Callable[[Stream, Row], StoreError | None] = _no_objection,
         letter_objection: StoreError | None = None,
+        letter_objections: Callable[[DeadLetter], StoreError | None] = lambda _: None,
         seconds: float = 0.0,
     ) -> None:
         self.objection = objection
         self.letter_objection = letter_objection
+        self._letter_objections = letter_objections
         self.watch: Callable[[], None] = lambda: None
         self.rows: dict[Stream, dict[tuple[str, int], Row]] = {stream: {} for stream in STREAMS}
         self.dead_letters: list[DeadLetter] = []
@@ -137,6 +140,9 @@ class FakeStore:
                     raise error
         if batch.dead_letters and self.letter_objection is not None:
             raise self.letter_objection
+        for letter in batch.dead_letters:
+            if (refusal := self._letter_objections(letter)) is not None:
+                raise refusal
         committed = {stream: self._insert(stream, part.rows, part.origins) for stream, part in batch.readings.items()}
         self.dead_letters += batch.dead_letters
         if scripted is not None:

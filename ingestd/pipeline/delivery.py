@@ -1,7 +1,7 @@
 """What travels through the house: a Delivery from a source, merged with its neighbours into a Batch."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from operator import itemgetter
@@ -82,10 +82,14 @@ class StreamBatch:
         """The rows older than the moment, and all others."""
         if moment is None or min(map(_timestamp, self.rows)) >= moment:
             return _NOTHING, self
-        older = [row[1] < moment for row in self.rows]
-        return self._where(older), self._where([not old for old in older])
+        return self.where(lambda row: row[1] < moment)
 
-    def _where(self, wanted: Sequence[bool]) -> "StreamBatch":
+    def where(self, wanted: Callable[[Row], bool]) -> tuple["StreamBatch", "StreamBatch"]:
+        """The rows that are wanted, and all others."""
+        chosen = [wanted(row) for row in self.rows]
+        return self._chosen(chosen), self._chosen([not one for one in chosen])
+
+    def _chosen(self, wanted: Sequence[bool]) -> "StreamBatch":
         return StreamBatch(rows=list(compress(self.rows, wanted)), origins=list(compress(self.origins, wanted)))
 
 
@@ -132,6 +136,17 @@ class Batch:
         rows = max((part.rows for part in self.readings.values()), key=len, default=[])
         return rows[len(rows) // 2][1] if len(rows) >= _TELLING else None
 
+    def parted(self, stream: Stream, wanted: Callable[[Row], bool]) -> tuple["Batch", "Batch"]:
+        """The rows of a stream that are wanted, and all else."""
+        if stream not in self.readings:
+            return Batch(readings={}, dead_letters=[]), self
+        chosen, others = self.readings[stream].where(wanted)
+        left = {**self.readings, stream: others}
+        return (
+            Batch(readings={stream: chosen} if chosen.rows else {}, dead_letters=[]),
+            Batch(readings={of: part for of, part in left.items() if part.rows}, dead_letters=self.dead_letters),
+        )
+
     def split(self) -> list["Batch"]:
         """Two parts or more, none empty: first kind from kind, then half from half."""
         parts = [Batch(readings={stream: batch}, dead_letters=[]) for stream, batch in self.readings.items()]
@@ -139,6 +154,12 @@ class Batch:
             parts.append(Batch(readings={}, dead_letters=self.dead_letters))
         if len(parts) > 1:
             return parts
+        if self.dead_letters:
+            half = len(self.dead_letters) // 2
+            return [
+                Batch(readings={}, dead_letters=letters)
+                for letters in (self.dead_letters[:half], self.dead_letters[half:])
+            ]
         ((stream, batch),) = self.readings.items()
         return [Batch(readings={stream: half}, dead_letters=[]) for half in batch.split()]
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from ingestd import failpoints
-from ingestd.errors import DataStoreError, OperatorStoreError, TransientStoreError
+from ingestd.errors import DataStoreError, OperatorStoreError, StoreError, TransientStoreError
 from ingestd.metrics import Metrics
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.delivery import Batch, Delivery, Origin, Rejection
 from ingestd.pipeline.progress import Progress
+from ingestd.pipeline.refusals import Refusals
 from ingestd.telemetry import DeadLetter, Source, Stream, encode, now_microseconds, to_datetime
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ SUSPECT_ROUNDS: Final = 12
 the way of the others for ever."""
 STALLED_SECONDS: Final = 30.0
 """A flush that takes longer without an error to show for it is a trouble, too."""
-UNKNOWN_BEFORE_ISOLATING: Final = 3
-"""So often may a batch fail for an unknown reason before the rows are tried one by one."""
 
 
 class Store(Protocol):
@@ -60,6 +59,7 @@ class Flusher:
         """When the readings were taken that come in at the moment; None where they are too few to tell."""
         self._busy_since: float | None = None  # the event loop's time
         self._trouble: str | None = None
+        self._refusals = Refusals()
 
     @property
     def trouble(self) -> str | None:
@@ -82,7 +82,7 @@ class Flusher:
         batch = Batch.of(deliveries)
         taken_at = batch.taken_at()
         self.arriving = None if taken_at is None else to_datetime(taken_at)
-        await self._commit(batch, progress)
+        await self._commit_apart(batch, progress)
         rounds = 0
         while True:
             if repeats := progress.repeats():
@@ -99,6 +99,7 @@ class Flusher:
             else:
                 break
         await self._bury(progress)
+        self._refusals.note(progress.rejected)
         self._settle(progress)
         self._busy_since = None
         self.last_commit_at = time.monotonic()
@@ -109,6 +110,14 @@ class Flusher:
             committed=sum(by_origin.total() for by_origin in progress.committed.values()),
             milliseconds=round((self.last_commit_at - started) * 1000, 1),
         )
+
+    async def _commit_apart(self, batch: Batch, progress: Progress) -> None:
+        """The batch first without the devices that were refused of late, then each of these."""
+        batch, apart = self._refusals.part(batch)
+        await self._commit(batch, progress)
+        for of_device in apart:
+            progress.isolate()
+            await self._commit(of_device, progress)
 
     async def _commit(self, batch: Batch, progress: Progress) -> None:
         """Try every row of the batch, splitting where the database objects to the rows themselves."""
@@ -124,15 +133,15 @@ class Flusher:
             progress.stored(part, await self._store.write(part))
         except DataStoreError as error:
             if part.readings:
-                return progress.reject(part, str(error))
-            # A dead letter is made to fit: refusing it is the table's fault, and it must not be lost.
-            await self._pause(str(error), SLOW_RETRY_SECONDS)
+                return progress.reject(part, error)
+            return await self._refused_letters(part.dead_letters, str(error))
         except OperatorStoreError as error:
             await self._pause(str(error), SLOW_RETRY_SECONDS)
         except TransientStoreError as error:
-            progress.unknown_failures += not error.known
-            if part.readings and not error.known and progress.unknown_failures >= UNKNOWN_BEFORE_ISOLATING:
-                return progress.suspect(part, str(error))
+            if progress.is_to_isolate(part, error):
+                if part.readings:
+                    return progress.suspect(part, str(error))
+                return await self._refused_letters(part.dead_letters, str(error))
             await self._pause(str(error), retry.next())
         else:
             if self._trouble is not None:
@@ -140,6 +149,28 @@ class Flusher:
                 self._trouble = None
             retry.reset()
             return []
+        return [part]
+
+    async def _refused_letters(self, letters: list[DeadLetter], refusal: str) -> list[Batch]:
+        """What is left to do about dead letters that the database does not take; they are never given up.
+
+        One that is refused for a reason of its own is kept reduced. Where that is refused too, it is the table's fault.
+        """
+        part = Batch(readings={}, dead_letters=letters)
+        if len(letters) > 1:
+            return part.split()
+        (letter,) = letters
+        for reduced in letter.reduced(refusal):
+            try:
+                await self._store.write(Batch(readings={}, dead_letters=[reduced]))
+            except StoreError as error:
+                log.debug("a reduced dead letter is refused as well", reason=str(error))
+            else:
+                log.error(
+                    "a dead letter is refused as it is; kept reduced", reason=refusal, payload=letter.payload.hex()
+                )
+                return []
+        await self._pause(refusal, SLOW_RETRY_SECONDS)
         return [part]
 
     async def _bury(self, progress: Progress) -> None:

@@ -6,11 +6,17 @@ from dataclasses import dataclass, field
 from itertools import filterfalse
 from typing import Final, NamedTuple
 
+from ingestd.errors import DataStoreError, NoPartitionError, TransientStoreError
 from ingestd.pipeline.delivery import Batch, Delivery, StreamBatch
-from ingestd.telemetry import STREAMS, Row, Stream
+from ingestd.telemetry import MICROSECONDS_PER_DAY, STREAMS, Row, Stream
 
+UNKNOWN_BEFORE_ISOLATING: Final = 3
+"""So often may a batch fail for an unknown reason before the rows are tried one by one."""
+UNKNOWN_BEFORE_REDUCING: Final = 20
+"""The same for dead letters alone, half a minute or so: a dead letter is better kept as it is."""
 HOPELESS_AFTER: Final = 32
-"""So many rows of a stream may fail one by one, and none go through, before the rest is not tried singly."""
+"""So many rows of a stream, or of a device, may fail one by one, and none go through, before the rest is not tried
+singly."""
 
 
 class Refused(NamedTuple):
@@ -35,20 +41,31 @@ class Progress:
     """Theirs is the fault; they become dead letters."""
     suspects: list[Refused] = field(default_factory=list)
     """Failed for an unknown reason; whose fault it is will show."""
-    unknown_failures: int = 0
+    _unknown_failures: Counter[bool] = field(default_factory=Counter)
+    """Of parts with readings (True), and of parts with dead letters alone."""
+    _refused: Counter[tuple[Stream, str]] = field(default_factory=Counter)
+    """Rows of each device that were rejected one by one, while none of the device went through."""
     _tried: set[tuple[Stream, Row]] = field(default_factory=set)
 
     def stored(self, part: Batch, committed: Mapping[Stream, Counter[int]]) -> None:
         """A part has gone through."""
         self.taken |= part.readings.keys()
+        if self._refused:
+            for stream, batch in part.readings.items():
+                for row in batch.rows:
+                    self._refused.pop((stream, row[0]), None)
         for stream, by_origin in committed.items():
             self.committed[stream].update(by_origin)
 
-    def reject(self, part: Batch, detail: str) -> list[Batch]:
-        """The rows are at fault: smaller parts to try, or a single row named."""
-        if len(part) > 1:
+    def reject(self, part: Batch, error: DataStoreError) -> list[Batch]:
+        """The rows are at fault: smaller parts to try, or rows named."""
+        if isinstance(error, NoPartitionError):
+            return self._reject_day(part, error)
+        if len(part) > 1 and not self._is_refused_device(part):
             return part.split()
-        self.rejected += _refused(part, detail, alone=True)
+        named = _refused(part, str(error), alone=True)
+        self._refused.update((one.stream, one.row[0]) for one in named)
+        self.rejected += named
         return []
 
     def suspect(self, part: Batch, detail: str) -> list[Batch]:
@@ -57,6 +74,18 @@ class Progress:
             return part.split()
         self.suspects += _refused(part, detail, alone=len(part) == 1)
         return []
+
+    def is_to_isolate(self, part: Batch, error: TransientStoreError) -> bool:
+        """Whether what failed for this reason is tried in smaller parts, not only again."""
+        if error.known:
+            return False
+        self._unknown_failures[bool(part.readings)] += 1
+        enough = UNKNOWN_BEFORE_ISOLATING if part.readings else UNKNOWN_BEFORE_REDUCING
+        return self._unknown_failures[bool(part.readings)] >= enough
+
+    def isolate(self) -> None:
+        """What follows has failed before: no need to wait and see whether an unknown error passes."""
+        self._unknown_failures[True] = UNKNOWN_BEFORE_ISOLATING
 
     def convict(self) -> None:
         """Reject each suspect that failed alone while others of its stream went through."""
@@ -88,6 +117,18 @@ class Progress:
         self._tried |= {(repeat.stream, repeat.row[:-1]) for repeat in found.values()}
         readings = {stream: batch for stream, batch in _grouped(list(found.values())).items() if batch.rows}
         return Batch(readings=readings, dead_letters=[]) if readings else None
+
+    def _reject_day(self, part: Batch, error: NoPartitionError) -> list[Batch]:
+        """All rows of a day that has no partition at once; the others are left to do."""
+        (stream,) = (stream for stream in part.readings if stream.history == error.history)
+        of_day, others = part.parted(stream, lambda row: row[1] // MICROSECONDS_PER_DAY == error.day)
+        self.rejected += _refused(of_day, str(error), alone=True)
+        return [others] if len(others) else []
+
+    def _is_refused_device(self, part: Batch) -> bool:
+        """Whether all rows are of one device, and enough of its rows were refused."""
+        devices = {(stream, row[0]) for stream, batch in part.readings.items() for row in batch.rows}
+        return len(devices) == 1 and self._refused[devices.pop()] >= HOPELESS_AFTER
 
     def _guilty(self, suspect: Refused) -> bool:
         return suspect.alone and suspect.stream in self.taken

@@ -9,7 +9,8 @@ from typing import Any, Final, TypeAlias
 
 import psycopg
 import structlog
-from psycopg import AsyncConnection, AsyncRawCursor, OperationalError, sql
+from psycopg import AsyncConnection, AsyncRawCursor, sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import namedtuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -21,17 +22,36 @@ log = structlog.get_logger(__name__)
 Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
 
 CONNECT_SECONDS: Final = 5
+"""For an address of the database, unless the URL or PGCONNECT_TIMEOUT says otherwise."""
+CONNECT_SECONDS_OF_SEVERAL: Final = 2
+"""The same where the URL names several hosts: they are tried one after the other, and one may be silent."""
+OLDEST_VERSION: Final = 150000
+"""PostgreSQL 15, which brought MERGE."""
 READ_CONNECTIONS: Final = 4
 READ_WAIT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 15.0
+CUT_SECONDS: Final = 2.0
+"""The server ends a statement at its limit. One that has not done so this much later is taken for frozen."""
+CHECK_SECONDS: Final = 2.0
+"""How long an idle connection of a pool may take to show that it lives."""
+OPEN_SECONDS: Final = 60.0
+
+SESSION_SETTINGS: Final = (
+    # What the code relies on, whatever server, database, role, URL and environment say.
+    b"SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; SET timezone = 'UTC';"
+    b" SET standard_conforming_strings = on; SET bytea_output = 'hex'; SET extra_float_digits = 1;"
+    # Who waits for a lock has to see afterwards what was committed meanwhile.
+    b" SET default_transaction_isolation = 'read committed';"
+    # Limits are ours to set: a role's own might end a long batch again and again.
+    b" SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0"
+)
 READ_SETTINGS: Final = (
-    f"SET timezone = 'UTC'; SET statement_timeout = '{READ_SECONDS:.0f}s';"
     # Compiling costs more than it saves here, and so does planning the long statements of the analytics anew each
     # time: with a plan kept, a vehicle's performance takes a fifth of the time.
-    " SET jit = off; SET plan_cache_mode = force_generic_plan;"
+    b"SET jit = off; SET plan_cache_mode = force_generic_plan;"
     # A seek costs next to nothing on the disks of today: a stretch of history is found by its index.
-    " SET random_page_cost = 1.1"
-).encode()
+    b" SET random_page_cost = 1.1"
+)
 
 _RETRIED_CLASSES: Final = {
     "08",  # connection exception
@@ -82,6 +102,8 @@ def translated() -> Iterator[None]:
         yield
     except PoolTimeout as error:
         raise TransientStoreError("no connection to the database") from error
+    except UnicodeEncodeError as error:
+        raise DataStoreError(f"no UTF-8 text: {error.reason}") from error
     except psycopg.Error as error:
         raise classify(error) from error
 
@@ -97,14 +119,42 @@ async def closed_on_error(connection: Connection) -> AsyncIterator[None]:
 
 
 async def connect(dsn: str, *, application_name: str) -> Connection:
-    """A connection of one's own, in autocommit mode. Raises StoreError."""
+    """A connection of one's own, in autocommit mode, with `SESSION_SETTINGS`. Raises StoreError."""
     with translated():
-        connection = await AsyncConnection.connect(
-            dsn, autocommit=True, connect_timeout=CONNECT_SECONDS, application_name=application_name
-        )
+        connection = await AsyncConnection.connect(dsn, **_parameters(dsn, application_name))
         async with closed_on_error(connection):
-            await connection.execute("SET timezone = 'UTC'")
+            await _set_up(connection)
         return connection
+
+
+def _parameters(dsn: str, application_name: str) -> dict[str, Any]:
+    """What every connection is made with, over what the URL says (libpq's parameter key words)."""
+    parameters: dict[str, Any] = {
+        "autocommit": True,
+        "application_name": application_name,
+        "client_encoding": "UTF8",  # whatever PGCLIENTENCODING says
+    }
+    given = conninfo_to_dict(dsn)
+    if "connect_timeout" not in given and "PGCONNECT_TIMEOUT" not in os.environ:
+        several = "," in str(given.get("host", given.get("hostaddr", "")))
+        parameters["connect_timeout"] = CONNECT_SECONDS_OF_SEVERAL if several else CONNECT_SECONDS
+    return parameters
+
+
+async def _set_up(connection: Connection) -> None:
+    """Raises OperatorStoreError where the database is none that ingestd can use."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise OperatorStoreError(
+            f"the encoding of the database {connection.info.dbname} is {encoding}; ingestd needs one made with"
+            " ENCODING 'UTF8'"
+        )
+    if connection.info.server_version < OLDEST_VERSION:
+        raise OperatorStoreError(
+            f"the server is PostgreSQL {connection.info.server_version // 10_000}; ingestd needs"
+            f" {OLDEST_VERSION // 10_000} or newer"
+        )
+    await connection.execute(SESSION_SETTINGS)
 
 
 @asynccontextmanager
@@ -130,85 +180,83 @@ async def bounded(connection: Connection, seconds: float) -> AsyncIterator[None]
 class Reads:
     """A small pool for queries, apart from the writer so that dashboards and ingestion do not wait for each other."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        application_name: str = "ingestd-reads",
+        connections: int = READ_CONNECTIONS,
+        seconds: float = READ_SECONDS,
+    ) -> None:
+        """No statement may take longer than `seconds`. Raises StoreError where `dsn` is not understood."""
         self._dsn = dsn
+        self._application_name = application_name
+        self._seconds = seconds
+        with translated():
+            parameters = _parameters(dsn, application_name)
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             dsn,
-            kwargs={
-                "autocommit": True,
-                "connect_timeout": CONNECT_SECONDS,
-                "application_name": "ingestd-reads",
-            },
-            configure=_set_up_reads,
+            kwargs=parameters,
+            configure=self._configure,
+            check=_check,
             min_size=1,
-            max_size=READ_CONNECTIONS,
-            timeout=READ_WAIT_SECONDS,
+            max_size=connections,
+            timeout=min(seconds, READ_WAIT_SECONDS),
             # Give up soon and try afresh at the next request: the pool's own backoff would grow to minutes.
             reconnect_timeout=READ_WAIT_SECONDS,
             open=False,
-            name="reads",
+            name=application_name,
         )
 
     async def open(self) -> None:
         """Raises StoreError where no connection can be made, and says why, which the pool alone would not."""
-        await (await connect(self._dsn, application_name="ingestd-reads")).close()
+        await (await connect(self._dsn, application_name=self._application_name)).close()
         with translated():
-            await self._pool.open(wait=True, timeout=READ_WAIT_SECONDS)
+            await self._pool.open(wait=True, timeout=OPEN_SECONDS)
 
     async def close(self) -> None:
         await self._pool.close()
 
-    async def fetch(
-        self, statement: Statement, parameters: Mapping[str, object], *, within: float = READ_SECONDS
-    ) -> list[Any]:
-        """Rows of one query, as namedtuples; raises StoreError after at most `within` seconds of work.
-
-        A connection that died while idle shows it only when used, so each of the pool may fail once.
-        """
+    async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Any]:
+        """Rows of one query, as namedtuples. Raises StoreError; nothing is repeated that may have begun."""
         with translated():
-            wait = min(within, READ_WAIT_SECONDS)
-            for _ in range(READ_CONNECTIONS):
-                async with self._connection(wait) as connection, bounded(connection, within):
-                    try:
-                        return await _answer(connection, statement, parameters)
-                    except OperationalError:
-                        if not connection.closed:
-                            raise
-            async with self._connection(wait) as connection, bounded(connection, within):
-                return await _answer(connection, statement, parameters)
+            async with (
+                self._connection() as connection,
+                AsyncRawCursor(connection, row_factory=namedtuple_row) as cursor,
+            ):
+                await cursor.execute(statement.text, [parameters[name] for name in statement.parameters])
+                return await cursor.fetchall()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """For the few changes made on request; raises StoreError, also for what is done in it."""
         with translated():
-            async with (
-                self._connection(READ_WAIT_SECONDS) as connection,
-                bounded(connection, READ_SECONDS),
-                connection.transaction(),
-            ):
+            async with self._connection() as connection, connection.transaction():
                 yield connection
 
     @asynccontextmanager
-    async def _connection(self, wait: float) -> AsyncIterator[Connection]:
+    async def _connection(self) -> AsyncIterator[Connection]:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - this is a coroutine
         cancellations = task.cancelling()
-        async with self._pool.connection(wait) as connection:
+        async with self._pool.connection() as connection:
             # The pool waits by `asyncio.wait_for`, which before Python 3.12 loses a cancellation that meets the result.
             if task.cancelling() > cancellations:
                 raise asyncio.CancelledError
-            yield connection
+            async with bounded(connection, self._seconds + CUT_SECONDS):
+                yield connection
+
+    async def _configure(self, connection: Connection) -> None:
+        await _set_up(connection)
+        await connection.execute(READ_SETTINGS)
+        await connection.execute(f"SET statement_timeout = '{self._seconds:g}s'".encode())
+        connection.prepare_threshold = 0
 
 
-async def _set_up_reads(connection: Connection) -> None:
-    await connection.execute(READ_SETTINGS)
-    connection.prepare_threshold = 0
-
-
-async def _answer(connection: Connection, statement: Statement, parameters: Mapping[str, object]) -> list[Any]:
-    async with AsyncRawCursor(connection, row_factory=namedtuple_row) as cursor:
-        await cursor.execute(statement.text, [parameters[name] for name in statement.parameters])
-        return await cursor.fetchall()
+async def _check(connection: Connection) -> None:
+    """Raises psycopg's error where a connection died while it was idle: the pool then takes another one."""
+    async with bounded(connection, CHECK_SECONDS):
+        await AsyncConnectionPool.check_connection(connection)
 
 
 async def rows_of(

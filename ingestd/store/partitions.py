@@ -9,7 +9,7 @@ from typing import Final, Literal
 import psycopg
 import structlog
 
-from ingestd.errors import TransientStoreError
+from ingestd.errors import NoPartitionError, TransientStoreError
 from ingestd.store import queries
 from ingestd.store.database import READ_SECONDS, Connection, bounded, connect, rows_of, translated
 from ingestd.telemetry import MICROSECONDS_PER_DAY, STREAMS, Stream, now_microseconds, to_datetime
@@ -45,8 +45,14 @@ class Partition:
 
 
 async def make_partition(connection: Connection, stream: Stream, day: int) -> None:
-    """Make the partition of a day since 2000-01-01 unless it is there; psycopg's errors are the caller's."""
-    made = await connection.execute(_SQL["make_partition"], {"history": stream.history, "day": day})
+    """Make the partition of a day since 2000-01-01 unless it is there.
+
+    Raises NoPartitionError where somebody has detached that day; other errors of psycopg's are the caller's.
+    """
+    try:
+        made = await connection.execute(_SQL["make_partition"], {"history": stream.history, "day": day})
+    except psycopg.errors.InvalidTableDefinition as error:
+        raise NoPartitionError(str(error.diag.message_primary), history=stream.history, day=day) from error
     if await made.fetchone() == (True,):
         log.debug("partition made", table=stream.history, day=f"{to_datetime(day * MICROSECONDS_PER_DAY):%F}")
 
@@ -66,7 +72,10 @@ class Partitions:
         async with self._connected() as connection, bounded(connection, CHANGE_SECONDS):
             for stream in STREAMS:
                 for day in range(today, today + DAYS_AHEAD + 1):
-                    await make_partition(connection, stream, day)
+                    try:
+                        await make_partition(connection, stream, day)
+                    except NoPartitionError as error:
+                        log.warning("readings of that day will become dead letters", reason=str(error))
         self._made_ahead_on = today
 
     async def days(self) -> list[Partition]:

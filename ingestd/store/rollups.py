@@ -217,8 +217,6 @@ class Rollups:
             # Whoever holds a table for longer is let go first; a quarter of ten thousand devices fits into memory.
             for setting in (f"lock_timeout = '{LOCK_TIMEOUT}'", "work_mem = '64MB'", "jit = off"):
                 await connection.execute(f"SET {setting}".encode())
-            # What was committed while the announcement's lock was waited for has to be seen.
-            await connection.execute("SET default_transaction_isolation = 'read committed'")
             # The newest quarter is younger than all statistics, so no reading of it is expected: nested loops would
             # compare every device with every other. Where they are wanted, the statement leaves no other way.
             await connection.execute("SET enable_nestloop = off")

@@ -18,7 +18,6 @@ from psycopg.abc import Buffer
 from psycopg.copy import AsyncLibpqWriter, AsyncWriter
 
 from ingestd import failpoints
-from ingestd.errors import TransientStoreError
 from ingestd.pipeline.delivery import Batch, StreamBatch, newest_per_device
 from ingestd.store import queries
 from ingestd.store.database import Connection, bounded, closed_on_error, connect, translated
@@ -86,9 +85,10 @@ class Writer:
                 except psycopg.errors.CheckViolation as error:
                     if error.diag.constraint_name is not None:
                         raise
-                    # "no partition of relation found for row": somebody dropped it behind our back
-                    self._forget_partitions()
-                    raise TransientStoreError(str(error)) from error
+                # "no partition of relation found for row": somebody dropped or detached it behind our back.
+                self._forget_partitions()
+                await self._make_partitions(connection, batch)
+                return await self._transact(connection, batch, staged=True)
 
     async def _connected(self) -> Connection:
         if self._connection is not None and not self._connection.closed:
@@ -101,8 +101,6 @@ class Writer:
 
     async def _prepare(self, connection: Connection) -> None:
         await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
-        # What is late for the rollups is asked after a lock was waited for: an older snapshot would not see it.
-        await connection.execute("SET default_transaction_isolation = 'read committed'")
         # The promise is that what we acknowledge is on disk, whatever the server's default.
         await connection.execute(
             "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"

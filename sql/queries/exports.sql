@@ -1,10 +1,7 @@
 -- History handed out as CSV. Windows are half-open: [start, end).
 
 -- name: prepare_export
--- So that a value is written the same wherever it is read: figures as the shortest text that reads back as the
--- same number, timestamps to be made RFC 3339. One process, uncompiled: an export is in nobody's way.
-SET datestyle = 'ISO';
-SET extra_float_digits = 1;
+-- One process, uncompiled: an export is in nobody's way.
 SET lock_timeout = '10s';
 SET jit = off;
 SET max_parallel_workers_per_gather = 0;

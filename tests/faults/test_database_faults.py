@@ -179,8 +179,43 @@ def test_a_partition_dropped_behind_its_back_is_made_again(broker: PrivateMosqui
             device.publish_many([meter_message("late", day), meter_message("new", NOW), meter_message("later", day)])
 
             until(lambda: count(database_url, "meter_history") == 3)
-            assert daemon.metric("ingestd_flush_retries_total") > 0
+            assert daemon.metric("ingestd_flush_retries_total") == 0
             assert count(database_url, "dead_letter") == 0
+
+
+def test_readings_of_a_detached_day_become_dead_letters_that_come_back_with_it(
+    broker: PrivateMosquitto, database_url: str
+) -> None:
+    """Before and after a restart, which is when the daemon asks anew which days there are."""
+    day = NOW - timedelta(days=10)
+    table = f"meter_history_{day:%Y%m%d}"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("SELECT ingestd_make_partition('meter_history', %s::date)", [day])
+        connection.execute(f"ALTER TABLE meter_history DETACH PARTITION {table}".encode())
+        with (
+            Daemon(mqtt_url=broker.url, database_url=database_url, flush_interval=0.1) as daemon,
+            Device(broker.url) as device,
+        ):
+            daemon.wait_healthy()
+            for number in (1, 2):
+                device.publish_many([meter_message("late", day + timedelta(seconds=number)), meter_message("new", NOW)])
+                wait_for_rows(database_url, "dead_letter", number)
+                assert daemon.request("GET", "/health").status == 200
+                assert_ledger_closes(daemon)
+                daemon.terminate()
+                daemon.start()
+                daemon.wait_healthy()
+            assert count(database_url, "meter_history") == 1
+            assert connection.execute("SELECT DISTINCT reason, detail FROM dead_letter").fetchall() == [
+                ("database", f"{table} is detached: it is no partition of meter_history")
+            ]
+
+            connection.execute(
+                f"ALTER TABLE meter_history ATTACH PARTITION {table}"
+                f" FOR VALUES FROM ('{day:%F} 00:00+00') TO ('{day + timedelta(days=1):%F} 00:00+00')".encode()
+            )
+            assert "2 stored" in daemon.command("dead-letters", "replay")
+            assert count(database_url, "meter_history") == 3
 
 
 def test_dead_letters_that_cannot_be_kept_are_not_acknowledged(broker: PrivateMosquitto, database_url: str) -> None:
@@ -199,6 +234,10 @@ def test_dead_letters_that_cannot_be_kept_are_not_acknowledged(broker: PrivateMo
             until(lambda: count(database_url, "dead_letter") == 20, within=20)
         until(lambda: count(database_url, "meter_history") == 1)
         assert_ledger_closes(daemon)
+
+
+def wait_for_rows(database_url: str, table: str, rows: int) -> None:
+    until(lambda: count(database_url, table) == rows)
 
 
 def _received(daemon: Daemon) -> float:

@@ -17,7 +17,7 @@ from psycopg import sql
 from ingestd.analytics import TimeRange
 from ingestd.errors import OperatorStoreError
 from ingestd.pipeline.delivery import Batch
-from ingestd.store.database import READ_SECONDS, Reads
+from ingestd.store.database import Reads
 from ingestd.store.migrations import available, migrate
 from ingestd.store.reads import Analytics
 from ingestd.store.writer import Writer
@@ -324,13 +324,11 @@ class Explaining(Reads):
         super().__init__(dsn)
         self.scans: list[dict[str, Any]] = []
 
-    async def fetch(
-        self, statement: Statement, parameters: Mapping[str, object], *, within: float = READ_SECONDS
-    ) -> list[Any]:
+    async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Any]:
         explain = replace(statement, text=b"EXPLAIN (ANALYZE, FORMAT JSON) " + statement.text)
-        (((explained,),),) = await super().fetch(explain, parameters, within=within)
+        (((explained,),),) = await super().fetch(explain, parameters)
         self.scans += walk(explained["Plan"])
-        return await super().fetch(statement, parameters, within=within)
+        return await super().fetch(statement, parameters)
 
 
 def walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:

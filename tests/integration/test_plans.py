@@ -13,7 +13,7 @@ from psycopg import sql
 from ingestd.analytics import DevicePage, TimeRange
 from ingestd.periods import parse_bucket, periods
 from ingestd.store import queries
-from ingestd.store.database import READ_SECONDS, READ_SETTINGS, Reads
+from ingestd.store.database import READ_SETTINGS, Reads
 from ingestd.store.devices import Devices
 from ingestd.store.reads import Analytics
 from ingestd.store.rollups import LAG, Rollups
@@ -71,11 +71,9 @@ class NotedReads(Reads):
         super().__init__(dsn)
         self.asked: list[tuple[Statement, Mapping[str, object]]] = []
 
-    async def fetch(
-        self, statement: Statement, parameters: Mapping[str, object], *, within: float = READ_SECONDS
-    ) -> list[Any]:
+    async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Any]:
         self.asked.append((statement, parameters))
-        return await super().fetch(statement, parameters, within=within)
+        return await super().fetch(statement, parameters)
 
 
 @pytest.fixture(scope="module")

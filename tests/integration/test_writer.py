@@ -15,11 +15,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from ingestd.errors import DataStoreError, OperatorStoreError, StoreError, TransientStoreError
+from ingestd.errors import DataStoreError, NoPartitionError, OperatorStoreError, StoreError, TransientStoreError
 from ingestd.pipeline.delivery import Batch
 from ingestd.store.rollups import Rollups
 from ingestd.store.writer import Writer
-from ingestd.telemetry import METER, STREAMS, VEHICLE, DeadLetter, Reason, to_datetime, to_microseconds
+from ingestd.telemetry import (
+    METER,
+    MICROSECONDS_PER_DAY,
+    STREAMS,
+    VEHICLE,
+    DeadLetter,
+    Reason,
+    to_datetime,
+    to_microseconds,
+)
 from tests.fakes import FakeOrigin
 from tests.support.deliveries import NOW, SECOND, dead_letter, delivery_of, meter_row, vehicle_row
 from tests.support.polling import eventually
@@ -361,8 +370,6 @@ async def test_a_partition_dropped_behind_our_back_is_made_again_at_the_next_att
     database.execute("DROP TABLE meter_history_20261120")
     batch = batch_of(meters=[meter_row("a", 1)], vehicles=[vehicle_row("v", 1)])
 
-    with pytest.raises(TransientStoreError, match="no partition"):
-        await writer.write(batch)
     committed = await writer.write(batch)
 
     assert {METER: Counter({0: 1}), VEHICLE: Counter({0: 1})} == committed
@@ -370,19 +377,36 @@ async def test_a_partition_dropped_behind_our_back_is_made_again_at_the_next_att
     assert as_stored(vehicle_row("v", 0), vehicle_row("v", 1)) == database.history(VEHICLE)
 
 
-async def test_a_partition_detached_behind_our_back_is_for_an_operator_to_look_at(
-    writer: Writer, database: Database
-) -> None:
+async def test_rows_of_a_detached_day_have_no_place_and_the_error_names_it(writer: Writer, database: Database) -> None:
     await writer.write(batch_of(meters=[meter_row("a", 0)]))
     database.execute("ALTER TABLE meter_history DETACH PARTITION meter_history_20261120")
     batch = batch_of(meters=[meter_row("a", 1)])
 
-    with pytest.raises(TransientStoreError, match="no partition"):
-        await writer.write(batch)
-    with pytest.raises(OperatorStoreError, match="meter_history_20261120 stands in the way"):
-        await writer.write(batch)
+    for _ in range(2):
+        with pytest.raises(NoPartitionError, match="meter_history_20261120 is detached") as refused:
+            await writer.write(batch)
+        assert (METER.history, NOW // MICROSECONDS_PER_DAY) == (refused.value.history, refused.value.day)
     database.execute("DROP TABLE meter_history_20261120")
     assert {METER: Counter({0: 1})} == await writer.write(batch)
+
+
+async def test_a_day_within_a_partition_of_another_name_is_stored_there(writer: Writer, database: Database) -> None:
+    database.execute(
+        "CREATE TABLE november PARTITION OF meter_history FOR VALUES FROM ('2026-11-01Z') TO ('2026-12-01Z')"
+    )
+
+    committed = await writer.write(batch_of(meters=[meter_row("a", 0)]))
+
+    assert {METER: Counter({0: 1})} == committed
+
+
+async def test_a_row_that_no_partition_takes_is_data_the_database_refuses(writer: Writer, database: Database) -> None:
+    database.execute(
+        "CREATE TABLE half PARTITION OF meter_history FOR VALUES FROM ('2026-11-20 12:00Z') TO ('2026-12-01Z')"
+    )
+
+    with pytest.raises(DataStoreError, match="no partition"):
+        await writer.write(batch_of(meters=[meter_row("a", 0)]))
 
 
 # What is late for the rollups

@@ -98,6 +98,21 @@ class Daemon:
                 process_group=0,
             )
 
+    def command(self, *arguments: str) -> str:
+        """Standard output of another `ingestd` command with the daemon's settings; it has to succeed."""
+        finished = subprocess.run(
+            [sys.executable, "-m", "ingestd", *arguments],
+            cwd=self._directory,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert finished.returncode == 0, finished.stderr
+        return finished.stdout
+
     def request(
         self,
         method: str,

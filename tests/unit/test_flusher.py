@@ -7,6 +7,7 @@ import asyncio
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.errors import DataStoreError, OperatorStoreError, StoreError, TransientStoreError
+from ingestd.errors import DataStoreError, NoPartitionError, OperatorStoreError, StoreError, TransientStoreError
 from ingestd.metrics import Metrics
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.delivery import Delivery, Rejection
@@ -24,10 +25,10 @@ from ingestd.pipeline.flusher import (
     SLOW_RETRY_SECONDS,
     STALLED_SECONDS,
     SUSPECT_ROUNDS,
-    UNKNOWN_BEFORE_ISOLATING,
     Flusher,
 )
-from ingestd.telemetry import METER, VEHICLE, Row, Stream, decode, to_datetime
+from ingestd.pipeline.progress import HOPELESS_AFTER, UNKNOWN_BEFORE_ISOLATING
+from ingestd.telemetry import METER, MICROSECONDS_PER_DAY, VEHICLE, Row, Stream, decode, to_datetime
 from tests.fakes import AnswerLostError, FakeOrigin, FakeStore, clock, in_virtual_time
 from tests.support.deliveries import assert_ledger_closes, dead_letter, delivery_of, ledger, meter_row, vehicle_row
 
@@ -940,3 +941,148 @@ async def test_a_flush_that_takes_too_long_is_a_trouble_until_it_ends() -> None:
     assert house.flusher.trouble is None
     house.buffer.close()
     await running
+
+
+# Devices that are refused again and again ------------------------------------------------------------------------
+
+
+async def flushes(house: House, count: int, *, of: Callable[[int], list[Row]]) -> None:
+    """So many deliveries, each flushed before the next one comes."""
+    running = asyncio.create_task(house.flusher.run())
+    for second in range(count):
+        house.put(meters=of(second))
+        await asyncio.sleep(30)
+    house.buffer.close()
+    await running
+
+
+@pytest.mark.parametrize("error", [DataStoreError, unknown], ids=["data", "unknown"])
+@in_virtual_time
+async def test_a_device_that_is_refused_again_and_again_is_written_apart_from_its_neighbours(
+    error: Callable[[str], StoreError],
+) -> None:
+    store = FakeStore(objection=minding(["m-7"], error))
+    house = House(store)
+    begun = len(store.writes)
+
+    await flushes(house, 10, of=lambda second: meters(20, second=second))
+
+    last = [write.batch for write in store.writes[begun:]][-3:]
+    assert [19, 1, 0] == [sum(len(part.rows) for part in batch.readings.values()) for batch in last]
+    assert 1 == len(last[2].dead_letters)
+    assert 10 * 19 == len(stored(store, METER))
+    assert [METER.topic("m-7")] * 10 == [letter.topic for letter in store.dead_letters]
+
+
+@in_virtual_time
+async def test_of_a_refused_device_only_some_rows_are_tried_one_by_one() -> None:
+    store = FakeStore(objection=minding(["bad"], DataStoreError))
+    house = House(store, flush_at=20_000, max_messages=100_000)
+
+    def rows(second: int) -> list[Row]:
+        bad = [meter_row("bad", second * 1000 + number) for number in range(360)]
+        return [*meters(9640, second=second), *bad]
+
+    await flushes(house, 3, of=rows)
+
+    assert 3 * 9640 == len(stored(store, METER))
+    assert 3 * 360 == len(store.dead_letters)
+    last = [write for write in store.writes if write.at >= 60]
+    assert len(last) <= 3 * HOPELESS_AFTER
+
+
+@in_virtual_time
+async def test_good_rows_of_a_device_are_stored_though_others_of_it_are_refused() -> None:
+    store = FakeStore(objection=lambda _stream, row: DataStoreError("too much") if row[2] > 1 else None)
+    house = House(store, flush_at=1000)
+
+    await flushes(
+        house,
+        5,
+        of=lambda second: [meter_row("m", second * 1000 + n, kwh=2.0 if n % 3 else 0.5) for n in range(300)],
+    )
+
+    assert 5 * 100 == len(stored(store, METER))
+    assert 5 * 200 == len(store.dead_letters)
+
+
+@in_virtual_time
+async def test_a_refused_device_that_is_taken_again_loses_nothing() -> None:
+    store = FakeStore(objection=minding(["m-7"], DataStoreError))
+    house = House(store)
+    await flushes(house, 5, of=lambda second: meters(20, second=second))
+    store.objection = lambda _stream, _row: None
+    row = meter_row("m-7", 500)
+    delivery = house.put(meters=[row])
+    await house.flusher.run()
+
+    assert [delivery] == house.origin.settled[-1:]
+    assert row in stored(store, METER)
+
+
+# Days without a partition ----------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_all_rows_of_a_day_without_partition_become_dead_letters_at_once() -> None:
+    day = meter_row()[1] // MICROSECONDS_PER_DAY - 3
+
+    def is_of_day(row: Row) -> bool:
+        return bool(row[1] // MICROSECONDS_PER_DAY == day)
+
+    def no_place(stream: Stream, row: Row) -> StoreError | None:
+        if stream is METER and is_of_day(row):
+            return NoPartitionError("meter_history_20261117 is no partition", history="meter_history", day=day)
+        return None
+
+    store = FakeStore(objection=no_place)
+    house = House(store, flush_at=1000)
+    late = [meter_row(f"m-{number}", -3 * 86_400 + number) for number in range(100)]
+    delivery = house.put(meters=[*meters(50), *late], vehicles=[vehicle_row(second=-3 * 86_400)])
+
+    await house.finish()
+
+    assert [151, 51, 100] == sizes(store)
+    assert sorted(meters(50)) == sorted(stored(store, METER))
+    assert 1 == delivery.outcome.committed[VEHICLE]
+    assert [("database", "meter_history_20261117 is no partition")] * 100 == [
+        (letter.reason, letter.detail) for letter in store.dead_letters
+    ]
+
+
+# Dead letters that the database refuses --------------------------------------------------------------------------
+
+
+def refusing(refuses: Callable[[DeadLetter], bool]) -> FakeStore:
+    """A store that objects to certain dead letters."""
+    return FakeStore(letter_objections=lambda letter: DataStoreError("22021: no") if refuses(letter) else None)
+
+
+@in_virtual_time
+async def test_a_dead_letter_that_is_refused_as_it_is_is_kept_in_ascii_and_holds_up_nobody() -> None:
+    store = refusing(lambda letter: not letter.topic.isascii())
+    house = House(store)
+    strange = replace(dead_letter(), topic="meters/⚡/telemetry")
+    delivery = house.put(meters=meters(3), dead=[dead_letter("1"), strange, dead_letter("2")])
+
+    await house.finish()
+
+    assert [delivery] == house.origin.settled
+    assert pytest.approx(0) == clock()
+    kept = {letter.topic: letter for letter in store.dead_letters}
+    reduced = kept[r"meters/\u26a1/telemetry"]
+    assert strange.payload == reduced.payload
+    assert "22021: no" in reduced.detail
+    assert {"1", "2"} <= {letter.detail for letter in store.dead_letters}
+
+
+@in_virtual_time
+async def test_a_dead_letter_whose_payload_is_refused_is_kept_without_it() -> None:
+    store = refusing(lambda letter: bool(letter.payload))
+    house = House(store)
+    delivery = house.put(dead=[dead_letter()])
+
+    await house.finish()
+
+    assert [delivery] == house.origin.settled
+    assert [(dead_letter().topic, b"")] == [(letter.topic, letter.payload) for letter in store.dead_letters]
