@@ -56,6 +56,8 @@ DRAIN_SECONDS: Final = 8.0
 """How long the last flush may take; what is not acknowledged by then comes again at the next start."""
 EXIT_SECONDS: Final = DRAIN_SECONDS + 1.5
 """After this the process ends, whatever hangs; below systemd's and Docker's ten seconds."""
+HEALTH_SECONDS: Final = 2.0
+"""A database that takes longer to answer at all is not healthy."""
 HOUSEKEEPING_SECONDS: Final = 3600.0
 HOUSEKEEPING_RETRY_SECONDS: Final = 60.0
 SUMMARY_SECONDS: Final = 60.0
@@ -80,6 +82,9 @@ class Daemon:
         self._writer = Writer(self._dsn)
         self._partitions = Partitions(self._dsn)
         self._reads = Reads(self._dsn)
+        # Connections of their own: requests that take all of the pool neither stop the alerts nor look like an outage.
+        self._health = Reads(self._dsn, application_name="ingestd-health", connections=1, seconds=HEALTH_SECONDS)
+        self._background = Reads(self._dsn, application_name="ingestd-background", connections=2)
         self._flusher = Flusher(buffer=self._buffer, store=self._writer, metrics=self._metrics)
         window = Window(max_age=settings.max_age, max_skew=settings.max_skew)
         self._session = Session(
@@ -92,29 +97,28 @@ class Daemon:
         self._buffer.on_pressure(self._on_pressure)
         self._leadership = Leadership(self._dsn, client_id=settings.mqtt_client_id)
         self._stopping = False
-        self._dead_letters = DeadLetters(self._reads)
+        self._dead_letters = DeadLetters(self._background)
         self._rollups = Rollups(self._dsn, plausible_kw=settings.plausible_kw, flush_interval=settings.flush_interval)
         judgement = _judgement(settings)
-        analytics = Analytics(self._reads, judgement=judgement)
-        alerts = Alerts(self._reads)
-        self._alerting = self._make_alerting(analytics, alerts)
-        self._http = self._make_http(window, judgement, analytics, alerts)
+        self._alerting = self._make_alerting(judgement)
+        self._http = self._make_http(window, judgement)
         self._metrics.expose_in_flight(self._buffer.in_flight)
 
-    def _make_alerting(self, analytics: Analytics, alerts: Alerts) -> Alerting:
+    def _make_alerting(self, judgement: Judgement) -> Alerting:
         settings = self._settings
         webhook = settings.alert_webhook_url
         return Alerting(
             rules=Rules(minimum=settings.alert_min_duration, battery_celsius=settings.alert_battery_temp),
             holder=settings.mqtt_client_id,
-            store=alerts,
-            efficiencies=analytics,
+            store=Alerts(self._background),
+            efficiencies=Analytics(self._background, judgement=judgement),
             broker=self._session,
             webhook=Webhook(webhook.get_secret_value()) if webhook else None,
             metrics=self._metrics,
         )
 
-    def _make_http(self, window: Window, judgement: Judgement, analytics: Analytics, alerts: Alerts) -> HttpServer:
+    def _make_http(self, window: Window, judgement: Judgement) -> HttpServer:
+        analytics = Analytics(self._reads, judgement=judgement)
         return HttpServer(
             host=self._settings.http_host,
             port=self._settings.http_port,
@@ -130,9 +134,10 @@ class Daemon:
             thresholds=Thresholds(self._reads),
             mappings=Mappings(self._reads),
             exports=Exports(self._dsn),
-            dead_letters=self._dead_letters,
-            alerts=alerts,
+            dead_letters=DeadLetters(self._reads),
+            alerts=Alerts(self._reads),
             condition=self._condition,
+            ping=self._health.ping,
             exposition=self._metrics.exposition,
             judgement=judgement,
         )
@@ -149,8 +154,9 @@ class Daemon:
             resources.push_async_callback(self._writer.close)
             await self._writer.open()
             await self._partitions.make_ahead()
-            resources.push_async_callback(self._reads.close)
-            await self._reads.open()
+            for reads in (self._reads, self._health, self._background):
+                resources.push_async_callback(reads.close)
+                await reads.open()
             resources.push_async_callback(self._leadership.close)
             resources.push_async_callback(self._rollups.close)
             resources.push_async_callback(self._http.stop)

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from ingestd.analytics import TimeRange
 from ingestd.http import parameters, shapes
+from ingestd.http.heavy import heavy
 from ingestd.http.ports import ANALYTICS, JUDGEMENT, SERIES
 from ingestd.http.problems import Problem, bad_parameter
 from ingestd.periods import CALENDARS, MOST_POINTS, QUARTER, Bucket, parse_bucket, periods, smallest_bucket
@@ -37,6 +38,7 @@ async def get_live(request: web.Request, stream: Stream) -> web.Response:
     return shapes.answer(shapes.live(stream, reading))
 
 
+@heavy
 async def get_fleet(request: web.Request) -> web.Response:
     return shapes.answer(shapes.fleet(await request.app[ANALYTICS].fleet(parameters.window(request))))
 
@@ -59,6 +61,7 @@ async def get_series(request: web.Request, stream: Stream) -> web.Response:
     )
 
 
+@heavy
 async def get_fleet_series(request: web.Request) -> web.Response:
     query = parameters.Query(request, {"startTime", "endTime", "bucket"})
     window = parameters.window_of(query)

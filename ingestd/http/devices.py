@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from ingestd.analytics import DevicePage, DeviceSort, SortKey
 from ingestd.http import parameters, shapes
+from ingestd.http.heavy import heavy
 from ingestd.http.ports import DEVICES
 from ingestd.http.problems import bad_parameter
 from ingestd.telemetry import STREAMS, VEHICLE, Stream
@@ -27,6 +28,7 @@ _CURSORS: Final[dict[DeviceSort, TypeAdapter[Any]]] = {
 """What the last device of a page is sorted by, and its id."""
 
 
+@heavy
 async def get_devices(request: web.Request, stream: Stream) -> web.Response:
     query = parameters.Query(request, _PARAMETERS | ({"belowThreshold"} if stream is VEHICLE else set()))
     sort = query.choice("sort", _SORTS_OF_VEHICLES if stream is VEHICLE else _SORTS) or "id"

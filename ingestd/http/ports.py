@@ -1,6 +1,6 @@
 """What the routes need of the rest of the house, and the typed keys under which the app holds it."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -31,7 +31,6 @@ from ingestd.telemetry import Stream
 class Analytics(Protocol):
     """The reads. Every method raises StoreError when the database does not answer."""
 
-    async def ping(self) -> None: ...
     async def live(self, stream: Stream, device_id: str) -> LiveReading | None: ...
     async def performance(self, vehicle_id: str, window: TimeRange) -> Performance | None: ...
     async def fleet(self, window: TimeRange) -> FleetEnergy: ...
@@ -114,5 +113,7 @@ EXPORTS: Final[web.AppKey[Exports]] = web.AppKey("exports", Exports)
 DEAD_LETTERS: Final[web.AppKey[DeadLetters]] = web.AppKey("dead_letters", DeadLetters)
 ALERTS: Final[web.AppKey[Alerts]] = web.AppKey("alerts", Alerts)
 CONDITION: Final[web.AppKey[Callable[[], Condition]]] = web.AppKey("condition")
+PING: Final[web.AppKey[Callable[[], Awaitable[None]]]] = web.AppKey("ping")
+"""Raises StoreError unless the database answers within a few seconds."""
 EXPOSITION: Final[web.AppKey[Callable[[], bytes]]] = web.AppKey("exposition")
 JUDGEMENT: Final = web.AppKey("judgement", Judgement)

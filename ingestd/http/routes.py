@@ -12,7 +12,8 @@ from ingestd import __version__
 from ingestd.analytics import DeadLetterFilter
 from ingestd.errors import StoreError
 from ingestd.http import alerts, analytics, devices, exports, mappings, parameters, shapes, thresholds
-from ingestd.http.ports import ANALYTICS, CONDITION, DEAD_LETTERS, EXPOSITION, INTAKE
+from ingestd.http.heavy import heavy
+from ingestd.http.ports import CONDITION, DEAD_LETTERS, EXPOSITION, INTAKE, PING
 from ingestd.http.problems import Problem, bad_parameter
 from ingestd.telemetry import Reason
 
@@ -51,6 +52,7 @@ async def post_telemetry(request: web.Request) -> web.Response:
     )
 
 
+@heavy
 async def get_dead_letters(request: web.Request) -> web.Response:
     """The newest first, by pages: `next` is the `before` of the page that follows, null at the end."""
     query = parameters.Query(request, {"reason", "device", "startTime", "endTime", "limit", "before"})
@@ -80,7 +82,7 @@ async def get_health(request: web.Request) -> web.Response:
     store_trouble = condition.store_trouble
     if store_trouble is None:
         try:
-            await request.app[ANALYTICS].ping()
+            await request.app[PING]()
         except StoreError as error:
             store_trouble = str(error)
     healthy = not (condition.stopping or condition.standby or store_trouble or condition.broker_trouble)

@@ -1,13 +1,15 @@
 """The embedded web server: built from its ports, started and stopped by the composition root."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
 
 from ingestd.analytics import Judgement
 from ingestd.errors import IngestdError
+from ingestd.http.cancellation import carry_changes_through
 from ingestd.http.exports import UNDER_WAY, end_exports
+from ingestd.http.heavy import HEAVY_READS, HeavyReads
 from ingestd.http.intake import Intake
 from ingestd.http.ports import (
     ALERTS,
@@ -20,6 +22,7 @@ from ingestd.http.ports import (
     INTAKE,
     JUDGEMENT,
     MAPPINGS,
+    PING,
     SERIES,
     THRESHOLDS,
     Alerts,
@@ -60,12 +63,13 @@ class HttpServer:
         dead_letters: DeadLetters,
         alerts: Alerts,
         condition: Callable[[], Condition],
+        ping: Callable[[], Awaitable[None]],
         exposition: Callable[[], bytes],
         judgement: Judgement,
     ) -> None:
         self._host = host
         self._port = port
-        self._app = web.Application(middlewares=[problems], client_max_size=MAX_BODY_BYTES)
+        self._app = web.Application(middlewares=[problems, carry_changes_through], client_max_size=MAX_BODY_BYTES)
         self._app[INTAKE] = intake
         self._app[ANALYTICS] = analytics
         self._app[SERIES] = series
@@ -78,12 +82,15 @@ class HttpServer:
         self._app[DEAD_LETTERS] = dead_letters
         self._app[ALERTS] = alerts
         self._app[CONDITION] = condition
+        self._app[PING] = ping
+        self._app[HEAVY_READS] = HeavyReads()
         self._app[EXPOSITION] = exposition
         self._app[JUDGEMENT] = judgement
         self._app.add_routes(ROUTES)
         self._runner = web.AppRunner(
             self._app,
             access_log=None,
+            handler_cancellation=True,
             keepalive_timeout=KEEP_ALIVE_SECONDS,
             shutdown_timeout=SHUTDOWN_SECONDS,
         )

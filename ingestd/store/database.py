@@ -53,6 +53,8 @@ READ_SETTINGS: Final = (
     b" SET random_page_cost = 1.1"
 )
 
+_PING: Final = Statement(text=b"SELECT 1", parameters=())
+
 _RETRIED_CLASSES: Final = {
     "08",  # connection exception
     "40",  # transaction rollback: serialization failure, deadlock
@@ -226,6 +228,10 @@ class Reads:
             ):
                 await cursor.execute(statement.text, [parameters[name] for name in statement.parameters])
                 return await cursor.fetchall()
+
+    async def ping(self) -> None:
+        """Raises StoreError unless the database answers."""
+        await self.fetch(_PING, {})
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

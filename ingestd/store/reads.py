@@ -20,7 +20,6 @@ from ingestd.store.database import Reads
 from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream
 
 _ANALYTICS: Final = queries.load("analytics.sql")
-_PING: Final = queries.ready(_ANALYTICS["ping"])
 _LIVE: Final = {stream: queries.ready(queries.for_stream(_ANALYTICS["live"], stream)) for stream in STREAMS}
 _REACHED: Final = queries.ready(
     sql.SQL("\nUNION ALL\n").join(queries.for_stream(_ANALYTICS["reached"], stream) for stream in STREAMS)
@@ -69,10 +68,6 @@ class Analytics:
     def __init__(self, reads: Reads, *, judgement: Judgement) -> None:
         self._reads = reads
         self._judgement = judgement
-
-    async def ping(self) -> None:
-        """Raises StoreError unless the database answers."""
-        await self._reads.fetch(_PING, {})
 
     async def live(self, stream: Stream, device_id: str) -> LiveReading | None:
         """The newest reading of a device, or None where it is unknown."""

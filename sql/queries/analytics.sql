@@ -199,6 +199,4 @@ SELECT vehicle_id,
 FROM judged
 WHERE status <> 'unmapped'
 
--- name: ping
--- For health: does the database answer?
-SELECT 1
+

@@ -1,0 +1,55 @@
+"""Reads over the whole fleet: a few at a time, so that they leave the database to others."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import wraps
+from http import HTTPStatus
+from typing import Any, Concatenate, Final, ParamSpec
+from weakref import WeakValueDictionary
+
+from aiohttp import web
+
+from ingestd.http.problems import Problem
+
+AT_ONCE: Final = 2
+WAIT_SECONDS: Final = 5.0
+"""A request that has waited for so long is told to come again."""
+
+_Parameters = ParamSpec("_Parameters")
+_Handler = Callable[Concatenate[web.Request, _Parameters], Coroutine[Any, Any, web.Response]]
+
+
+class HeavyReads:
+    """The places for heavy reads: two, and one for each client address. Others wait their turn."""
+
+    def __init__(self) -> None:
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._of_client: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def place(self, client: str) -> AsyncIterator[None]:
+        """Raises Problem where none comes free in time."""
+        of_client = self._of_client.setdefault(client, asyncio.Lock())
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await held.enter_async_context(of_client)
+                    await held.enter_async_context(self._places)
+            except TimeoutError as error:
+                raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "other requests of this kind are under way") from error
+            yield
+
+
+HEAVY_READS: Final = web.AppKey("heavy_reads", HeavyReads)
+
+
+def heavy(handler: _Handler[_Parameters]) -> _Handler[_Parameters]:
+    """A handler that reads much: it begins when it has its place."""
+
+    @wraps(handler)
+    async def limited(request: web.Request, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> web.Response:
+        async with request.app[HEAVY_READS].place(request.remote or ""):
+            return await handler(request, *args, **kwargs)
+
+    return limited
