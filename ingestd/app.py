@@ -154,9 +154,10 @@ class Daemon:
             resources.push_async_callback(self._writer.close)
             await self._writer.open()
             await self._partitions.make_ahead()
-            for reads in (self._reads, self._health, self._background):
-                resources.push_async_callback(reads.close)
-                await reads.open()
+            async with asyncio.TaskGroup() as opening:  # at once, as a host may be silent for a while
+                for reads in (self._reads, self._health, self._background):
+                    resources.push_async_callback(reads.close)
+                    opening.create_task(reads.open())
             resources.push_async_callback(self._leadership.close)
             resources.push_async_callback(self._rollups.close)
             resources.push_async_callback(self._http.stop)

@@ -19,7 +19,7 @@ from ingestd.app import serve
 from ingestd.config import Settings, load
 from ingestd.errors import IngestdError
 from ingestd.export import STDOUT, Export
-from ingestd.store.database import Reads
+from ingestd.store.database import Reads, connect
 from ingestd.store.dead_letters import DeadLetters
 from ingestd.store.migrations import migrate
 from ingestd.store.partitions import Partitions
@@ -114,13 +114,21 @@ def migrate_command(context: click.Context) -> None:
 
 
 @commands.command(name="check-config")
+@click.option("--connect", "is_to_connect", is_flag=True, help="Also connect to the database.")
 @click.pass_context
-def check_config(context: click.Context) -> None:
+def check_config(context: click.Context, *, is_to_connect: bool) -> None:
     """Print the effective settings, secrets masked."""
     settings = _settings(context)
     settings.tls()
     for name, value in settings.described().items():
         click.echo(f"{name}={value}")
+    if is_to_connect:
+        _run(lambda: _connect(settings))
+
+
+async def _connect(settings: Settings) -> None:
+    async with await connect(settings.database_url.get_secret_value(), application_name="ingestd-check"):
+        click.echo("the database can be used")
 
 
 @commands.command(name="simulate")
