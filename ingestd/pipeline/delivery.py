@@ -73,10 +73,10 @@ class StreamBatch:
 
     def split(self) -> tuple["StreamBatch", "StreamBatch"]:
         half = len(self.rows) // 2
-        return (
-            StreamBatch(rows=self.rows[:half], origins=self.origins[:half]),
-            StreamBatch(rows=self.rows[half:], origins=self.origins[half:]),
-        )
+        return self[:half], self[half:]
+
+    def __getitem__(self, rows: slice) -> "StreamBatch":
+        return StreamBatch(rows=self.rows[rows], origins=self.origins[rows])
 
     def parted(self, moment: int | None) -> tuple["StreamBatch", "StreamBatch"]:
         """The rows older than the moment, and all others."""
@@ -146,6 +146,12 @@ class Batch:
             Batch(readings={stream: chosen} if chosen.rows else {}, dead_letters=[]),
             Batch(readings={of: part for of, part in left.items() if part.rows}, dead_letters=self.dead_letters),
         )
+
+    def singles(self, most: int) -> list["Batch"]:
+        """Of readings of one stream: first the rest, then so many rows each by itself."""
+        ((stream, batch),) = self.readings.items()
+        parts = [batch[most:], *(batch[number : number + 1] for number in range(min(most, len(batch.rows))))]
+        return [Batch(readings={stream: part}, dead_letters=[]) for part in parts if part.rows]
 
     def split(self) -> list["Batch"]:
         """Two parts or more, none empty: first kind from kind, then half from half."""

@@ -73,9 +73,9 @@ class Flusher:
         """Flush until the buffer is closed and empty. Cancelled: what is not settled comes again from its source."""
         while deliveries := await self._buffer.take():
             failpoints.reach("flush")
-            await self._flush(deliveries)
+            await self.flush(deliveries)
 
-    async def _flush(self, deliveries: list[Delivery]) -> None:
+    async def flush(self, deliveries: list[Delivery]) -> None:
         started = time.monotonic()
         self._busy_since = asyncio.get_running_loop().time()
         progress = Progress(deliveries=deliveries)

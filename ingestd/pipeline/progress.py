@@ -44,7 +44,8 @@ class Progress:
     _unknown_failures: Counter[bool] = field(default_factory=Counter)
     """Of parts with readings (True), and of parts with dead letters alone."""
     _refused: Counter[tuple[Stream, str]] = field(default_factory=Counter)
-    """Rows of each device that were rejected one by one, while none of the device went through."""
+    """Rows of each device that failed alone, while none of the device went through."""
+    _is_one_by_one: bool = False
     _tried: set[tuple[Stream, Row]] = field(default_factory=set)
 
     def stored(self, part: Batch, committed: Mapping[Stream, Counter[int]]) -> None:
@@ -62,17 +63,16 @@ class Progress:
         if isinstance(error, NoPartitionError):
             return self._reject_day(part, error)
         if len(part) > 1 and not self._is_refused_device(part):
-            return part.split()
-        named = _refused(part, str(error), alone=True)
-        self._refused.update((one.stream, one.row[0]) for one in named)
-        self.rejected += named
+            return self._smaller(part)
+        self.rejected += self._named(part, str(error), alone=True)
         return []
 
     def suspect(self, part: Batch, detail: str) -> list[Batch]:
         """The rows may be at fault: smaller parts to try, or rows named where that tells nothing more."""
-        if len(part) > 1 and not all(map(self._hopeless, part.readings)):
-            return part.split()
-        self.suspects += _refused(part, detail, alone=len(part) == 1)
+        alone = len(part) == 1 or self._is_refused_device(part)
+        if not alone and not all(map(self._hopeless, part.readings)):
+            return self._smaller(part)
+        self.suspects += self._named(part, detail, alone=alone)
         return []
 
     def is_to_isolate(self, part: Batch, error: TransientStoreError) -> bool:
@@ -84,8 +84,9 @@ class Progress:
         return self._unknown_failures[bool(part.readings)] >= enough
 
     def isolate(self) -> None:
-        """What follows has failed before: no need to wait and see whether an unknown error passes."""
+        """What follows is of a refused device: an unknown error is not waited for to pass, rows are tried one by one."""
         self._unknown_failures[True] = UNKNOWN_BEFORE_ISOLATING
+        self._is_one_by_one = True
 
     def convict(self) -> None:
         """Reject each suspect that failed alone while others of its stream went through."""
@@ -124,6 +125,17 @@ class Progress:
         of_day, others = part.parted(stream, lambda row: row[1] // MICROSECONDS_PER_DAY == error.day)
         self.rejected += _refused(of_day, str(error), alone=True)
         return [others] if len(others) else []
+
+    def _smaller(self, part: Batch) -> list[Batch]:
+        """Halves, as one row in many may be at fault; of a refused device a few rows singly, as all may be."""
+        is_of_one_stream = len(part.readings) == 1 and not part.dead_letters
+        return part.singles(HOPELESS_AFTER) if self._is_one_by_one and is_of_one_stream else part.split()
+
+    def _named(self, part: Batch, detail: str, *, alone: bool) -> list[Refused]:
+        named = _refused(part, detail, alone=alone)
+        if alone:
+            self._refused.update((one.stream, one.row[0]) for one in named)
+        return named
 
     def _is_refused_device(self, part: Batch) -> bool:
         """Whether all rows are of one device, and enough of its rows were refused."""
