@@ -84,6 +84,12 @@ mosquitto: ## install the Mosquitto broker unless it is there
 	command -v mosquitto_pub >/dev/null || set -- "$$@" mosquitto-clients; \
 	[ $$# = 0 ] || sh -c "$$APT_INSTALL" sh "$$@"
 
+# A library that shows one process another time; without it the tests of wrong clocks are skipped.
+.PHONY: faketime
+faketime:
+	@[ "$$(uname)" != Linux ] || ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || \
+	  sh -c "$$APT_INSTALL" sh libfaketime
+
 .PHONY: lint
 lint: .venv/.dev ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
@@ -97,7 +103,7 @@ format: .venv/.dev ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: .venv/.dev mosquitto lint ## set up, lint and run all tests with coverage (PYTEST_ARGS=... adds options)
+test: .venv/.dev mosquitto faketime lint ## set up, lint and run all tests with coverage (PYTEST_ARGS=... adds options)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
 
 SECONDS ?= 60

@@ -22,7 +22,10 @@ BATTERY: Final = "battery-over-temperature"
 EFFICIENCY: Final = "efficiency-below-threshold"
 IMPLAUSIBLE: Final = "implausible-ratio"
 DEAD_LETTERS: Final = "dead-letter-rate"
-KINDS: Final = (*SILENT.values(), BATTERY, EFFICIENCY, IMPLAUSIBLE, DEAD_LETTERS)
+CLOCK: Final = "clock-difference"
+KINDS: Final = (*SILENT.values(), BATTERY, EFFICIENCY, IMPLAUSIBLE, DEAD_LETTERS, CLOCK)
+OF_FLEET: Final = (DEAD_LETTERS, CLOCK)
+"""Kinds that concern no single device."""
 
 FLEET: Final = "fleet"
 """The subject of an alert that concerns no single device."""
@@ -48,6 +51,9 @@ DEAD_LETTER_WINDOW: Final = timedelta(minutes=5)
 DEAD_LETTER_SHARE: Final = 0.01
 DEAD_LETTER_LEAST: Final = 100
 """The share is that of so many messages at least, or one bad message among a few would be an alert."""
+
+CLOCK_DIFFERENCE: Final = timedelta(minutes=5)
+"""Between our clock and the database's."""
 
 CHUNK: Final = 500
 """So many are looked at in a millisecond or two."""
@@ -99,7 +105,7 @@ class Alert:
         return {
             "id": self.id,
             "kind": self.kind,
-            "deviceId": None if self.kind == DEAD_LETTERS else self.subject,
+            "deviceId": None if self.kind in OF_FLEET else self.subject,
             "state": self.state,
             "since": self.since,
             "raisedAt": self.raised_at,
@@ -201,6 +207,20 @@ def battery(subject: str, *, celsius: float, bound: float) -> Observation:
         bound=bound,
         release=bound - BATTERY_MARGIN,
         detail=f"battery at {celsius:g} °C, limit {bound:g} °C",
+    )
+
+
+def clock(difference: timedelta) -> Observation:
+    """How far our clock is ahead of the database's."""
+    bound = CLOCK_DIFFERENCE.total_seconds()
+    side = "ahead of" if difference > timedelta() else "behind"
+    return Observation(
+        kind=CLOCK,
+        subject=FLEET,
+        value=abs(difference).total_seconds(),
+        bound=bound,
+        release=bound / 2,
+        detail=f"the clock of ingestd is {abs(difference)} {side} the database's; nothing is deleted until they agree",
     )
 
 

@@ -22,7 +22,7 @@ import structlog
 
 from ingestd.alerting.alerting import Alerting
 from ingestd.alerting.watcher import Rules
-from ingestd.analytics import DeadLetterFilter, Judgement
+from ingestd.analytics import Judgement
 from ingestd.config import Settings
 from ingestd.errors import StoreError
 from ingestd.http.intake import Intake
@@ -35,6 +35,7 @@ from ingestd.mqtt.session import BrokerAddress, Session
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.flusher import Flusher
 from ingestd.store.alerts import Alerts
+from ingestd.store.clocks import Clocks
 from ingestd.store.database import Reads
 from ingestd.store.dead_letters import DeadLetters
 from ingestd.store.devices import Devices
@@ -44,11 +45,12 @@ from ingestd.store.mappings import Mappings
 from ingestd.store.migrations import migrate
 from ingestd.store.partitions import Partitions
 from ingestd.store.reads import Analytics
+from ingestd.store.retention import Retention
 from ingestd.store.rollups import Rollups
 from ingestd.store.series import Series
 from ingestd.store.thresholds import Thresholds
 from ingestd.store.writer import Writer
-from ingestd.telemetry import STREAMS, Window
+from ingestd.telemetry import Window
 
 log = structlog.get_logger(__name__)
 
@@ -97,12 +99,21 @@ class Daemon:
         self._buffer.on_pressure(self._on_pressure)
         self._leadership = Leadership(self._dsn, client_id=settings.mqtt_client_id)
         self._stopping = False
-        self._dead_letters = DeadLetters(self._background)
+        self._clocks = Clocks(self._background)
+        self._retention = Retention(
+            clocks=self._clocks,
+            partitions=self._partitions,
+            dead_letters=DeadLetters(self._background),
+            history=settings.retention,
+            rollups=settings.rollup_retention,
+            dead_letters_kept=settings.dead_letter_retention,
+        )
         self._rollups = Rollups(self._dsn, plausible_kw=settings.plausible_kw, flush_interval=settings.flush_interval)
         judgement = _judgement(settings)
         self._alerting = self._make_alerting(judgement)
         self._http = self._make_http(window, judgement)
         self._metrics.expose_in_flight(self._buffer.in_flight)
+        self._metrics.expose_clock_difference(lambda: self._clocks.difference)
 
     def _make_alerting(self, judgement: Judgement) -> Alerting:
         settings = self._settings
@@ -112,6 +123,7 @@ class Daemon:
             holder=settings.mqtt_client_id,
             store=Alerts(self._background),
             efficiencies=Analytics(self._background, judgement=judgement),
+            clock_difference=lambda: self._clocks.difference,
             broker=self._session,
             webhook=Webhook(webhook.get_secret_value()) if webhook else None,
             metrics=self._metrics,
@@ -255,33 +267,21 @@ class Daemon:
         while True:
             await asyncio.sleep(self._rollups.due_in(datetime.now(UTC)).total_seconds())
             try:
-                await self._rollups.catch_up(arriving=self._flusher.arriving)
+                if await self._clocks.agree():
+                    await self._rollups.catch_up(arriving=self._flusher.arriving)
             except StoreError as error:
                 log.warning("rollups are behind; tried again soon", reason=str(error))
 
     async def _keep_house(self) -> None:
         """Make partitions ahead of time and let go what is past its retention, for as long as the daemon runs."""
-        history, rollups = self._settings.retention, self._settings.rollup_retention
-        chores = [self._partitions.make_ahead, self._purge_dead_letters]
-        for stream in STREAMS:
-            if history is not None:
-                chores.append(partial(self._partitions.drop, stream, older_than=history))
-            if rollups is not None:
-                chores.append(partial(self._partitions.delete_rollups, stream, older_than=rollups))
         while True:
-            failed = False
-            for chore in chores:
-                try:
-                    await chore()
-                except StoreError as error:
-                    failed = True
-                    log.warning("housekeeping failed; tried again soon", reason=str(error))
-            await asyncio.sleep(HOUSEKEEPING_RETRY_SECONDS if failed else HOUSEKEEPING_SECONDS)
-
-    async def _purge_dead_letters(self) -> None:
-        expired = DeadLetterFilter(until=datetime.now(UTC) - self._settings.dead_letter_retention)
-        if purged := await self._dead_letters.purge(expired):
-            log.info("old dead letters purged", purged=purged)
+            try:
+                await self._partitions.make_ahead()
+                is_done = await self._retention.apply()
+            except StoreError as error:
+                is_done = False
+                log.warning("housekeeping failed; tried again soon", reason=str(error))
+            await asyncio.sleep(HOUSEKEEPING_SECONDS if is_done else HOUSEKEEPING_RETRY_SECONDS)
 
 
 def _broker_address(settings: Settings) -> BrokerAddress:

@@ -3,7 +3,9 @@
 received = committed + duplicate + dead_lettered + in_flight holds whenever it is read (DESIGN §1).
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -76,6 +78,20 @@ class Metrics:
         """How many alerts are active, by kind; none of a kind that is left out."""
         for kind in KINDS:
             self._alerts_active.labels(kind).set(counts.get(kind, 0))
+
+    def expose_clock_difference(self, difference: Callable[[], timedelta | None]) -> None:
+        """How far this machine's clock is ahead of the database's, when scraped; NaN before it is known."""
+        gauge = Gauge(
+            "ingestd_clock_difference_seconds",
+            "How far the clock of ingestd is ahead of the database's",
+            registry=self.registry,
+        )
+
+        def seconds() -> float:
+            known = difference()
+            return math.nan if known is None else known.total_seconds()
+
+        gauge.set_function(seconds)
 
     def expose_in_flight(self, in_flight: Callable[[], Mapping[tuple[str, Source], int]]) -> None:
         """Read the readings held, by (stream, source), when scraped."""

@@ -57,6 +57,7 @@ CREATE INDEX vehicle_meter_mapping_meter ON vehicle_meter_mapping (meter_id, val
 CREATE TABLE dead_letter (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     received_at timestamptz  NOT NULL,
+    stored_at   timestamptz  NOT NULL DEFAULT now(),  -- by the database's clock; from when on its retention counts
     source      text         NOT NULL,
     stream      text         NOT NULL,
     topic       text         NOT NULL,
@@ -65,6 +66,7 @@ CREATE TABLE dead_letter (
     detail      text         NOT NULL
 );
 CREATE INDEX dead_letter_received_at ON dead_letter (received_at);
+CREATE INDEX dead_letter_stored_at ON dead_letter (stored_at);
 
 -- Makes the partition of one UTC day. The table is built aside and attached, because ATTACH takes only a
 -- SHARE UPDATE EXCLUSIVE lock on the parent: reads and writes of other days go on (CREATE TABLE ... PARTITION

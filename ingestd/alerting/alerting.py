@@ -1,6 +1,8 @@
 """The watcher and its channels, as one thing to start and to stop."""
 
 import asyncio
+from collections.abc import Callable
+from datetime import timedelta
 
 from ingestd.alerting.channels import BrokerChannel, Channel, WebhookChannel
 from ingestd.alerting.ports import AlertStore, Broker, Efficiencies, Webhook
@@ -18,6 +20,7 @@ class Alerting:
         holder: str,
         store: AlertStore,
         efficiencies: Efficiencies,
+        clock_difference: Callable[[], timedelta | None],
         broker: Broker,
         webhook: Webhook | None,
         metrics: Metrics,
@@ -32,6 +35,7 @@ class Alerting:
             holder=holder,
             store=store,
             efficiencies=efficiencies,
+            clock_difference=clock_difference,
             hearing=lambda: broker.hearing,
             metrics=metrics,
             channels=[channel.name for channel in self._channels],

@@ -13,8 +13,11 @@ from ingestd.alerting.ports import AlertStore, Efficiencies
 from ingestd.alerts import (
     BATTERY,
     CHARGING_WINDOW,
+    CLOCK,
+    CLOCK_DIFFERENCE,
     DEAD_LETTERS,
     EFFICIENCY,
+    FLEET,
     IMPLAUSIBLE,
     SILENT,
     Change,
@@ -22,6 +25,7 @@ from ingestd.alerts import (
     Observation,
     Watch,
     charging,
+    clock,
     in_chunks,
     retire,
     step,
@@ -66,15 +70,17 @@ class Watcher:
         holder: str,
         store: AlertStore,
         efficiencies: Efficiencies,
+        clock_difference: Callable[[], timedelta | None],
         hearing: Callable[[], bool],
         metrics: Metrics,
         channels: Sequence[str],
     ) -> None:
-        """`holder` tells this daemon from the others."""
+        """`holder` tells this daemon from the others; the clock's difference is to the database's, None: not known."""
         self._rules = rules
         self._holder = holder
         self._store = store
         self._efficiencies = efficiencies
+        self._clock_difference = clock_difference
         self._hearing = hearing
         self._metrics = metrics
         self._channels = channels
@@ -96,7 +102,7 @@ class Watcher:
                 log.warning("alerts could not be evaluated; tried again", reason=str(error))
 
     async def look(self, now: datetime) -> None:
-        """At silence, batteries and dead letters. Raises StoreError."""
+        """At silence, batteries, dead letters and clocks. Raises StoreError."""
         share = self._dead_letter_share(now)  # also where another one watches, for when it will be us
         for stream in STREAMS:
             kind = SILENT[stream.name]
@@ -108,12 +114,19 @@ class Watcher:
                 await self._settle(BATTERY, hot, watch)
         if watch := await self._watch(DEAD_LETTERS, now):
             await self._settle(DEAD_LETTERS, {share.subject: share}, watch)
+        difference = self._clock_difference()
+        if difference is not None and (watch := await self._watch(CLOCK, now)):
+            await self._settle(CLOCK, {FLEET: clock(difference)}, watch)
         self._metrics.alerts_active(await self._store.active())
 
     async def look_rarely(self, now: datetime) -> None:
         """At efficiencies, and at what nobody asks for any more. Raises StoreError."""
         if watch := await self._watch(EFFICIENCY, now, RARE_INTERVAL):
             await self._look_at_efficiencies(watch)
+        # By a clock that is wrong every device would be retired, and every alert past its time.
+        difference = self._clock_difference()
+        if difference is None or abs(difference) > CLOCK_DIFFERENCE:
+            return
         if await self._watch("retirement", now, RARE_INTERVAL):
             await self._retire(now)
             await self._store.purge(until=now - PAST_KEPT)

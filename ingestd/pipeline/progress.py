@@ -84,7 +84,7 @@ class Progress:
         return self._unknown_failures[bool(part.readings)] >= enough
 
     def isolate(self) -> None:
-        """What follows is of a refused device: an unknown error is not waited for to pass, rows are tried one by one."""
+        """What follows is of a refused device: its rows are tried one by one, and no error is waited for to pass."""
         self._unknown_failures[True] = UNKNOWN_BEFORE_ISOLATING
         self._is_one_by_one = True
 

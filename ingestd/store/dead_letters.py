@@ -2,7 +2,10 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any, Final, NamedTuple
+
+import structlog
 
 from ingestd.analytics import DeadLetterFilter
 from ingestd.errors import DataStoreError
@@ -11,6 +14,8 @@ from ingestd.store import queries
 from ingestd.store.database import Reads
 from ingestd.store.writer import Writer
 from ingestd.telemetry import Row, Stream, Window, decode, now_microseconds
+
+log = structlog.get_logger(__name__)
 
 _SOURCES: Final = queries.load("dead_letters.sql")
 _SQL: Final = queries.all_ready(_SOURCES)
@@ -43,12 +48,20 @@ class DeadLetters:
 
     async def purge(self, wanted: DeadLetterFilter) -> int:
         """Delete them; returns how many."""
-        purged = 0
+        return await self._delete(_SQL["purge_dead_letters"], asdict(wanted))
+
+    async def expire(self, *, older_than: timedelta) -> None:
+        """Delete those that were stored longer ago, by the database's clock."""
+        if expired := await self._delete(_SQL["expire_dead_letters"], {"older_than": older_than}):
+            log.info("old dead letters purged", purged=expired)
+
+    async def _delete(self, statement: queries.Statement, parameters: dict[str, object]) -> int:
+        deleted = 0
         while True:
-            gone = await self._reads.fetch(_SQL["purge_dead_letters"], {**asdict(wanted), "limit": PAGE})
-            purged += len(gone)
+            gone = await self._reads.fetch(statement, {**parameters, "limit": PAGE})
+            deleted += len(gone)
             if len(gone) < PAGE:
-                return purged
+                return deleted
 
     async def replay(self, wanted: DeadLetterFilter, *, writer: Writer, window: Window) -> Replayed:
         """Send them through decode again; what becomes a reading is stored and is a dead letter no more.

@@ -1,9 +1,10 @@
 """History as a table of days, away from the hot path: partitions made ahead, listed, and dropped in their time."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Final, Literal
 
 import psycopg
@@ -12,7 +13,7 @@ import structlog
 from ingestd.errors import NoPartitionError, TransientStoreError
 from ingestd.store import queries
 from ingestd.store.database import READ_SECONDS, Connection, bounded, connect, rows_of, translated
-from ingestd.telemetry import MICROSECONDS_PER_DAY, STREAMS, Stream, now_microseconds, to_datetime
+from ingestd.telemetry import MICROSECONDS_PER_DAY, STREAMS, Stream, to_datetime
 
 log = structlog.get_logger(__name__)
 
@@ -63,13 +64,15 @@ class Partitions:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._made_ahead_on: int | None = None
+        self._dropped: Counter[Stream] = Counter()
+        """Days that the last round dropped."""
 
     async def make_ahead(self) -> None:
         """Today's partitions and those of the next days, so that midnight costs nothing; once a day is enough."""
-        today = now_microseconds() // MICROSECONDS_PER_DAY
-        if self._made_ahead_on == today:
-            return
         async with self._connected() as connection, bounded(connection, CHANGE_SECONDS):
+            ((today,),) = await rows_of(connection, _SQL["today"], {})
+            if self._made_ahead_on == today:
+                return
             for stream in STREAMS:
                 for day in range(today, today + DAYS_AHEAD + 1):
                     try:
@@ -90,15 +93,28 @@ class Partitions:
     async def drop(self, stream: Stream, *, older_than: timedelta) -> None:
         """Drop the partitions of a stream that ended longer ago, and finish what an earlier round left undone.
 
+        By the database's clock. A round that drops more than a day more than the one before says so at warning.
+
         Neither readers nor writers of other days wait for it. A TransientStoreError asks for another round: where a
         day is not rolled up yet, and where one is in use, which hides it from queries that begin from now on.
         """
         statement = queries.for_stream(_SQL["steps_to_drop"], stream)
-        parameters = {"history": stream.history, "mark": MARK, "before": datetime.now(UTC) - older_than}
+        parameters = {"history": stream.history, "mark": MARK, "older_than": older_than}
         async with self._connected() as connection, _alone(connection, stream):
             async with bounded(connection, CHANGE_SECONDS):
                 await connection.execute(f"SET lock_timeout = '{DROP_LOCK_TIMEOUT}'")
                 expired = await rows_of(connection, statement, parameters)
+            if len(expired) > self._dropped[stream] + 1:
+                log.warning(
+                    "many days of history are past their retention and are dropped now",
+                    table=stream.history,
+                    days=len(expired),
+                    before=self._dropped[stream],
+                    first=expired[0].name,
+                    last=expired[-1].name,
+                    retention_days=older_than.days,
+                )
+            self._dropped[stream] = len(expired)
             for name, steps in expired:
                 async with bounded(connection, CHANGE_SECONDS):
                     await _take(connection, name, steps)
@@ -106,7 +122,7 @@ class Partitions:
     async def delete_rollups(self, stream: Stream, *, older_than: timedelta) -> None:
         """Delete the rollups of days that ended longer ago."""
         statement = queries.for_stream(_SQL["delete_rollups"], stream)
-        parameters = {"before": datetime.now(UTC) - older_than, "limit": ROLLUPS_AT_ONCE}
+        parameters = {"older_than": older_than, "limit": ROLLUPS_AT_ONCE}
         deleted = 0
         async with self._connected() as connection:
             while True:

@@ -35,3 +35,9 @@ WHERE id IN (
     LIMIT %(limit)s
 )
 RETURNING id
+
+-- name: expire_dead_letters
+-- Those stored longer ago than that, a few at a time so that no transaction grows long.
+DELETE FROM dead_letter
+WHERE id IN (SELECT id FROM dead_letter WHERE stored_at < now() - %(older_than)s::interval LIMIT %(limit)s)
+RETURNING id

@@ -4,6 +4,10 @@
 -- Of one day, given as days since 2000-01-01; false where it is there already.
 SELECT ingestd_make_partition(%(history)s, date '2000-01-01' + %(day)s::integer)
 
+-- name: today
+-- By the database's clock, in UTC, as days since 2000-01-01.
+SELECT current_date - date '2000-01-01'
+
 -- name: list_partitions
 -- The days of one table in order. A partition that was detached is no part of it any more, but still there.
 SELECT
@@ -64,10 +68,10 @@ CROSS JOIN LATERAL (
         WHEN inhrelid IS NULL AND marked THEN ARRAY[its.drop]
         WHEN inhdetachpending AND marked THEN ARRAY[detach || ' FINALIZE', its.drop]
         WHEN inhdetachpending THEN NULL
-        WHEN ended_at <= least(%(before)s, (SELECT settled FROM rollup WHERE stream = {stream}))
+        WHEN ended_at <= least(now() - %(older_than)s::interval, (SELECT settled FROM rollup WHERE stream = {stream}))
             THEN ARRAY[comment || quote_literal(%(mark)s::text), detach || ' CONCURRENTLY', its.drop]
         WHEN marked THEN ARRAY[comment || 'NULL']
-        WHEN ended_at <= %(before)s THEN ARRAY[]::text[]
+        WHEN ended_at <= now() - %(older_than)s::interval THEN ARRAY[]::text[]
     END AS steps
 ) AS left_to_do
 WHERE parent.oid = %(history)s::regclass AND steps IS NOT NULL
@@ -76,5 +80,5 @@ ORDER BY inhdetachpending DESC NULLS LAST, child.relname
 -- name: delete_rollups
 -- Of days that ended before a time, some at once so that no transaction grows long.
 DELETE FROM {day}
-WHERE ({id}, day) IN (SELECT {id}, day FROM {day} WHERE day < %(before)s::timestamptz::date LIMIT %(limit)s)
+WHERE ({id}, day) IN (SELECT {id}, day FROM {day} WHERE day < (now() - %(older_than)s::interval)::date LIMIT %(limit)s)
 RETURNING day

@@ -101,6 +101,7 @@ class House:
         self.now = START
         self.metrics = Metrics()
         self.efficiencies = FakeEfficiencies()
+        self.clock_difference: timedelta | None = timedelta()
         self.broker = FakeBroker()
         self.webhook = FakeWebhook()
         self.watcher = self.another_watcher("ingestd")
@@ -114,6 +115,7 @@ class House:
             holder=holder,
             store=self.store,
             efficiencies=self.efficiencies,
+            clock_difference=lambda: self.clock_difference,
             hearing=lambda: self.broker.hearing,
             metrics=self.metrics,
             channels=channels,
@@ -621,6 +623,7 @@ async def test_alerts_go_on_by_themselves_through_every_trouble(house: House) ->
         holder="ingestd",
         store=store,
         efficiencies=house.efficiencies,
+        clock_difference=lambda: house.clock_difference,
         broker=house.broker,
         webhook=house.webhook,
         metrics=house.metrics,

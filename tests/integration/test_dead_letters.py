@@ -147,7 +147,7 @@ def test_purge_deletes_what_the_filter_names(database_url: str) -> None:
 
 def test_letters_older_than_the_retention_go_at_the_next_start(bad_daemon: Daemon, database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
-        connection.execute("UPDATE dead_letter SET received_at = received_at - interval '91 days' WHERE topic ~ 'late'")
+        connection.execute("UPDATE dead_letter SET stored_at = stored_at - interval '91 days' WHERE topic ~ 'late'")
     bad_daemon.terminate()
     bad_daemon.start()
     until(lambda: count(database_url, "dead_letter") == 1)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from ingestd.errors import NoPartitionError, StoreError, TransientStoreError
 from ingestd.pipeline.delivery import Batch
@@ -222,6 +225,26 @@ async def test_whole_days_go_once_they_ended_longer_ago_than_the_retention(
     assert names(next_day, today()) == history.tables()
     assert [(20,)] == history.execute("SELECT count(*) FROM meter_history")
     assert names(OLD, stream=VEHICLE) == history.tables(VEHICLE)
+
+
+async def test_a_round_that_drops_many_days_more_than_the_last_says_so(
+    partitions: Partitions, history: History
+) -> None:
+    async def said(*days: date) -> list[tuple[int, int]]:
+        history.make(*days)
+        before = structlog.get_config()
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+        with capture_logs() as logs:
+            await partitions.drop(METER, older_than=RETENTION)
+        structlog.configure(**before)
+        return [(line["days"], line["before"]) for line in logs]
+
+    days = [OLD + number * A_DAY for number in range(6)]
+    assert [] == await said(days[0])
+    assert [] == await said(*days[:2])
+    assert [(4, 2)] == await said(*days[:4])
+    assert [] == await said(*days[:5])
+    assert [] == history.tables()
 
 
 async def test_a_day_is_not_dropped_before_it_is_rolled_up(partitions: Partitions, history: History) -> None:

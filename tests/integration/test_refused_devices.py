@@ -1,4 +1,3 @@
-
 """A device whose rows the database refuses, among many others: what it costs them."""
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ EVERY: Final = 28
 """3.6 % of the rows are of one device."""
 FLUSHES: Final = 3
 MOST: Final = 10.0
-"""How much longer a flush may take: 2.4 to 3.2 times was measured, and 200 before refused devices were written apart."""
+"""How much longer a flush may take: 2.4 to 3.2 times was measured, and 200 where their rows were not written apart."""
 
 
 class House:

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from ingestd.alerts import (
     BATTERY,
     BATTERY_MARGIN,
+    CLOCK,
     EFFICIENCY,
+    FLEET,
     IMPLAUSIBLE,
     KINDS,
     SILENT,
@@ -24,6 +26,7 @@ from ingestd.alerts import (
     Watch,
     battery,
     charging,
+    clock,
     retire,
     silence,
     step,
@@ -285,7 +288,7 @@ def test_a_single_bad_message_among_a_few_is_no_alert_and_two_are() -> None:
 
 
 def test_kinds_are_as_many_as_they_have_names() -> None:
-    assert 6 == len(set(KINDS))
+    assert 7 == len(set(KINDS))
     assert BATTERY in KINDS
 
 
@@ -303,3 +306,24 @@ def test_a_retired_device_has_its_active_alert_cleared_and_its_pending_one_forgo
         cleared.cleared_at,
         cleared.detail,
     )
+
+
+@pytest.mark.parametrize(
+    ("difference", "holds", "over"),
+    [
+        (timedelta(), False, True),
+        (timedelta(minutes=5), False, False),
+        (timedelta(minutes=5, seconds=1), True, False),
+        (-timedelta(days=120), True, False),
+        (-timedelta(minutes=2), False, True),
+    ],
+)
+def test_clocks_that_differ_by_more_than_five_minutes_either_way_are_an_alert(
+    difference: timedelta,
+    holds: bool,  # noqa: FBT001
+    over: bool,  # noqa: FBT001
+) -> None:
+    seen = clock(difference)
+
+    assert (CLOCK, FLEET) == (seen.kind, seen.subject)
+    assert (holds, over) == (seen.holds, seen.over)

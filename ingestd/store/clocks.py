@@ -1,0 +1,44 @@
+"""Our clock beside the database's: nothing is deleted while nobody knows which one is right."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from ingestd.alerts import CLOCK_DIFFERENCE
+from ingestd.store.database import Reads
+from ingestd.store.queries import Statement
+
+log = structlog.get_logger(__name__)
+
+_NOW: Final = Statement(text=b"SELECT clock_timestamp() AS now", parameters=())
+
+
+class Clocks:
+    """How far our clock is ahead of the database's, looked at again at each `agree`."""
+
+    def __init__(self, reads: Reads) -> None:
+        self._reads = reads
+        self.difference: timedelta | None = None
+        """At the last look; None before the first."""
+        self._agreed = True
+
+    async def agree(self) -> bool:
+        """Whether they differ by 5 minutes at most; a change is logged. Raises StoreError."""
+        difference = await self._look()
+        agree = abs(difference) <= CLOCK_DIFFERENCE
+        if agree is not self._agreed:
+            say = log.info if agree else log.warning
+            say(
+                "clocks agree" if agree else "clocks differ: nothing is deleted or rolled up until they agree",
+                ahead_seconds=round(difference.total_seconds(), 1),
+            )
+        self._agreed = agree
+        return agree
+
+    async def _look(self) -> timedelta:
+        """Ask the database for its time; half of the way there and back is its answer's. Raises StoreError."""
+        begin = datetime.now(UTC)
+        (row,) = await self._reads.fetch(_NOW, {})
+        self.difference = begin + (datetime.now(UTC) - begin) / 2 - row.now
+        return self.difference
