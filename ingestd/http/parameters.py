@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from pydantic.alias_generators import to_camel
 
 from ingestd.analytics import TimeRange
+from ingestd.http.bodies import BODIES, ORDINARY
 from ingestd.http.problems import Problem, bad_parameter
 from ingestd.telemetry import IDENTITY_RULE, TIMESTAMP_RULE, Timestamp, is_identity
 
@@ -113,7 +114,8 @@ def window_of(query: Query, *, longest: timedelta = LONGEST_WINDOW) -> TimeRange
 async def body(request: web.Request, model: type[_Body]) -> _Body:
     """The JSON body as `model`; 400 names the first field at fault."""
     try:
-        return model.model_validate_json(await request.read())
+        async with request.app[BODIES].read(request, ORDINARY) as content:
+            return model.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         if not first["loc"]:

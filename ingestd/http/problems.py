@@ -10,12 +10,18 @@ from aiohttp import web
 from pydantic_core import to_json
 
 from ingestd.errors import BufferFullError, StoreError
+from ingestd.http.broken import BROKEN
 
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 RETRY_AFTER_SECONDS: Final = 5
+_HEADERS: Final = {
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": str(RETRY_AFTER_SECONDS)},
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: {"Accept-Encoding": "identity"},
+}
+"""What belongs to any answer of a status."""
 
 
 class Problem(Exception):  # noqa: N818 - the RFC's word for it
@@ -34,6 +40,7 @@ def bad_parameter(name: str, detail: str, **members: object) -> Problem:
 
 
 def response(status: HTTPStatus, detail: str, headers: dict[str, str] | None = None, **members: object) -> web.Response:
+    headers = _HEADERS.get(status, {}) | (headers or {})
     body = {
         "type": "about:blank",
         "title": status.phrase,
@@ -44,26 +51,30 @@ def response(status: HTTPStatus, detail: str, headers: dict[str, str] | None = N
     return web.Response(status=status, body=to_json(body), content_type="application/problem+json", headers=headers)
 
 
+def of_aiohttp(error: web.HTTPException) -> web.Response:
+    """What aiohttp itself refuses."""
+    status = HTTPStatus(error.status)
+    kept = {name: value for name, value in error.headers.items() if name in {"Allow", "Location"}}
+    return response(status, error.reason or status.phrase, kept)
+
+
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn what a route raises into a problem; nobody ever sees a traceback or an HTML page."""
-    retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     try:
         return await handler(request)
     except Problem as problem:
-        later = retry if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else None
-        return response(problem.status, problem.detail, later, **problem.members)
+        return response(problem.status, problem.detail, None, **problem.members)
     except BufferFullError as error:
-        return response(HTTPStatus.SERVICE_UNAVAILABLE, f"cannot take readings in at the moment: {error}", retry)
+        return response(HTTPStatus.SERVICE_UNAVAILABLE, f"cannot take readings in at the moment: {error}")
     except StoreError as error:
         log.warning("request failed", path=request.path, reason=str(error))
-        return response(HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer", retry)
+        return response(HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer")
     except web.HTTPException as error:
-        status = HTTPStatus(error.status)
-        kept = {name: value for name, value in error.headers.items() if name in {"Allow", "Location"}}
-        return response(status, error.reason or status.phrase, kept)
-    except web.RequestPayloadError:
-        return response(HTTPStatus.BAD_REQUEST, "the body is not encoded as its headers say")
+        return of_aiohttp(error)
+    except ConnectionError as error:
+        request.app[BROKEN].note(f"the client is gone: {error}", remote=request.remote)
+        raise
     except asyncio.CancelledError:
         raise
     except Exception:

@@ -1,6 +1,5 @@
 """The routes of DESIGN §6: each reads its parameters, asks one port, and shapes the answer."""
 
-import asyncio
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final, get_args
@@ -12,24 +11,23 @@ from ingestd import __version__
 from ingestd.analytics import DeadLetterFilter
 from ingestd.errors import StoreError
 from ingestd.http import alerts, analytics, devices, exports, mappings, parameters, shapes, thresholds
+from ingestd.http.bodies import BODIES, TELEMETRY
 from ingestd.http.heavy import heavy
 from ingestd.http.ports import CONDITION, DEAD_LETTERS, EXPOSITION, INTAKE, PING
 from ingestd.http.problems import Problem, bad_parameter
 from ingestd.telemetry import Reason
 
 MAX_READINGS: Final = 10_000
-BODY_SECONDS: Final = 20.0
-"""A request's body must have come by then; a slow sender holds no connection for ever."""
 
 
 async def post_telemetry(request: web.Request) -> web.Response:
     """One reading or an array of them; 201 after the commit."""
     request.app[INTAKE].admit()  # before the body is in memory
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            body = await request.read()
-    except TimeoutError as error:
-        raise Problem(HTTPStatus.REQUEST_TIMEOUT, f"no whole body within {BODY_SECONDS:.0f} s") from error
+    async with request.app[BODIES].read(request, TELEMETRY) as body:
+        return await _take_in(request, body)
+
+
+async def _take_in(request: web.Request, body: bytearray) -> web.Response:
     try:
         parsed = from_json(body)
     except ValueError as error:

@@ -1,13 +1,18 @@
 """The embedded web server: built from its ports, started and stopped by the composition root."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from ingestd.analytics import Judgement
 from ingestd.errors import IngestdError
+from ingestd.http.bodies import BODIES, Bodies
+from ingestd.http.broken import BROKEN, BrokenRequests
 from ingestd.http.cancellation import carry_changes_through
+from ingestd.http.connection import SERVER_NAME, Connection
 from ingestd.http.exports import UNDER_WAY, end_exports
 from ingestd.http.heavy import HEAVY_READS, HeavyReads
 from ingestd.http.intake import Intake
@@ -38,9 +43,6 @@ from ingestd.http.ports import (
 from ingestd.http.problems import problems
 from ingestd.http.routes import ROUTES
 
-MAX_BODY_BYTES: Final = 4 * 1024 * 1024
-"""Room for 10,000 ordinary readings of some 150 bytes, twice over."""
-KEEP_ALIVE_SECONDS: Final = 75.0
 SHUTDOWN_SECONDS: Final = 1.0
 """How long answers under way may take when the server stops."""
 
@@ -69,7 +71,10 @@ class HttpServer:
     ) -> None:
         self._host = host
         self._port = port
-        self._app = web.Application(middlewares=[problems, carry_changes_through], client_max_size=MAX_BODY_BYTES)
+        self._app = web.Application(middlewares=[problems, carry_changes_through])
+        self._broken = BrokenRequests()
+        self._app[BROKEN] = self._broken
+        self._app[BODIES] = Bodies()
         self._app[INTAKE] = intake
         self._app[ANALYTICS] = analytics
         self._app[SERIES] = series
@@ -87,24 +92,34 @@ class HttpServer:
         self._app[EXPOSITION] = exposition
         self._app[JUDGEMENT] = judgement
         self._app.add_routes(ROUTES)
+        self._app.on_response_prepare.append(_name_the_server)
         self._runner = web.AppRunner(
             self._app,
-            access_log=None,
             handler_cancellation=True,
-            keepalive_timeout=KEEP_ALIVE_SECONDS,
             shutdown_timeout=SHUTDOWN_SECONDS,
         )
+        self._listening: asyncio.Server | None = None
 
     async def start(self) -> int:
         """Listen; returns the port, which the system chose where 0 was asked for. Raises IngestdError."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port)
+        assert self._runner.server is not None  # noqa: S101 - made by setup
+        loop = asyncio.get_running_loop()
+        # Not by web.TCPSite, which knows no other class of connections than aiohttp's own.
+        connection = partial(Connection, self._runner.server, loop=loop, broken=self._broken)
         try:
-            await site.start()
+            self._listening = await loop.create_server(connection, self._host, self._port, backlog=128)
         except OSError as error:
             raise IngestdError(f"cannot listen on {self._host}:{self._port}: {error.strerror or error}") from error
-        port: int = self._runner.addresses[0][1]
+        port: int = self._listening.sockets[0].getsockname()[1]
         return port
 
     async def stop(self) -> None:
+        if self._listening is not None:
+            self._listening.close()
         await self._runner.cleanup()
+
+
+async def _name_the_server(_: web.Request, response: web.StreamResponse) -> None:
+    """In an answer that begins in a route, too, as an export does."""
+    response.headers[hdrs.SERVER] = SERVER_NAME

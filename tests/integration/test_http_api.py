@@ -7,7 +7,6 @@ half a minute only, so that a request which waited for that would show.
 
 from __future__ import annotations
 
-import gzip
 import json
 import threading
 import time
@@ -226,18 +225,6 @@ def test_what_is_not_json_is_400(daemon: Daemon, body: bytes) -> None:
     assert "not JSON" in assert_problem(daemon.request("POST", TELEMETRY, body=body), 400)
 
 
-def test_a_compressed_body_is_welcome(daemon: Daemon, names: Names) -> None:
-    body = gzip.compress(json.dumps(meter(names.meter)).encode())
-
-    assert 201 == daemon.request("POST", TELEMETRY, body=body, headers={"Content-Encoding": "gzip"}).status
-
-
-def test_a_body_that_is_not_compressed_as_it_claims_is_400(daemon: Daemon) -> None:
-    answer = daemon.request("POST", TELEMETRY, body=b"[]", headers={"Content-Encoding": "gzip"})
-
-    assert_problem(answer, 400)
-
-
 def test_the_content_type_does_not_matter(daemon: Daemon, names: Names) -> None:
     form = {"Content-Type": "application/x-www-form-urlencoded"}  # which curl -d says of everything
 
@@ -268,14 +255,6 @@ def test_four_mebibytes_are_taken_and_a_byte_more_is_413(daemon: Daemon) -> None
 
     assert 201 == daemon.request("POST", TELEMETRY, body=largest).status
     assert_problem(daemon.request("POST", TELEMETRY, body=largest + b" "), 413)
-
-
-def test_a_body_that_grows_beyond_the_limit_when_decompressed_is_413(daemon: Daemon) -> None:
-    bomb = gzip.compress(b" " * 64 * 1024 * 1024, compresslevel=1)
-
-    answer = daemon.request("POST", TELEMETRY, body=bomb, headers={"Content-Encoding": "gzip"})
-
-    assert_problem(answer, 413)
 
 
 def test_a_single_reading_of_nine_kibibytes_is_413(daemon: Daemon, names: Names) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
+import socket
+from contextlib import closing
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 from uuid import uuid4
 
+from tests.support.daemon import Response
 from tests.support.readings import moment
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tests.support.daemon import Daemon, Response
+    from tests.support.daemon import Daemon
 
 MAPPINGS = "/v1/analytics/mappings"
 PROBLEM = "application/problem+json"
@@ -31,6 +36,21 @@ def map_vehicle(daemon: Daemon, vehicle_id: str, meter_id: str, valid_from: date
     if valid_from is not None:
         change["validFrom"] = moment(valid_from)
     return daemon.request("POST", MAPPINGS, body=change)
+
+
+def connected(daemon: Daemon) -> socket.socket:
+    """For what no HTTP library would send."""
+    url = urlsplit(daemon.url)
+    assert url.hostname
+    assert url.port
+    return socket.create_connection((url.hostname, url.port), timeout=10)
+
+
+def answer_on(client: socket.socket) -> Response:
+    """What the daemon answers there; raises HTTPException where it is no HTTP."""
+    with closing(http.client.HTTPResponse(client)) as answer:
+        answer.begin()
+        return Response(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
 
 
 def assert_problem(answer: Response, status: int, **members: object) -> str:

@@ -1,0 +1,89 @@
+"""The bodies of requests: how large and how slow each may be, and how much all of them together may hold."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from ingestd.http.broken import BROKEN
+from ingestd.http.problems import Problem
+
+MAX_HELD_BYTES: Final = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyLimit:
+    """How large one body may be, and within how many seconds it must have come."""
+
+    max_bytes: int
+    seconds: float
+
+
+ORDINARY: Final = BodyLimit(max_bytes=64 * 1024, seconds=10.0)
+TELEMETRY: Final = BodyLimit(max_bytes=4 * 1024 * 1024, seconds=20.0)
+"""Room for 10,000 ordinary readings of some 150 bytes, twice over."""
+
+
+class Bodies:
+    """All bodies in memory. They are counted as they grow: what a sender only announces takes no room."""
+
+    def __init__(self, *, max_held_bytes: int = MAX_HELD_BYTES) -> None:
+        self._max_held_bytes = max_held_bytes
+        self._free_bytes = max_held_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        return self._max_held_bytes - self._free_bytes
+
+    @asynccontextmanager
+    async def read(self, request: web.Request, limit: BodyLimit) -> AsyncIterator[bytearray]:
+        """The whole body, which is held until the block ends. Raises Problem."""
+        _refuse_encoded(request)
+        body = bytearray()
+        try:
+            await self._fill(body, request, limit)
+            yield body
+        finally:
+            self._free_bytes += len(body)
+
+    async def _fill(self, body: bytearray, request: web.Request, limit: BodyLimit) -> None:
+        if (request.content_length or 0) > limit.max_bytes:
+            raise _too_large(limit)
+        deadline = asyncio.timeout(limit.seconds)
+        try:
+            async with deadline:
+                while chunk := await request.content.readany():
+                    if len(body) + len(chunk) > limit.max_bytes:
+                        raise _too_large(limit)
+                    self._take(len(chunk))
+                    body += chunk
+        except (web.RequestPayloadError, OSError) as error:
+            if deadline.expired():
+                raise Problem(HTTPStatus.REQUEST_TIMEOUT, f"no whole body within {limit.seconds:g} s") from error
+            # Where the client is gone nobody reads the answer.
+            request.app[BROKEN].note(f"the body broke off: {error}", remote=request.remote)
+            raise Problem(HTTPStatus.BAD_REQUEST, "the body breaks off, or is not HTTP") from error
+
+    def _take(self, size: int) -> None:
+        if size > self._free_bytes:
+            held = self._max_held_bytes // 2**20
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"the bodies of other requests fill the {held} MiB for them")
+        self._free_bytes -= size
+
+
+def _refuse_encoded(request: web.Request) -> None:
+    """A megabyte of gzip may be a gigabyte of text. Raises Problem."""
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
+    if encoding.strip().lower() != "identity":
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a body is taken as it is, without Content-Encoding")
+
+
+def _too_large(limit: BodyLimit) -> Problem:
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body of at most {limit.max_bytes} bytes is taken here")
+
+
+BODIES: Final = web.AppKey("bodies", Bodies)

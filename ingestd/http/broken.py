@@ -1,0 +1,33 @@
+"""Requests that are no HTTP, or that break off: anybody can send them by the thousand, so the log tells of few."""
+
+import time
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+log = structlog.get_logger(__name__)
+
+LOG_SECONDS: Final = 60.0
+
+
+class BrokenRequests:
+    """Counts them, and logs at most one line in `log_seconds`."""
+
+    def __init__(self, *, log_seconds: float = LOG_SECONDS) -> None:
+        self._log_seconds = log_seconds
+        self._since_last_line = 0
+        self._next_line_at = 0.0
+
+    def note(self, reason: str, *, remote: str | None) -> None:
+        """One more; `remote` is who sent it."""
+        self._since_last_line += 1
+        now = time.monotonic()
+        if now < self._next_line_at:
+            return
+        log.warning("requests broken", requests=self._since_last_line, last_reason=reason, last_remote=remote)
+        self._since_last_line = 0
+        self._next_line_at = now + self._log_seconds
+
+
+BROKEN: Final = web.AppKey("broken", BrokenRequests)

@@ -1,0 +1,84 @@
+"""One connection of a client, as aiohttp handles it; what goes wrong outside of the routes is answered as they do."""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+from aiohttp.http import HttpProcessingError
+
+from ingestd.http import problems
+from ingestd.http.broken import BrokenRequests
+
+SERVER_NAME: Final = "ingestd"
+"""The header `Server`: aiohttp's own tells the versions of Python and aiohttp."""
+KEEP_ALIVE_SECONDS: Final = 75.0
+LINGERING_SECONDS: Final = 1.0
+"""How long the rest of a body that nobody wants is read, so that the client gets to read the answer."""
+READ_BUFFER_BYTES: Final = 32 * 1024
+"""With twice as much of a body unread, the connection is not read."""
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's, with our answers to what is no HTTP, and without a traceback for it."""
+
+    __slots__ = ("_broken",)
+
+    def __init__(self, server: web.Server, *, broken: BrokenRequests, **given: Any) -> None:  # noqa: ANN401 - aiohttp's
+        super().__init__(
+            server,
+            access_log=None,  # type: ignore[arg-type] # which aiohttp allows, but does not declare
+            auto_decompress=False,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            lingering_time=LINGERING_SECONDS,
+            read_bufsize=READ_BUFFER_BYTES,
+            **given,
+        )
+        self._broken = broken
+
+    def data_received(self, data: bytes) -> None:
+        """Where the parser gives up on a body, aiohttp lets the route wait for the rest of it: tell the route."""
+        super().data_received(data)
+        request = self._current_request
+        # Behind a body that has not ended stands no request, only an error.
+        if self._messages and request is not None and not request.content.is_eof():
+            request.content.set_exception(web.RequestPayloadError("it cannot be parsed"))
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """What aiohttp refuses before a route is asked, such as a header Expect, is plain text."""
+        if isinstance(resp, web.HTTPException):
+            resp = problems.of_aiohttp(resp)
+        resp.headers.setdefault(hdrs.SERVER, SERVER_NAME)
+        return await super().finish_response(request, resp, start_time)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what the parser does not take, or an error of ours. The connection ends with it."""
+        self.log_exception("request failed", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        detail = (message or "").partition("\n")[0].rstrip(":")
+        response = problems.response(HTTPStatus(status), detail or HTTPStatus(status).phrase)
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - aiohttp's
+        """A client's fault is one of many; one of ours is worth its traceback."""
+        error = kwargs.get("exc_info")
+        match error:
+            case HttpProcessingError():
+                self._broken.note(error.message.partition("\n")[0], remote=self._remote())
+            case web.RequestPayloadError() | ConnectionError():
+                self._broken.note(str(error), remote=self._remote())
+            case _:
+                super().log_exception(*args, **kwargs)
+
+    def _remote(self) -> str | None:
+        peer = self.peername
+        return str(peer[0]) if isinstance(peer, tuple) else peer
