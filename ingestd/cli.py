@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -13,7 +14,7 @@ from typing import Any, Final, NoReturn, get_args
 import click
 import structlog
 
-from ingestd import __version__, listing, logs
+from ingestd import __version__, listing, logs, sources
 from ingestd.analytics import DeadLetterFilter
 from ingestd.app import serve
 from ingestd.config import Settings, load
@@ -88,6 +89,8 @@ def commands(context: click.Context, config: Path | None) -> None:
 def _settings(context: click.Context) -> Settings:
     settings: Settings = context.obj()
     logs.set_up(level=settings.log_level, style=settings.log_format)
+    if ignored := sources.injected(os.environ):
+        log.debug("variables that Kubernetes makes from names of services are ignored", variables=ignored)
     return settings
 
 

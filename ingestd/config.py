@@ -6,14 +6,12 @@ Unknown keys are errors, so that a misspelt setting is not silently its default.
 import os
 import re
 import ssl
-import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -26,10 +24,9 @@ from pydantic import (
     field_validator,
 )
 
-from ingestd import failpoints
+from ingestd import sources
 from ingestd.errors import ConfigError
-
-PREFIX: Final = "INGESTD_"
+from ingestd.sources import PREFIX
 
 _UNIT_SECONDS: Final = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _match_web_url: Final = re.compile(
@@ -83,19 +80,37 @@ def _within_a_century(value: timedelta) -> timedelta:
 _Kept = Annotated[Duration, AfterValidator(_within_a_century)]
 
 
+_has_surrogate: Final = re.compile("[\ud800-\udfff]").search
+_LONGEST_OF_MQTT: Final = 65_535
+"""Bytes: MQTT writes a length in front of a string, in 16 bits (MQTT 5.0 §1.5.4)."""
+
+
+def _fits_mqtt(value: str) -> str:
+    if (size := len(value.encode())) > _LONGEST_OF_MQTT:
+        raise ValueError(f"MQTT takes at most {_LONGEST_OF_MQTT} bytes, it is {size} long")
+    return value
+
+
+def _no_wildcard(value: str) -> str:
+    """It is a part of the topic of our own messages to us."""
+    if "#" in value or "+" in value:
+        raise ValueError("must not contain # or +, which are wildcards in topics")
+    return value
+
+
 class Settings(BaseModel):
     """Everything that can be set; field names in capitals behind INGESTD_ are the environment's names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     mqtt_url: str = "mqtt://127.0.0.1:1883"
-    mqtt_client_id: Annotated[str, Field(min_length=1, max_length=256)] = "ingestd"
-    mqtt_username: str | None = None
+    mqtt_client_id: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_no_wildcard)] = "ingestd"
+    mqtt_username: Annotated[str, AfterValidator(_fits_mqtt)] | None = None
     mqtt_password: SecretStr | None = None
     mqtt_ca_file: Path | None = None
     mqtt_cert_file: Path | None = None
     mqtt_key_file: Path | None = None
-    mqtt_shared_group: Annotated[str, Field(pattern=r"^[^/+#]+$")] | None = None
+    mqtt_shared_group: Annotated[str, Field(max_length=256, pattern=r"^[^/+#]+$")] | None = None
     database_url: SecretStr = SecretStr("postgresql://ingestd@127.0.0.1:5432/ingestd")
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
@@ -116,6 +131,23 @@ class Settings(BaseModel):
     rollup_retention: _Kept | None = None
     log_format: Annotated[Literal["console", "json"] | None, BeforeValidator(_lower)] = None
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, value: object) -> object:
+        """Neither MQTT nor PostgreSQL takes anything else."""
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError(sources.NUL)
+        if isinstance(value, str) and _has_surrogate(value):  # how Python hands on bytes that are no UTF-8
+            raise ValueError("must be UTF-8 text")
+        return value
+
+    @field_validator("mqtt_password")
+    @classmethod
+    def _password_fits_mqtt(cls, password: SecretStr | None) -> SecretStr | None:
+        if password is not None:
+            _fits_mqtt(password.get_secret_value())
+        return password
 
     @field_validator("mqtt_url")
     @classmethod
@@ -202,47 +234,20 @@ def load(config_file: Path | None = None, *, environment: Mapping[str, str] | No
 
     TOML keys are the field names (`mqtt_url = "mqtt://…"`). Raises ConfigError, one line for each thing wrong.
     """
-    values = _read_toml(config_file) if config_file is not None else {}
-    values |= _from_environment(dotenv_values(".env"))
-    values |= _from_environment(os.environ if environment is None else environment)
+    given = os.environ if environment is None else environment
+    injected = sources.injected(given)
+    known = Settings.model_fields
+    values = sources.toml(config_file) if config_file is not None else {}
+    values |= sources.settings(sources.env_file(Path(".env")), known=known)
+    values |= sources.settings({name: value for name, value in given.items() if name not in injected}, known=known)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(problem) for problem in error.errors(include_url=False))) from error
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def _from_environment(environment: Mapping[str, str | None]) -> dict[str, Any]:
-    """Field name -> text, from X or from the file that X_FILE names; an empty variable is one that is not set.
-
-    Others' variables are not ours to judge.
-    """
-    values: dict[str, Any] = {}
-    for key, value in environment.items():
-        name = key.removeprefix(PREFIX).lower()
-        if not key.startswith(PREFIX) or not value or key == failpoints.VARIABLE:
-            continue
-        if name in Settings.model_fields or not name.endswith("_file"):
-            values[name] = value
-            continue
-        target = name.removesuffix("_file")
-        if PREFIX + target.upper() in environment:
-            raise ConfigError(f"{PREFIX}{target.upper()} and {key} are both set")
-        try:
-            values[target] = Path(value).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ConfigError(f"{key}: {error.strerror}: {value}") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{key}: no UTF-8 text: {value}") from error
-    return values
+_LONGEST_SHOWN: Final = 100
+"""Characters of a wrong value in an error."""
 
 
 def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
@@ -254,5 +259,9 @@ def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     if any(word in name for word in ("PASSWORD", "DATABASE_URL", "WEBHOOK_URL")):
         return f"{name}: {message}"
     given = problem["input"]
-    shown = _without_passwords(given) if isinstance(given, str) else given
+    shown = _shortened(_without_passwords(given)) if isinstance(given, str) else given
     return f"{name}: {message} (is {shown!r})"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"

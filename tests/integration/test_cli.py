@@ -192,6 +192,23 @@ def test_every_setting_that_is_wrong_is_named_wherever_it_stands(shell: Shell) -
     )
 
 
+def test_odd_files_are_one_line_and_no_traceback(shell: Shell) -> None:
+    (shell.directory / ".env").write_bytes(b"INGESTD_MQTT_PASSWORD=\xe9t\xe9")
+
+    assert_refused(shell.run("check-config"), r"\.env: no UTF-8 text")
+
+
+def test_what_kubernetes_injects_is_told_at_debug_level_only(shell: Shell) -> None:
+    injected = {"http_port": "tcp://10.0.0.1:8080", "service_host": "10.0.0.1"}
+
+    quiet = shell.run("check-config", **injected)
+    told = shell.run("check-config", **injected, log_level="debug", log_format="json")
+
+    assert (0, "") == (quiet.exit_code, quiet.stderr)
+    assert "INGESTD_HTTP_PORT=8080" in quiet.stdout.splitlines()
+    assert ["INGESTD_HTTP_PORT", "INGESTD_SERVICE_HOST"] == json.loads(told.stderr)["variables"]
+
+
 def test_check_config_shows_what_holds_and_no_secret(shell: Shell) -> None:
     shell.write("settings.toml", 'http_port = 8001\nflush_interval = "250ms"\nmqtt_client_id = "of-toml"')
     shell.write(".env", "INGESTD_HTTP_PORT=8002\nINGESTD_MQTT_CLIENT_ID=of-env-file\nPGPASSWORD=of-others")

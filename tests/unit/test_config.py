@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.config import PREFIX, Settings, format_duration, load, mask, parse_duration
+from ingestd.config import Settings, format_duration, load, mask, parse_duration
 from ingestd.errors import ConfigError
+from ingestd.sources import PREFIX
 
 if TYPE_CHECKING:
     from pydantic import SecretStr

@@ -1,0 +1,87 @@
+"""Where settings come from: the environment, `.env`, a TOML file, and the files that `X_FILE` names."""
+
+import io
+import os
+import re
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from dotenv.parser import parse_stream
+
+from ingestd import failpoints
+from ingestd.errors import ConfigError
+
+PREFIX: Final = "INGESTD_"
+NUL: Final = "must not contain a NUL character"
+
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables, for services named ingestd
+# and ingestd-something. INGESTD_HTTP_PORT may be such a one, so the value of a port decides.
+_injected_name: Final = re.compile(
+    rf"{PREFIX}([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)"
+).fullmatch
+_injected_port: Final = re.compile(rf"{PREFIX}([A-Z0-9_]+_)?PORT=(tcp|udp|sctp)://.*", re.DOTALL).fullmatch
+
+
+def injected(environment: Mapping[str, str]) -> list[str]:
+    """The variables that look like settings of ours and that Kubernetes made from the names of services."""
+    return sorted(
+        name for name, value in environment.items() if _injected_name(name) or _injected_port(f"{name}={value}")
+    )
+
+
+def toml(path: Path) -> dict[str, Any]:
+    """Raises ConfigError."""
+    try:
+        return tomllib.loads(_text(path, name=str(path)))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def env_file(path: Path) -> dict[str, str | None]:
+    """Its values as they stand, a `${…}` too; nothing where there is no such file. Raises ConfigError."""
+    if not os.path.lexists(path):
+        return {}
+    values: dict[str, str | None] = {}
+    for binding in parse_stream(io.StringIO(_text(path, name=str(path)))):
+        if binding.key is not None:
+            values[binding.key] = binding.value
+        elif binding.error and PREFIX in binding.original.string:  # others' lines are not ours to judge
+            text = binding.original.string
+            line = binding.original.line + text[: text.index(PREFIX)].count("\n")
+            raise ConfigError(f"{path}: line {line} is not NAME=value")
+    return values
+
+
+def settings(environment: Mapping[str, str | None], *, known: Collection[str]) -> dict[str, Any]:
+    """Name of a setting -> text, from X or from the file that X_FILE names; an empty variable is one that is not set.
+
+    Others' variables are not ours to judge. Raises ConfigError.
+    """
+    values: dict[str, Any] = {}
+    for key, value in environment.items():
+        name = key.removeprefix(PREFIX).lower()
+        if not key.startswith(PREFIX) or not value or key == failpoints.VARIABLE:
+            continue
+        if name in known or not name.endswith("_file"):
+            values[name] = value
+            continue
+        target = name.removesuffix("_file")
+        if PREFIX + target.upper() in environment:
+            raise ConfigError(f"{PREFIX}{target.upper()} and {key} are both set")
+        if "\0" in value:
+            raise ConfigError(f"{key}: {NUL}")
+        values[target] = _text(Path(value), name=key).strip()
+    return values
+
+
+def _text(path: Path, *, name: str) -> str:
+    """What is in a file, without a byte order mark; `name` is who asks. Raises ConfigError."""
+    where = "" if name == str(path) else f": {path}"
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{name}: {error.strerror}{where}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name}: no UTF-8 text{where}") from error
