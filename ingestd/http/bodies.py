@@ -49,6 +49,7 @@ class Bodies:
             yield body
         finally:
             self._free_bytes += len(body)
+            body.clear()  # an error may refer to it for longer
 
     async def _fill(self, body: bytearray, request: web.Request, limit: BodyLimit) -> None:
         if (request.content_length or 0) > limit.max_bytes:

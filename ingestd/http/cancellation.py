@@ -24,6 +24,8 @@ async def carry_changes_through(
             change.cancel()
         await asyncio.wait({change})
         raise
+    finally:
+        del change  # an error holds this frame, which would hold the error: what it refers to stays in memory
 
 
 async def _answer(
