@@ -55,13 +55,13 @@ class Client:
             if error is None:
                 self._socket.sendall(mqtt5.DisconnectPacket().write())
 
-    def subscribe(self, filters: Sequence[str]) -> None:
-        """Subscribe with QoS 1; raises BenchError where the broker grants less."""
-        topics = [mqtt5.TopicFilter(pattern, max_qos=mqtt5.QoS.AT_LEAST_ONCE) for pattern in filters]
+    def subscribe(self, filters: Sequence[str], *, qos: mqtt5.QoS = mqtt5.QoS.AT_LEAST_ONCE) -> None:
+        """Raises BenchError where the broker grants another QoS."""
+        topics = [mqtt5.TopicFilter(pattern, max_qos=qos) for pattern in filters]
         self._socket.sendall(mqtt5.SubscribePacket(1, topics).write())
         for code in self._next(mqtt5.SubAckPacket).reason_codes:
-            if code is not mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE:
-                raise BenchError(f"the broker does not grant QoS 1: {code.name}")
+            if code.value != qos.value:
+                raise BenchError(f"the broker does not grant QoS {qos.value}: {code.name}")
 
     def publish(self, parts: Iterable[tuple[int, bytes]]) -> None:
         """Send encoded QoS 1 PUBLISH packets, parts of (how many, bytes), and see every one of them acknowledged.

@@ -30,8 +30,10 @@ from ingestd.http.ports import Condition
 from ingestd.http.server import HttpServer
 from ingestd.http.webhook import Webhook
 from ingestd.metrics import Metrics
+from ingestd.mqtt.address import BrokerAddress
 from ingestd.mqtt.connection import RECEIVE_MAXIMUM
-from ingestd.mqtt.session import BrokerAddress, Session
+from ingestd.mqtt.extras import Extra
+from ingestd.mqtt.session import Session
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.flusher import Flusher
 from ingestd.store.alerts import Alerts
@@ -95,6 +97,7 @@ class Daemon:
             deliver=self._buffer.put,
             metrics=self._metrics,
             patience=self._buffer.patience,
+            extras=_extras(settings),
         )
         self._buffer.on_pressure(self._on_pressure)
         self._leadership = Leadership(self._dsn, client_id=settings.mqtt_client_id)
@@ -291,8 +294,13 @@ def _broker_address(settings: Settings) -> BrokerAddress:
         username=settings.mqtt_username,
         password=settings.mqtt_password.get_secret_value() if settings.mqtt_password else None,
         shared_group=settings.mqtt_shared_group,
-        tls=settings.tls(),
+        tls=settings.tls,
     )
+
+
+def _extras(settings: Settings) -> list[Extra]:
+    chosen: dict[Extra, bool] = {"probe": settings.mqtt_probe, "$SYS": settings.mqtt_sys}
+    return [extra for extra, wanted in chosen.items() if wanted]
 
 
 def _judgement(settings: Settings) -> Judgement:

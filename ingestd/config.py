@@ -24,7 +24,7 @@ from pydantic import (
     field_validator,
 )
 
-from ingestd import sources
+from ingestd import sources, tls
 from ingestd.errors import ConfigError
 from ingestd.sources import PREFIX
 
@@ -111,6 +111,8 @@ class Settings(BaseModel):
     mqtt_cert_file: Path | None = None
     mqtt_key_file: Path | None = None
     mqtt_shared_group: Annotated[str, Field(max_length=256, pattern=r"^[^/+#]+$")] | None = None
+    mqtt_probe: bool = True
+    mqtt_sys: bool = True
     database_url: SecretStr = SecretStr("postgresql://ingestd@127.0.0.1:5432/ingestd")
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
@@ -160,6 +162,15 @@ class Settings(BaseModel):
         _ = parts.port  # raises ValueError where it is no port
         return url
 
+    @field_validator("mqtt_ca_file", "mqtt_cert_file", "mqtt_key_file")
+    @classmethod
+    def _only_with_tls(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if path is not None and urlsplit(info.data.get("mqtt_url", "mqtts:")).scheme != "mqtts":
+            raise ValueError(f"is for TLS, and {PREFIX}MQTT_URL does not begin with mqtts://")
+        if info.field_name == "mqtt_key_file" and path is not None and info.data.get("mqtt_cert_file") is None:
+            raise ValueError(f"is the key of a certificate: set {PREFIX}MQTT_CERT_FILE too")
+        return path
+
     @field_validator("database_url")
     @classmethod
     def _postgresql_url(cls, url: SecretStr) -> SecretStr:
@@ -187,16 +198,10 @@ class Settings(BaseModel):
         return kept
 
     def tls(self) -> ssl.SSLContext | None:
-        """The TLS context of an mqtts:// broker; raises ConfigError where a file cannot be used."""
+        """For an mqtts:// broker, from the files as they are now; raises ConfigError where one cannot be used."""
         if urlsplit(self.mqtt_url).scheme != "mqtts":
             return None
-        try:
-            context = ssl.create_default_context(cafile=self.mqtt_ca_file)
-            if self.mqtt_cert_file is not None:
-                context.load_cert_chain(self.mqtt_cert_file, self.mqtt_key_file)
-        except OSError as error:  # ssl.SSLError is one
-            raise ConfigError(f"INGESTD_MQTT_CA_FILE, _CERT_FILE or _KEY_FILE cannot be used: {error}") from error
-        return context
+        return tls.context(ca=self.mqtt_ca_file, certificate=self.mqtt_cert_file, key=self.mqtt_key_file)
 
     def described(self) -> dict[str, str]:
         """Environment name -> effective value, secrets masked, for people to read."""

@@ -17,6 +17,10 @@ class BrokerRefusedError(BrokerError):
     """The broker answers, and says no (credentials, access list): an operator has to act."""
 
 
+class MessageTooLargeError(BrokerError):
+    """The broker takes no message of this size: to send it again does not help."""
+
+
 class WebhookError(IngestdError):
     """The web server that is to be told of alerts does not take them."""
 

@@ -47,6 +47,11 @@ class Metrics:
         self.connections = Counter(
             "ingestd_broker_connections", "Connections made to the broker", registry=self.registry
         )
+        self.broker_sessions_lost = Counter(
+            "ingestd_broker_sessions_lost",
+            "Connections at which the broker had lost our session, and what waited in it",
+            registry=self.registry,
+        )
         self.broker_dropped = Gauge(
             "ingestd_broker_dropped_messages",
             "Messages the broker says it has dropped since its start",

@@ -76,14 +76,14 @@ class BrokerChannel(Channel):
     def __init__(self, *, holder: str, store: AlertStore, interval: timedelta, broker: Broker) -> None:
         super().__init__(holder=holder, store=store, interval=interval)
         self._broker = broker
-        self._sessions_lost = 0
+        self._sessions_begun = 0
 
     async def tell_some(self, now: datetime) -> bool:
         """Everything that is active once more, where the broker has lost its memory."""
-        lost = self._broker.sessions_lost
-        if lost != self._sessions_lost:
+        begun = self._broker.sessions_begun
+        if begun != self._sessions_begun:
             await self._store.tell_again(self.name)
-            self._sessions_lost = lost
+            self._sessions_begun = begun
         return await super().tell_some(now)
 
     async def _tell(self, alerts: Sequence[Alert]) -> None:

@@ -40,7 +40,7 @@ class Broker(Protocol):
         """Whether telemetry can arrive, so that silence means something."""
 
     @property
-    def sessions_lost(self) -> int:
+    def sessions_begun(self) -> int:
         """How often the broker did not know us, and so may have lost what it retained as well."""
 
     async def publish(self, topic: str, payload: bytes, *, expires_after: timedelta | None) -> None:

@@ -5,16 +5,17 @@ OASIS MQTT 5.0 specification.
 """
 
 import asyncio
-import enum
-import itertools
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, NamedTuple, TypeVar, cast
+from typing import Final, NamedTuple, cast
 
 import mqtt5
 
+from ingestd import tls
 from ingestd.errors import BrokerError, BrokerRefusedError
+from ingestd.mqtt import foreign
+from ingestd.mqtt.requests import Requests, in_words
 from ingestd.mqtt.salvage import is_unreadable, salvage
 from ingestd.pipeline.delivery import Delivery, Origin
 from ingestd.telemetry import Window, decode, now_microseconds
@@ -30,17 +31,11 @@ _SMALL_READ: Final = 4 * 1024  # bytes
 """A read of no more than some 25 messages: the broker has nothing else for us at the moment."""
 
 _PUBACK_FIXED_HEADER: Final = 0x4002
-"""PUBACK, two bytes follow: with nothing but a packet id the reason is success (§3.4.2.1)."""
+_PUBREC_FIXED_HEADER: Final = 0x5002
+"""Two bytes follow: with nothing but a packet id the reason is success (§3.4.2.1, §3.5.2.1)."""
 
-_SUBSCRIBE_ID: Final = 1
-_FIRST_PUBLISH_ID: Final = 2
-_FIRST_REFUSAL: Final = 0x80
-"""Reason codes from here on are failures (§2.4)."""
-
-_ANSWER_SECONDS: Final = 10.0
-"""How long CONNACK, SUBACK may take."""
-
-_Answer = TypeVar("_Answer", mqtt5.ConnAckPacket, mqtt5.SubAckPacket)
+_EXACTLY_ONCE: Final = mqtt5.QoS.EXACTLY_ONCE
+_CLOSED: Final = "connection closed by the broker"
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -54,14 +49,21 @@ class Connection(asyncio.BufferedProtocol):
         deliver: Callable[[Delivery], None],
         side_topics: Mapping[str, Callable[[bytes], None]] = MappingProxyType({}),
         patience: Callable[[], float] = lambda: 0.0,
+        answer_seconds: float = 10.0,
     ) -> None:
-        """`side_topics` are those that carry no telemetry, with who listens to them.
+        """`answer_seconds` is how long CONNACK, SUBACK and PUBACK may take. `side_topics` are those that
+        carry no telemetry, with who listens to them.
 
         After a small read, nothing is read for as many seconds as `patience` says: to wake up for every single message
         costs ten times as much as the message.
         """
         self.lost = asyncio.Event()
-        self.loss_reason = "connection closed by the broker"
+        self.requests = Requests(write=self._write, answer_seconds=answer_seconds)
+        self.loss_reason = _CLOSED
+        self.taken_over = False
+        """Whether the broker ended the connection as somebody else came with our client id."""
+        self.telemetry_at = 0.0
+        """When the latest messages of devices came in, by the event loop's clock."""
         self._origin = origin
         self._window = window
         self._deliver = deliver
@@ -71,72 +73,49 @@ class Connection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray(READ_BYTES)
         self._filled = 0  # bytes of a packet that is not whole yet, at the start of the buffer
-        self._answer: asyncio.Future[mqtt5.ConnAckPacket | mqtt5.SubAckPacket] | None = None
-        self._published: dict[int, asyncio.Future[mqtt5.PubAckPacket]] = {}  # by packet id
+        self._answer_seconds = answer_seconds
+        self._greeting: asyncio.Future[mqtt5.ConnAckPacket] | None = None
+        self._exactly_once: set[int] = set()
+        """Packet ids of QoS 2 messages from their PUBLISH to their PUBREL (§4.3.3)."""
         self.reading = True
         """Whether we want to read; nothing can be heard while it is False."""
         self._resting = False
         self._flowing = True  # whether the transport reads
         self._last_received = 0.0
+        self._last_pause = 0.0
 
     # What the session asks for
 
     async def connect(self, packet: mqtt5.ConnectPacket) -> mqtt5.ConnAckPacket:
         """Send CONNECT; raises BrokerError, or BrokerRefusedError where the broker says no."""
-        answer = await self._ask(packet.write(), mqtt5.ConnAckPacket)
-        if answer.reason_code is not mqtt5.ConnAckReasonCode.SUCCESS:
-            detail = answer.reason_str or _in_words(answer.reason_code)
-            raise BrokerRefusedError(f"the broker refuses the connection: {detail}")
-        return answer
-
-    async def subscribe(self, filters: Sequence[str], *, optional: Sequence[mqtt5.TopicFilter] = ()) -> list[str]:
-        """Subscribe to `filters` with QoS 1 and check what was granted (§3.9.3).
-
-        Of the optional ones those the broker refuses are returned. Raises BrokerError or BrokerRefusedError.
-        """
-        required = [
-            mqtt5.TopicFilter(pattern, max_qos=mqtt5.QoS.AT_LEAST_ONCE, retain_handling=mqtt5.RetainHandling.SEND_NEVER)
-            for pattern in filters
-        ]
-        packet = mqtt5.SubscribePacket(_SUBSCRIBE_ID, [*required, *optional])
-        answer = await self._ask(packet.write(), mqtt5.SubAckPacket)
-        for pattern, code in zip(filters, answer.reason_codes, strict=False):
-            if code is not mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE:
-                raise BrokerRefusedError(f"the broker does not grant QoS 1 on {pattern}: {_in_words(code)}")
-        return [
-            wanted.pattern
-            for wanted, code in zip(optional, answer.reason_codes[len(required) :], strict=True)
-            if code.value >= _FIRST_REFUSAL
-        ]
-
-    async def publish(
-        self, topic: str, payload: bytes, *, retain: bool = False, expiry_seconds: int | None = None
-    ) -> str | None:
-        """Publish one small message with QoS 1; returns why the broker refuses it, None where it took it.
-
-        Raises BrokerError when the connection is lost meanwhile.
-        """
-        packet_id = next(number for number in itertools.count(_FIRST_PUBLISH_ID) if number not in self._published)
-        published = self._published[packet_id] = self._loop.create_future()
-        packet = mqtt5.PublishPacket(
-            topic,
-            payload,
-            qos=mqtt5.QoS.AT_LEAST_ONCE,
-            packet_id=packet_id,
-            retain=retain,
-            message_expiry_interval=expiry_seconds,
-        )
+        self._greeting = self._loop.create_future()
         self._write(packet.write())
-        answer = await published
-        return _in_words(answer.reason_code) if answer.reason_code.value >= _FIRST_REFUSAL else None
+        try:
+            async with asyncio.timeout(self._answer_seconds):
+                granted = await self._greeting
+        except TimeoutError as error:
+            raise BrokerError(f"no CONNACK from the broker within {self._answer_seconds:g} s") from error
+        except BrokerError as error:
+            if self.loss_reason != _CLOSED:
+                raise
+            raise BrokerError(f"{_CLOSED} at CONNECT, without an answer: does it speak MQTT 5?") from error
+        if granted.reason_code is not mqtt5.ConnAckReasonCode.SUCCESS:
+            detail = granted.reason_str or in_words(granted.reason_code)
+            raise BrokerRefusedError(f"the broker refuses the connection: {detail}")
+        self.requests.obey(granted)
+        return granted
 
     def acknowledge(self, packet_ids: Sequence[int]) -> None:
-        """PUBACK these, in this order, in one write (§4.6: in the order the PUBLISH packets came)."""
-        fields = [field for packet_id in packet_ids for field in (_PUBACK_FIXED_HEADER, packet_id)]
+        """PUBACK or PUBREC these, in this order, in one write (§4.6: in the order the PUBLISH packets came)."""
+        if self._exactly_once:
+            fields = [field for packet_id in packet_ids for field in (self._header(packet_id), packet_id)]
+        else:
+            fields = [field for packet_id in packet_ids for field in (_PUBACK_FIXED_HEADER, packet_id)]
         self._write(struct.pack(f"!{len(fields)}H", *fields))
 
     def pause_reading(self) -> None:
         """Let the broker hold the backlog."""
+        self._last_pause = self._loop.time()
         self.reading = False
         self._set_flow()
 
@@ -145,6 +124,10 @@ class Connection(asyncio.BufferedProtocol):
         self._last_received = self._loop.time()
         self.reading = True
         self._set_flow()
+
+    def has_read_since(self, moment: float) -> bool:
+        """Whether reading was never paused since then (the event loop's time); only then does silence mean anything."""
+        return self.reading and self._last_pause < moment
 
     async def keep_alive(self, seconds: float) -> None:
         """Ping at half the interval (§3.1.2.10) and give the connection up after one and a half without a sign.
@@ -177,11 +160,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
-            self.loss_reason = str(exc)
+            self.loss_reason = tls.explain(exc)
         self.lost.set()
-        for waiting in (self._answer, *self._published.values()):
-            if waiting is not None and not waiting.done():
-                waiting.set_exception(BrokerError(self.loss_reason))
+        if self._greeting is not None and not self._greeting.done():
+            self._greeting.set_exception(BrokerError(self.loss_reason))
+        self.requests.fail(self.loss_reason)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         if self._filled == len(self._buffer):  # a packet larger than the buffer
@@ -207,8 +190,13 @@ class Connection(asyncio.BufferedProtocol):
                 self._side_topics[packet.topic](packet.payload)
             else:
                 dead_letters.append(decoded)
-            if packet.packet_id is not None:
-                packet_ids.append(packet.packet_id)
+            packet_id = packet.packet_id
+            if packet_id is not None:
+                packet_ids.append(packet_id)
+                if packet.qos is _EXACTLY_ONCE:
+                    self._exactly_once.add(packet_id)
+        if len(delivery):
+            self.telemetry_at = self._last_received
         # A delivery with nothing but packet ids still has to be acknowledged in its turn.
         if packet_ids or len(delivery):
             self._deliver(delivery)
@@ -270,46 +258,43 @@ class Connection(asyncio.BufferedProtocol):
         """Keep a PUBLISH the codec will not read as a dead letter; its size, or 0 where nothing can be kept."""
         found = salvage(view)
         if found is None:
-            self.abort(f"malformed packet from the broker: {error}")
+            self.abort(foreign.explain(bytes(view[:4])) or f"malformed packet from the broker: {error}")
             return 0
         delivery.dead_letters.append(found.dead_letter(str(error), now_microseconds()))
         packet_ids += found.packet_ids
+        if found.exactly_once:
+            self._exactly_once.update(found.packet_ids)
         return found.size
-
-    async def _ask(self, packet: bytes, expected: type[_Answer]) -> _Answer:
-        self._answer = self._loop.create_future()
-        self._write(packet)
-        try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                answer = await self._answer
-        except TimeoutError as error:
-            raise BrokerError(f"the broker did not answer within {_ANSWER_SECONDS:.0f} s") from error
-        if not isinstance(answer, expected):
-            raise BrokerError(f"the broker answered {type(answer).__name__} out of turn")
-        return answer
 
     def _control(self, packet: mqtt5.Packet) -> None:
         match packet:
-            case mqtt5.ConnAckPacket() | mqtt5.SubAckPacket() if self._answer and not self._answer.done():
-                self._answer.set_result(packet)
+            case mqtt5.ConnAckPacket() if self._greeting is not None and not self._greeting.done():
+                self._greeting.set_result(packet)
+            case mqtt5.SubAckPacket() | mqtt5.PubAckPacket() if self.requests.answered(packet):
+                pass
+            case mqtt5.PubRelPacket():
+                self._complete(packet.packet_id)
             case mqtt5.DisconnectPacket():
-                self.loss_reason = f"the broker disconnects: {_in_words(packet.reason_code)}"
-            case mqtt5.PubAckPacket() if packet.packet_id in self._published:
-                published = self._published.pop(packet.packet_id)
-                if not published.done():  # else nobody waits for it any more
-                    published.set_result(packet)
+                self.taken_over = packet.reason_code is mqtt5.DisconnectReasonCode.SESSION_TAKEN_OVER
+                self.loss_reason = f"the broker disconnects: {packet.reason_str or in_words(packet.reason_code)}"
             case mqtt5.PingRespPacket():
                 pass
             case _:
                 self.abort(f"unexpected {type(packet).__name__} from the broker")
 
+    def _header(self, packet_id: int) -> int:
+        return _PUBREC_FIXED_HEADER if packet_id in self._exactly_once else _PUBACK_FIXED_HEADER
+
+    def _complete(self, packet_id: int) -> None:
+        """Answer PUBREL: the broker may forget a QoS 2 message. Of another connection's we know nothing (§3.7.2.1)."""
+        codes = mqtt5.PubCompReasonCode
+        code = codes.SUCCESS if packet_id in self._exactly_once else codes.PACKET_ID_NOT_FOUND
+        self._exactly_once.discard(packet_id)
+        self._write(mqtt5.PubCompPacket(packet_id, reason_code=code).write())
+
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
-
-
-def _in_words(code: enum.IntEnum) -> str:
-    return code.name.lower().replace("_", " ")
 
 
 class Ticket(NamedTuple):

@@ -2,14 +2,19 @@
 
 from typing import Final
 
+import mqtt5
 import structlog
 
+from ingestd.errors import BrokerError
 from ingestd.metrics import Metrics
+from ingestd.mqtt.requests import Requests
 
 log = structlog.get_logger(__name__)
 
 DROPPED_TOPIC: Final = "$SYS/broker/publish/messages/dropped"
 """Mosquitto's; a number since the broker's start, published at its sys_interval."""
+
+_MOST_DIGITS: Final = 18
 
 
 class DroppedMessages:
@@ -18,10 +23,23 @@ class DroppedMessages:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._last: int | None = None
+        self._nonsense = False
+
+    async def subscribe(self, requests: Requests) -> None:
+        """Ask for the count; a broker that gives none is no harm."""
+        try:
+            refusal = await requests.subscribe_aside(DROPPED_TOPIC, max_qos=mqtt5.QoS.AT_MOST_ONCE)
+        except BrokerError as error:
+            refusal = str(error)
+        if refusal is not None:
+            log.warning("the broker does not tell how many messages it drops", topic=DROPPED_TOPIC, reason=refusal)
 
     def note(self, payload: bytes) -> None:
         """A new count from the broker."""
-        if not payload.isdigit():
+        if not payload.isdigit() or len(payload) > _MOST_DIGITS:
+            if not self._nonsense:
+                log.warning("the broker's count of dropped messages is no number", topic=DROPPED_TOPIC)
+            self._nonsense = True
             return
         dropped = int(payload)
         self._metrics.broker_dropped.set(dropped)

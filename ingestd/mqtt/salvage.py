@@ -18,6 +18,7 @@ class Unreadable(NamedTuple):
 
     size: int  # bytes on the wire
     packet_ids: list[int]  # none for QoS 0
+    exactly_once: bool  # QoS 2
     topic: str
     rest: bytes  # properties and payload, told apart by nobody
 
@@ -56,6 +57,7 @@ def salvage(buffer: memoryview) -> Unreadable | None:
     return Unreadable(
         size=size,
         packet_ids=[int.from_bytes(body[topic_end:id_end])] if qos else [],
+        exactly_once=qos == 2,  # noqa: PLR2004
         topic=body[2:topic_end].decode(errors="replace"),
         rest=body[id_end:],
     )

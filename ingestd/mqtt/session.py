@@ -5,59 +5,30 @@ away, and everything unacknowledged, is sent when we come back.
 """
 
 import asyncio
-import random
-import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
-from urllib.parse import urlsplit
 
-import mqtt5
 import structlog
 
-from ingestd.errors import BrokerError, BrokerRefusedError
+from ingestd.errors import BrokerError, BrokerRefusedError, ConfigError
 from ingestd.metrics import Metrics
-from ingestd.mqtt.canary import Canary
-from ingestd.mqtt.connection import RECEIVE_MAXIMUM, Connection, Ticket
+from ingestd.mqtt.address import BrokerAddress
+from ingestd.mqtt.connection import Connection, Ticket
 from ingestd.mqtt.dropped import DROPPED_TOPIC, DroppedMessages
+from ingestd.mqtt.extras import Extra, Extras
+from ingestd.mqtt.handshake import KEEP_ALIVE_SECONDS, shake_hands
+from ingestd.mqtt.probe import Probe
+from ingestd.mqtt.reconnection import Reconnection
+from ingestd.mqtt.timing import IN_THE_FIELD, Timing
 from ingestd.pipeline.delivery import Delivery
-from ingestd.telemetry import STREAMS, Window
+from ingestd.telemetry import Window
 
 log = structlog.get_logger(__name__)
 
-SESSION_EXPIRY_SECONDS: Final = 7 * 86_400
-KEEP_ALIVE_SECONDS: Final = 30
-CONNECT_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 1.0
-BACKOFF_FIRST_SECONDS: Final = 0.2
-BACKOFF_LONGEST_SECONDS: Final = 15.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrokerAddress:
-    """Where the broker is and who we are to it."""
-
-    url: str
-    client_id: str
-    username: str | None = None
-    password: str | None = None
-    shared_group: str | None = None
-    tls: ssl.SSLContext | None = None
-
-    @property
-    def host(self) -> str:
-        return urlsplit(self.url).hostname or "127.0.0.1"
-
-    @property
-    def port(self) -> int:
-        return urlsplit(self.url).port or (8883 if self.tls else 1883)
-
-    @property
-    def filters(self) -> list[str]:
-        prefix = f"$share/{self.shared_group}/" if self.shared_group else ""
-        return [prefix + stream.topic_filter for stream in STREAMS]
+ALL_EXTRAS: Final[tuple[Extra, ...]] = ("probe", "$SYS")
 
 
 class Session:
@@ -71,6 +42,8 @@ class Session:
         deliver: Callable[[Delivery], None],
         metrics: Metrics,
         patience: Callable[[], float] = lambda: 0.0,
+        extras: Collection[Extra] = ALL_EXTRAS,
+        timing: Timing = IN_THE_FIELD,
     ) -> None:
         """`patience` says for how many seconds messages may wait to be read together."""
         self._address = address
@@ -84,16 +57,25 @@ class Session:
         self._free = asyncio.Event()  # set while nobody holds us back
         self._free.set()
         self._keep_alive: float = KEEP_ALIVE_SECONDS
-        self._canary = Canary(client_id=address.client_id)
+        self._timing = timing
+        self._client_id = address.client_id
+        self._probe = Probe(client_id=address.client_id, within=timing.probe_within)
         self._dropped = DroppedMessages(metrics)
+        self._extras = Extras(wanted=extras, soon=timing.soon)
+        self._reconnection = Reconnection(client_id=address.client_id, timing=timing)
+        self._renewed: Connection | None = None  # the one that was subscribed anew
+        self._connected_before = False
         self._connection_trouble: str | None = "not connected yet"
-        self.sessions_lost = 0
+        self.sessions_begun = 0
         """Connections at which the broker did not know us: what it retained may be gone as well."""
+        self.sessions_lost = 0
+        """Those of them at which it should have known us: messages that waited for us are gone."""
 
     @property
     def trouble(self) -> str | None:
         """Why no telemetry arrives at the moment; None when connected, subscribed and heard."""
-        return self._connection_trouble or self._canary.trouble
+        takeover = self._reconnection.trouble(asyncio.get_running_loop().time())
+        return self._connection_trouble or takeover or self._probe.trouble
 
     @property
     def hearing(self) -> bool:
@@ -101,62 +83,39 @@ class Session:
         return self.trouble is None and not self._held_by
 
     async def open(self) -> None:
-        """Connect and subscribe, once; raises BrokerError or BrokerRefusedError."""
-        loop = asyncio.get_running_loop()
-        address = self._address
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(
-                        origin=self,
-                        window=self._window,
-                        deliver=self._deliver,
-                        side_topics={self._canary.topic: self._canary.hear, DROPPED_TOPIC: self._dropped.note},
-                        patience=self._patience,
-                    ),
-                    address.host,
-                    address.port,
-                    ssl=address.tls,
-                )
-        except TimeoutError as error:
-            raise BrokerError(f"no answer from {address.host}:{address.port}") from error
-        except OSError as error:
-            raise BrokerError(f"cannot reach {address.host}:{address.port}: {error.strerror or error}") from error
+        """Connect and subscribe, once; raises BrokerError, BrokerRefusedError or ConfigError."""
+        connection = await self._address.dial(self._new_connection, within=self._timing.connect)
         # Messages may come in from CONNACK on, so this is the connection to acknowledge to from here on.
         self._connection = connection
         try:
-            await self._greet(connection)
+            granted = await shake_hands(connection, self._address, client_id=self._client_id)
         except BrokerError as error:
             self._connection = None
             connection.abort(str(error))
             raise
-        self._metrics.connections.inc()
+        self._client_id = granted.assigned_client_id or self._client_id
+        self._keep_alive = granted.server_keep_alive or KEEP_ALIVE_SECONDS
+        self._count_session(known=granted.session_present)
         self._connection_trouble = None
+        self._reconnection.opened(asyncio.get_running_loop().time())
         self._open = True
         if self._held_by:
             connection.pause_reading()
 
     async def run(self) -> None:
         """Keep the session alive for ever: wait for the connection to be lost, come back, subscribe again."""
-        delay = BACKOFF_FIRST_SECONDS
         while True:
             if self._connection is not None:
-                reason = await self._live(self._connection)
-                self._connection = None
-                self._open = False
-                log.warning("connection to the broker lost", reason=reason)
-                self._connection_trouble = reason
-                delay = BACKOFF_FIRST_SECONDS
-            # Full jitter keeps a fleet of daemons from coming back all at once.
-            await asyncio.sleep(random.uniform(0, delay))  # noqa: S311
-            delay = min(delay * 2, BACKOFF_LONGEST_SECONDS)
+                await self._live(self._connection)
+                self._lost(self._connection)
+            await asyncio.sleep(self._reconnection.pause())
             await self._free.wait()  # coming back while held would only bring what may not be taken in
             try:
                 await self.open()
-            except BrokerRefusedError as error:
-                log.error("refused by the broker; an operator has to act", reason=str(error))  # noqa: TRY400
+            except (BrokerRefusedError, ConfigError) as error:
+                log.error("no connection to the broker; an operator has to act", reason=str(error))  # noqa: TRY400
                 self._connection_trouble = str(error)
-                delay = BACKOFF_LONGEST_SECONDS
+                self._reconnection.refused()
             except BrokerError as error:
                 log.warning("broker out of reach", reason=str(error))
                 self._connection_trouble = str(error)
@@ -193,16 +152,17 @@ class Session:
                 self._connection.resume_reading()
 
     async def publish(self, topic: str, payload: bytes, *, expires_after: timedelta | None) -> None:
-        """Publish a retained message with QoS 1; returns once the broker has it.
+        """Publish a message with QoS 1, retained where the broker can; returns once the broker has it.
 
-        Raises BrokerError where that is not possible now, BrokerRefusedError where the broker says no.
+        Raises BrokerError where that is not possible now, BrokerRefusedError where the broker says no, and
+        MessageTooLargeError where it never will.
         """
         connection = self._connection
-        # While reading is paused no PUBACK could be read.
+        # While reading is paused no PUBACK can be read.
         if connection is None or not self._open or self._held_by or connection.lost.is_set():
             raise BrokerError(self._connection_trouble or "no PUBACK can be read at the moment")
         expiry = None if expires_after is None else int(expires_after.total_seconds())
-        refusal = await connection.publish(topic, payload, retain=True, expiry_seconds=expiry)
+        refusal = await connection.requests.publish(topic, payload, retain=True, expiry_seconds=expiry)
         if refusal is not None:
             raise BrokerRefusedError(f"the broker refuses {topic}: {refusal}")
 
@@ -214,48 +174,86 @@ class Session:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._connection.lost.wait()
 
-    async def _greet(self, connection: Connection) -> None:
-        """CONNECT and SUBSCRIBE, and see what the broker grants."""
-        address = self._address
-        granted = await connection.connect(
-            mqtt5.ConnectPacket(
-                address.client_id,
-                username=address.username,
-                password=address.password.encode() if address.password is not None else None,
-                clean_start=False,
-                keep_alive=KEEP_ALIVE_SECONDS,
-                session_expiry_interval=SESSION_EXPIRY_SECONDS,
-                receive_max=RECEIVE_MAXIMUM,
-            )
-        )
-        self.sessions_lost += not granted.session_present
-        expiry = granted.session_expiry_interval
-        if expiry is not None and expiry < SESSION_EXPIRY_SECONDS:
-            log.warning("the broker keeps our session for less than asked", granted_seconds=expiry)
-        refused = await connection.subscribe(address.filters, optional=self._side_filters())
-        if refused:
-            log.warning("not granted by the broker; less can be watched", topics=refused)
-        self._keep_alive = granted.server_keep_alive or KEEP_ALIVE_SECONDS
-        log.info(
-            "subscribed",
-            broker=f"{address.host}:{address.port}",
-            client_id=address.client_id,
-            session_present=granted.session_present,
+    def _new_connection(self) -> Connection:
+        return Connection(
+            origin=self,
+            window=self._window,
+            deliver=self._deliver,
+            side_topics={self._probe.topic: self._probe.receive, DROPPED_TOPIC: self._dropped.note},
+            patience=self._patience,
+            answer_seconds=self._timing.answer,
         )
 
-    async def _live(self, connection: Connection) -> str:
-        """Ping until the connection is lost; returns why it was."""
+    def _count_session(self, *, known: bool) -> None:
+        again = self._connected_before
+        self._connected_before = True
+        self._metrics.connections.inc()
+        self.sessions_begun += not known
+        if again and not known:
+            self.sessions_lost += 1
+            self._metrics.broker_sessions_lost.inc()
+            log.error(
+                "the broker has lost our session: messages that waited in it are gone",
+                may_be="session expired, broker without persistence, or another client with our id and clean start",
+            )
+
+    async def _live(self, connection: Connection) -> None:
+        """Ping and watch until the connection is lost."""
         async with asyncio.TaskGroup() as tasks:
             pinging = tasks.create_task(connection.keep_alive(self._keep_alive), name="mqtt-keep-alive")
-            singing = tasks.create_task(self._canary.sing(connection), name="mqtt-canary")
+            watching = tasks.create_task(self._watch(connection), name="mqtt-watch")
             await connection.lost.wait()
             pinging.cancel()
-            singing.cancel()
-        return connection.loss_reason
+            watching.cancel()
 
-    def _side_filters(self) -> list[mqtt5.TopicFilter]:
-        """What is watched beside telemetry: our own canary, and the broker's count of what it dropped."""
-        return [
-            mqtt5.TopicFilter(self._canary.topic, max_qos=mqtt5.QoS.AT_LEAST_ONCE),
-            mqtt5.TopicFilter(DROPPED_TOPIC, max_qos=mqtt5.QoS.AT_MOST_ONCE),
-        ]
+    def _lost(self, connection: Connection) -> None:
+        """Remember how a connection ended."""
+        self._connection = None
+        self._open = False
+        now = asyncio.get_running_loop().time()
+        deaf = self._probe.trouble is not None
+        self._extras.ended(now, settled=self._reconnection.settled(now), taken_over=connection.taken_over)
+        reason = self._reconnection.ended(
+            now, reason=connection.loss_reason, taken_over=connection.taken_over, deaf=deaf
+        )
+        log.warning("connection to the broker lost", reason=reason)
+        self._connection_trouble = reason
+
+    async def _watch(self, connection: Connection) -> None:
+        """Probe the connection for as long as it lasts; once the first probe is over, ask for the broker's count."""
+        now = asyncio.get_running_loop().time
+        self._probe.failing_since = None
+        probing = self._extras.ask("probe", now())
+        if probing:
+            await self._send_probe(connection)
+        else:
+            self._probe.forget()
+        if self._extras.ask("$SYS", now()):
+            await self._dropped.subscribe(connection.requests)
+        while probing:
+            await asyncio.sleep(self._timing.probe_interval)
+            await self._send_probe(connection)
+
+    async def _send_probe(self, connection: Connection) -> None:
+        if connection.reading:
+            await self._probe.send(connection)
+        if self._probe.trouble is None:
+            self._extras.answered()
+        since = self._probe.failing_since
+        if since is not None and asyncio.get_running_loop().time() - since >= self._timing.deaf:
+            await self._renew(connection)
+
+    async def _renew(self, connection: Connection) -> None:
+        """Subscribe a deaf session anew, once; where that does not help, connect anew."""
+        if self._renewed is connection:
+            connection.abort(f"{self._probe.trouble}; subscribing anew did not help")
+            return
+        self._renewed = connection
+        log.error("deaf for too long: subscribing anew", seconds=self._timing.deaf)
+        self._probe.subscribe_again()
+        started = asyncio.get_running_loop().time()
+        try:
+            await connection.requests.subscribe(self._address.filters)
+        except BrokerError as error:
+            if connection.has_read_since(started) and not connection.lost.is_set():
+                connection.abort(f"{self._probe.trouble}; subscribing anew fails: {error}")

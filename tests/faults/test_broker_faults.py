@@ -76,7 +76,7 @@ def test_a_broker_that_forgot_everything_costs_nothing_of_what_was_received(
         with Device(broker.url) as device:
             device.publish_many(meter_message("after", NOW - timedelta(seconds=number)) for number in range(500))
         until(lambda: count(database_url, "meter_history") == 1000)
-        assert daemon.metric("ingestd_stale_acks_total") >= 500  # the canary's may be among them
+        assert daemon.metric("ingestd_stale_acks_total") >= 500  # the probe's may be among them
         assert_ledger_closes(daemon)
         assert [line["session_present"] for line in log_lines(daemon, "subscribed")] == [False, False]
 

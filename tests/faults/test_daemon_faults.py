@@ -133,7 +133,7 @@ def test_an_http_client_that_got_no_answer_may_repeat_its_request(
     broker: PrivateMosquitto, database_url: str, failpoint: str
 ) -> None:
     reading = {"meterId": "m-1", "kwhConsumedAc": 0.5, "voltage": 230.0, "timestamp": moment(datetime.now(UTC))}
-    # The long interval keeps the failpoint for the request: the canary's flush would reach it first.
+    # The long interval keeps the failpoint for the request: the probe's flush would reach it first.
     settings: dict[str, str | float] = {"flush_interval": 60, "failpoints": f"{failpoint}=kill"}
     with Daemon(mqtt_url=broker.url, database_url=database_url, **settings) as daemon:
         daemon.wait_healthy()

@@ -61,7 +61,7 @@ class FakeBroker:
 
     away: bool = False
     hearing: bool = True
-    sessions_lost: int = 0
+    sessions_begun: int = 0
     published: list[tuple[str, dict[str, Any], timedelta | None]] = field(default_factory=list)
 
     async def publish(self, topic: str, payload: bytes, *, expires_after: timedelta | None) -> None:
@@ -580,7 +580,7 @@ async def test_a_broker_that_has_lost_its_memory_is_told_again_what_is_active(ho
     await tell_all(house, house.mqtt)
     house.broker.published.clear()
 
-    house.broker.sessions_lost += 1
+    house.broker.sessions_begun += 1
     await tell_all(house, house.mqtt)
     await tell_all(house, house.mqtt)
 

@@ -4,52 +4,17 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pytest
 
 from ingestd.demo.servers import PrivateMosquitto
 from ingestd.errors import BrokerError, BrokerRefusedError
 from ingestd.metrics import Metrics
-from ingestd.mqtt.session import BrokerAddress, Session
-from ingestd.telemetry import Window
 from tests.support.polling import eventually
+from tests.support.sessions import connected, new_session
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from ingestd.pipeline.delivery import Delivery
-
-READ_ONLY = "topic read meters/+/telemetry\ntopic read vehicles/+/telemetry\ntopic readwrite ingestd/canary/#\n"
-
-
-def new_session(broker: PrivateMosquitto, client_id: str) -> Session:
-    def settle_at_once(delivery: Delivery) -> None:
-        delivery.origin.settle([delivery])
-
-    return Session(
-        address=BrokerAddress(url=broker.url, client_id=client_id),
-        window=Window(max_age=timedelta(days=90), max_skew=timedelta(minutes=5)),
-        deliver=settle_at_once,
-        metrics=Metrics(),
-    )
-
-
-@asynccontextmanager
-async def connected(broker: PrivateMosquitto, *, client_id: str | None = None) -> AsyncIterator[Session]:
-    session = new_session(broker, client_id or uuid4().hex)
-    await session.open()
-    running = asyncio.create_task(session.run())
-    try:
-        yield session
-    finally:
-        await session.close()
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
+READ_ONLY = "topic read meters/+/telemetry\ntopic read vehicles/+/telemetry\ntopic readwrite ingestd/probe/#\n"
 
 
 async def received(broker: PrivateMosquitto, topic: str) -> str:
@@ -61,7 +26,7 @@ async def received(broker: PrivateMosquitto, topic: str) -> str:
 
 
 async def test_what_is_published_is_retained_until_it_expires(broker: PrivateMosquitto) -> None:
-    async with connected(broker) as session:
+    async with connected(broker.url) as session:
         await session.publish("ingestd/alerts/a", b"for ever", expires_after=None)
         await session.publish("ingestd/alerts/b", b"for a day", expires_after=timedelta(days=1))
 
@@ -71,7 +36,7 @@ async def test_what_is_published_is_retained_until_it_expires(broker: PrivateMos
 
 
 async def test_several_may_publish_at_once(broker: PrivateMosquitto) -> None:
-    async with connected(broker) as session:
+    async with connected(broker.url) as session:
         topics = [f"ingestd/alerts/{number}" for number in range(50)]
         await asyncio.gather(*(session.publish(topic, topic.encode(), expires_after=None) for topic in topics))
 
@@ -81,7 +46,7 @@ async def test_several_may_publish_at_once(broker: PrivateMosquitto) -> None:
 
 async def test_a_broker_that_does_not_allow_it_says_so() -> None:
     with PrivateMosquitto(config=["acl_file acl"], files={"acl": READ_ONLY}) as broker:
-        async with connected(broker) as session:
+        async with connected(broker.url) as session:
             with pytest.raises(BrokerRefusedError, match="refuses ingestd/alerts/a: not authorized"):
                 await session.publish("ingestd/alerts/a", b"x", expires_after=None)
 
@@ -90,8 +55,8 @@ async def test_a_broker_that_does_not_allow_it_says_so() -> None:
 
 async def test_nothing_is_published_without_a_connection_or_while_reading_is_paused(broker: PrivateMosquitto) -> None:
     with pytest.raises(BrokerError, match="not connected yet"):
-        await new_session(broker, "nobody").publish("ingestd/alerts/a", b"x", expires_after=None)
-    async with connected(broker) as session:
+        await new_session(broker.url, "nobody").publish("ingestd/alerts/a", b"x", expires_after=None)
+    async with connected(broker.url) as session:
         assert session.hearing
         session.hold("buffer")
         with pytest.raises(BrokerError, match="no PUBACK can be read"):
@@ -104,13 +69,17 @@ async def test_nothing_is_published_without_a_connection_or_while_reading_is_pau
 
 
 async def test_it_is_known_when_the_broker_has_forgotten_us(broker: PrivateMosquitto) -> None:
-    async with connected(broker, client_id="known") as session:
-        assert 1 == session.sessions_lost
-    async with connected(broker, client_id="known") as session:
-        assert 0 == session.sessions_lost
+    async with connected(broker.url, "known") as session:
+        assert (1, 0) == (session.sessions_begun, session.sessions_lost)
+    metrics = Metrics()
+    async with connected(broker.url, "known", metrics=metrics) as session:
+        assert (0, 0) == (session.sessions_begun, session.sessions_lost)
+        assert b"ingestd_broker_sessions_lost_total 0.0" in metrics.exposition()
         port = broker.port
         broker.stop()
         broker.start()
         assert port == broker.port
 
         await eventually(lambda: session.sessions_lost == 1)
+        assert 1 == session.sessions_begun
+        assert b"ingestd_broker_sessions_lost_total 1.0" in metrics.exposition()

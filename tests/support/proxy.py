@@ -28,6 +28,8 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time at all
 THROTTLE_STEP_SECONDS = 0.05
 COMMIT = b"COMMIT\0"
 """As it stands in PostgreSQL's simple query and in its Parse message alike."""
+PUBREC = b"\x50\x02"
+"""MQTT's, of success."""
 
 
 @dataclass(slots=True)
@@ -47,7 +49,7 @@ class _Link:
     abandoned: bool = False
     """The client's end is gone, and the server is not told."""
     swallowing: threading.Event | None = None
-    """Set once the COMMIT is out: nothing reaches the client any more, and the answer ends the link."""
+    """Set once what was waited for is out: nothing reaches the client any more, and the answer ends the link."""
 
     @property
     def writers(self) -> list[asyncio.StreamWriter]:
@@ -90,7 +92,7 @@ class Proxy:
         self._delay = 0.0
         self._rate: float | None = None
         self._resets: dict[Direction, _Reset] = {}
-        self._commit_cut: threading.Event | None = None
+        self._cut_at: tuple[bytes, threading.Event] | None = None
 
     @property
     def url(self) -> str:
@@ -137,12 +139,17 @@ class Proxy:
 
     def cut_next_commit(self) -> threading.Event:
         """Lets the next COMMIT through to PostgreSQL, and its answer nowhere: the client sees a reset instead."""
-        self._commit_cut = threading.Event()
-        return self._commit_cut
+        return self.cut_next(COMMIT)
+
+    def cut_next(self, request: bytes) -> threading.Event:
+        """Lets the next request that has these bytes through to the server, and its answer nowhere."""
+        cut = threading.Event()
+        self._cut_at = (request, cut)
+        return cut
 
     def heal(self) -> None:
         """Takes back whatever is in force or ordered."""
-        self._delay, self._rate, self._commit_cut = 0.0, None, None
+        self._delay, self._rate, self._cut_at = 0.0, None, None
         self._resets.clear()
         self.resume()
         self.accept()
@@ -228,7 +235,7 @@ class Proxy:
                 await asyncio.sleep(self._delay)
             await self._flowing.wait()
             if direction == "to server":
-                self._look_for_commit(link, data)
+                self._look_for_request(link, data)
             elif link.swallowing is not None:
                 link.reset()
                 link.swallowing.set()
@@ -248,10 +255,10 @@ class Proxy:
         await self._flowing.wait()
         writer.write_eof()
 
-    def _look_for_commit(self, link: _Link, data: bytes) -> None:
-        # Within one read, as a client sends it in one piece; a COMMIT torn apart is passed over for the next.
-        if self._commit_cut is not None and COMMIT in data:
-            link.swallowing, self._commit_cut = self._commit_cut, None
+    def _look_for_request(self, link: _Link, data: bytes) -> None:
+        # Within one read, as a client sends it in one piece; one that is torn apart is passed over for the next.
+        if self._cut_at is not None and self._cut_at[0] in data:
+            link.swallowing, self._cut_at = self._cut_at[1], None
 
     async def _forward(self, writer: asyncio.StreamWriter, data: bytes) -> None:
         while data:

@@ -107,13 +107,13 @@ def test_env_file_may_name_a_file_too(directory: Path) -> None:
 
 
 def test_a_setting_that_is_a_file_name_is_not_opened() -> None:
-    assert Path("/nowhere/ca.crt") == given_as(mqtt_ca_file="/nowhere/ca.crt").mqtt_ca_file
+    assert Path("/nowhere/ca.crt") == given_as(mqtt_url="mqtts://h", mqtt_ca_file="/nowhere/ca.crt").mqtt_ca_file
 
 
 def test_the_name_of_a_certificate_may_be_in_a_file(directory: Path) -> None:
     (directory / "where").write_text("/nowhere/ca.crt")
 
-    assert Path("/nowhere/ca.crt") == given_as(mqtt_ca_file_file="where").mqtt_ca_file
+    assert Path("/nowhere/ca.crt") == given_as(mqtt_url="mqtts://h", mqtt_ca_file_file="where").mqtt_ca_file
 
 
 def test_the_environment_wins_with_a_file_over_env_file_with_a_value(directory: Path) -> None:
@@ -369,7 +369,11 @@ def test_a_duration_is_written_shortly(text: str) -> None:
 
 def test_described_shows_every_setting_and_no_secret() -> None:
     settings = given_as(
-        mqtt_password=SECRET, database_url=f"postgresql://u:{SECRET}@h:5432/d", max_age="36h", mqtt_ca_file="/ca"
+        mqtt_url="mqtts://h",
+        mqtt_password=SECRET,
+        database_url=f"postgresql://u:{SECRET}@h:5432/d",
+        max_age="36h",
+        mqtt_ca_file="/ca",
     )
 
     described = settings.described()

@@ -296,6 +296,64 @@ async def test_a_publish_the_codec_will_not_read_is_a_dead_letter_to_acknowledge
         assert not wire.transport.aborted
 
 
+# QoS 2 -------------------------------------------------------------------------------------------------------------
+
+
+def twice(packet: mqtt5.PublishPacket) -> mqtt5.PublishPacket:
+    """The same with QoS 2."""
+    return mqtt5.PublishPacket(packet.topic, packet.payload, qos=mqtt5.QoS.EXACTLY_ONCE, packet_id=packet.packet_id)
+
+
+@in_virtual_time
+async def test_a_message_of_qos_2_is_delivered_like_any_other_and_answered_with_pubrec_in_its_turn() -> None:
+    wire = Wire()
+
+    wire.receive(
+        reading(METER, meter_row(1), 1), twice(reading(METER, meter_row(2), 2)), reading(METER, meter_row(3), 3)
+    )
+    assert (expected_of(map(meter_row, (1, 2, 3)), []), [], [1, 2, 3]) == wire.received
+    assert b"" == wire.transport.written
+    wire.connection.acknowledge([1, 2, 3])
+
+    assert [PUBACK_1 + mqtt5.PubRecPacket(2).write() + mqtt5.PubAckPacket(3).write()] == wire.transport.writes
+
+
+@in_virtual_time
+async def test_pubrel_is_answered_with_pubcomp_and_ends_the_exchange() -> None:
+    wire = Wire()
+    wire.receive(twice(reading(METER, meter_row(1), 1)))
+    wire.connection.acknowledge([1])
+    wire.transport.writes.clear()
+
+    wire.receive(mqtt5.PubRelPacket(1))
+    assert [mqtt5.PubCompPacket(1).write()] == wire.transport.writes
+    wire.receive(reading(METER, meter_row(2), 1))
+    wire.connection.acknowledge([1])
+
+    assert PUBACK_1 == wire.transport.writes[-1]
+
+
+@in_virtual_time
+async def test_a_pubrel_of_a_message_of_another_connection_is_completed_as_not_found() -> None:
+    wire = Wire()
+
+    wire.receive(mqtt5.PubRelPacket(7))
+
+    not_found = mqtt5.PubCompReasonCode.PACKET_ID_NOT_FOUND
+    assert [mqtt5.PubCompPacket(7, reason_code=not_found).write()] == wire.transport.writes
+    assert not wire.transport.aborted
+
+
+@in_virtual_time
+async def test_a_message_of_qos_2_that_the_codec_will_not_read_is_answered_with_pubrec() -> None:
+    wire = Wire()
+
+    wire.feed(b"\x34\x08\x00\x01a\x01\x02\x01\x7f?")
+    wire.connection.acknowledge(wire.received.packet_ids)
+
+    assert mqtt5.PubRecPacket(0x0102).write() == wire.transport.written
+
+
 # What goes out ---------------------------------------------------------------------------------------------------
 
 
@@ -614,7 +672,7 @@ async def test_a_broker_that_says_no_to_connect_is_refusal(answer: mqtt5.ConnAck
 async def test_a_broker_that_does_not_answer_is_given_ten_seconds() -> None:
     wire = Wire()
 
-    with pytest.raises(BrokerError, match="did not answer within 10 s"):
+    with pytest.raises(BrokerError, match="no CONNACK from the broker within 10 s"):
         await wire.connection.connect(CONNECT)
 
     assert pytest.approx(10) == clock()
@@ -640,7 +698,65 @@ async def test_an_answer_out_of_turn_is_an_error() -> None:
 
     wire.receive(mqtt5.SubAckPacket(1, [mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE]))
 
-    with pytest.raises(BrokerError, match="SubAckPacket out of turn"):
+    with pytest.raises(BrokerError, match="unexpected SubAckPacket"):
+        await connecting
+
+
+@in_virtual_time
+async def test_an_answer_of_another_kind_is_an_error() -> None:
+    wire = Wire()
+    subscribing = asyncio.create_task(wire.connection.requests.subscribe(FILTERS))
+    await asyncio.sleep(0)
+
+    wire.receive(mqtt5.PubAckPacket(1))
+
+    with pytest.raises(BrokerError, match="PubAckPacket out of turn"):
+        await subscribing
+
+
+@pytest.mark.parametrize("codes", [0, 1, 3])
+@in_virtual_time
+async def test_a_suback_with_fewer_or_more_codes_than_topics_is_one_clear_error(codes: int) -> None:
+    wire = Wire()
+    subscribing = asyncio.create_task(wire.connection.requests.subscribe(FILTERS))
+    await asyncio.sleep(0)
+
+    wire.receive(mqtt5.SubAckPacket(1, [mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE] * codes))
+
+    with pytest.raises(BrokerError, match=f"answers a SUBSCRIBE of 2 topics with {codes} reason codes"):
+        await subscribing
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"\x20\x02\x00\x01", "MQTT 3.1.1 only, and ingestd needs MQTT 5"),
+        (b"\x20\x02\x00\x00", "MQTT 3.1.1 only, and ingestd needs MQTT 5"),
+        (b"\x15\x03\x03\x00\x02\x02\x28", "must begin with mqtts://"),
+    ],
+    ids=["refused by MQTT 3.1.1", "taken by MQTT 3.1.1", "TLS alert"],
+)
+@in_virtual_time
+async def test_what_is_no_mqtt_5_broker_is_told_by_its_answer(answer: bytes, reason: str) -> None:
+    wire = Wire()
+    connecting = asyncio.create_task(wire.connection.connect(CONNECT))
+    await asyncio.sleep(0)
+
+    wire.feed(answer)
+
+    with pytest.raises(BrokerError, match=reason):
+        await connecting
+
+
+@in_virtual_time
+async def test_a_broker_that_closes_the_connection_at_connect_may_not_speak_mqtt_5() -> None:
+    wire = Wire()
+    connecting = asyncio.create_task(wire.connection.connect(CONNECT))
+    await asyncio.sleep(0)
+
+    wire.transport.lose(None)
+
+    with pytest.raises(BrokerError, match=r"^connection closed by the broker at CONNECT.*does it speak MQTT 5\?$"):
         await connecting
 
 
@@ -659,7 +775,7 @@ async def test_messages_that_come_right_behind_connack_are_delivered() -> None:
 @in_virtual_time
 async def test_subscribing_asks_for_qos_1_without_retained_messages() -> None:
     wire = Wire()
-    subscribing = asyncio.create_task(wire.connection.subscribe(FILTERS))
+    subscribing = asyncio.create_task(wire.connection.requests.subscribe(FILTERS))
     await asyncio.sleep(0)
 
     wire.receive(mqtt5.SubAckPacket(1, [mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE] * 2))
@@ -686,7 +802,7 @@ async def test_subscribing_asks_for_qos_1_without_retained_messages() -> None:
 @in_virtual_time
 async def test_any_grant_but_qos_1_is_refusal(code: mqtt5.SubAckReasonCode, reason: str) -> None:
     wire = Wire()
-    subscribing = asyncio.create_task(wire.connection.subscribe(FILTERS))
+    subscribing = asyncio.create_task(wire.connection.requests.subscribe(FILTERS))
     await asyncio.sleep(0)
 
     wire.receive(mqtt5.SubAckPacket(1, [mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE, code]))
@@ -695,17 +811,23 @@ async def test_any_grant_but_qos_1_is_refusal(code: mqtt5.SubAckReasonCode, reas
         await subscribing
 
 
+@pytest.mark.parametrize(
+    ("code", "refusal"),
+    [
+        (mqtt5.SubAckReasonCode.GRANTED_QOS_AT_MOST_ONCE, None),
+        (mqtt5.SubAckReasonCode.NOT_AUTHORIZED, "not authorized"),
+    ],
+    ids=["granted", "refused"],
+)
 @in_virtual_time
-async def test_an_optional_filter_that_is_refused_is_told_and_no_error() -> None:
+async def test_a_side_topic_that_is_refused_is_no_error(code: mqtt5.SubAckReasonCode, refusal: str | None) -> None:
     wire = Wire()
-    optional = [mqtt5.TopicFilter("a"), mqtt5.TopicFilter("b")]
-    subscribing = asyncio.create_task(wire.connection.subscribe(FILTERS[:1], optional=optional))
+    subscribing = asyncio.create_task(wire.connection.requests.subscribe_aside("a", max_qos=mqtt5.QoS.AT_MOST_ONCE))
     await asyncio.sleep(0)
 
-    granted, refused = mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE, mqtt5.SubAckReasonCode.NOT_AUTHORIZED
-    wire.receive(mqtt5.SubAckPacket(1, [granted, refused, granted]))
+    wire.receive(mqtt5.SubAckPacket(1, [code]))
 
-    assert ["a"] == await subscribing
+    assert refusal == await subscribing
 
 
 # Messages of our own -------------------------------------------------------------------------------------------------
@@ -723,7 +845,7 @@ async def test_an_optional_filter_that_is_refused_is_told_and_no_error() -> None
 @in_virtual_time
 async def test_publishing_waits_for_the_brokers_answer(code: mqtt5.PubAckReasonCode, refusal: str | None) -> None:
     wire = Wire()
-    publishing = asyncio.create_task(wire.connection.publish("some/topic", b"x"))
+    publishing = asyncio.create_task(wire.connection.requests.publish("some/topic", b"x"))
     await asyncio.sleep(0)
     packet, _ = mqtt5.read(memoryview(wire.transport.written))
     assert isinstance(packet, mqtt5.PublishPacket)
@@ -738,7 +860,7 @@ async def test_publishing_waits_for_the_brokers_answer(code: mqtt5.PubAckReasonC
 @in_virtual_time
 async def test_each_of_several_that_publish_at_once_gets_the_answer_to_its_own_message() -> None:
     wire = Wire()
-    publishing = [asyncio.create_task(wire.connection.publish(f"topic/{n}", b"x")) for n in range(3)]
+    publishing = [asyncio.create_task(wire.connection.requests.publish(f"topic/{n}", b"x")) for n in range(3)]
     await asyncio.sleep(0)
     ids = {}
     for written in wire.transport.writes:
@@ -757,10 +879,10 @@ async def test_each_of_several_that_publish_at_once_gets_the_answer_to_its_own_m
 @in_virtual_time
 async def test_the_answer_to_a_message_nobody_waits_for_any_more_is_let_go() -> None:
     wire = Wire()
-    given_up = asyncio.create_task(wire.connection.publish("given/up", b"x"))
+    given_up = asyncio.create_task(wire.connection.requests.publish("given/up", b"x"))
     await asyncio.sleep(0)
     given_up.cancel()
-    publishing = asyncio.create_task(wire.connection.publish("some/topic", b"x"))
+    publishing = asyncio.create_task(wire.connection.requests.publish("some/topic", b"x"))
     await asyncio.sleep(0)
     first, second = (mqtt5.read(memoryview(written))[0] for written in wire.transport.writes)
     assert isinstance(first, mqtt5.PublishPacket)
@@ -778,7 +900,9 @@ async def test_the_answer_to_a_message_nobody_waits_for_any_more_is_let_go() -> 
 @in_virtual_time
 async def test_a_retained_message_that_expires_says_both() -> None:
     wire = Wire()
-    publishing = asyncio.create_task(wire.connection.publish("some/topic", b"x", retain=True, expiry_seconds=86_400))
+    publishing = asyncio.create_task(
+        wire.connection.requests.publish("some/topic", b"x", retain=True, expiry_seconds=86_400)
+    )
     await asyncio.sleep(0)
 
     packet, _ = mqtt5.read(memoryview(wire.transport.written))
@@ -790,7 +914,7 @@ async def test_a_retained_message_that_expires_says_both() -> None:
 @in_virtual_time
 async def test_a_connection_lost_amid_publish_says_why() -> None:
     wire = Wire()
-    publishing = asyncio.create_task(wire.connection.publish("some/topic", b"x"))
+    publishing = asyncio.create_task(wire.connection.requests.publish("some/topic", b"x"))
     await asyncio.sleep(0)
 
     wire.transport.lose(ConnectionResetError("Connection reset by peer"))

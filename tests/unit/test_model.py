@@ -18,8 +18,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ingestd.errors import DataStoreError, OperatorStoreError, StoreError, TransientStoreError
 from ingestd.metrics import Metrics
+from ingestd.mqtt.address import BrokerAddress
 from ingestd.mqtt.connection import Connection
-from ingestd.mqtt.session import BrokerAddress, Session
+from ingestd.mqtt.session import Session
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.flusher import Flusher
 from ingestd.telemetry import METER, Row, Stream, Window, encode, now_microseconds

@@ -1,0 +1,73 @@
+"""Where the broker is, who we are to it, and how to get there."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+from aiohappyeyeballs import start_connection
+
+from ingestd import tls
+from ingestd.errors import BrokerError
+from ingestd.telemetry import STREAMS
+
+NEXT_ADDRESS_SECONDS: Final = 0.25
+"""A name may have several addresses; the next is tried when one has not answered for so long (RFC 8305)."""
+
+_Protocol = TypeVar("_Protocol", bound=asyncio.BaseProtocol)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerAddress:
+    """`tls` is called at each connection, so that certificates may be renewed; it raises ConfigError."""
+
+    url: str
+    client_id: str
+    username: str | None = None
+    password: str | None = None
+    shared_group: str | None = None
+    tls: Callable[[], ssl.SSLContext | None] = lambda: None
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or "127.0.0.1"
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or (8883 if urlsplit(self.url).scheme == "mqtts" else 1883)
+
+    @property
+    def filters(self) -> list[str]:
+        prefix = f"$share/{self.shared_group}/" if self.shared_group else ""
+        return [prefix + stream.topic_filter for stream in STREAMS]
+
+    async def dial(self, protocol_factory: Callable[[], _Protocol], *, within: float) -> _Protocol:
+        """Connect to the first of the broker's addresses that answers. Raises BrokerError, ConfigError."""
+        loop = asyncio.get_running_loop()
+        context = await asyncio.to_thread(self.tls)  # reads files
+        place = f"{self.host}:{self.port}"
+        try:
+            async with asyncio.timeout(within):
+                found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+                # Not by create_connection: uvloop's tries one address after the other, each for minutes.
+                sock = await start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS)
+        except TimeoutError as error:
+            raise BrokerError(f"no answer from {place}") from error
+        except OSError as error:
+            raise BrokerError(f"cannot reach {place}: {error.strerror or error}") from error
+        try:
+            async with asyncio.timeout(within):
+                name = self.host if context else None
+                _, protocol = await loop.create_connection(
+                    protocol_factory, sock=sock, ssl=context, server_hostname=name
+                )
+        except TimeoutError as error:
+            raise BrokerError(f"{place}: no answer to the TLS handshake; perhaps {tls.NO_TLS}") from error
+        except ConnectionError as error:
+            raise BrokerError(f"{place}: it ends the TLS handshake; perhaps {tls.NO_TLS}") from error
+        except OSError as error:
+            raise BrokerError(f"{place}: {tls.explain(error)}") from error
+        return protocol

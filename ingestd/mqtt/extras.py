@@ -1,0 +1,56 @@
+"""What we ask of the broker beside telemetry, and do without where the broker ends the connection over it."""
+
+from collections import Counter
+from collections.abc import Collection
+from typing import Final, Literal, TypeAlias
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+Extra: TypeAlias = Literal["probe", "$SYS"]
+
+BLAMED_AFTER: Final = 2
+"""So many connections in a row that ended right after it was asked for."""
+
+
+class Extras:
+    """Of one session. What was left out is asked for again once a connection has lived well and ended."""
+
+    def __init__(self, *, wanted: Collection[Extra], soon: float) -> None:
+        """A connection that ends within `soon` seconds of a request may have ended because of it."""
+        self._wanted = frozenset(wanted)
+        self._soon = soon
+        self._left_out: set[Extra] = set()
+        self._blamed: Counter[Extra] = Counter()
+        self._asked: tuple[Extra, float] | None = None
+
+    def ask(self, extra: Extra, now: float) -> bool:
+        """Whether to ask the broker for it on this connection; if so, it is asked now."""
+        if extra not in self._wanted or extra in self._left_out:
+            return False
+        self._asked = (extra, now)
+        return True
+
+    def answered(self) -> None:
+        """The broker has taken what was asked for last."""
+        self._asked = None
+
+    def ended(self, now: float, *, settled: bool, taken_over: bool) -> None:
+        """A connection ended; `settled`: it had lived for a while."""
+        asked, self._asked = self._asked, None
+        if settled:
+            self._left_out.clear()
+            self._blamed.clear()
+        elif asked is not None and now - asked[1] <= self._soon and not taken_over:
+            self._blame(asked[0])
+        elif asked is None and self._left_out:
+            log.warning("the broker ends connections without them too; asked for again", extras=sorted(self._left_out))
+            self._left_out.clear()
+            self._blamed.clear()
+
+    def _blame(self, extra: Extra) -> None:
+        self._blamed[extra] += 1
+        if self._blamed[extra] >= BLAMED_AFTER:
+            self._left_out.add(extra)
+            log.warning("left out, as the broker ends the connection over it", extra=extra, times=self._blamed[extra])

@@ -1,0 +1,64 @@
+"""CONNECT and SUBSCRIBE: what we state, what the broker grants, and whether that is enough."""
+
+from typing import Final
+
+import mqtt5
+import structlog
+
+from ingestd.errors import BrokerRefusedError
+from ingestd.mqtt.address import BrokerAddress
+from ingestd.mqtt.connection import RECEIVE_MAXIMUM, Connection
+
+log = structlog.get_logger(__name__)
+
+SESSION_EXPIRY_SECONDS: Final = 7 * 86_400
+KEEP_ALIVE_SECONDS: Final = 30
+MAX_PACKET_BYTES: Final = 128 * 1024
+"""Many times what a device may send. What is larger the broker drops, as if it were delivered (§3.1.2.11.4)."""
+
+
+async def shake_hands(connection: Connection, address: BrokerAddress, *, client_id: str) -> mqtt5.ConnAckPacket:
+    """CONNECT, SUBSCRIBE, and see what the broker grants. Raises BrokerError, BrokerRefusedError."""
+    granted = await connection.connect(
+        mqtt5.ConnectPacket(
+            client_id,
+            username=address.username,
+            password=address.password.encode() if address.password is not None else None,
+            clean_start=False,
+            keep_alive=KEEP_ALIVE_SECONDS,
+            session_expiry_interval=SESSION_EXPIRY_SECONDS,
+            receive_max=RECEIVE_MAXIMUM,
+            max_packet_size=MAX_PACKET_BYTES,
+        )
+    )
+    _insist(granted, address)
+    _note(granted)
+    await connection.requests.subscribe(address.filters)
+    log.info(
+        "subscribed",
+        broker=f"{address.host}:{address.port}",
+        client_id=client_id,
+        session_present=granted.session_present,
+    )
+    return granted
+
+
+def _insist(granted: mqtt5.ConnAckPacket, address: BrokerAddress) -> None:
+    """On what we cannot do without. Raises BrokerRefusedError."""
+    if granted.max_qos is mqtt5.QoS.AT_MOST_ONCE:
+        raise BrokerRefusedError("the broker has no QoS 1, without which readings would be lost")
+    if not granted.wildcard_subscription_available:
+        raise BrokerRefusedError(f"the broker has no wildcard subscriptions, such as {address.filters[0]}")
+    if address.shared_group is not None and not granted.shared_subscription_available:
+        raise BrokerRefusedError("the broker has no shared subscriptions: unset INGESTD_MQTT_SHARED_GROUP")
+
+
+def _note(granted: mqtt5.ConnAckPacket) -> None:
+    """What the operator may want to know."""
+    expiry = granted.session_expiry_interval
+    if expiry is not None and expiry < SESSION_EXPIRY_SECONDS:
+        log.warning("the broker keeps our session for less than asked", granted_seconds=expiry)
+    if not granted.retain_available:
+        log.warning("the broker retains no messages: alerts go out without")
+    if granted.assigned_client_id is not None:
+        log.warning("the broker gives us another client id", client_id=granted.assigned_client_id)

@@ -1,0 +1,100 @@
+"""Tells a session that works from one that only looks connected.
+
+A broker grants a subscription also where its access list forbids reading, and a session can be broken in ways
+no ping shows. So the daemon sends itself a small QoS 1 message through the broker, again and again: what comes
+back proves publish, acknowledgement, routing, subscription and delivery.
+"""
+
+import asyncio
+import secrets
+from typing import Final, Literal, TypeAlias
+
+import mqtt5
+import structlog
+
+from ingestd.errors import BrokerError
+from ingestd.mqtt.connection import Connection
+
+log = structlog.get_logger(__name__)
+
+Missing: TypeAlias = Literal["SUBACK", "PUBACK", "the message"]
+
+_REASONS: Final[dict[Missing, str]] = {
+    "SUBACK": "the broker does not answer SUBSCRIBE",
+    "PUBACK": "the broker does not acknowledge what we publish",
+    "the message": "what is published to us does not arrive (access list?)",
+}
+
+
+class Probe:
+    """One for each session; `trouble` feeds readiness."""
+
+    def __init__(self, *, client_id: str, within: float) -> None:
+        """A round trip that takes longer than `within` seconds has failed."""
+        self.topic = f"ingestd/probe/{client_id}"
+        self.trouble: str | None = None
+        self.failing_since: float | None = None
+        """When the first of the probes was sent that have failed since, by the event loop's clock."""
+        self._within = within
+        self._subscribed_on: Connection | None = None
+        self._refusal: str | None = None
+        self._missing: Missing = "SUBACK"
+        self._nonce = b""
+        self._received = asyncio.Event()
+
+    def receive(self, payload: bytes) -> None:
+        """A message came in on our topic."""
+        if payload == self._nonce:
+            self._received.set()
+
+    def subscribe_again(self) -> None:
+        """Before the next probe."""
+        self._subscribed_on = None
+
+    def forget(self) -> None:
+        """What the last probes said: nothing is known any more."""
+        self.trouble = None
+        self.failing_since = None
+
+    async def send(self, connection: Connection) -> None:
+        """Send one and wait until it is back."""
+        sent_at = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(self._within):
+                refusal = await self._round_trip(connection)
+        except TimeoutError:
+            # Reading may have been paused meanwhile; then silence says nothing. Behind a backlog the probe waits for
+            # its turn, and what comes before it shows that we are not deaf.
+            behind = self._missing == "the message" and connection.telemetry_at > sent_at
+            if connection.has_read_since(sent_at) and not behind:
+                self._failed(sent_at)
+            return
+        except BrokerError as error:
+            if connection.lost.is_set():
+                return
+            refusal = str(error)
+        if refusal not in {None, self._refusal}:
+            log.warning("cannot check that telemetry arrives", topic=self.topic, reason=refusal)
+        self._refusal = refusal
+        self.forget()
+
+    async def _round_trip(self, connection: Connection) -> str | None:
+        """Why the broker refuses it; None once the message is back."""
+        self._missing = "SUBACK"
+        if connection is not self._subscribed_on:
+            if refusal := await connection.requests.subscribe_aside(self.topic, max_qos=mqtt5.QoS.AT_LEAST_ONCE):
+                return refusal
+            self._subscribed_on = connection
+        self._missing = "PUBACK"
+        self._nonce = secrets.token_bytes(8)
+        self._received.clear()
+        if refusal := await connection.requests.publish(self.topic, self._nonce):
+            return refusal
+        self._missing = "the message"
+        await self._received.wait()
+        return None
+
+    def _failed(self, sent_at: float) -> None:
+        self.trouble = f"subscribed, but deaf: {_REASONS[self._missing]}"
+        self.failing_since = sent_at if self.failing_since is None else self.failing_since
+        log.error("the probe did not come back", topic=self.topic, missing=self._missing)

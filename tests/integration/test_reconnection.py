@@ -1,0 +1,103 @@
+"""Brokers that end the connection again and again: how often we come back, and what is said about it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import mqtt5
+import pytest
+
+from ingestd.errors import BrokerError
+from ingestd.mqtt.timing import Timing
+from tests.support.fake_broker import FakeBroker, Link, cut, grant
+from tests.support.polling import eventually
+from tests.support.sessions import connected, new_session
+
+QUICK = Timing(pause_first=0.02, pause_longest=1.5, settled=0.5, soon=0.2, probe_interval=0.1, probe_within=0.08)
+"""A tenth of what it is in the field, and less."""
+SECONDS = 1.0
+
+
+def take_over(link: Link, packet: mqtt5.SubscribePacket) -> None:
+    grant(link, packet)
+    link.send(mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode.SESSION_TAKEN_OVER))
+    link.close()
+
+
+def cut_after_suback(link: Link, packet: mqtt5.SubscribePacket) -> None:
+    grant(link, packet)
+    link.close()
+
+
+async def connections_made(broker: FakeBroker) -> int:
+    async with connected(broker.url, timing=QUICK):
+        await asyncio.sleep(SECONDS)
+    return len(broker.links)
+
+
+async def test_a_broker_that_cuts_right_after_suback_is_asked_less_and_less_often() -> None:
+    async with FakeBroker() as broker:
+        broker.on(mqtt5.SubscribePacket, cut_after_suback)
+
+        assert 3 <= await connections_made(broker) <= 9
+
+
+async def test_a_broker_that_cuts_at_the_probe_is_asked_less_and_less_often() -> None:
+    async with FakeBroker() as broker:
+        broker.on(mqtt5.PublishPacket, cut)
+
+        assert 3 <= await connections_made(broker) <= 9
+
+
+async def test_a_session_that_is_taken_over_comes_back_less_and_less_often() -> None:
+    async with FakeBroker() as broker:
+        broker.on(mqtt5.SubscribePacket, take_over)
+
+        assert 3 <= await connections_made(broker) <= 9
+
+
+async def test_another_client_with_our_id_is_named_after_the_second_time() -> None:
+    async with FakeBroker() as broker, connected(broker.url, "ours", timing=QUICK) as session:
+        await eventually(lambda: "$SYS/broker/publish/messages/dropped" in broker.link.topics)
+        for times in (1, 2):
+            assert session.trouble is None
+            broker.link.send(mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode.SESSION_TAKEN_OVER))
+            broker.link.close()
+            await eventually(lambda: len(broker.links) > times)  # noqa: B023 - at once
+
+        named = "another client uses our client id 'ours': it took the session over 2 times"
+        await eventually(lambda: "meters/+/telemetry" in broker.link.topics)
+        assert named == session.trouble  # although it is connected
+        await eventually(lambda: session.trouble is None)  # as this connection lives
+
+
+async def test_connections_that_are_cut_without_a_word_again_and_again_may_be_another_client() -> None:
+    async with FakeBroker() as broker:
+        broker.on(mqtt5.SubscribePacket, cut_after_suback)
+        async with connected(broker.url, timing=QUICK) as session:
+            await eventually(lambda: "2 times in a row" in (session.trouble or ""))
+            await eventually(lambda: "another client with our id?" in (session.trouble or ""))
+
+
+async def test_after_a_connection_that_lived_for_a_while_the_pause_is_short_again() -> None:
+    async with FakeBroker() as broker:
+        broker.on(mqtt5.SubscribePacket, cut_after_suback)
+        async with connected(broker.url, timing=QUICK) as session:
+            await eventually(lambda: len(broker.links) == 5)
+            broker.on(mqtt5.SubscribePacket, grant)
+            await eventually(lambda: session.trouble is None)
+            await asyncio.sleep(QUICK.settled)
+            lost_at = asyncio.get_running_loop().time()
+            seen = len(broker.links)
+            broker.link.close()
+            await eventually(lambda: len(broker.links) > seen)
+
+            assert asyncio.get_running_loop().time() - lost_at < 0.3  # 0.02 by the first pause, 0.3 to 0.6 by the sixth
+
+
+async def test_a_first_start_that_fails_says_why() -> None:
+    async with FakeBroker() as broker:
+        broker.on(mqtt5.ConnectPacket, cut)
+
+        with pytest.raises(BrokerError, match="does it speak MQTT 5"):
+            await new_session(broker.url, timing=QUICK).open()
