@@ -23,12 +23,13 @@ EFFICIENCY: Final = "efficiency-below-threshold"
 IMPLAUSIBLE: Final = "implausible-ratio"
 DEAD_LETTERS: Final = "dead-letter-rate"
 CLOCK: Final = "clock-difference"
-KINDS: Final = (*SILENT.values(), BATTERY, EFFICIENCY, IMPLAUSIBLE, DEAD_LETTERS, CLOCK)
-OF_FLEET: Final = (DEAD_LETTERS, CLOCK)
-"""Kinds that concern no single device."""
+SESSION_LOST: Final = "broker-session-lost"
+FLEET_KINDS: Final = (DEAD_LETTERS, CLOCK, SESSION_LOST)
+"""They concern no single device."""
+KINDS: Final = (*SILENT.values(), BATTERY, EFFICIENCY, IMPLAUSIBLE, *FLEET_KINDS)
 
 FLEET: Final = "fleet"
-"""The subject of an alert that concerns no single device."""
+"""The subject of such an alert."""
 
 SILENT_CADENCES: Final = 10
 """A device is silent after so many of its own intervals, within the two bounds that follow."""
@@ -54,6 +55,9 @@ DEAD_LETTER_LEAST: Final = 100
 
 CLOCK_DIFFERENCE: Final = timedelta(minutes=5)
 """Between our clock and the database's."""
+
+SESSION_LOST_FOR: Final = timedelta(hours=1)
+"""A lost session is worth an alert for so long."""
 
 CHUNK: Final = 500
 """So many are looked at in a millisecond or two."""
@@ -105,7 +109,7 @@ class Alert:
         return {
             "id": self.id,
             "kind": self.kind,
-            "deviceId": None if self.kind in OF_FLEET else self.subject,
+            "deviceId": None if self.kind in FLEET_KINDS else self.subject,
             "state": self.state,
             "since": self.since,
             "raisedAt": self.raised_at,
@@ -268,4 +272,31 @@ class DeadLetterShare:
             bound=DEAD_LETTER_SHARE,
             release=DEAD_LETTER_SHARE / 2,
             detail=f"{died:.0f} of {came:.0f} messages of the last 5 min became dead letters",
+        )
+
+
+class SessionLosses:
+    """When the broker lost our session last, from the daemon's own counter."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._since: datetime | None = None  # the last loss, or the first look
+
+    def look(self, *, now: datetime, lost: int) -> Observation | None:
+        """The counter as it is now. None: no loss is known, nor that there was none for long enough."""
+        if self._since is None or lost > self._count:
+            self._since, self._count = now, lost
+        elapsed = now - self._since
+        if not lost and elapsed < SESSION_LOST_FOR:
+            return None
+        bound = SESSION_LOST_FOR.total_seconds()
+        return Observation(
+            kind=SESSION_LOST,
+            subject=FLEET,
+            value=elapsed.total_seconds(),
+            bound=bound,
+            release=bound,
+            detail=f"the broker lost our session at {self._since:%FT%TZ}: messages that waited in it are gone"
+            if lost
+            else "the broker has kept our session",
         )

@@ -328,7 +328,10 @@ async def serve(settings: Settings, *, migrate_first: bool = True) -> None:
 
 @asynccontextmanager
 async def _stop_signals() -> AsyncIterator[asyncio.Event]:
-    """An event that SIGTERM or SIGINT sets; a second signal, or too long a stop, ends the process at once."""
+    """An event that SIGTERM or SIGINT sets; a second signal, or too long a stop, ends the process at once.
+
+    SIGHUP ends nothing: what a renewed certificate needs is done at each connection.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -338,12 +341,16 @@ async def _stop_signals() -> AsyncIterator[asyncio.Event]:
         stop.set()
         loop.call_later(EXIT_SECONDS, _exit_at_once)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    def on_hangup() -> None:
+        log.info("SIGHUP: nothing to do, as certificates are read again at each connection to the broker")
+
+    handlers = {signal.SIGTERM: on_signal, signal.SIGINT: on_signal, signal.SIGHUP: on_hangup}
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
     try:
         yield stop
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in handlers:
             loop.remove_signal_handler(number)
 
 

@@ -37,6 +37,7 @@ class Alerting:
             efficiencies=efficiencies,
             clock_difference=clock_difference,
             hearing=lambda: broker.hearing,
+            sessions_lost=lambda: broker.sessions_lost,
             metrics=metrics,
             channels=[channel.name for channel in self._channels],
         )

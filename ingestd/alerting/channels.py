@@ -12,7 +12,7 @@ from pydantic_core import to_json
 
 from ingestd.alerting.ports import AlertStore, Broker, Webhook
 from ingestd.alerts import Alert
-from ingestd.errors import BrokerError, StoreError, WebhookError
+from ingestd.errors import BrokerError, MessageTooLargeError, StoreError, WebhookError
 
 log = structlog.get_logger(__name__)
 
@@ -88,11 +88,14 @@ class BrokerChannel(Channel):
 
     async def _tell(self, alerts: Sequence[Alert]) -> None:
         for alert in alerts:
-            await self._broker.publish(
-                f"ingestd/alerts/{alert.kind}/{alert.subject}",
-                to_json(alert.described()),
-                expires_after=CLEARED_KEPT if alert.state == "cleared" else None,
-            )
+            try:
+                await self._broker.publish(
+                    f"ingestd/alerts/{alert.kind}/{alert.subject}",
+                    to_json(alert.described()),
+                    expires_after=CLEARED_KEPT if alert.state == "cleared" else None,
+                )
+            except MessageTooLargeError as error:  # never to be told, and the next ones must not wait for it
+                log.error("an alert is too large for the broker, and is not told there", reason=str(error))  # noqa: TRY400
 
 
 class WebhookChannel(Channel):

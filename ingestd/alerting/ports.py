@@ -43,8 +43,15 @@ class Broker(Protocol):
     def sessions_begun(self) -> int:
         """How often the broker did not know us, and so may have lost what it retained as well."""
 
+    @property
+    def sessions_lost(self) -> int:
+        """How often it did not know us although we had been there before: messages that waited are gone."""
+
     async def publish(self, topic: str, payload: bytes, *, expires_after: timedelta | None) -> None:
-        """Retained, with QoS 1; returns once the broker has it. Raises BrokerError."""
+        """With QoS 1, retained where the broker can; returns once it has it.
+
+        Raises BrokerError, and MessageTooLargeError where it will never take it.
+        """
 
 
 class Webhook(Protocol):

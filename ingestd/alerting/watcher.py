@@ -19,10 +19,12 @@ from ingestd.alerts import (
     EFFICIENCY,
     FLEET,
     IMPLAUSIBLE,
+    SESSION_LOST,
     SILENT,
     Change,
     DeadLetterShare,
     Observation,
+    SessionLosses,
     Watch,
     charging,
     clock,
@@ -72,6 +74,7 @@ class Watcher:
         efficiencies: Efficiencies,
         clock_difference: Callable[[], timedelta | None],
         hearing: Callable[[], bool],
+        sessions_lost: Callable[[], int],
         metrics: Metrics,
         channels: Sequence[str],
     ) -> None:
@@ -82,13 +85,17 @@ class Watcher:
         self._efficiencies = efficiencies
         self._clock_difference = clock_difference
         self._hearing = hearing
+        self._sessions_lost = sessions_lost
         self._metrics = metrics
         self._channels = channels
         self._dead_letters = DeadLetterShare()
+        self._losses = SessionLosses()
 
     async def run(self) -> None:
         """Look again and again."""
-        self._dead_letter_share(datetime.now(UTC))  # what comes in from now on is what the first look is about
+        started = datetime.now(UTC)  # what happens from now on is what the first look is about
+        self._dead_letter_share(started)
+        self._session_losses(started)
         loop = asyncio.get_running_loop()
         rare_due = loop.time()
         while True:
@@ -102,8 +109,9 @@ class Watcher:
                 log.warning("alerts could not be evaluated; tried again", reason=str(error))
 
     async def look(self, now: datetime) -> None:
-        """At silence, batteries, dead letters and clocks. Raises StoreError."""
+        """At silence, batteries, dead letters, clocks and the session. Raises StoreError."""
         share = self._dead_letter_share(now)  # also where another one watches, for when it will be us
+        loss = self._session_losses(now)
         for stream in STREAMS:
             kind = SILENT[stream.name]
             if self._hearing() and (watch := await self._watch(kind, now)):
@@ -113,10 +121,12 @@ class Watcher:
             async for hot in self._store.hot(bound=self._rules.battery_celsius, now=now):
                 await self._settle(BATTERY, hot, watch)
         if watch := await self._watch(DEAD_LETTERS, now):
-            await self._settle(DEAD_LETTERS, {share.subject: share}, watch)
+            await self._settle(DEAD_LETTERS, {FLEET: share}, watch)
         difference = self._clock_difference()
         if difference is not None and (watch := await self._watch(CLOCK, now)):
             await self._settle(CLOCK, {FLEET: clock(difference)}, watch)
+        if watch := await self._watch(SESSION_LOST, now):
+            await self._settle(SESSION_LOST, {FLEET: loss}, watch)
         self._metrics.alerts_active(await self._store.active())
 
     async def look_rarely(self, now: datetime) -> None:
@@ -134,6 +144,9 @@ class Watcher:
     def _dead_letter_share(self, now: datetime) -> Observation:
         totals = self._metrics.totals()
         return self._dead_letters.look(now=now, received=totals["received"], dead_lettered=totals["dead_lettered"])
+
+    def _session_losses(self, now: datetime) -> Observation | None:
+        return self._losses.look(now=now, lost=self._sessions_lost())
 
     async def _watch(self, task: str, now: datetime, interval: timedelta | None = None) -> Watch | None:
         """None where another daemon does it."""

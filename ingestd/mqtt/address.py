@@ -1,6 +1,7 @@
 """Where the broker is, who we are to it, and how to get there."""
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -36,8 +37,12 @@ class BrokerAddress:
         return urlsplit(self.url).hostname or "127.0.0.1"
 
     @property
+    def is_tls(self) -> bool:
+        return urlsplit(self.url).scheme == "mqtts"
+
+    @property
     def port(self) -> int:
-        return urlsplit(self.url).port or (8883 if urlsplit(self.url).scheme == "mqtts" else 1883)
+        return urlsplit(self.url).port or (8883 if self.is_tls else 1883)
 
     @property
     def filters(self) -> list[str]:
@@ -57,7 +62,7 @@ class BrokerAddress:
         except TimeoutError as error:
             raise BrokerError(f"no answer from {place}") from error
         except OSError as error:
-            raise BrokerError(f"cannot reach {place}: {error.strerror or error}") from error
+            raise BrokerError(f"cannot reach {place}: {_in_words(error)}") from error
         try:
             async with asyncio.timeout(within):
                 name = self.host if context else None
@@ -71,3 +76,9 @@ class BrokerAddress:
         except OSError as error:
             raise BrokerError(f"{place}: {tls.explain(error)}") from error
         return protocol
+
+
+def _in_words(error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)  # asyncio's own text does not say what is wrong

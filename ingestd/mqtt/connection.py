@@ -5,6 +5,7 @@ OASIS MQTT 5.0 specification.
 """
 
 import asyncio
+import ssl
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -35,7 +36,6 @@ _PUBREC_FIXED_HEADER: Final = 0x5002
 """Two bytes follow: with nothing but a packet id the reason is success (§3.4.2.1, §3.5.2.1)."""
 
 _EXACTLY_ONCE: Final = mqtt5.QoS.EXACTLY_ONCE
-_CLOSED: Final = "connection closed by the broker"
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -59,7 +59,9 @@ class Connection(asyncio.BufferedProtocol):
         """
         self.lost = asyncio.Event()
         self.requests = Requests(write=self._write, answer_seconds=answer_seconds)
-        self.loss_reason = _CLOSED
+        self.loss_reason = "connection closed by the broker"
+        self.silent = True
+        """Whether the other side has not said a word, not even about TLS."""
         self.taken_over = False
         """Whether the broker ended the connection as somebody else came with our client id."""
         self.telemetry_at = 0.0
@@ -95,10 +97,6 @@ class Connection(asyncio.BufferedProtocol):
                 granted = await self._greeting
         except TimeoutError as error:
             raise BrokerError(f"no CONNACK from the broker within {self._answer_seconds:g} s") from error
-        except BrokerError as error:
-            if self.loss_reason != _CLOSED:
-                raise
-            raise BrokerError(f"{_CLOSED} at CONNECT, without an answer: does it speak MQTT 5?") from error
         if granted.reason_code is not mqtt5.ConnAckReasonCode.SUCCESS:
             detail = granted.reason_str or in_words(granted.reason_code)
             raise BrokerRefusedError(f"the broker refuses the connection: {detail}")
@@ -161,6 +159,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
             self.loss_reason = tls.explain(exc)
+            self.silent = self.silent and not isinstance(exc, ssl.SSLError)
         self.lost.set()
         if self._greeting is not None and not self._greeting.done():
             self._greeting.set_exception(BrokerError(self.loss_reason))
@@ -173,6 +172,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Decode every whole packet and hand the messages over as one delivery; keep the rest for the next read."""
+        self.silent = False
         self._last_received = self._loop.time()
         received_at = now_microseconds()
         oldest, newest = self._window.around(received_at)

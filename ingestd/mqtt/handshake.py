@@ -5,7 +5,7 @@ from typing import Final
 import mqtt5
 import structlog
 
-from ingestd.errors import BrokerRefusedError
+from ingestd.errors import BrokerError, BrokerRefusedError
 from ingestd.mqtt.address import BrokerAddress
 from ingestd.mqtt.connection import RECEIVE_MAXIMUM, Connection
 
@@ -19,18 +19,23 @@ MAX_PACKET_BYTES: Final = 128 * 1024
 
 async def shake_hands(connection: Connection, address: BrokerAddress, *, client_id: str) -> mqtt5.ConnAckPacket:
     """CONNECT, SUBSCRIBE, and see what the broker grants. Raises BrokerError, BrokerRefusedError."""
-    granted = await connection.connect(
-        mqtt5.ConnectPacket(
-            client_id,
-            username=address.username,
-            password=address.password.encode() if address.password is not None else None,
-            clean_start=False,
-            keep_alive=KEEP_ALIVE_SECONDS,
-            session_expiry_interval=SESSION_EXPIRY_SECONDS,
-            receive_max=RECEIVE_MAXIMUM,
-            max_packet_size=MAX_PACKET_BYTES,
-        )
+    connect = mqtt5.ConnectPacket(
+        client_id,
+        username=address.username,
+        password=address.password.encode() if address.password is not None else None,
+        clean_start=False,
+        keep_alive=KEEP_ALIVE_SECONDS,
+        session_expiry_interval=SESSION_EXPIRY_SECONDS,
+        receive_max=RECEIVE_MAXIMUM,
+        max_packet_size=MAX_PACKET_BYTES,
     )
+    try:
+        granted = await connection.connect(connect)
+    except BrokerError as error:
+        if not (connection.silent and connection.lost.is_set()):
+            raise
+        other = "does it want a certificate of ours (INGESTD_MQTT_CERT_FILE)" if address.is_tls else "or TLS (mqtts://)"
+        raise BrokerError(f"{error} at CONNECT without a word: does it speak MQTT 5, {other}?") from error
     _insist(granted, address)
     _note(granted)
     await connection.requests.subscribe(address.filters)

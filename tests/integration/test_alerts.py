@@ -17,9 +17,18 @@ from pydantic_core import to_json
 from ingestd.alerting.alerting import Alerting
 from ingestd.alerting.channels import BrokerChannel, Channel, WebhookChannel
 from ingestd.alerting.watcher import LONGEST_INTERVAL, PATIENCE, RARE_INTERVAL, Rules, Watcher
-from ingestd.alerts import BATTERY, DEAD_LETTERS, EFFICIENCY, IMPLAUSIBLE, KINDS, SILENT, AlertFilter
+from ingestd.alerts import (
+    BATTERY,
+    DEAD_LETTERS,
+    EFFICIENCY,
+    IMPLAUSIBLE,
+    KINDS,
+    SESSION_LOST,
+    SILENT,
+    AlertFilter,
+)
 from ingestd.analytics import TimeRange, VehicleEfficiency
-from ingestd.errors import BrokerError, TransientStoreError, WebhookError
+from ingestd.errors import BrokerError, MessageTooLargeError, TransientStoreError, WebhookError
 from ingestd.metrics import Metrics
 from ingestd.store import queries
 from ingestd.store.alerts import PAGE, Alerts
@@ -62,11 +71,15 @@ class FakeBroker:
     away: bool = False
     hearing: bool = True
     sessions_begun: int = 0
+    sessions_lost: int = 0
+    largest: int = 1000
     published: list[tuple[str, dict[str, Any], timedelta | None]] = field(default_factory=list)
 
     async def publish(self, topic: str, payload: bytes, *, expires_after: timedelta | None) -> None:
         if self.away:
             raise BrokerError("away")
+        if len(payload) > self.largest:
+            raise MessageTooLargeError("too large")
         self.published.append((topic, json.loads(payload), expires_after))
 
     @property
@@ -117,6 +130,7 @@ class House:
             efficiencies=self.efficiencies,
             clock_difference=lambda: self.clock_difference,
             hearing=lambda: self.broker.hearing,
+            sessions_lost=lambda: self.broker.sessions_lost,
             metrics=self.metrics,
             channels=channels,
         )
@@ -394,6 +408,34 @@ async def test_many_dead_letters_are_told_of_until_they_are_few(house: House) ->
     assert [(DEAD_LETTERS, "fleet", "cleared")] == await house.alerts()
 
 
+async def test_a_session_that_the_broker_lost_is_told_of_for_an_hour(house: House) -> None:
+    await house.watch_for(HOUR)
+    assert [] == await house.alerts()
+
+    house.broker.sessions_lost += 1
+    await house.watch_for(6 * MINUTE)
+    assert [(SESSION_LOST, "fleet", "active")] == await house.alerts()
+    (alert,) = await house.store.page(AlertFilter(), limit=10)
+    assert None is alert.described()["deviceId"]
+    assert "the broker lost our session at 2026-11-20T11:31:00Z: messages that waited in it are gone" == alert.detail
+    await house.watch_for(58 * MINUTE)
+    assert [(SESSION_LOST, "fleet", "active")] == await house.alerts()
+    await house.watch_for(3 * MINUTE)
+    assert [(SESSION_LOST, "fleet", "cleared")] == await house.alerts()
+
+
+async def test_a_restart_does_not_make_a_lost_session_forgotten_before_its_time(house: House) -> None:
+    house.broker.sessions_lost = 1
+    await house.watch_for(6 * MINUTE)
+
+    house.broker.sessions_lost = 0
+    house.watcher = house.another_watcher("ingestd")
+    await house.watch_for(HOUR)
+    assert [(SESSION_LOST, "fleet", "active")] == await house.alerts()
+    await house.watch_for(7 * MINUTE)
+    assert [(SESSION_LOST, "fleet", "cleared")] == await house.alerts()
+
+
 # Who watches, and for how long -----------------------------------------------------------------------------------
 
 
@@ -585,6 +627,20 @@ async def test_a_broker_that_has_lost_its_memory_is_told_again_what_is_active(ho
     await tell_all(house, house.mqtt)
 
     assert [(f"{BATTERY}/EV-2", "active")] == house.broker.states
+
+
+async def test_an_alert_that_is_too_large_for_the_broker_holds_up_no_other(house: House) -> None:
+    await raise_and_clear(house)
+    house.broker.largest = 10
+    await tell_all(house, house.mqtt)
+    assert [] == await house.store.untold("mqtt", limit=10)
+
+    house.broker.largest = 1000
+    house.hear("EV-3", vehicle=True, celsius=70)
+    await house.watch_for(6 * MINUTE)
+    await tell_all(house, house.mqtt)
+
+    assert [(f"{BATTERY}/EV-3", "active")] == house.broker.states
 
 
 async def test_a_storm_is_told_in_parts(house: House) -> None:

@@ -14,19 +14,29 @@ from ingestd.mqtt.session import Session
 from ingestd.telemetry import Window
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import ssl
+    from collections.abc import AsyncIterator, Callable
 
     from ingestd.pipeline.delivery import Delivery
 
 WINDOW = Window(max_age=timedelta(days=90), max_skew=timedelta(minutes=5))
 
 
-def new_session(url: str, client_id: str | None = None, **options: Any) -> Session:  # noqa: ANN401 - Session's own
+def new_session(
+    url: str,
+    client_id: str | None = None,
+    *,
+    tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+    shared_group: str | None = None,
+    on_delivery: Callable[[Delivery], None] = lambda _: None,
+    **options: Any,  # noqa: ANN401 - Session's own
+) -> Session:
     def settle_at_once(delivery: Delivery) -> None:
+        on_delivery(delivery)
         delivery.origin.settle([delivery])
 
     return Session(
-        address=BrokerAddress(url=url, client_id=client_id or uuid4().hex),
+        address=BrokerAddress(url=url, client_id=client_id or uuid4().hex, tls=tls, shared_group=shared_group),
         window=WINDOW,
         deliver=settle_at_once,
         **{"metrics": Metrics(), **options},

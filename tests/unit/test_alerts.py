@@ -288,7 +288,7 @@ def test_a_single_bad_message_among_a_few_is_no_alert_and_two_are() -> None:
 
 
 def test_kinds_are_as_many_as_they_have_names() -> None:
-    assert 7 == len(set(KINDS))
+    assert 8 == len(set(KINDS))
     assert BATTERY in KINDS
 
 

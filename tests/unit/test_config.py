@@ -493,6 +493,19 @@ def test_a_certificate_that_cannot_be_used_is_a_config_error(directory: Path, na
             settings.tls()
 
 
+@pytest.mark.parametrize("name", ["mqtt_ca_file", "mqtt_cert_file", "mqtt_key_file"])
+def test_a_certificate_without_tls_is_an_error(name: str) -> None:
+    message = refusal_of(mqtt_url="mqtt://h", **{name: "/etc/ssl/x.pem"})
+
+    assert f"INGESTD_{name.upper()}: is for TLS, and INGESTD_MQTT_URL does not begin with mqtts://" in message
+
+
+def test_a_key_without_a_certificate_is_an_error() -> None:
+    message = refusal_of(mqtt_url="mqtts://h", mqtt_key_file="/etc/ssl/x.pem")
+
+    assert "INGESTD_MQTT_KEY_FILE: is the key of a certificate: set INGESTD_MQTT_CERT_FILE too" in message
+
+
 def test_an_empty_variable_is_one_that_is_not_set() -> None:
     settings = load(environment={"INGESTD_LOG_FORMAT": "", "INGESTD_HTTP_PORT": "", "INGESTD_MQTT_PASSWORD": ""})
 

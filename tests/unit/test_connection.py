@@ -749,18 +749,6 @@ async def test_what_is_no_mqtt_5_broker_is_told_by_its_answer(answer: bytes, rea
 
 
 @in_virtual_time
-async def test_a_broker_that_closes_the_connection_at_connect_may_not_speak_mqtt_5() -> None:
-    wire = Wire()
-    connecting = asyncio.create_task(wire.connection.connect(CONNECT))
-    await asyncio.sleep(0)
-
-    wire.transport.lose(None)
-
-    with pytest.raises(BrokerError, match=r"^connection closed by the broker at CONNECT.*does it speak MQTT 5\?$"):
-        await connecting
-
-
-@in_virtual_time
 async def test_messages_that_come_right_behind_connack_are_delivered() -> None:
     wire = Wire()
     connecting = asyncio.create_task(wire.connection.connect(CONNECT))
