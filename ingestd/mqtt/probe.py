@@ -63,10 +63,9 @@ class Probe:
             async with asyncio.timeout(self._within):
                 refusal = await self._round_trip(connection)
         except TimeoutError:
-            # Reading may have been paused meanwhile; then silence says nothing. Behind a backlog the probe waits for
-            # its turn, and what comes before it shows that we are not deaf.
-            behind = self._missing == "the message" and connection.telemetry_at > sent_at
-            if connection.has_read_since(sent_at) and not behind:
+            if self._missing == "the message" and connection.telemetry_at > sent_at:
+                self.forget()  # it waits behind a backlog, and what comes before it shows that we are not deaf
+            elif connection.has_read_since(sent_at):  # else silence says nothing
                 self._failed(sent_at)
             return
         except BrokerError as error:

@@ -85,6 +85,8 @@ class Session:
     async def open(self) -> None:
         """Connect and subscribe, once; raises BrokerError, BrokerRefusedError or ConfigError."""
         connection = await self._address.dial(self._new_connection, within=self._timing.connect)
+        now = asyncio.get_running_loop().time
+        self._reconnection.opened(now())
         # Messages may come in from CONNACK on, so this is the connection to acknowledge to from here on.
         self._connection = connection
         try:
@@ -92,12 +94,14 @@ class Session:
         except BrokerError as error:
             self._connection = None
             connection.abort(str(error))
+            if connection.taken_over:
+                reason = self._reconnection.ended(now(), reason=str(error), taken_over=True, deaf=False)
+                raise BrokerError(reason) from error
             raise
         self._client_id = granted.assigned_client_id or self._client_id
         self._keep_alive = granted.server_keep_alive or KEEP_ALIVE_SECONDS
         self._count_session(known=granted.session_present)
         self._connection_trouble = None
-        self._reconnection.opened(asyncio.get_running_loop().time())
         self._open = True
         if self._held_by:
             connection.pause_reading()
@@ -240,7 +244,9 @@ class Session:
         if self._probe.trouble is None:
             self._extras.answered()
         since = self._probe.failing_since
-        if since is not None and asyncio.get_running_loop().time() - since >= self._timing.deaf:
+        if since is None or connection.telemetry_at > since:  # who hears others is not deaf
+            return
+        if asyncio.get_running_loop().time() - since >= self._timing.deaf:
             await self._renew(connection)
 
     async def _renew(self, connection: Connection) -> None:

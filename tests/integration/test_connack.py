@@ -240,6 +240,16 @@ async def test_after_a_connection_that_lived_the_probe_is_tried_again() -> None:
             await eventually(lambda: len(broker.links) == 4 and broker.link.of(mqtt5.PublishPacket))
 
 
+async def test_where_connections_end_without_the_probe_and_sys_too_they_are_asked_for_again() -> None:
+    async with FakeBroker() as broker:
+        broker.on(mqtt5.PublishPacket, cut)
+        async with connected(broker.url, extras=["probe"], timing=QUICK):
+            await eventually(lambda: len(broker.links) == 3)
+            broker.link.close()
+
+            await eventually(lambda: len(broker.links) == 4 and broker.link.of(mqtt5.PublishPacket))
+
+
 @pytest.mark.parametrize("count", [b"9" * 300, b"9" * 5000, b"-1", b"", "\u0661".encode()])
 async def test_a_count_of_dropped_messages_that_is_no_number_is_passed_over(count: bytes) -> None:
     metrics = Metrics()

@@ -89,12 +89,17 @@ async def test_a_session_that_stays_deaf_is_connected_anew_after_a_growing_pause
             await eventually(lambda: session.trouble is None)
 
 
-async def test_a_probe_behind_a_backlog_is_no_sign_of_deafness() -> None:
-    def acknowledge_and_send_a_reading(link: Link, packet: mqtt5.PublishPacket) -> None:
-        acknowledge(link, packet)
-        topic, payload = meter_message("m-1", datetime.now(UTC))
-        link.send(mqtt5.PublishPacket(topic, payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=1))
+def acknowledge_and_send_a_reading(link: Link, packet: mqtt5.PublishPacket) -> None:
+    acknowledge(link, packet)
+    send_a_reading(link)
 
+
+def send_a_reading(link: Link) -> None:
+    topic, payload = meter_message("m-1", datetime.now(UTC))
+    link.send(mqtt5.PublishPacket(topic, payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=1))
+
+
+async def test_a_probe_behind_a_backlog_is_no_sign_of_deafness() -> None:
     async with FakeBroker() as broker:
         broker.on(mqtt5.PublishPacket, acknowledge_and_send_a_reading)
         async with connected(broker.url, timing=QUICK) as session:
@@ -102,6 +107,27 @@ async def test_a_probe_behind_a_backlog_is_no_sign_of_deafness() -> None:
 
             assert session.trouble is None
             assert 1 == len(broker.links)
+
+
+async def test_a_session_that_hears_readings_again_is_well_although_the_probe_does_not_come_back() -> None:
+    async with FakeBroker() as broker:
+        broker.on(mqtt5.PublishPacket, acknowledge)
+        async with connected(broker.url, timing=QUICK) as session:
+            await eventually(lambda: session.trouble is not None)
+            broker.on(mqtt5.PublishPacket, acknowledge_and_send_a_reading)
+
+            await eventually(lambda: session.trouble is None)
+
+
+async def test_a_session_that_hears_readings_is_not_connected_anew_for_want_of_a_puback() -> None:
+    async with FakeBroker() as broker:
+        broker.on(mqtt5.PublishPacket, lambda link, _: send_a_reading(link))
+        async with connected(broker.url, timing=QUICK) as session:
+            await eventually(lambda: "does not acknowledge" in (session.trouble or ""))
+            await asyncio.sleep(2 * QUICK.deaf)
+
+            assert 1 == len(broker.links)
+            assert "does not acknowledge" in (session.trouble or "")
 
 
 async def test_a_probe_that_fails_while_reading_is_paused_says_nothing() -> None:

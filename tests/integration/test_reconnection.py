@@ -20,6 +20,10 @@ SECONDS = 1.0
 
 def take_over(link: Link, packet: mqtt5.SubscribePacket) -> None:
     grant(link, packet)
+    end_by_takeover(link, packet)
+
+
+def end_by_takeover(link: Link, _packet: mqtt5.Packet) -> None:
     link.send(mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode.SESSION_TAKEN_OVER))
     link.close()
 
@@ -69,6 +73,14 @@ async def test_another_client_with_our_id_is_named_after_the_second_time() -> No
         await eventually(lambda: "meters/+/telemetry" in broker.link.topics)
         assert named == session.trouble  # although it is connected
         await eventually(lambda: session.trouble is None)  # as this connection lives
+
+
+async def test_another_client_is_named_also_where_it_comes_before_we_have_subscribed() -> None:
+    async with FakeBroker() as broker, connected(broker.url, "ours", timing=QUICK) as session:
+        broker.on(mqtt5.SubscribePacket, end_by_takeover)
+        broker.link.close()
+
+        await eventually(lambda: "another client uses our client id 'ours'" in (session.trouble or ""))
 
 
 async def test_connections_that_are_cut_without_a_word_again_and_again_may_be_another_client() -> None:
