@@ -1,4 +1,4 @@
-"""The composition root: who is wired to whom, in which order things start and stop, and what signals do.
+"""The composition root: who is wired to whom, in which order things start and stop.
 
 Start: migrate, store, HTTP, flusher, broker; ready. Nothing is read before it can be stored.
 Stop:  unready, stop reading, last flush with its acknowledgements, DISCONNECT, HTTP, store. Inputs stop
@@ -6,14 +6,8 @@ first and outputs last, so that what was taken in leaves by the ordinary way.
 """
 
 import asyncio
-import gc
-import os
-import signal
-import socket
-import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -36,6 +30,7 @@ from ingestd.mqtt.extras import Extra
 from ingestd.mqtt.session import Session
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.flusher import Flusher
+from ingestd.process import notify_systemd, stop_signals, tune_garbage_collection
 from ingestd.store.alerts import Alerts
 from ingestd.store.clocks import Clocks
 from ingestd.store.database import Reads
@@ -58,8 +53,6 @@ log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS: Final = 8.0
 """How long the last flush may take; what is not acknowledged by then comes again at the next start."""
-EXIT_SECONDS: Final = DRAIN_SECONDS + 1.5
-"""After this the process ends, whatever hangs; below systemd's and Docker's ten seconds."""
 HEALTH_SECONDS: Final = 2.0
 """A database that takes longer to answer at all is not healthy."""
 HOUSEKEEPING_SECONDS: Final = 3600.0
@@ -188,7 +181,7 @@ class Daemon:
                 leading = tasks.create_task(self._lead(tasks), name="leadership")
                 background.append(leading)
                 await stop.wait()
-                _notify_systemd("STOPPING=1")
+                notify_systemd("STOPPING=1")
                 await self._drain(flushing)
                 for task in background:
                     task.cancel()
@@ -203,7 +196,7 @@ class Daemon:
         await self._leadership.acquire()
         await self._session.open()
         listening = tasks.create_task(self._session.run(), name="mqtt-session")
-        _notify_systemd("READY=1")
+        notify_systemd("READY=1")
         log.info("ready")
         self.ready.set()
         alerting: asyncio.Task[None] | None = None
@@ -312,57 +305,8 @@ def _judgement(settings: Settings) -> Judgement:
     )
 
 
-def tune_garbage_collection() -> None:
-    """Rows are made by the thousand and hold no cycles: look for some less often (5 % of the CPU a message)."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-
-
 async def serve(settings: Settings, *, migrate_first: bool = True) -> None:
     """A daemon from the settings, until SIGTERM or SIGINT. Raises IngestdError."""
     tune_garbage_collection()
-    async with _stop_signals() as stop:
+    async with stop_signals(within=DRAIN_SECONDS + 1.5) as stop:
         await Daemon(settings).run(stop=stop, migrate_first=migrate_first)
-
-
-@asynccontextmanager
-async def _stop_signals() -> AsyncIterator[asyncio.Event]:
-    """An event that SIGTERM or SIGINT sets; a second signal, or too long a stop, ends the process at once.
-
-    SIGHUP ends nothing: what a renewed certificate needs is done at each connection.
-    """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal() -> None:
-        if stop.is_set():
-            _exit_at_once()
-        stop.set()
-        loop.call_later(EXIT_SECONDS, _exit_at_once)
-
-    def on_hangup() -> None:
-        log.info("SIGHUP: nothing to do, as certificates are read again at each connection to the broker")
-
-    handlers = {signal.SIGTERM: on_signal, signal.SIGINT: on_signal, signal.SIGHUP: on_hangup}
-    for number, handler in handlers.items():
-        loop.add_signal_handler(number, handler)
-    try:
-        yield stop
-    finally:
-        for number in handlers:
-            loop.remove_signal_handler(number)
-
-
-def _exit_at_once() -> None:
-    log.error("ended at once; what is not acknowledged comes again")
-    sys.stderr.flush()
-    os._exit(1)
-
-
-def _notify_systemd(state: str) -> None:
-    """Tell the service manager (sd_notify(3)), where there is one."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-            notify.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)

@@ -1,0 +1,65 @@
+"""The process around the daemon: its signals, its service manager, its garbage collection."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+def tune_garbage_collection() -> None:
+    """Rows are made by the thousand and hold no cycles: look for some less often (5 % of the CPU a message)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+@asynccontextmanager
+async def stop_signals(*, within: float) -> AsyncIterator[asyncio.Event]:
+    """An event that SIGTERM or SIGINT sets; a second signal ends the process at once.
+
+    So does a stop that takes longer than `within` seconds, whatever hangs.
+
+    SIGHUP ends nothing: what a renewed certificate needs is done at each connection.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            _exit_at_once()
+        stop.set()
+        loop.call_later(within, _exit_at_once)
+
+    def on_hangup() -> None:
+        log.info("SIGHUP: nothing to do, as certificates are read again at each connection to the broker")
+
+    handlers = {signal.SIGTERM: on_signal, signal.SIGINT: on_signal, signal.SIGHUP: on_hangup}
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
+    try:
+        yield stop
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)
+
+
+def _exit_at_once() -> None:
+    log.error("ended at once; what is not acknowledged comes again")
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def notify_systemd(state: str) -> None:
+    """Tell the service manager (sd_notify(3)), where there is one."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
