@@ -53,6 +53,8 @@ log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS: Final = 8.0
 """How long the last flush may take; what is not acknowledged by then comes again at the next start."""
+EXIT_SECONDS: Final = DRAIN_SECONDS + 1.5
+"""After this the process ends, whatever hangs; below systemd's and Docker's ten seconds."""
 HEALTH_SECONDS: Final = 2.0
 """A database that takes longer to answer at all is not healthy."""
 HOUSEKEEPING_SECONDS: Final = 3600.0
@@ -308,5 +310,5 @@ def _judgement(settings: Settings) -> Judgement:
 async def serve(settings: Settings, *, migrate_first: bool = True) -> None:
     """A daemon from the settings, until SIGTERM or SIGINT. Raises IngestdError."""
     tune_garbage_collection()
-    async with stop_signals(within=DRAIN_SECONDS + 1.5) as stop:
+    async with stop_signals(within=EXIT_SECONDS) as stop:
         await Daemon(settings).run(stop=stop, migrate_first=migrate_first)
