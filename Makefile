@@ -65,7 +65,8 @@ help: ## list the targets
 	  echo "Python 3.11 or newer is needed; name it with make PYTHON=..." >&2; exit 1; }
 	@# Debian ships ensurepip, without which a virtual environment has no pip, in a package of its own.
 	@"$(PYTHON)" -c 'import ensurepip' 2>/dev/null || sh -c "$$APT_INSTALL" sh "$(notdir $(PYTHON))-venv"
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear .venv
+	@# Afresh, or what is in the lock files no longer would stay.
+	@"$(PYTHON)" -m venv --clear .venv
 	@echo "Installing the locked packages into .venv"
 	@$(PIP_LOCKED) -r requirements-demo.lock -r requirements-build.lock
 	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .

@@ -152,10 +152,6 @@ class Daemon:
             judgement=judgement,
         )
 
-    @property
-    def buffered_messages(self) -> int:
-        return self._buffer.messages
-
     async def run(self, *, stop: asyncio.Event, migrate_first: bool = True) -> None:
         """Serve until `stop` is set. Raises IngestdError where it cannot start, or what a task died of."""
         if migrate_first:

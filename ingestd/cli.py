@@ -18,8 +18,12 @@ from ingestd import __version__, listing, logs, sources
 from ingestd.analytics import DeadLetterFilter
 from ingestd.app import serve
 from ingestd.config import Settings, load
+from ingestd.demo.fleet import Fleet
+from ingestd.demo.replay import Recording
+from ingestd.demo.simulate import simulate
 from ingestd.errors import IngestdError
 from ingestd.export import STDOUT, Export
+from ingestd.mqtt.publisher import connected
 from ingestd.store.database import Reads, connect
 from ingestd.store.dead_letters import DeadLetters
 from ingestd.store.migrations import migrate
@@ -143,10 +147,6 @@ async def _connect(settings: Settings) -> None:
 @click.pass_context
 def simulate_command(context: click.Context, *, meters: int, vehicles: int, interval: float) -> None:
     """Publish the readings of a simulated fleet to the broker until Ctrl-C."""
-    # What only this command needs: the daemon does without a second MQTT library.
-    from ingestd.demo.fleet import Fleet  # noqa: PLC0415
-    from ingestd.demo.simulate import simulate  # noqa: PLC0415
-
     settings = _settings(context)
     fleet = Fleet(meters=meters, vehicles=vehicles)
     with suppress(KeyboardInterrupt):  # the way it is meant to end
@@ -162,9 +162,6 @@ def simulate_command(context: click.Context, *, meters: int, vehicles: int, inte
 @click.pass_context
 def replay(context: click.Context, *, file: Path, shift_to_now: bool, rate: float | None) -> None:
     """Publish recorded messages: lines of {"topic": ..., "payload": {...}}."""
-    from ingestd.demo.publish import connected  # noqa: PLC0415
-    from ingestd.demo.replay import Recording  # noqa: PLC0415
-
     settings = _settings(context)
     recording = Recording(file)
 

@@ -5,20 +5,21 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from http.client import HTTPConnection
 from typing import Final
 
 import click
 from pydantic import SecretStr
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from ingestd.app import Daemon
 from ingestd.config import Settings
 from ingestd.demo.fleet import Fleet
 from ingestd.demo.process import LOOPBACK
-from ingestd.demo.publish import Publisher, connected
 from ingestd.demo.servers import PrivateMosquitto, PrivatePostgres
 from ingestd.errors import IngestdError
+from ingestd.mqtt.publisher import Publisher, connected
 
 DEVICES: Final = 20
 """Meters, and as many vehicles; the first vehicle charges badly."""
@@ -66,11 +67,12 @@ async def show(settings: Settings) -> None:
 async def _live(daemon: Daemon, settings: Settings) -> None:
     await daemon.ready.wait()
     fleet = Fleet(meters=DEVICES, vehicles=DEVICES, one_is_bad=True)
-    started = datetime.now(UTC)
+    # A reading's timestamp has milliseconds.
+    started = datetime.now(UTC).replace(microsecond=0)
     await asyncio.to_thread(_map_vehicles, daemon.http_port, fleet, started - PAST - PAST_INTERVAL)
     async with connected(settings, client_id="demo-fleet") as publisher:
         await _publish_past(publisher, fleet, started)
-        await _all_stored(daemon)
+        await _all_stored(daemon.http_port, fleet.vehicles[-1].vehicle_id, started)
         click.echo(_invitation(f"http://{LOOPBACK}:{daemon.http_port}", fleet, started))
         last = started
         while True:
@@ -92,7 +94,7 @@ def _map_vehicles(port: int, fleet: Fleet, valid_from: datetime) -> None:
         api.request("POST", "/v1/analytics/mappings", to_json(mapping))
         answer = api.getresponse()
         body = answer.read()
-        if answer.status != 201:  # noqa: PLR2004 - Created
+        if answer.status != HTTPStatus.CREATED:
             raise IngestdError(f"mapping {vehicle.vehicle_id} was refused: {body.decode()}")
     api.close()
 
@@ -104,9 +106,22 @@ async def _publish_past(publisher: Publisher, fleet: Fleet, until: datetime) -> 
         await publisher.publish(fleet.past(until=until, span=PAST, interval=PAST_INTERVAL), progress=bar.update)
 
 
-async def _all_stored(daemon: Daemon) -> None:
-    while daemon.buffered_messages:  # noqa: ASYNC110 - a demonstration may poll
-        await asyncio.sleep(0.05)
+async def _all_stored(port: int, last_vehicle: str, last: datetime) -> None:
+    """Wait until the very last reading of the past is there: what was sent before it is, too."""
+    while (  # noqa: ASYNC110 - a demonstration may poll
+        newest := await asyncio.to_thread(_newest_of, port, last_vehicle)
+    ) is None or newest < last:
+        await asyncio.sleep(0.02)
+
+
+def _newest_of(port: int, vehicle_id: str) -> datetime | None:
+    """The time of its newest reading; None before the first."""
+    api = HTTPConnection(LOOPBACK, port, timeout=10)
+    api.request("GET", f"/v1/analytics/vehicle/{vehicle_id}/live")
+    answer = api.getresponse()
+    body = from_json(answer.read())
+    api.close()
+    return datetime.fromisoformat(body["timestamp"]) if answer.status == HTTPStatus.OK else None
 
 
 def _invitation(address: str, fleet: Fleet, started: datetime) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic_core import to_json
 
-from ingestd.demo.publish import Message
+from ingestd.mqtt.publisher import Message
 from ingestd.telemetry import METER, VEHICLE
 
 GOOD_EFFICIENCY: Final = (0.88, 0.95)

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
-from ingestd.demo.publish import Message
 from ingestd.errors import IngestdError
+from ingestd.mqtt.publisher import Message
 
 
 class ReplayError(IngestdError):

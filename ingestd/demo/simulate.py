@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from ingestd.config import Settings
 from ingestd.demo.fleet import Fleet
-from ingestd.demo.publish import connected
+from ingestd.mqtt.publisher import connected
 
 
 async def simulate(settings: Settings, fleet: Fleet, *, interval: float, report: Callable[[str], None]) -> None:

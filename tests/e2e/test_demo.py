@@ -59,6 +59,9 @@ def test_demo_invites_shows_a_bad_charger_and_leaves_nothing_behind(directory: P
         assert bad["status"] == "below-threshold"
         assert pytest.approx(0.78, abs=0.001) == bad["energy"]["efficiencyRatio"]
         assert good["status"] == "ok"
+        # All of the last day is there when the invitation is: a reading a minute, and those that have come since.
+        assert good["samples"]["vehicle"] >= 1440
+        assert good["samples"]["meter"] >= 1440
         fleet = get(f"{address}/v1/analytics/fleet")
         assert fleet["devices"] == {"meters": 20, "vehicles": 20}
         before = get(f"{address}/v1/analytics/vehicle/EV-0003/live")["timestamp"]
