@@ -87,7 +87,7 @@ class Daemon:
         self._flusher = Flusher(buffer=self._buffer, store=self._writer, metrics=self._metrics)
         window = Window(max_age=settings.max_age, max_skew=settings.max_skew)
         self._session = Session(
-            address=_broker_address(settings),
+            address=BrokerAddress.of(settings),
             window=window,
             deliver=self._buffer.put,
             metrics=self._metrics,
@@ -276,17 +276,6 @@ class Daemon:
                 is_done = False
                 log.warning("housekeeping failed; tried again soon", reason=str(error))
             await asyncio.sleep(HOUSEKEEPING_SECONDS if is_done else HOUSEKEEPING_RETRY_SECONDS)
-
-
-def _broker_address(settings: Settings) -> BrokerAddress:
-    return BrokerAddress(
-        url=settings.mqtt_url,
-        client_id=settings.mqtt_client_id,
-        username=settings.mqtt_username,
-        password=settings.mqtt_password.get_secret_value() if settings.mqtt_password else None,
-        shared_group=settings.mqtt_shared_group,
-        tls=settings.tls,
-    )
 
 
 def _extras(settings: Settings) -> list[Extra]:

@@ -121,7 +121,7 @@ def migrate_command(context: click.Context) -> None:
 
 
 @commands.command(name="check-config")
-@click.option("--connect", "is_to_connect", is_flag=True, help="Also connect to the database.")
+@click.option("--connect", "is_to_connect", is_flag=True, help="Also connect to the database and to the broker.")
 @click.pass_context
 def check_config(context: click.Context, *, is_to_connect: bool) -> None:
     """Print the effective settings, secrets masked."""
@@ -136,6 +136,9 @@ def check_config(context: click.Context, *, is_to_connect: bool) -> None:
 async def _connect(settings: Settings) -> None:
     async with await connect(settings.database_url.get_secret_value(), application_name="ingestd-check"):
         click.echo("the database can be used")
+    # Under another client id: the session of a daemon that is at work stays its own.
+    async with connected(settings, client_id=f"{settings.mqtt_client_id}-check"):
+        click.echo("the broker takes our account")
 
 
 @commands.command(name="simulate")

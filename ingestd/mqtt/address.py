@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from aiohappyeyeballs import start_connection
 
 from ingestd import tls
+from ingestd.config import Settings
 from ingestd.errors import BrokerError
 from ingestd.telemetry import STREAMS
 
@@ -31,6 +32,18 @@ class BrokerAddress:
     password: str | None = None
     shared_group: str | None = None
     tls: Callable[[], ssl.SSLContext | None] = lambda: None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "BrokerAddress":
+        password = settings.mqtt_password
+        return cls(
+            url=settings.mqtt_url,
+            client_id=settings.mqtt_client_id,
+            username=settings.mqtt_username,
+            password=password.get_secret_value() if password else None,
+            shared_group=settings.mqtt_shared_group,
+            tls=settings.tls,
+        )
 
     @property
     def host(self) -> str:

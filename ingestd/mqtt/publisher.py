@@ -1,19 +1,19 @@
 """Publishes as devices do: QoS 1, many messages under way at once, and every one acknowledged by the broker."""
 
 import asyncio
-import enum
 import itertools
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final, TypeAlias, cast
-from urllib.parse import urlsplit
 
 import mqtt5
 
 from ingestd.config import Settings
 from ingestd.errors import BrokerError, BrokerRefusedError
+from ingestd.mqtt.address import BrokerAddress
+from ingestd.mqtt.requests import in_words
 from ingestd.mqtt.salvage import is_unreadable
 
 Message: TypeAlias = tuple[str, bytes]
@@ -56,7 +56,7 @@ class Publisher(asyncio.Protocol):
         except TimeoutError as error:
             raise BrokerError(f"no answer within {ANSWER_SECONDS:.0f} s") from error
         if answer.reason_code is not mqtt5.ConnAckReasonCode.SUCCESS:
-            raise BrokerRefusedError(f"the broker refuses the connection: {_in_words(answer.reason_code)}")
+            raise BrokerRefusedError(f"the broker refuses the connection: {in_words(answer.reason_code)}")
         self._window = min(IN_FLIGHT, answer.receive_max)
         self._ping(answer.server_keep_alive or KEEP_ALIVE_SECONDS)
 
@@ -139,11 +139,11 @@ class Publisher(asyncio.Protocol):
             case mqtt5.PubAckPacket():
                 self._under_way.discard(packet.packet_id)
                 if packet.reason_code.value >= _FIRST_REFUSAL:
-                    self._refusals[_in_words(packet.reason_code)] += 1
+                    self._refusals[in_words(packet.reason_code)] += 1
             case mqtt5.ConnAckPacket() if not self._connected.done():
                 self._connected.set_result(packet)
             case mqtt5.DisconnectPacket():
-                self._loss_reason = f"the broker disconnects: {_in_words(packet.reason_code)}"
+                self._loss_reason = f"the broker disconnects: {in_words(packet.reason_code)}"
             case mqtt5.PingRespPacket():
                 pass
             case _:
@@ -206,27 +206,9 @@ async def connected(settings: Settings, *, client_id: str) -> AsyncIterator[Publ
         clean_start=True,
         keep_alive=KEEP_ALIVE_SECONDS,
     )
-    publisher = await _reached(settings)
+    publisher = await BrokerAddress.of(settings).dial(Publisher, within=ANSWER_SECONDS)
     try:
         await publisher.connect(packet)
         yield publisher
     finally:
         await publisher.close()
-
-
-async def _reached(settings: Settings) -> Publisher:
-    url, tls = urlsplit(settings.mqtt_url), settings.tls()
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            _, publisher = await loop.create_connection(
-                Publisher, url.hostname or "127.0.0.1", url.port or (8883 if tls else 1883), ssl=tls
-            )
-    except OSError as error:  # TimeoutError is one
-        reason = error.strerror or str(error) or "no answer"
-        raise BrokerError(f"cannot publish to {settings.mqtt_url}: {reason}") from error
-    return publisher
-
-
-def _in_words(code: enum.IntEnum) -> str:
-    return code.name.lower().replace("_", " ")

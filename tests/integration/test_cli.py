@@ -175,6 +175,29 @@ def test_a_port_in_use_is_one_line(shell: Shell, database_url: str) -> None:
     assert_refused(finished, f"cannot listen on {LOOPBACK}:{port}")
 
 
+# Both servers
+
+
+def test_check_config_connects_to_both_servers_and_says_so(
+    shell: Shell, broker: PrivateMosquitto, database_url: str
+) -> None:
+    finished = shell.run("check-config", "--connect", database_url=database_url, mqtt_url=broker.url)
+
+    assert 0 == finished.exit_code, finished.stderr
+    assert ["the database can be used", "the broker takes our account"] == finished.stdout.splitlines()[-2:]
+
+
+def test_check_config_names_the_broker_that_cannot_be_reached(
+    shell: Shell, database_url: str, refusing_port: int
+) -> None:
+    finished = shell.run(
+        "check-config", "--connect", database_url=database_url, mqtt_url=f"mqtt://{LOOPBACK}:{refusing_port}"
+    )
+
+    assert 1 == finished.exit_code
+    assert f"ingestd: cannot reach {LOOPBACK}:{refusing_port}: Connection refused\n" == finished.stderr
+
+
 # Settings
 
 
@@ -442,7 +465,7 @@ def test_a_recording_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_nobody_to_publish_to_is_one_line(shell: Shell, refusing_port: int) -> None:
     finished = shell.run("simulate", mqtt_url=f"mqtt://{LOOPBACK}:{refusing_port}")
 
-    assert_refused(finished, f"cannot publish to mqtt://{LOOPBACK}:{refusing_port}")
+    assert_refused(finished, f"cannot reach {LOOPBACK}:{refusing_port}: Connection refused")
 
 
 def test_simulate_publishes_until_ctrl_c_and_leaves_quietly(shell: Shell, broker: PrivateMosquitto) -> None:
