@@ -58,6 +58,10 @@ class BrokerAddress:
         return urlsplit(self.url).port or (8883 if self.is_tls else 1883)
 
     @property
+    def place(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @property
     def filters(self) -> list[str]:
         prefix = f"$share/{self.shared_group}/" if self.shared_group else ""
         return [prefix + stream.topic_filter for stream in STREAMS]
@@ -66,16 +70,15 @@ class BrokerAddress:
         """Connect to the first of the broker's addresses that answers. Raises BrokerError, ConfigError."""
         loop = asyncio.get_running_loop()
         context = await asyncio.to_thread(self.tls)  # reads files
-        place = f"{self.host}:{self.port}"
         try:
             async with asyncio.timeout(within):
                 found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
                 # Not by create_connection: uvloop's tries one address after the other, each for minutes.
                 sock = await start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS)
         except TimeoutError as error:
-            raise BrokerError(f"no answer from {place}") from error
-        except OSError as error:
-            raise BrokerError(f"cannot reach {place}: {_in_words(error)}") from error
+            raise BrokerError(f"no answer from {self.place}") from error
+        except (OSError, UnicodeError) as error:  # the latter where it can be no name
+            raise BrokerError(f"cannot reach {self.place}: {_in_words(error)}") from error
         try:
             async with asyncio.timeout(within):
                 name = self.host if context else None
@@ -83,15 +86,15 @@ class BrokerAddress:
                     protocol_factory, sock=sock, ssl=context, server_hostname=name
                 )
         except TimeoutError as error:
-            raise BrokerError(f"{place}: no answer to the TLS handshake; perhaps {tls.NO_TLS}") from error
+            raise BrokerError(f"{self.place}: no answer to the TLS handshake; perhaps {tls.NO_TLS}") from error
         except ConnectionError as error:
-            raise BrokerError(f"{place}: it ends the TLS handshake; perhaps {tls.NO_TLS}") from error
+            raise BrokerError(f"{self.place}: it ends the TLS handshake; perhaps {tls.NO_TLS}") from error
         except OSError as error:
-            raise BrokerError(f"{place}: {tls.explain(error)}") from error
+            raise BrokerError(f"{self.place}: {tls.explain(error)}") from error
         return protocol
 
 
-def _in_words(error: OSError) -> str:
-    if isinstance(error, socket.gaierror) or not error.errno:
-        return error.strerror or str(error)
-    return os.strerror(error.errno)  # asyncio's own text does not say what is wrong
+def _in_words(error: OSError | UnicodeError) -> str:
+    if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)  # asyncio's own text does not say what is wrong
+    return getattr(error, "strerror", None) or str(error)

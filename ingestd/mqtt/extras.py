@@ -42,12 +42,14 @@ class Extras:
         if settled:
             self._left_out.clear()
             self._blamed.clear()
-        elif asked is not None and now - asked[1] <= self._soon and not taken_over:
+            return
+        if asked is not None and now - asked[1] <= self._soon and not taken_over:
             self._blame(asked[0])
-        elif asked is None and self._left_out:
+            return
+        if self._left_out:
             log.warning("the broker ends connections without them too; asked for again", extras=sorted(self._left_out))
-            self._left_out.clear()
-            self._blamed.clear()
+        self._left_out.clear()
+        self._blamed.clear()
 
     def _blame(self, extra: Extra) -> None:
         self._blamed[extra] += 1

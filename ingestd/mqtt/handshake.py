@@ -31,21 +31,27 @@ async def shake_hands(connection: Connection, address: BrokerAddress, *, client_
     )
     try:
         granted = await connection.connect(connect)
+    except BrokerRefusedError:
+        raise
     except BrokerError as error:
-        if not (connection.silent and connection.lost.is_set()):
-            raise
-        other = "does it want a certificate of ours (INGESTD_MQTT_CERT_FILE)" if address.is_tls else "or TLS (mqtts://)"
-        raise BrokerError(f"{error} at CONNECT without a word: does it speak MQTT 5, {other}?") from error
+        hint = _hint(address) if connection.silent and connection.lost.is_set() else ""
+        raise BrokerError(f"{address.place}: {error}{hint}") from error
     _insist(granted, address)
     _note(granted)
     await connection.requests.subscribe(address.filters)
     log.info(
         "subscribed",
-        broker=f"{address.host}:{address.port}",
+        broker=address.place,
         client_id=client_id,
         session_present=granted.session_present,
     )
     return granted
+
+
+def _hint(address: BrokerAddress) -> str:
+    """What may be behind a connection that ends without a word."""
+    other = "does it want a certificate of ours (INGESTD_MQTT_CERT_FILE)" if address.is_tls else "or TLS (mqtts://)"
+    return f" at CONNECT: does it speak MQTT 5, {other}?"
 
 
 def _insist(granted: mqtt5.ConnAckPacket, address: BrokerAddress) -> None:

@@ -41,9 +41,9 @@ class Reconnection:
         """Whether the newest connection has lived for a while."""
         return now - self._opened_at >= self._timing.settled
 
-    def ended(self, now: float, *, reason: str, taken_over: bool, deaf: bool) -> str:
-        """A connection ended; returns the reason, with what may be behind it."""
-        if self.settled(now) and not deaf:
+    def ended(self, good_until: float, *, reason: str, taken_over: bool, deaf: bool) -> str:
+        """A connection ended that was good until then; returns the reason, with what may be behind it."""
+        if self.settled(good_until):
             self._delay = self._timing.pause_first
             self._cut_short = 0
         else:

@@ -214,11 +214,12 @@ class Session:
         """Remember how a connection ended."""
         self._connection = None
         self._open = False
-        now = asyncio.get_running_loop().time()
-        deaf = self._probe.trouble is not None
-        self._extras.ended(now, settled=self._reconnection.settled(now), taken_over=connection.taken_over)
+        now, deaf_since = asyncio.get_running_loop().time(), self._probe.failing_since
+        good_until = now if deaf_since is None else deaf_since
+        taken_over = connection.taken_over
+        self._extras.ended(now, settled=self._reconnection.settled(good_until), taken_over=taken_over)
         reason = self._reconnection.ended(
-            now, reason=connection.loss_reason, taken_over=connection.taken_over, deaf=deaf
+            good_until, reason=connection.loss_reason, taken_over=taken_over, deaf=deaf_since is not None
         )
         log.warning("connection to the broker lost", reason=reason)
         self._connection_trouble = reason
@@ -227,6 +228,7 @@ class Session:
         """Probe the connection for as long as it lasts; once the first probe is over, ask for the broker's count."""
         now = asyncio.get_running_loop().time
         self._probe.failing_since = None
+        due = now() + self._timing.probe_interval
         probing = self._extras.ask("probe", now())
         if probing:
             await self._send_probe(connection)
@@ -235,7 +237,8 @@ class Session:
         if self._extras.ask("$SYS", now()):
             await self._dropped.subscribe(connection.requests)
         while probing:
-            await asyncio.sleep(self._timing.probe_interval)
+            await asyncio.sleep(max(0.0, due - now()))
+            due = now() + self._timing.probe_interval
             await self._send_probe(connection)
 
     async def _send_probe(self, connection: Connection) -> None:

@@ -15,7 +15,7 @@ from ingestd.mqtt.timing import Timing
 from tests.support.sessions import new_session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ingestd.demo.servers import PrivateMosquitto
 
@@ -95,6 +95,16 @@ def test_an_address_that_refuses_does_not_keep_us_from_the_next(
 ) -> None:
     with refusing_address() as refusing:
         open_session(loop, refusing, ("127.0.0.1", broker.port))
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("name", ["a..b", "x" * 70])
+def test_a_name_that_can_be_none_is_one_clear_error(loop: Callable[[], asyncio.AbstractEventLoop], name: str) -> None:
+    with (
+        asyncio.Runner(loop_factory=loop) as runner,
+        pytest.raises(BrokerError, match=rf"^cannot reach {name}:1883: "),
+    ):
+        runner.run(new_session(f"mqtt://{name}").open())
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -74,7 +74,7 @@ async def test_a_broker_that_speaks_mqtt_3_1_1_only_is_one_clear_error(answer: b
     async with FakeBroker() as broker:
         broker.on(mqtt5.ConnectPacket, lambda link, _: link.send_bytes(answer))
 
-        with pytest.raises(BrokerError, match=r"^no MQTT 5 broker: it speaks MQTT 3\.1\.1 only"):
+        with pytest.raises(BrokerError, match=r"^127.0.0.1:\d+: no MQTT 5 broker: it speaks MQTT 3\.1\.1 only"):
             await new_session(broker.url).open()
 
 

@@ -31,16 +31,15 @@ async def test_a_broker_that_speaks_mqtt_3_1_1_only_ends_the_start_with_one_line
     async with FakeBroker() as broker:
         broker.on(mqtt5.ConnectPacket, lambda link, _: link.send_bytes(b"\x20\x02\x00\x01"))
         with Daemon(mqtt_url=broker.url, database_url=database_url) as daemon:
-            assert "ingestd: no MQTT 5 broker: it speaks MQTT 3.1.1 only, and ingestd needs MQTT 5" == await ended(
-                daemon
-            )
+            told = "no MQTT 5 broker: it speaks MQTT 3.1.1 only, and ingestd needs MQTT 5"
+            assert f"ingestd: 127.0.0.1:{broker.port}: {told}" == await ended(daemon)
 
 
 async def test_a_broker_that_closes_at_connect_ends_the_start_with_one_line(database_url: str) -> None:
     async with FakeBroker() as broker:
         broker.on(mqtt5.ConnectPacket, cut)
         with Daemon(mqtt_url=broker.url, database_url=database_url) as daemon:
-            assert (await ended(daemon)).endswith("at CONNECT without a word: does it speak MQTT 5, or TLS (mqtts://)?")
+            assert (await ended(daemon)).endswith("at CONNECT: does it speak MQTT 5, or TLS (mqtts://)?")
 
 
 async def test_a_broker_that_acknowledges_nothing_shows_within_20_seconds(database_url: str) -> None:
