@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from operator import itemgetter
 from typing import Final, TypedDict
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from ingestd.errors import BufferFullError
+from ingestd.http.problems import Problem
 from ingestd.pipeline.delivery import Delivery
 from ingestd.telemetry import (
     IDENTITY_RULE,
@@ -24,6 +26,7 @@ from ingestd.telemetry import (
     now_microseconds,
 )
 
+MAX_READINGS: Final = 10_000
 COMMIT_SECONDS: Final = 15.0
 """A sender that has waited for so long is told to come again; doing so costs it nothing but a duplicate."""
 _DECODED_AT_ONCE: Final = 250
@@ -43,6 +46,7 @@ class Rejected(TypedDict):
 class Receipt:
     """What became of a request."""
 
+    single: bool  # one reading, not an array of them
     accepted: int
     duplicates: int
     rejected: list[Rejected]
@@ -53,6 +57,7 @@ class _Ticket:
     """Which reading of the request stands where, and who waits for the end of it."""
 
     settled: asyncio.Future[None]
+    single: bool
     index_of: dict[tuple[Stream, Row], int] = field(default_factory=dict)
     rejected: list[Rejected] = field(default_factory=list)
 
@@ -73,6 +78,7 @@ class Intake:
         self._admit = admit
         self._put = put
         self._trouble = trouble
+        self._decoding = asyncio.Lock()
 
     def admit(self) -> None:
         """Raises BufferFullError where the sender had better wait."""
@@ -80,14 +86,29 @@ class Intake:
         if trouble := self._trouble():
             raise BufferFullError(trouble)
 
-    async def submit(self, items: Sequence[object], *, size_bytes: int) -> Receipt:
-        """Take readings in and wait for the commit. Raises BufferFullError where the sender had better wait.
+    async def submit(self, body: bytearray) -> Receipt:
+        """Take a reading, or an array of them, in and wait for the commit.
 
-        After it was raised the readings may be stored all the same: sending them again is safe.
+        Raises Problem where it is neither, BufferFullError where the sender had better wait. After that the readings
+        may be stored all the same: sending them again is safe.
         """
-        self.admit()
-        ticket = _Ticket(settled=asyncio.get_running_loop().create_future())
-        delivery = Delivery(origin=self, source="http", ticket=ticket, size_bytes=size_bytes)
+        async with self._decoding:  # one at a time: parsed, a body may take twenty times its size
+            self.admit()
+            delivery, ticket = await self._decoded(body)
+        self._put(delivery)
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS):
+                # Shielded: the flush must find the future intact also when this request has given up.
+                await asyncio.shield(ticket.settled)
+        except TimeoutError as error:
+            raise BufferFullError(f"not committed within {COMMIT_SECONDS:.0f} s") from error
+        return _receipt(delivery, ticket)
+
+    async def _decoded(self, body: bytearray) -> tuple[Delivery, _Ticket]:
+        parsed = _parsed(body)
+        items = parsed if isinstance(parsed, list) else [parsed]
+        ticket = _Ticket(settled=asyncio.get_running_loop().create_future(), single=items is not parsed)
+        delivery = Delivery(origin=self, source="http", ticket=ticket, size_bytes=len(body))
         received_at = now_microseconds()
         oldest, newest = self._window.around(received_at)
         for index, item in enumerate(items):
@@ -101,20 +122,24 @@ class Intake:
                 stream, row = decoded
                 delivery.readings[stream].append(row)
                 ticket.index_of.setdefault((stream, row[:2]), index)
-        self._put(delivery)
-        try:
-            async with asyncio.timeout(COMMIT_SECONDS):
-                # Shielded: the flush must find the future intact also when this request has given up.
-                await asyncio.shield(ticket.settled)
-        except TimeoutError as error:
-            raise BufferFullError(f"not committed within {COMMIT_SECONDS:.0f} s") from error
-        return _receipt(delivery, ticket)
+        return delivery, ticket
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Wake the requests whose readings are safe."""
         for delivery in deliveries:
             assert isinstance(delivery.ticket, _Ticket)  # noqa: S101 - we made it
             delivery.ticket.settled.set_result(None)
+
+
+def _parsed(body: bytearray) -> object:
+    """Raises Problem."""
+    try:
+        parsed = from_json(body)
+    except ValueError as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"not JSON: {error}") from error
+    if isinstance(parsed, list) and len(parsed) > MAX_READINGS:
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{len(parsed)} readings, at most {MAX_READINGS} a request")
+    return parsed
 
 
 def _decode(item: object, *, oldest: int, newest: int, received_at: int) -> tuple[Stream, Row] | DeadLetter:
@@ -159,6 +184,7 @@ def _receipt(delivery: Delivery, ticket: _Ticket) -> Receipt:
     accepted = sum(outcome.committed.values())
     total = sum(map(len, delivery.readings.values()))
     return Receipt(
+        single=ticket.single,
         accepted=accepted,
         duplicates=total - accepted - len(outcome.rejected),
         rejected=sorted(rejected, key=itemgetter("index")),

@@ -5,7 +5,6 @@ from http import HTTPStatus
 from typing import Final, get_args
 
 from aiohttp import web
-from pydantic_core import from_json
 
 from ingestd import __version__
 from ingestd.analytics import DeadLetterFilter
@@ -17,26 +16,13 @@ from ingestd.http.ports import CONDITION, DEAD_LETTERS, EXPOSITION, INTAKE, PING
 from ingestd.http.problems import Problem, bad_parameter
 from ingestd.telemetry import Reason
 
-MAX_READINGS: Final = 10_000
-
 
 async def post_telemetry(request: web.Request) -> web.Response:
     """One reading or an array of them; 201 after the commit."""
     request.app[INTAKE].admit()  # before the body is in memory
     async with request.app[BODIES].read(request, TELEMETRY) as body:
-        return await _take_in(request, body)
-
-
-async def _take_in(request: web.Request, body: bytearray) -> web.Response:
-    try:
-        parsed = from_json(body)
-    except ValueError as error:
-        raise Problem(HTTPStatus.BAD_REQUEST, f"not JSON: {error}") from error
-    items = parsed if isinstance(parsed, list) else [parsed]
-    if len(items) > MAX_READINGS:
-        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{len(items)} readings, at most {MAX_READINGS} a request")
-    receipt = await request.app[INTAKE].submit(items, size_bytes=len(body))
-    if receipt.rejected and not isinstance(parsed, list):
+        receipt = await request.app[INTAKE].submit(body)
+    if receipt.rejected and receipt.single:
         (rejected,) = receipt.rejected
         too_large = rejected["reason"] == "too-large"
         raise Problem(

@@ -182,6 +182,21 @@ async def test_unfinished_bodies_are_held_up_to_their_budget_and_no_further(daem
     until(taken_in_again)
 
 
+async def test_bodies_that_are_large_when_parsed_are_parsed_one_at_a_time(daemon: Daemon) -> None:
+    body = b"[[" + b"[]," * 1_300_000 + b"[]]]"  # takes 80 MB
+    process = psutil.Process(daemon.pid)
+    before = most = process.memory_info().rss
+
+    sent = [asyncio.to_thread(daemon.request, "POST", TELEMETRY, body=body) for _ in range(8)]
+    answering = asyncio.gather(*sent)
+    while not answering.done():
+        most = max(most, process.memory_info().rss)
+        await asyncio.sleep(0.005)
+
+    assert {201, 503} >= {answer.status for answer in await answering}
+    assert most - before < 400 * MIB
+
+
 # What is no HTTP
 
 
