@@ -1,0 +1,1 @@
+"""What the house is about, without any input or output."""

@@ -1,0 +1,140 @@
+"""How much of the energy from the grid reached the batteries: like compared with like, and judged in one place.
+
+Pure. Times are microseconds, energy is kWh.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+from ingestd.model.energy import HOUR, QUARTER
+from ingestd.model.quarters import Quarter, Quarters, hours
+
+Status: TypeAlias = Literal["ok", "below-threshold", "insufficient-data", "unmapped", "implausible"]
+
+ENOUGH: Final = 0.9
+"""Share of a unit that has to be known."""
+DIGITS: Final = 12
+"""Of a ratio: sums of doubles differ in the last place."""
+_NOTHING: Final = Quarter()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EfficiencyPolicy:
+    """By what a vehicle's figures are judged."""
+
+    threshold: float
+    """Efficiency below which something may be wrong."""
+    min_kwh: float
+    """Of AC compared, without which there is no ratio."""
+    min_share: float
+    """Of the energy that has to be compared, likewise."""
+    session_min_kw: float
+    """Power from which on a vehicle charges."""
+
+    def judge(self, compared: "Compared | None") -> "Judgement":
+        """None: no meter is mapped to the vehicle."""
+        if compared is None:
+            return Judgement(status="unmapped", ratio=None, reason="no meter is mapped to the vehicle in this window")
+        ac, share = compared.ac, compared.share
+        if ac <= 0 or ac < self.min_kwh:
+            reason = f"{ac:.3g} kWh of AC can be compared, at least {self.min_kwh:g} needed"
+            return Judgement(status="insufficient-data", ratio=None, reason=reason)
+        if share < self.min_share:
+            reason = f"{share:.0%} of the energy can be compared, at least {self.min_share:.0%} needed"
+            return Judgement(status="insufficient-data", ratio=None, reason=reason)
+        ratio = round(compared.dc / ac, DIGITS)
+        if ratio > 1:
+            return Judgement(
+                status="implausible", ratio=ratio, reason=f"more DC than AC: {compared.dc:.3f} of {ac:.3f} kWh"
+            )
+        if ratio < self.threshold:
+            reason = f"{ratio:.1%} of the AC arrived, {self.threshold:.1%} expected"
+            return Judgement(status="below-threshold", ratio=ratio, reason=reason)
+        return Judgement(status="ok", ratio=ratio, reason=f"{ratio:.1%} of the AC arrived")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The status of a vehicle in a window, with the reason in words."""
+
+    status: Status
+    ratio: float | None
+    """DC over AC of what is compared; never clamped."""
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Compared:
+    """The energy of units in which both sides are known, beside all of it."""
+
+    ac: float = 0.0
+    dc: float = 0.0
+    all_ac: float = 0.0
+    all_dc: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """The lesser of both; 0 of 0 is 1."""
+        return min(self.ac / self.all_ac if self.all_ac else 1.0, self.dc / self.all_dc if self.all_dc else 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A meter that feeds the vehicle in (start, end], within the window, and what both did there."""
+
+    start: int
+    end: int
+    meter: Quarters = field(repr=False)
+    """The vehicle's part of it, where the meter feeds several."""
+    vehicle: Quarters = field(repr=False)
+
+
+def compare(segments: Sequence[Segment], *, all_dc: float, policy: EfficiencyPolicy) -> Compared | None:
+    """`all_dc` is the vehicle's DC in the window, mapped or not. None where there is no segment."""
+    if not segments:
+        return None
+    result = Compared(all_dc=all_dc, all_ac=sum(row.kwh for segment in segments for row in segment.meter.values()))
+    for segment in segments:
+        for meter, vehicle in _units(segment, policy):
+            result.ac += meter.kwh
+            result.dc += vehicle.kwh
+    return result
+
+
+def _units(segment: Segment, policy: EfficiencyPolicy) -> Iterator[tuple[Quarter, Quarter]]:
+    """What is compared: quarters, or whole hours where the meter has a part of a longer reading in them."""
+    spread = {start // HOUR * HOUR for start, row in segment.meter.items() if row.is_spread}
+    by_hour = {HOUR: (hours(segment.meter), hours(segment.vehicle)), QUARTER: (segment.meter, segment.vehicle)}
+    for length, (meters, vehicles) in by_hour.items():
+        for start in sorted(meters.keys() & vehicles.keys()):
+            is_hour = start // HOUR * HOUR in spread
+            if is_hour is not (length == HOUR):
+                continue
+            if is_hour and not segment.start <= start <= start + HOUR <= segment.end:
+                continue
+            within = min(start + length, segment.end) - max(start, segment.start)
+            meter, vehicle = meters[start], vehicles[start]
+            if _is_compared(meter, vehicle, within) and not _is_edge_of_hole(
+                start, length, within, meters, vehicles, policy
+            ):
+                yield meter, vehicle
+
+
+def _is_compared(meter: Quarter, vehicle: Quarter, within: int) -> bool:
+    """Whether there is something of both, and the meter knows enough of it, or of what the vehicle knows of it."""
+    return not meter.is_empty and not vehicle.is_empty and meter.known >= ENOUGH * min(within, vehicle.known)
+
+
+def _is_edge_of_hole(
+    start: int, length: int, within: int, meters: Quarters, vehicles: Quarters, policy: EfficiencyPolicy
+) -> bool:
+    """Whether the vehicle is silent for a part of the unit, and of a neighbour in which its meter shows a charge."""
+    if vehicles[start].known >= ENOUGH * within:
+        return False
+    neighbours = (start - length, start + length)
+    return any(
+        vehicles.get(other, _NOTHING).is_empty
+        and meters.get(other, _NOTHING).kwh * HOUR / length >= policy.session_min_kw
+        for other in neighbours
+    )

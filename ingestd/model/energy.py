@@ -1,0 +1,200 @@
+"""What each reading of a device counts for, and in which quarter of an hour: the rule of docs/energy.md, once.
+
+Pure. Times are whole microseconds since 2000-01-01T00:00Z, energy is kWh.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+from ingestd.model.register import EPOCHS, Judged, Point, Register, Rule, Verdict, judge
+
+MINUTE: Final = 60_000_000
+QUARTER: Final = 15 * MINUTE
+HOUR: Final = 60 * MINUTE
+TOLERANCE: Final = 1.25
+"""An interval may be so much longer than the time to the next energy; a device is never quite regular."""
+
+_EXCLUDED: Final = {Verdict.GLITCH, Verdict.STEP, Verdict.LEVEL}
+_RESETS: Final = {Verdict.RESET, Verdict.UNCOUNTED_RESET}
+
+
+class Reading(NamedTuple):
+    """One reading: the energy of the interval that ends at its time, or the value of the register."""
+
+    at: int
+    kwh: float | None = None
+    register: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What one reading counts for."""
+
+    at: int
+    kwh: float
+    since: int | None = None
+    """Start of its interval (since, at]; None where it is unknown: the energy counts at `at` alone."""
+    shortest: int = 0
+    """The interval is not cut to less than this: a register tells the energy of the stretch to its previous reading."""
+    is_excluded: bool = False
+    is_reset: bool = False
+    is_undecided: bool = False
+    """What it is will be told by what follows; until then it counts nothing."""
+    is_final: bool = True
+    """Whether nothing that follows can change what it was judged to be."""
+    may_be_cut: bool = False
+    """Whether its interval depends on the next energy."""
+    register: Register | None = None
+    """The state of the register after it; None where it is no reading of it."""
+    rest_since: int | None = None
+    """From when on it is known that nothing, or nothing else than this, has flowed; None: only of its interval."""
+    rest_until: int | None = None
+    """Up to when; None: up to `at`."""
+    hides_interval: bool = False
+    """What flowed in its interval is not told."""
+
+    @property
+    def known(self) -> tuple[int, int] | None:
+        """The time (from, to] of which this reading tells all that flowed; None: of none."""
+        start = self.since if self.rest_since is None else self.rest_since
+        if start is None:
+            return None
+        end = self.at if self.rest_until is None else self.rest_until
+        if self.hides_interval and self.since is not None:
+            end = self.since
+        return (start, end) if start < end else None
+
+    @property
+    def length(self) -> int:
+        """Of its interval, in microseconds; 0 where it is unknown."""
+        return 0 if self.since is None else self.at - self.since
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether its energy falls into several quarters; that of a shorter interval counts at its time, whole."""
+        return self.length > QUARTER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """All that what follows has to know of what was before."""
+
+    previous_at: int
+    """The last reading, of either kind."""
+    was_at_rest: bool
+    """Whether it told for certain that nothing flowed."""
+    register: Register | None
+
+    @classmethod
+    def after(cls, counted: Sequence[Counted], state: "State | None") -> "State | None":
+        """Behind readings that began at a state, all of them decided."""
+        if not counted:
+            return state
+        registers = [one.register for one in counted if one.register is not None]
+        before = state.register if state else None
+        return cls(
+            previous_at=counted[-1].at,
+            was_at_rest=is_rest(counted[-1]),
+            register=registers[-1] if registers else before,
+        )
+
+
+def count(
+    readings: Sequence[Reading], state: State | None = None, *, rule: Rule, now: int | None = None
+) -> list[Counted]:
+    """What each of the readings counts for, in order of time, behind a state (None: there was nothing before).
+
+    `now` is at least the time of the last reading; what is out of line waits for what follows for at most MAX_GAP.
+    """
+    if not readings:
+        return []
+    now = max(readings[-1].at, readings[-1].at if now is None else now)
+    points = [Point(reading.at, reading.register) for reading in readings if reading.register is not None]
+    judged = iter(judge(points, state.register if state else None, rule=rule, now=now))
+    counted: list[Counted] = []
+    previous_at = state.previous_at if state else None
+    was_at_rest = state.was_at_rest if state else False
+    for reading in readings:
+        if reading.kwh is None:
+            one = _of_register(next(judged), rule)
+        else:
+            one = _of_interval(reading.at, reading.kwh, previous_at, was_at_rest=was_at_rest, rule=rule)
+        counted.append(one)
+        previous_at, was_at_rest = one.at, is_rest(one)
+    return list(_cut(counted))
+
+
+def decided(counted: Sequence[Counted]) -> int:
+    """How many readings, from the first on, nothing that follows can change."""
+    until = next((number for number, one in enumerate(counted) if not one.is_final), len(counted))
+    has_next = False
+    for number in range(until - 1, -1, -1):
+        if counted[number].may_be_cut and not has_next:
+            until = number
+        has_next = has_next and number < until
+        if counted[number].kwh > 0 and number < until:
+            has_next = True
+    return until
+
+
+def is_rest(one: Counted) -> bool:
+    """Whether the reading told for certain that nothing flowed."""
+    return one.kwh == 0 and not one.is_undecided and not one.is_excluded and not one.hides_interval
+
+
+def _of_interval(at: int, kwh: float, previous_at: int | None, *, was_at_rest: bool, rule: Rule) -> Counted:
+    since = None if previous_at is None or at - previous_at > rule.max_gap else previous_at
+    if kwh > rule.most(0, max(rule.max_gap if since is None else at - since, MINUTE)):
+        return Counted(at=at, kwh=0.0, is_excluded=True)
+    return Counted(
+        at=at,
+        kwh=kwh,
+        since=since,
+        rest_since=previous_at if was_at_rest else None,
+        may_be_cut=since is not None and at - since > QUARTER,
+    )
+
+
+def _of_register(one: Judged, rule: Rule) -> Counted:
+    before = one.before
+    counted = Counted(
+        at=one.at,
+        kwh=one.kwh,
+        is_excluded=one.verdict in _EXCLUDED,
+        is_reset=one.verdict in _RESETS,
+        is_undecided=one.verdict is Verdict.UNDECIDED,
+        is_final=one.is_final,
+        register=one.after,
+    )
+    if before is None or one.verdict in {Verdict.GLITCH, Verdict.UNDECIDED}:
+        return counted
+    if one.verdict is Verdict.UNCHANGED:
+        # It may only be slow: known is what lies more than MAX_GAP back.
+        since = max(before.changed_at, before.read_at - rule.max_gap)
+        return replace(counted, rest_since=since, rest_until=one.at - rule.max_gap)
+    return replace(
+        counted,
+        since=one.since,
+        shortest=one.at - before.read_at,
+        rest_since=before.changed_at,
+        hides_interval=one.verdict in EPOCHS and one.verdict is not Verdict.RESET,
+        may_be_cut=one.since is not None and one.at - one.since > QUARTER,
+    )
+
+
+def _cut(counted: Sequence[Counted]) -> Iterator[Counted]:
+    """Who is slow is slow on both sides: no interval reaches back into a rest, or into the hole before it."""
+    cut: list[Counted] = []
+    next_at: int | None = None
+    for one in reversed(counted):
+        cut.append(one if next_at is None else _no_longer_than(one, next_at - one.at))
+        if one.kwh > 0:
+            next_at = one.at
+    return reversed(cut)
+
+
+def _no_longer_than(one: Counted, to_next: int) -> Counted:
+    if one.since is None or one.at - one.since <= max(QUARTER, TOLERANCE * to_next):
+        return one
+    return replace(one, since=max(one.since, one.at - max(to_next, one.shortest)))
