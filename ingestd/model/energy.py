@@ -3,11 +3,11 @@
 Pure. Times are whole microseconds since 2000-01-01T00:00Z, energy is kWh.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from ingestd.model.register import EPOCHS, Judged, Point, Register, Rule, Verdict, judge
+from ingestd.model.register import Judged, Point, Register, Rule, Verdict, judge
 
 MINUTE: Final = 60_000_000
 QUARTER: Final = 15 * MINUTE
@@ -17,6 +17,8 @@ TOLERANCE: Final = 1.25
 
 _EXCLUDED: Final = {Verdict.GLITCH, Verdict.STEP, Verdict.LEVEL}
 _RESETS: Final = {Verdict.RESET, Verdict.UNCOUNTED_RESET}
+_HIDING: Final = {Verdict.STEP, Verdict.LEVEL, Verdict.UNCOUNTED_RESET}
+"""What flowed in their interval is not told."""
 
 
 class Reading(NamedTuple):
@@ -27,9 +29,8 @@ class Reading(NamedTuple):
     register: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
-    """What one reading counts for."""
+class Counted(NamedTuple):
+    """What one reading counts for. A tuple, as there are many."""
 
     at: int
     kwh: float
@@ -122,7 +123,8 @@ def count(
             one = _of_interval(reading.at, reading.kwh, previous_at, was_at_rest=was_at_rest, rule=rule)
         counted.append(one)
         previous_at, was_at_rest = one.at, is_rest(one)
-    return list(_cut(counted))
+    _cut(counted)
+    return counted
 
 
 def decided(counted: Sequence[Counted]) -> int:
@@ -158,43 +160,44 @@ def _of_interval(at: int, kwh: float, previous_at: int | None, *, was_at_rest: b
 
 def _of_register(one: Judged, rule: Rule) -> Counted:
     before = one.before
-    counted = Counted(
+    since = shortest = rest_since = rest_until = None
+    if before is not None and one.verdict is Verdict.UNCHANGED:
+        # It may only be slow: known is what lies more than MAX_GAP back.
+        rest_since = max(before.changed_at, before.read_at - rule.max_gap)
+        rest_until = one.at - rule.max_gap
+    elif before is not None and one.since is not None:
+        since, shortest, rest_since = one.since, one.at - before.read_at, before.changed_at
+    return Counted(
         at=one.at,
         kwh=one.kwh,
+        since=since,
+        shortest=shortest or 0,
         is_excluded=one.verdict in _EXCLUDED,
         is_reset=one.verdict in _RESETS,
         is_undecided=one.verdict is Verdict.UNDECIDED,
         is_final=one.is_final,
+        may_be_cut=since is not None and one.at - since > QUARTER,
         register=one.after,
-    )
-    if before is None or one.verdict in {Verdict.GLITCH, Verdict.UNDECIDED}:
-        return counted
-    if one.verdict is Verdict.UNCHANGED:
-        # It may only be slow: known is what lies more than MAX_GAP back.
-        since = max(before.changed_at, before.read_at - rule.max_gap)
-        return replace(counted, rest_since=since, rest_until=one.at - rule.max_gap)
-    return replace(
-        counted,
-        since=one.since,
-        shortest=one.at - before.read_at,
-        rest_since=before.changed_at,
-        hides_interval=one.verdict in EPOCHS and one.verdict is not Verdict.RESET,
-        may_be_cut=one.since is not None and one.at - one.since > QUARTER,
+        rest_since=rest_since,
+        rest_until=rest_until,
+        hides_interval=one.verdict in _HIDING,
     )
 
 
-def _cut(counted: Sequence[Counted]) -> Iterator[Counted]:
+def _cut(counted: list[Counted]) -> None:
     """Who is slow is slow on both sides: no interval reaches back into a rest, or into the hole before it."""
-    cut: list[Counted] = []
+    if not any(one.may_be_cut for one in counted):
+        return
     next_at: int | None = None
-    for one in reversed(counted):
-        cut.append(one if next_at is None else _no_longer_than(one, next_at - one.at))
+    for number in range(len(counted) - 1, -1, -1):
+        one = counted[number]
+        if one.may_be_cut and next_at is not None:
+            counted[number] = _no_longer_than(one, next_at - one.at)
         if one.kwh > 0:
             next_at = one.at
-    return reversed(cut)
 
 
 def _no_longer_than(one: Counted, to_next: int) -> Counted:
-    if one.since is None or one.at - one.since <= max(QUARTER, TOLERANCE * to_next):
+    if one.since is None or one.length <= TOLERANCE * to_next:
         return one
-    return replace(one, since=max(one.since, one.at - max(to_next, one.shortest)))
+    return one._replace(since=max(one.since, one.at - max(to_next, one.shortest)))

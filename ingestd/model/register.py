@@ -37,10 +37,6 @@ class Verdict(Enum):
     UNDECIDED = "out of line; what follows will tell"
 
 
-EPOCHS: Final = {Verdict.RESET, Verdict.UNCOUNTED_RESET, Verdict.STEP, Verdict.LEVEL}
-"""Verdicts with which the register goes on from another value."""
-
-
 class Point(NamedTuple):
     """A reading."""
 
@@ -48,9 +44,8 @@ class Point(NamedTuple):
     value: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Register:
-    """The state of a register."""
+class Register(NamedTuple):
+    """The state of a register. A tuple, as there is one for each reading."""
 
     high_water: float
     """The highest accepted value of this epoch."""
