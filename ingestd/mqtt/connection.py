@@ -35,6 +35,9 @@ _PUBACK_FIXED_HEADER: Final = 0x4002
 _PUBREC_FIXED_HEADER: Final = 0x5002
 """Two bytes follow: with nothing but a packet id the reason is success (§3.4.2.1, §3.5.2.1)."""
 
+CLOSED: Final = "connection closed by the broker"
+"""Without a word why."""
+
 _EXACTLY_ONCE: Final = mqtt5.QoS.EXACTLY_ONCE
 
 
@@ -59,7 +62,7 @@ class Connection(asyncio.BufferedProtocol):
         """
         self.lost = asyncio.Event()
         self.requests = Requests(write=self._write, answer_seconds=answer_seconds)
-        self.loss_reason = "connection closed by the broker"
+        self.loss_reason = CLOSED
         self.silent = True
         """Whether the other side has not said a word, not even about TLS."""
         self.taken_over = False

@@ -5,6 +5,7 @@ from typing import Final
 
 import structlog
 
+from ingestd.mqtt.connection import CLOSED
 from ingestd.mqtt.timing import Timing
 
 log = structlog.get_logger(__name__)
@@ -21,8 +22,8 @@ class Reconnection:
         self._timing = timing
         self._delay = timing.pause_first
         self._opened_at = 0.0
-        self._taken_over = 0
-        self._cut_short = 0
+        self._takeovers = 0  # in a row, certain ones and those that look like it
+        self._certain = False
 
     def pause(self) -> float:
         """Seconds to wait before the next attempt, at random, so that many daemons do not come back together."""
@@ -34,6 +35,10 @@ class Reconnection:
         """Only an operator can help: the next pause is the longest."""
         self._delay = self._timing.pause_longest
 
+    def unreachable(self) -> None:
+        """The broker is away: that is why connections ended, and nobody took them over."""
+        self._takeovers = 0
+
     def opened(self, now: float) -> None:
         self._opened_at = now
 
@@ -41,29 +46,30 @@ class Reconnection:
         """Whether the newest connection has lived for a while."""
         return now - self._opened_at >= self._timing.settled
 
-    def ended(self, good_until: float, *, reason: str, taken_over: bool, deaf: bool) -> str:
-        """A connection ended that was good until then; returns the reason, with what may be behind it."""
-        if self.settled(good_until):
+    def ended(self, good_until: float, *, reason: str, taken_over: bool) -> str:
+        """A connection ended that was good until then; returns the reason, or what may be behind it.
+
+        Of a takeover not every broker tells: Mosquitto 2.0.11 just closes the connection.
+        """
+        settled = self.settled(good_until)
+        if settled:
             self._delay = self._timing.pause_first
-            self._cut_short = 0
-        else:
-            self._cut_short += 1
-        self._taken_over = self._taken_over + 1 if taken_over else 0
-        if trouble := self._takeover():
-            log.error("another client uses our client id", client_id=self._client_id, times=self._taken_over)
-            return trouble
-        if self._cut_short >= REPEATED and not deaf:
-            seconds = f"{self._timing.settled:g} s"
-            return f"{reason} ({self._cut_short} times in a row within {seconds}: another client with our id?)"
+        looks_like_it = taken_over or (reason == CLOSED and not settled)
+        self._takeovers = self._takeovers + 1 if looks_like_it else 0
+        self._certain = taken_over
+        if takeover := self._takeover():
+            log.error("another client may use our client id", client_id=self._client_id, times=self._takeovers)
+            return takeover
         return reason
 
     def trouble(self, now: float) -> str | None:
-        """Another client that takes the session over and over, until a connection has lived for a while."""
-        return None if self.settled(now) else self._takeover()
+        """Another client that takes the session over and over, until a connection lives."""
+        return self._takeover() if now - self._opened_at < self._timing.named else None
 
     def _takeover(self) -> str | None:
-        if self._taken_over < REPEATED:
+        if self._takeovers < REPEATED:
             return None
-        return (
-            f"another client uses our client id {self._client_id!r}: it took the session over {self._taken_over} times"
-        )
+        ours, times = repr(self._client_id), f"{self._takeovers} times"
+        if self._certain:
+            return f"another client uses our client id {ours}: it took the session over {times}"
+        return f"the broker closed the connection {times} soon after we came: another client with our id {ours}?"

@@ -84,7 +84,11 @@ class Session:
 
     async def open(self) -> None:
         """Connect and subscribe, once; raises BrokerError, BrokerRefusedError or ConfigError."""
-        connection = await self._address.dial(self._new_connection, within=self._timing.connect)
+        try:
+            connection = await self._address.dial(self._new_connection, within=self._timing.connect)
+        except BrokerError:
+            self._reconnection.unreachable()
+            raise
         now = asyncio.get_running_loop().time
         self._reconnection.opened(now())
         # Messages may come in from CONNACK on, so this is the connection to acknowledge to from here on.
@@ -93,10 +97,11 @@ class Session:
             granted = await shake_hands(connection, self._address, client_id=self._client_id)
         except BrokerError as error:
             self._connection = None
-            connection.abort(str(error))
-            if connection.taken_over:
-                reason = self._reconnection.ended(now(), reason=str(error), taken_over=True, deaf=False)
+            if connection.lost.is_set() and not connection.silent:
+                reason = self._reconnection.ended(now(), reason=str(error), taken_over=connection.taken_over)
                 raise BrokerError(reason) from error
+            connection.abort(str(error))
+            self._reconnection.unreachable()
             raise
         self._client_id = granted.assigned_client_id or self._client_id
         self._keep_alive = granted.server_keep_alive or KEEP_ALIVE_SECONDS
@@ -218,9 +223,7 @@ class Session:
         good_until = now if deaf_since is None else deaf_since
         taken_over = connection.taken_over
         self._extras.ended(now, settled=self._reconnection.settled(good_until), taken_over=taken_over)
-        reason = self._reconnection.ended(
-            good_until, reason=connection.loss_reason, taken_over=taken_over, deaf=deaf_since is not None
-        )
+        reason = self._reconnection.ended(good_until, reason=connection.loss_reason, taken_over=taken_over)
         log.warning("connection to the broker lost", reason=reason)
         self._connection_trouble = reason
 

@@ -14,6 +14,8 @@ class Timing:
     """For CONNACK, SUBACK and PUBACK."""
     settled: float = 30.0
     """A connection that has lived for so long counts as a good one: the next pause is short again."""
+    named: float = 10.0
+    """Another client with our id is a trouble until a connection has lived for so long."""
     soon: float = 2.0
     """A connection that ends within this time of a request may have ended because of it."""
     pause_first: float = 0.2

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mqtt5
 import pytest
 
+from ingestd.demo.servers import PrivateMosquitto
 from ingestd.errors import BrokerError, BrokerRefusedError, MessageTooLargeError
 from ingestd.metrics import Metrics
 from ingestd.mqtt.dropped import DROPPED_TOPIC
@@ -20,10 +21,9 @@ from tests.support.polling import eventually
 from tests.support.readings import meter_message
 from tests.support.sessions import connected, new_session
 
-if TYPE_CHECKING:
-    from ingestd.demo.servers import PrivateMosquitto
-
-QUICK = Timing(pause_first=0.02, pause_longest=0.1, settled=0.5, soon=0.2, probe_interval=0.1, probe_within=0.08)
+QUICK = Timing(
+    pause_first=0.02, pause_longest=0.1, settled=0.5, named=0.5, soon=0.2, probe_interval=0.1, probe_within=0.08
+)
 TOPIC = "ingestd/alerts/x"
 
 
@@ -189,6 +189,27 @@ async def test_what_is_larger_is_dropped_by_mosquitto_and_holds_up_nobody(broker
     await session.close()
 
 
+async def test_the_limits_of_a_real_mosquitto_are_kept() -> None:
+    limits = ["retain_available false", "max_packet_size 300", "max_keepalive 10", "max_qos 1"]
+    with PrivateMosquitto(config=limits) as broker:
+        async with connected(broker.url, "ours", timing=QUICK) as session:
+            await session.publish(TOPIC, b"x", expires_after=None)
+            with pytest.raises(MessageTooLargeError):
+                await session.publish(TOPIC, b"x" * 300, expires_after=None)
+            await asyncio.sleep(3 * QUICK.probe_interval)
+
+            assert session.hearing
+            assert "protocol error" not in broker.log_tail()
+
+
+async def test_a_real_mosquitto_without_qos_1_is_one_clear_error() -> None:
+    with (
+        PrivateMosquitto(config=["max_qos 0"]) as broker,
+        pytest.raises(BrokerRefusedError, match=r"^the broker has no QoS 1, without which readings would be lost$"),
+    ):
+        await new_session(broker.url).open()
+
+
 # The probe and $SYS ------------------------------------------------------------------------------------------------
 
 
@@ -209,7 +230,7 @@ async def test_the_probe_is_left_out_where_the_broker_ends_the_connection_over_i
             await asyncio.sleep(2 * QUICK.soon)
 
             assert [1, 1, 0] == [len(link.of(mqtt5.PublishPacket)) for link in broker.links]
-            assert session.hearing
+            await eventually(lambda: session.hearing)
 
 
 async def test_sys_is_left_out_where_the_broker_ends_the_connection_over_it_twice() -> None:
@@ -224,7 +245,7 @@ async def test_sys_is_left_out_where_the_broker_ends_the_connection_over_it_twic
         async with connected(broker.url, timing=QUICK) as session:
             await eventually(lambda: len(broker.links) == 3 and len(broker.link.of(mqtt5.PublishPacket)) > 2)
 
-            assert session.hearing
+            await eventually(lambda: session.hearing)
             assert [3, 3, 2] == [len(link.of(mqtt5.SubscribePacket)) for link in broker.links]
 
 

@@ -14,7 +14,7 @@ from tests.support.polling import eventually
 from tests.support.readings import meter_message
 from tests.support.sessions import connected
 
-QUICK = Timing(pause_first=0.02, settled=0.3, probe_interval=0.1, probe_within=0.08, deaf=0.6, answer=0.1)
+QUICK = Timing(pause_first=0.02, settled=0.3, named=0.1, probe_interval=0.1, probe_within=0.08, deaf=0.6, answer=0.1)
 """A hundredth of what it is in the field."""
 FILTERS = ["meters/+/telemetry", "vehicles/+/telemetry"]
 

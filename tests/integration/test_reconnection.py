@@ -7,13 +7,18 @@ import asyncio
 import mqtt5
 import pytest
 
+from bench.mqtt import Client
+from ingestd.demo.servers import PrivateMosquitto
 from ingestd.errors import BrokerError
+from ingestd.metrics import Metrics
 from ingestd.mqtt.timing import Timing
 from tests.support.fake_broker import FakeBroker, Link, cut, grant
 from tests.support.polling import eventually
 from tests.support.sessions import connected, new_session
 
-QUICK = Timing(pause_first=0.02, pause_longest=1.5, settled=0.5, soon=0.2, probe_interval=0.1, probe_within=0.08)
+QUICK = Timing(
+    pause_first=0.02, pause_longest=1.5, settled=0.5, named=0.5, soon=0.2, probe_interval=0.1, probe_within=0.08
+)
 """A tenth of what it is in the field, and less."""
 SECONDS = 1.0
 
@@ -75,6 +80,24 @@ async def test_another_client_with_our_id_is_named_after_the_second_time() -> No
         await eventually(lambda: session.trouble is None)  # as this connection lives
 
 
+async def test_mosquitto_tells_of_another_client_with_our_id(broker: PrivateMosquitto) -> None:
+    metrics = Metrics()
+    async with connected(broker.url, "ours", timing=QUICK, metrics=metrics) as session:
+        for connections in (2, 3):
+            await asyncio.to_thread(come_as, "ours", broker.url)
+            expected = f"ingestd_broker_connections_total {connections}.0".encode()
+            await eventually(lambda: expected in metrics.exposition())  # noqa: B023 - at once
+
+        named = "the broker closed the connection 2 times soon after we came: another client with our id 'ours'?"
+        assert named == session.trouble
+        await eventually(lambda: session.trouble is None)
+
+
+def come_as(client_id: str, url: str) -> None:
+    with Client(url, client_id):
+        pass
+
+
 async def test_another_client_is_named_also_where_it_comes_before_we_have_subscribed() -> None:
     async with FakeBroker() as broker, connected(broker.url, "ours", timing=QUICK) as session:
         broker.on(mqtt5.SubscribePacket, end_by_takeover)
@@ -87,8 +110,22 @@ async def test_connections_that_are_cut_without_a_word_again_and_again_may_be_an
     async with FakeBroker() as broker:
         broker.on(mqtt5.SubscribePacket, cut_after_suback)
         async with connected(broker.url, timing=QUICK) as session:
-            await eventually(lambda: "2 times in a row" in (session.trouble or ""))
-            await eventually(lambda: "another client with our id?" in (session.trouble or ""))
+            await eventually(lambda: "closed the connection 2 times" in (session.trouble or ""))
+            await eventually(lambda: "another client with our id" in (session.trouble or ""))
+
+
+async def test_a_broker_that_is_restarted_again_and_again_is_no_other_client() -> None:
+    with PrivateMosquitto(persistence=True) as broker:
+        metrics = Metrics()
+        async with connected(broker.url, timing=QUICK, metrics=metrics) as session:
+            for connections in (2, 3):
+                broker.stop()
+                await eventually(lambda: "cannot reach" in (session.trouble or ""))
+                broker.start()
+                expected = f"ingestd_broker_connections_total {connections}.0".encode()
+                await eventually(lambda: expected in metrics.exposition())  # noqa: B023 - at once
+
+                assert session.trouble is None
 
 
 async def test_after_a_connection_that_lived_for_a_while_the_pause_is_short_again() -> None:
