@@ -1,4 +1,4 @@
-"""Stretches of time by which figures are asked for: buckets of one length, and the days and months of a time zone.
+"""Stretches of time by which figures are asked for: buckets of one length, and the days, weeks, months and years of a time zone.
 
 Pure: which stretches there are is told here, what lies in them by the store.
 """
@@ -17,8 +17,8 @@ MOST_POINTS: Final = 2000
 LONGEST_BUCKET: Final = timedelta(days=366)
 BUCKET_RULE: Final = f"a whole number and one of s, m, h, d, such as 15m; at most {LONGEST_BUCKET.days}d"
 
-Calendar: TypeAlias = Literal["day", "month"]
-CALENDARS: Final[tuple[Calendar, ...]] = ("day", "month")
+Calendar: TypeAlias = Literal["day", "week", "month", "year"]
+CALENDARS: Final[tuple[Calendar, ...]] = ("day", "week", "month", "year")
 
 _UNITS: Final = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _match_bucket: Final = re.compile(r"([0-9]{1,9})([smhd])").fullmatch
@@ -66,33 +66,58 @@ def smallest_bucket(window: TimeRange, *, at_least: timedelta = timedelta()) -> 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """A day or a month of a time zone, as far as it lies in the window asked for."""
+    """A day, week, month or year of a time zone, as far as it lies in the window asked for."""
 
-    label: str  # 2026-03-29, or 2026-03
+    label: str  # 2026-03-29, 2026-W13, 2026-03, or 2026
     within: TimeRange
 
 
 def periods(window: TimeRange, by: Calendar, zone: tzinfo) -> list[Period]:
-    """The days or months of which the window has a part, in order. Raises OverflowError at the calendar's ends.
+    """Those of which the window has a part, in order. Raises OverflowError at the calendar's ends.
 
     A day begins at the first moment that has its date: also where clocks are put back past midnight or forward from it.
+    A day that its zone left out (Pacific/Apia, 2011-12-30) is none. Weeks are those of ISO 8601: from Monday.
     """
     found = []
-    first = window.start.astimezone(zone).date()
-    if by == "month":
-        first = first.replace(day=1)
+    first = _first(window.start.astimezone(zone).date(), by)
     start = window.start
     while start < window.end:
         following = _following(first, by)
         end = min(datetime.combine(following, time(), zone).astimezone(UTC), window.end)
-        found.append(
-            Period(label=first.isoformat()[: 7 if by == "month" else 10], within=TimeRange(start=start, end=end))
-        )
+        if start < end:
+            found.append(Period(label=_label(first, by), within=TimeRange(start=start, end=end)))
         first, start = following, end
     return found
 
 
+def _first(day: date, by: Calendar) -> date:
+    """The first day of the period that this one belongs to."""
+    match by:
+        case "day":
+            return day
+        case "week":
+            return day - timedelta(days=day.weekday())
+        case "month":
+            return day.replace(day=1)
+        case "year":
+            return day.replace(month=1, day=1)
+
+
+_LONGEST_DAYS: Final[dict[Calendar, int]] = {"day": 1, "week": 7, "month": 31, "year": 366}
+
+
 def _following(first: date, by: Calendar) -> date:
-    if by == "day":
-        return first + timedelta(days=1)
-    return (first + timedelta(days=31)).replace(day=1)
+    return _first(first + timedelta(days=_LONGEST_DAYS[by]), by)
+
+
+def _label(first: date, by: Calendar) -> str:
+    match by:
+        case "day":
+            return first.isoformat()
+        case "week":
+            year, week, _ = first.isocalendar()
+            return f"{year:04}-W{week:02}"
+        case "month":
+            return first.isoformat()[:7]
+        case "year":
+            return first.isoformat()[:4]

@@ -54,7 +54,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
     "/v1/analytics/vehicle/{vehicleId}/totals": [
         *WINDOW,
         *CENTURY,
-        ("by=year", "by"),
+        ("by=decade", "by"),
         ("timeZone=Europe/Atlantis", "timeZone"),
         ("timeZone=Europe", "timeZone"),
         ("timeZone=", "timeZone"),

@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.analytics import TimeRange
-from ingestd.periods import ALIGNED, MOST_POINTS, Bucket, parse_bucket, periods, smallest_bucket
+from ingestd.periods import (
+    ALIGNED,
+    CALENDARS,
+    MOST_POINTS,
+    Bucket,
+    Calendar,
+    parse_bucket,
+    periods,
+    smallest_bucket,
+)
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -156,18 +165,39 @@ ZONES = st.sampled_from(
 )
 
 
-@given(start=MOMENTS, length=LENGTHS, zone=ZONES, by=st.sampled_from(["day", "month"]))
-def test_days_and_months_make_up_the_window(start: datetime, length: timedelta, zone: str, by: str) -> None:
+def test_a_week_is_that_of_iso_8601_and_a_year_may_begin_within_one() -> None:
+    around = TimeRange(start=utc("2026-12-20T00:00:00"), end=utc("2027-01-12T00:00:00"))
+
+    weeks, years = (periods(around, by, ZoneInfo("UTC")) for by in ("week", "year"))
+
+    assert ["2026-W51", "2026-W52", "2026-W53", "2027-W01", "2027-W02"] == [week.label for week in weeks]
+    assert utc("2027-01-04T00:00:00") == weeks[3].within.start
+    assert [("2026", 12 * 24), ("2027", 11 * 24)] == [(year.label, hours(year.within)) for year in years]
+
+
+def test_a_day_that_its_zone_left_out_is_none() -> None:
+    around = TimeRange(start=utc("2011-12-29T10:00:00"), end=utc("2012-01-01T10:00:00"))
+
+    found = periods(around, "day", ZoneInfo("Pacific/Apia"))
+
+    assert [("2011-12-29", 24), ("2011-12-31", 24), ("2012-01-01", 24)] == [
+        (day.label, hours(day.within)) for day in found
+    ]
+
+
+@given(start=MOMENTS, length=LENGTHS, zone=ZONES, by=st.sampled_from(CALENDARS))
+def test_periods_make_up_the_window(start: datetime, length: timedelta, zone: str, by: Calendar) -> None:
     asked = window(start, length)
 
-    found = periods(asked, "month" if by == "month" else "day", ZoneInfo(zone))
+    found = periods(asked, by, ZoneInfo(zone))
 
     assert (asked.start, asked.end) == (found[0].within.start, found[-1].within.end)
     assert all(one.within.end == next_.within.start and one.label < next_.label for one, next_ in pairwise(found))
     for period in found:
         assert period.within.start < period.within.end
-        first = period.within.start.astimezone(ZoneInfo(zone)).date().isoformat()
-        assert first.startswith(period.label)
+        first = period.within.start.astimezone(ZoneInfo(zone)).date()
+        year, week, _ = first.isocalendar()
+        assert f"{year:04}-W{week:02}" == period.label if by == "week" else first.isoformat().startswith(period.label)
 
 
 @pytest.mark.parametrize("start", ["0001-01-01T00:00:00", "9999-12-31T00:00:00"])
