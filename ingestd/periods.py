@@ -1,4 +1,4 @@
-"""Stretches of time by which figures are asked for: buckets of one length, and the days, weeks, months and years of a time zone.
+"""Stretches of time by which figures are asked for: buckets of one length, and the days to years of a time zone.
 
 Pure: which stretches there are is told here, what lies in them by the store.
 """
