@@ -28,7 +28,7 @@ class Webhook:
                 status = response.status
         except TimeoutError as error:
             raise WebhookError(f"the webhook did not answer within {TIMEOUT_SECONDS:.0f} s") from error
-        except ClientError as error:
+        except (ClientError, UnicodeError) as error:  # the latter where host or account cannot be sent
             raise WebhookError(f"the webhook cannot be reached: {type(error).__name__}") from error
         if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             raise WebhookError(f"the webhook answers {status}")

@@ -72,6 +72,16 @@ async def test_a_server_that_is_not_there_is_a_failure_that_tells_no_secret() ->
         await Webhook(f"http://{LOOPBACK}:{port.number}/secret").post(b"{}")
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://a..b/", f"http://{'a' * 64}.example/", f"http://u€:p@{LOOPBACK}:1/"],
+    ids=["dots", "long", "account"],
+)
+async def test_an_address_that_cannot_be_sent_to_is_a_failure(url: str) -> None:
+    with pytest.raises(WebhookError, match="cannot be reached: Unicode"):
+        await Webhook(url).post(b"{}")
+
+
 @in_virtual_time
 async def test_a_server_that_does_not_answer_is_given_five_seconds() -> None:
     with (
