@@ -23,6 +23,8 @@ async def carry_changes_through(
         if request.transport is not None:  # not the client is gone: the server stops
             change.cancel()
         await asyncio.wait({change})
+        if not change.cancelled():
+            change.exception()  # nobody is left to be told; what is worth it, is in the log already
         raise
     finally:
         del change  # an error holds this frame, which would hold the error: what it refers to stays in memory

@@ -60,6 +60,9 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """The answer to what the parser does not take, or an error of ours. The connection ends with it."""
+        if isinstance(exc, UnicodeError):  # aiohttp would repeat the header in its answer
+            status, message = HTTPStatus.EXPECTATION_FAILED, "a header Expect that is no text"
+            exc = HttpProcessingError(message=message)
         self.log_exception("request failed", exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")

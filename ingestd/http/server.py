@@ -71,7 +71,7 @@ class HttpServer:
     ) -> None:
         self._host = host
         self._port = port
-        self._app = web.Application(middlewares=[problems, carry_changes_through])
+        self._app = web.Application(middlewares=[carry_changes_through, problems])
         self._broken = BrokenRequests()
         self._app[BROKEN] = self._broken
         self._app[BODIES] = Bodies()

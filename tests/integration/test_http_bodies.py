@@ -235,8 +235,13 @@ def test_a_bad_chunk_within_a_body_is_400_at_once(daemon: Daemon) -> None:
     assert_problem(answer, 400)
 
 
-def test_an_expectation_that_nobody_knows_is_a_problem_of_417(daemon: Daemon) -> None:
-    assert_problem(daemon.request("POST", TELEMETRY, body=[], headers={"Expect": "miracles"}), 417)
+@pytest.mark.parametrize("expectation", [b"miracles", b"\xff"], ids=["text", "no text"])
+def test_an_expectation_that_nobody_knows_is_a_problem_of_417(daemon: Daemon, expectation: bytes) -> None:
+    with connected(daemon) as client:
+        client.sendall(request_head(TELEMETRY, "Expect: ?").replace(b"?", expectation))
+        answer = answer_on(client)
+
+    assert_problem(answer, 417)
 
 
 @pytest.mark.parametrize(
@@ -268,10 +273,12 @@ def test_broken_requests_are_one_line_of_the_log_and_no_traceback(broker: Privat
     with Daemon(mqtt_url=broker.url, database_url=database_url, mqtt_client_id="another") as daemon:
         daemon.wait_healthy()
         for _ in range(3):
-            for sent in BROKEN.values():
+            for sent in [*BROKEN.values(), request_head("/livez").replace(b"Host", b"Expect: \xff\r\nHost")]:
                 with connected(daemon) as client:
                     client.sendall(sent)
                     answer_on(client)
+            with connected(daemon) as client:
+                client.sendall(request_head(TELEMETRY, "Content-Length: 2") + b"{}")  # refused when nobody listens
             for path in (TELEMETRY, MAPPINGS, "/livez", "/nowhere"):
                 for method in ("POST", "GET"):
                     client = connected(daemon)
