@@ -68,7 +68,7 @@ def settings(environment: Mapping[str, str | None], *, known: Collection[str]) -
             values[name] = value
             continue
         target = name.removesuffix("_file")
-        if PREFIX + target.upper() in environment:
+        if environment.get(PREFIX + target.upper()):
             raise ConfigError(f"{PREFIX}{target.upper()} and {key} are both set")
         if "\0" in value:
             raise ConfigError(f"{key}: {NUL}")

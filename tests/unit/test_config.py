@@ -132,6 +132,15 @@ def test_a_value_and_its_file_at_once_are_an_error(directory: Path) -> None:
     )
 
 
+def test_a_file_may_stand_in_for_an_empty_value(directory: Path) -> None:
+    (directory / "password").write_text(SECRET)
+
+    settings = load(environment={"INGESTD_MQTT_PASSWORD": "", "INGESTD_MQTT_PASSWORD_FILE": "password"})
+
+    assert settings.mqtt_password is not None
+    assert SECRET == settings.mqtt_password.get_secret_value()
+
+
 def test_a_file_that_is_not_there_is_named() -> None:
     message = refusal_of(mqtt_password_file="/nowhere/password")  # noqa: S106
 
