@@ -17,8 +17,8 @@ MAX_PACKET_BYTES: Final = 128 * 1024
 """Many times what a device may send. What is larger the broker drops, as if it were delivered (§3.1.2.11.4)."""
 
 
-async def shake_hands(connection: Connection, address: BrokerAddress, *, client_id: str) -> mqtt5.ConnAckPacket:
-    """CONNECT, SUBSCRIBE, and see what the broker grants. Raises BrokerError, BrokerRefusedError."""
+async def greet(connection: Connection, address: BrokerAddress, *, client_id: str) -> mqtt5.ConnAckPacket:
+    """CONNECT, and what the broker grants. Raises BrokerError, BrokerRefusedError."""
     connect = mqtt5.ConnectPacket(
         client_id,
         username=address.username,
@@ -30,22 +30,19 @@ async def shake_hands(connection: Connection, address: BrokerAddress, *, client_
         max_packet_size=MAX_PACKET_BYTES,
     )
     try:
-        granted = await connection.connect(connect)
+        return await connection.connect(connect)
     except BrokerRefusedError:
         raise
     except BrokerError as error:
         hint = _hint(address) if connection.silent and connection.lost.is_set() else ""
         raise BrokerError(f"{address.place}: {error}{hint}") from error
+
+
+async def subscribe(connection: Connection, address: BrokerAddress, granted: mqtt5.ConnAckPacket) -> None:
+    """SUBSCRIBE, where what is granted is enough for us. Raises BrokerError, BrokerRefusedError."""
     _insist(granted, address)
     _note(granted)
     await connection.requests.subscribe(address.filters)
-    log.info(
-        "subscribed",
-        broker=address.place,
-        client_id=client_id,
-        session_present=granted.session_present,
-    )
-    return granted
 
 
 def _hint(address: BrokerAddress) -> str:

@@ -18,7 +18,7 @@ from ingestd.mqtt.address import BrokerAddress
 from ingestd.mqtt.connection import Connection, Ticket
 from ingestd.mqtt.dropped import DROPPED_TOPIC, DroppedMessages
 from ingestd.mqtt.extras import Extra, Extras
-from ingestd.mqtt.handshake import KEEP_ALIVE_SECONDS, shake_hands
+from ingestd.mqtt.handshake import KEEP_ALIVE_SECONDS, greet, subscribe
 from ingestd.mqtt.probe import Probe
 from ingestd.mqtt.reconnection import Reconnection
 from ingestd.mqtt.timing import IN_THE_FIELD, Timing
@@ -94,7 +94,9 @@ class Session:
         # Messages may come in from CONNACK on, so this is the connection to acknowledge to from here on.
         self._connection = connection
         try:
-            granted = await shake_hands(connection, self._address, client_id=self._client_id)
+            granted = await greet(connection, self._address, client_id=self._client_id)
+            self._count_session(known=granted.session_present)  # at once: from now on the broker knows us again
+            await subscribe(connection, self._address, granted)
         except BrokerError as error:
             self._connection = None
             if connection.lost.is_set() and not connection.silent:
@@ -103,9 +105,15 @@ class Session:
             connection.abort(str(error))
             self._reconnection.unreachable()
             raise
+        log.info(
+            "subscribed",
+            broker=self._address.place,
+            client_id=self._client_id,
+            session_present=granted.session_present,
+        )
+        self._metrics.connections.inc()
         self._client_id = granted.assigned_client_id or self._client_id
         self._keep_alive = granted.server_keep_alive or KEEP_ALIVE_SECONDS
-        self._count_session(known=granted.session_present)
         self._connection_trouble = None
         self._open = True
         if self._held_by:
@@ -196,7 +204,6 @@ class Session:
     def _count_session(self, *, known: bool) -> None:
         again = self._connected_before
         self._connected_before = True
-        self._metrics.connections.inc()
         self.sessions_begun += not known
         if again and not known:
             self.sessions_lost += 1

@@ -6,11 +6,13 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import mqtt5
 import pytest
 
 from ingestd.demo.servers import PrivateMosquitto
 from ingestd.errors import BrokerError, BrokerRefusedError
 from ingestd.metrics import Metrics
+from tests.support.fake_broker import FakeBroker, Link
 from tests.support.polling import eventually
 from tests.support.sessions import connected, new_session
 
@@ -83,3 +85,17 @@ async def test_it_is_known_when_the_broker_has_forgotten_us(broker: PrivateMosqu
         await eventually(lambda: session.sessions_lost == 1)
         assert 1 == session.sessions_begun
         assert b"ingestd_broker_sessions_lost_total 1.0" in metrics.exposition()
+
+
+async def test_a_session_that_was_lost_is_counted_where_the_connection_that_says_so_breaks_off() -> None:
+    def say_so_and_go(link: Link, _packet: mqtt5.ConnectPacket) -> None:
+        link.send(mqtt5.ConnAckPacket(session_present=False))
+        link.close()
+        broker.on(mqtt5.ConnectPacket, lambda link, _: link.send(broker.connack))
+
+    async with FakeBroker() as broker, connected(broker.url) as session:
+        broker.on(mqtt5.ConnectPacket, say_so_and_go)
+        broker.link.close()
+        await eventually(lambda: len(broker.links) == 3 and session.hearing)
+
+        assert (1, 1) == (session.sessions_begun, session.sessions_lost)
