@@ -252,8 +252,10 @@ class Session:
             await self._send_probe(connection)
 
     async def _send_probe(self, connection: Connection) -> None:
-        if connection.reading:
-            await self._probe.send(connection)
+        if not connection.reading:  # nothing can be heard, and so nothing is asked
+            self._extras.answered()
+            return
+        await self._probe.send(connection)
         if self._probe.trouble is None:
             self._extras.answered()
         since = self._probe.failing_since

@@ -156,6 +156,18 @@ async def test_a_probe_that_fails_while_reading_is_paused_says_nothing() -> None
         assert session.trouble is None
 
 
+async def test_a_deaf_session_is_left_alone_while_reading_is_paused() -> None:
+    async with FakeBroker() as broker:
+        broker.on(mqtt5.PublishPacket, acknowledge)
+        async with connected(broker.url, timing=QUICK) as session:
+            await eventually(lambda: session.trouble is not None)
+            session.hold("standby")
+            await asyncio.sleep(2 * QUICK.deaf)
+
+            assert 1 == subscribed(broker.link).count(FILTERS)
+            assert "subscribed, but deaf: what is published to us does not arrive (access list?)" == session.trouble
+
+
 async def test_a_probe_that_the_broker_refuses_says_nothing() -> None:
     def refuse(link: Link, packet: mqtt5.PublishPacket) -> None:
         assert packet.packet_id is not None
