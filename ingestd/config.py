@@ -85,6 +85,17 @@ _LONGEST_OF_MQTT: Final = 65_535
 """Bytes: MQTT writes a length in front of a string, in 16 bits (MQTT 5.0 §1.5.4)."""
 
 
+_ENDS_OF_PLANES: Final = "".join(chr(plane << 16 | end) for plane in range(17) for end in (0xFFFE, 0xFFFF))
+_disliked_by_mqtt: Final = re.compile(f"[\x01-\x1f\x7f-\x9f\ufdd0-\ufdef{_ENDS_OF_PLANES}]").search
+
+
+def _no_control_character(value: str) -> str:
+    """A broker may end the connection over one, without a word (MQTT 5.0 §1.5.4)."""
+    if found := _disliked_by_mqtt(value):
+        raise ValueError(f"must not contain U+{ord(found[0]):04X}: brokers refuse control and non-characters")
+    return value
+
+
 def _fits_mqtt(value: str) -> str:
     if (size := len(value.encode())) > _LONGEST_OF_MQTT:
         raise ValueError(f"MQTT takes at most {_LONGEST_OF_MQTT} bytes, it is {size} long")
@@ -98,19 +109,22 @@ def _no_wildcard(value: str) -> str:
     return value
 
 
+_MqttText = Annotated[str, AfterValidator(_no_control_character)]
+
+
 class Settings(BaseModel):
     """Everything that can be set; field names in capitals behind INGESTD_ are the environment's names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     mqtt_url: str = "mqtt://127.0.0.1:1883"
-    mqtt_client_id: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_no_wildcard)] = "ingestd"
-    mqtt_username: Annotated[str, AfterValidator(_fits_mqtt)] | None = None
+    mqtt_client_id: Annotated[_MqttText, Field(min_length=1, max_length=256), AfterValidator(_no_wildcard)] = "ingestd"
+    mqtt_username: Annotated[_MqttText, AfterValidator(_fits_mqtt)] | None = None
     mqtt_password: SecretStr | None = None
     mqtt_ca_file: Path | None = None
     mqtt_cert_file: Path | None = None
     mqtt_key_file: Path | None = None
-    mqtt_shared_group: Annotated[str, Field(max_length=256, pattern=r"^[^/+#]+$")] | None = None
+    mqtt_shared_group: Annotated[_MqttText, Field(max_length=256, pattern=r"^[^/+#]+$")] | None = None
     mqtt_probe: bool = True
     mqtt_sys: bool = True
     database_url: SecretStr = SecretStr("postgresql://ingestd@127.0.0.1:5432/ingestd")

@@ -222,6 +222,17 @@ def test_a_bad_broker_url_is_refused(url: str) -> None:
     assert refusal_of(mqtt_url=url).startswith("INGESTD_MQTT_URL: ")
 
 
+@pytest.mark.parametrize("name", ["mqtt_client_id", "mqtt_username", "mqtt_shared_group"])
+@pytest.mark.parametrize(
+    ("character", "shown"),
+    [("\x01", "U+0001"), ("\x85", "U+0085"), ("\ufdd0", "U+FDD0"), ("\uffff", "U+FFFF"), ("\U0001fffe", "U+1FFFE")],
+)
+def test_what_brokers_end_the_connection_over_is_refused(name: str, character: str, shown: str) -> None:
+    message = refusal_of(**{name: f"a{character}b"})
+
+    assert f"INGESTD_{name.upper()}: must not contain {shown}: brokers refuse control and non-characters" in message
+
+
 @pytest.mark.parametrize("url", ["postgresql://u@h/d", "postgres://u:p@h:5432/d", "postgresql:///d?host=/run"])
 def test_a_database_url_is_taken(url: str) -> None:
     assert url == revealed(given_as(database_url=url).database_url)
