@@ -109,8 +109,9 @@ class HttpServer:
         connection = partial(Connection, self._runner.server, loop=loop, broken=self._broken)
         try:
             self._listening = await loop.create_server(connection, self._host, self._port, backlog=128)
-        except OSError as error:
-            raise IngestdError(f"cannot listen on {self._host}:{self._port}: {error.strerror or error}") from error
+        except (OSError, UnicodeError) as error:  # the latter where it can be no name
+            reason = getattr(error, "strerror", None) or error
+            raise IngestdError(f"cannot listen on {self._host}:{self._port}: {reason}") from error
         port: int = self._listening.sockets[0].getsockname()[1]
         return port
 

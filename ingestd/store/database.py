@@ -123,7 +123,10 @@ async def closed_on_error(connection: Connection) -> AsyncIterator[None]:
 async def connect(dsn: str, *, application_name: str) -> Connection:
     """A connection of one's own, in autocommit mode, with `SESSION_SETTINGS`. Raises StoreError."""
     with translated():
-        connection = await AsyncConnection.connect(dsn, **_parameters(dsn, application_name))
+        try:
+            connection = await AsyncConnection.connect(dsn, **_parameters(dsn, application_name))
+        except UnicodeError as error:
+            raise OperatorStoreError(f"the host of the database can be no name: {error}") from error
         async with closed_on_error(connection):
             await _set_up(connection)
         return connection

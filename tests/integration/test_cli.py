@@ -175,6 +175,15 @@ def test_a_port_in_use_is_one_line(shell: Shell, database_url: str) -> None:
     assert_refused(finished, f"cannot listen on {LOOPBACK}:{port}")
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64], ids=["dots", "long"])
+def test_a_host_that_can_be_no_name_is_one_clear_error(shell: Shell, database_url: str, host: str) -> None:
+    own = shell.run("run", database_url=database_url, http_host=host, http_port=8080)
+    database = shell.run("run", database_url=f"postgresql://u@{host}/d")
+
+    assert_refused(own, f"cannot listen on {host}:8080: .*label")
+    assert_refused(database, "the host of the database can be no name: .*label")
+
+
 # Both servers
 
 
