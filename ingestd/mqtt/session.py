@@ -99,9 +99,10 @@ class Session:
             await subscribe(connection, self._address, granted)
         except BrokerError as error:
             self._connection = None
-            if connection.lost.is_set() and not connection.silent:
+            was_cut = connection.lost.is_set() and not connection.silent
+            if was_cut and not isinstance(error, BrokerRefusedError):
                 reason = self._reconnection.ended(now(), reason=str(error), taken_over=connection.taken_over)
-                raise BrokerError(reason) from error
+                raise BrokerError(f"{self._address.place}: {reason}") from error
             connection.abort(str(error))
             self._reconnection.unreachable()
             raise

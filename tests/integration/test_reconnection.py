@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import mqtt5
 import pytest
@@ -15,6 +16,9 @@ from ingestd.mqtt.timing import Timing
 from tests.support.fake_broker import FakeBroker, Link, cut, grant
 from tests.support.polling import eventually
 from tests.support.sessions import connected, new_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 QUICK = Timing(
     pause_first=0.02, pause_longest=1.5, settled=0.5, named=0.5, soon=0.2, probe_interval=0.1, probe_within=0.08
@@ -106,12 +110,15 @@ async def test_another_client_is_named_also_where_it_comes_before_we_have_subscr
         await eventually(lambda: "another client uses our client id 'ours'" in (session.trouble or ""))
 
 
-async def test_connections_that_are_cut_without_a_word_again_and_again_may_be_another_client() -> None:
-    async with FakeBroker() as broker:
-        broker.on(mqtt5.SubscribePacket, cut_after_suback)
-        async with connected(broker.url, timing=QUICK) as session:
-            await eventually(lambda: "closed the connection 2 times" in (session.trouble or ""))
-            await eventually(lambda: "another client with our id" in (session.trouble or ""))
+@pytest.mark.parametrize("cut_it", [cut_after_suback, cut], ids=["after SUBACK", "before SUBACK"])
+async def test_connections_that_are_cut_without_a_word_again_and_again_may_be_another_client(
+    cut_it: Callable[[Link, mqtt5.SubscribePacket], None],
+) -> None:
+    async with FakeBroker() as broker, connected(broker.url, timing=QUICK) as session:
+        broker.on(mqtt5.SubscribePacket, cut_it)
+        broker.link.close()
+        await eventually(lambda: "2 times" in (session.trouble or ""))
+        await eventually(lambda: "another client with our id" in (session.trouble or ""))
 
 
 async def test_a_broker_that_is_restarted_again_and_again_is_no_other_client() -> None:
