@@ -15,7 +15,7 @@ BLAMED_AFTER: Final = 2
 
 
 class Extras:
-    """Of one session. What was left out is asked for again once a connection has lived well and ended."""
+    """Of one session. What was left out is asked for again once a connection has lived well and ended, or for long."""
 
     def __init__(self, *, wanted: Collection[Extra], soon: float) -> None:
         """A connection that ends within `soon` seconds of a request may have ended because of it."""
@@ -24,6 +24,15 @@ class Extras:
         self._left_out: set[Extra] = set()
         self._blamed: Counter[Extra] = Counter()
         self._asked: tuple[Extra, float] | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left out."""
+        return not self._left_out
+
+    def give_another_chance(self) -> None:
+        """To what is left out; where the connection ends over it now, once is enough."""
+        self._left_out.clear()
 
     def ask(self, extra: Extra, now: float) -> bool:
         """Whether to ask the broker for it on this connection; if so, it is asked now."""
@@ -39,12 +48,12 @@ class Extras:
     def ended(self, now: float, *, settled: bool, taken_over: bool) -> None:
         """A connection ended; `settled`: it had lived for a while."""
         asked, self._asked = self._asked, None
+        if asked is not None and now - asked[1] <= self._soon and not taken_over:
+            self._blame(asked[0])
+            return
         if settled:
             self._left_out.clear()
             self._blamed.clear()
-            return
-        if asked is not None and now - asked[1] <= self._soon and not taken_over:
-            self._blame(asked[0])
             return
         if self._left_out:
             log.warning("the broker ends connections without them too; asked for again", extras=sorted(self._left_out))

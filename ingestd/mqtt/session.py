@@ -239,18 +239,22 @@ class Session:
         """Probe the connection for as long as it lasts; once the first probe is over, ask for the broker's count."""
         now = asyncio.get_running_loop().time
         self._probe.failing_since = None
-        due = now() + self._timing.probe_interval
-        probing = self._extras.ask("probe", now())
-        if probing:
-            await self._send_probe(connection)
-        else:
-            self._probe.forget()
-        if self._extras.ask("$SYS", now()):
-            await self._dropped.subscribe(connection.requests)
-        while probing:
-            await asyncio.sleep(max(0.0, due - now()))
+        while True:
+            ask_again_at = now() + self._timing.ask_again
             due = now() + self._timing.probe_interval
-            await self._send_probe(connection)
+            probing = self._extras.ask("probe", now())
+            if probing:
+                await self._send_probe(connection)
+            else:
+                self._probe.forget()
+            if self._extras.ask("$SYS", now()):
+                await self._dropped.subscribe(connection.requests)
+            while self._extras.complete or now() < ask_again_at:
+                await asyncio.sleep(max(0.0, due - now()))
+                due = now() + self._timing.probe_interval
+                if probing:
+                    await self._send_probe(connection)
+            self._extras.give_another_chance()
 
     async def _send_probe(self, connection: Connection) -> None:
         if not connection.reading:  # nothing can be heard, and so nothing is asked

@@ -23,6 +23,8 @@ class Timing:
     probe_interval: float = 10.0
     probe_within: float = 8.0
     """For SUBACK, PUBACK and the message itself, together; Mosquitto on a busy machine takes milliseconds."""
+    ask_again: float = 3600.0
+    """After so long on one connection, what was left out is asked for again: it may not have been at fault."""
     deaf: float = 60.0
     """A session whose probes have failed for so long is subscribed anew, and then connected anew."""
 

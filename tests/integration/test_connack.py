@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -269,6 +270,29 @@ async def test_where_connections_end_without_the_probe_and_sys_too_they_are_aske
             broker.link.close()
 
             await eventually(lambda: len(broker.links) == 4 and broker.link.of(mqtt5.PublishPacket))
+
+
+async def test_what_was_left_out_without_fault_is_asked_for_again_on_a_connection_that_lasts() -> None:
+    async with FakeBroker() as broker:
+        broker.on(mqtt5.PublishPacket, cut)
+        async with connected(broker.url, timing=replace(QUICK, ask_again=0.4)) as session:
+            await eventually(lambda: len(broker.links) == 3)
+            broker.on(mqtt5.PublishPacket, acknowledge_and_echo)
+            await eventually(lambda: len(broker.link.of(mqtt5.PublishPacket)) > 2)
+            broker.on(mqtt5.PublishPacket, ignore)
+
+            await eventually(lambda: "does not acknowledge" in (session.trouble or ""))
+            assert 3 == len(broker.links)
+
+
+async def test_what_is_asked_for_again_costs_one_connection_and_no_more() -> None:
+    async with FakeBroker() as broker:
+        broker.on(mqtt5.PublishPacket, cut)
+        async with connected(broker.url, timing=replace(QUICK, settled=0.3, ask_again=0.6)):
+            await eventually(lambda: len(broker.links) == 4)
+            await asyncio.sleep(0.4)
+
+            assert [1, 1, 1, 0] == [len(link.of(mqtt5.PublishPacket)) for link in broker.links]
 
 
 @pytest.mark.parametrize("count", [b"9" * 300, b"9" * 5000, b"-1", b"", "\u0661".encode()])
