@@ -43,6 +43,11 @@ _REASONS: Final = {
 _reason: Final = re.compile(r"\[SSL: (?:TLSV?1?3?_|SSLV3_)?(?:ALERT_)?(\w+)\]")
 
 
+_NO_AUTHORITY: Final = "holds no certificate, or a broken one (PEM)"
+_TOO_WEAK: Final = ("KEY_TOO_SMALL", "MD_TOO_WEAK")
+_STRONGER: Final = "have one made with a longer key (RSA of 2048 bits, or EC) and SHA-256"
+
+
 class _EncryptedKeyError(Exception):
     """Raised in place of asking for a passphrase on the terminal."""
 
@@ -52,7 +57,7 @@ def context(*, ca: Path | None, certificate: Path | None, key: Path | None) -> s
     try:
         made = ssl.create_default_context(cafile=ca)
     except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(f"{_CA}: {ca} cannot be used: {_problem(error, 'holds no certificate (PEM)')}") from error
+        raise ConfigError(f"{_CA}: {ca} cannot be used: {_problem(error, _NO_AUTHORITY)}") from error
     if certificate is not None:
         _load(made, certificate, key)
     return made
@@ -74,6 +79,8 @@ def _load(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
     except ssl.SSLError as error:
         if "KEY_VALUES_MISMATCH" in str(error):
             raise ConfigError(f"{setting}: the key in {file} is not that of the certificate") from error
+        if any(word in str(error) for word in _TOO_WEAK):
+            raise ConfigError(f"{_CERTIFICATE}: the certificate in {certificate} is too weak: {_STRONGER}") from error
         raise ConfigError(f"{_CERTIFICATE} or {_KEY} cannot be used: no certificate and its key (PEM)") from error
     except OSError as error:
         raise ConfigError(f"{setting}: {file} cannot be used: {error.strerror}") from error

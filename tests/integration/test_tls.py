@@ -14,7 +14,7 @@ from ingestd import tls
 from ingestd.demo.servers import PrivateMosquitto
 from ingestd.errors import BrokerError, ConfigError
 from ingestd.mqtt.timing import Timing
-from tests.support.certificates import Authority, Certificate
+from tests.support.certificates import Authority, Certificate, openssl
 from tests.support.polling import eventually
 from tests.support.sessions import connected, new_session
 
@@ -195,7 +195,9 @@ def test_each_file_that_cannot_be_used_is_named_with_its_setting(
     other = authority.issue("other")
 
     assert f"INGESTD_MQTT_CA_FILE: {nowhere} cannot be used: No such file or directory" == refusal(ca=nowhere)
-    assert f"INGESTD_MQTT_CA_FILE: {nonsense} cannot be used: holds no certificate (PEM)" == refusal(ca=nonsense)
+    assert f"INGESTD_MQTT_CA_FILE: {nonsense} cannot be used: holds no certificate, or a broken one (PEM)" == refusal(
+        ca=nonsense
+    )
     assert f"INGESTD_MQTT_CERT_FILE: {nowhere} cannot be used: No such file or directory" == refusal(
         certificate=nowhere, key=good.key
     )
@@ -207,3 +209,25 @@ def test_each_file_that_cannot_be_used_is_named_with_its_setting(
     )
     for certificate, key in ((nonsense, good.key), (good.certificate, nonsense), (good.certificate, None)):
         assert "INGESTD_MQTT_CERT_FILE" in refusal(certificate=certificate, key=key)
+
+
+def test_a_certificate_that_is_too_weak_says_so(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "weak.crt", tmp_path / "weak.key"
+    openssl(
+        *("req", "-x509", "-newkey", "rsa:512", "-nodes", "-subj", "/CN=weak", "-days", "2"),
+        *("-keyout", key, "-out", certificate),
+    )
+
+    reason = refusal(certificate=certificate, key=key)
+
+    assert f"INGESTD_MQTT_CERT_FILE: the certificate in {certificate} is too weak: have one made" in reason
+
+
+def test_a_bundle_of_authorities_with_a_broken_one_is_not_said_to_hold_none(
+    authority: Authority, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle.crt"
+    good = authority.own.certificate.read_text()
+    bundle.write_text(good + good[:200])
+
+    assert "holds no certificate, or a broken one" in refusal(ca=bundle)
