@@ -38,7 +38,7 @@ STRANGE = {
     "bytea_output": "escape",
     "extra_float_digits": "-15",
     "default_transaction_isolation": "serializable",
-    "statement_timeout": "1ms",
+    "statement_timeout": "20ms",
     "lock_timeout": "1ms",
     "idle_in_transaction_session_timeout": "1ms",
 }
