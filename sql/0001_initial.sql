@@ -96,8 +96,8 @@ BEGIN
     RETURN true;
 EXCEPTION
     -- Another session was faster (how it shows depends on how far it has come), or somebody attached a table of
-    -- another name that holds the day.
-    WHEN duplicate_table OR duplicate_object OR unique_violation OR invalid_object_definition THEN
+    -- another name that holds the day, or the default partition has rows of it already.
+    WHEN duplicate_table OR duplicate_object OR unique_violation OR invalid_object_definition OR check_violation THEN
         RETURN false;
 END;
 $$;

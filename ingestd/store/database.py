@@ -39,11 +39,14 @@ OPEN_SECONDS: Final = 60.0
 SESSION_SETTINGS: Final = (
     # Limits are ours to set: a role's own might end a long batch again and again. This first, as it limits the others.
     b"SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;"
+    b" SET idle_session_timeout = 0;"
     # What the code relies on, whatever server, database, role, URL and environment say.
     b" SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; SET timezone = 'UTC';"
     b" SET standard_conforming_strings = on; SET bytea_output = 'hex'; SET extra_float_digits = 1;"
     # Who waits for a lock has to see afterwards what was committed meanwhile.
-    b" SET default_transaction_isolation = 'read committed'"
+    b" SET default_transaction_isolation = 'read committed';"
+    # PostgreSQL 17 brought this limit.
+    b" SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'"
 )
 READ_SETTINGS: Final = (
     # Compiling costs more than it saves here, and so does planning the long statements of the analytics anew each

@@ -14,14 +14,12 @@ SELECT
     EXISTS (SELECT FROM {belated}) AS belated,
     EXISTS (SELECT FROM {late} WHERE since < settled) AS late,
     (
-        SELECT greatest(settled, min(day)::timestamptz)
-        FROM (
-            SELECT to_date(right(child.relname, 8), 'YYYYMMDD') AS day
-            FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
-            WHERE inhparent = '{history}'::regclass
-            OFFSET 0  -- or other tables' names may be taken for dates, before they are left out
-        ) AS partition
-        WHERE (day + 1)::timestamptz > settled
+        -- Told by the bounds, as a partition that somebody attached may have any name, and be of more than a day.
+        SELECT greatest(settled, min(bounds[1]::timestamptz))
+        FROM pg_inherits
+        JOIN pg_class AS child ON child.oid = inhrelid
+        CROSS JOIN LATERAL regexp_match(pg_get_expr(relpartbound, child.oid), 'FROM \(''(.+)''\) TO \(''(.+)''\)') AS bounds
+        WHERE inhparent = '{history}'::regclass AND bounds[2]::timestamptz > settled
         HAVING count(*) > 0
     ) AS resume
 FROM rollup

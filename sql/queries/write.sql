@@ -74,7 +74,7 @@ SELECT ingestd_announced()
 COPY dead_letter (received_at, source, stream, topic, payload, reason, detail) FROM STDIN (FORMAT BINARY)
 
 -- name: partition_days
--- Every UTC day that has a partition, as days since 2000-01-01.
+-- Every UTC day that has a partition of our own making, as days since 2000-01-01; others may have any name and bounds.
 SELECT to_date(right(child.relname, 8), 'YYYYMMDD') - date '2000-01-01'
 FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
-WHERE inhparent = %(history)s::regclass
+WHERE inhparent = %(history)s::regclass AND child.relname ~ ('^' || %(history)s || '_\d\d\d\d\d\d\d\d$')

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -115,6 +116,20 @@ async def test_a_device_may_change_from_intervals_to_a_register_and_back(house: 
     assert (pytest.approx(1.875), 5, 0, 0) == await figures(house, START, FAR)
     await house.rollups.catch_up(FAR)
     assert (pytest.approx(1.875), 5, 0, 0) == await figures(house, START, FAR)
+
+
+async def test_history_before_the_first_day_in_a_partition_of_another_name_is_rolled_up(
+    database_url: str, house: House
+) -> None:
+    bounds = f"FROM ('{START - timedelta(days=30):%F}') TO ('{START + timedelta(days=1):%F}')"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE TABLE earlier PARTITION OF vehicle_history FOR VALUES {bounds}".encode())
+        connection.execute("UPDATE rollup SET settled = '-infinity', announced = '-infinity'")
+    samples = [*intervals(0.5, 0.25), Sample(device="v", at=START + timedelta(days=2), interval=1.0)]
+    await house.write(vehicles=samples)
+    await house.rollups.catch_up(FAR)
+
+    assert expected(samples, START, FAR) == await figures(house, START, FAR)
 
 
 async def test_a_window_starts_from_what_all_earlier_readings_left(house: House) -> None:

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from ingestd.errors import NoPartitionError, StoreError, TransientStoreError
 from ingestd.pipeline.delivery import Batch
 from ingestd.store.partitions import DAYS_AHEAD, MARK, ROLLUPS_AT_ONCE, Partitions
+from ingestd.store.rollups import Rollups
 from ingestd.store.writer import Writer
 from ingestd.telemetry import METER, STREAMS, VEHICLE, DeadLetter, Window, decode, now_microseconds, to_microseconds
 from tests.fakes import FakeOrigin
@@ -135,6 +136,51 @@ def batch_of(*moments: datetime) -> Batch:
 
 def stored(*, new: int) -> dict[Stream, Counter[int]]:
     return {METER: Counter({0: new})}
+
+
+# Partitions of other names
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    ["FOR VALUES FROM (MINVALUE) TO ('2020-01-01Z')", "FOR VALUES FROM ('2019-01-01Z') TO ('2020-01-01Z')", "DEFAULT"],
+)
+async def test_a_partition_of_any_other_name_keeps_nobody_from_work(
+    shared_database_url: str, history: History, partitions: Partitions, bounds: str
+) -> None:
+    at = midday(today())
+    history.execute(f"CREATE TABLE meter_history_others PARTITION OF meter_history {bounds}")
+    writer, rollups = Writer(shared_database_url), Rollups(shared_database_url, plausible_kw=400)
+    try:
+        await writer.open()
+        await partitions.make_ahead()
+        assert stored(new=1) == await writer.write(batch_of(at))
+        await rollups.catch_up(at + A_DAY)
+        assert names(today()) == [partition.name for partition in await partitions.days()][:1]
+        await partitions.drop(METER, older_than=RETENTION)
+    finally:
+        await rollups.close()
+        await writer.close()
+        history.execute("DROP TABLE meter_history_others")
+
+
+async def test_a_day_of_which_the_default_partition_has_rows_is_stored_there(
+    shared_database_url: str, history: History, partitions: Partitions
+) -> None:
+    history.execute("CREATE TABLE meter_history_others PARTITION OF meter_history DEFAULT")
+    writer = Writer(shared_database_url)
+    try:
+        history.execute(
+            f"INSERT INTO meter_history ({', '.join(METER.row_columns)})"  # noqa: S608
+            f" VALUES ('old', '{midday(today())}'{', 0' * len(METER.columns)}, now())"
+        )
+        await partitions.make_ahead()
+        await writer.open()
+        assert stored(new=1) == await writer.write(batch_of(midday(today())))
+        assert [(2,)] == history.execute("SELECT count(*) FROM meter_history_others")
+    finally:
+        await writer.close()
+        history.execute("DROP TABLE meter_history_others")
 
 
 # Made ahead

@@ -41,6 +41,8 @@ STRANGE = {
     "statement_timeout": "20ms",
     "lock_timeout": "1ms",
     "idle_in_transaction_session_timeout": "1ms",
+    "idle_session_timeout": "200ms",
+    "transaction_timeout": "100ms",
 }
 NOW = datetime.now(UTC)
 
@@ -74,6 +76,7 @@ def exercise(daemon: Daemon, broker: PrivateMosquitto, database_url: str) -> Non
     assert 201 == daemon.request("POST", "/v1/analytics/mappings", body={"vehicleId": "EV-1", "meterId": "m-1"}).status
     assert None is daemon.exit_code
     assert "ended by an error" not in daemon.log.read_text()
+    assert "timeout" not in daemon.log.read_text()
 
 
 def rows(database_url: str, statement: str) -> list[tuple[object, ...]]:
