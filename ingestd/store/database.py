@@ -200,6 +200,7 @@ class Reads:
         self._dsn = dsn
         self._application_name = application_name
         self._seconds = seconds
+        self._giving_back: set[asyncio.Task[None]] = set()
         with translated():
             parameters = _parameters(dsn, application_name)
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
@@ -224,6 +225,8 @@ class Reads:
 
     async def close(self) -> None:
         await self._pool.close()
+        while self._giving_back:
+            await asyncio.wait(self._giving_back)
 
     async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Any]:
         """Rows of one query, as namedtuples. Raises StoreError; nothing is repeated that may have begun."""
@@ -248,15 +251,23 @@ class Reads:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - this is a coroutine
-        cancellations = task.cancelling()
-        async with self._pool.connection() as connection:
-            # The pool waits by `asyncio.wait_for`, which before Python 3.12 loses a cancellation that meets the result.
-            if task.cancelling() > cancellations:
-                raise asyncio.CancelledError
-            async with bounded(connection, self._seconds + CUT_SECONDS):
-                yield connection
+        """One of the pool's, which loses a connection whose taking or giving back is cancelled: neither ever is."""
+        taking = asyncio.create_task(self._pool.getconn())
+        try:
+            await asyncio.wait({taking})
+            async with bounded(taking.result(), self._seconds + CUT_SECONDS):
+                yield taking.result()
+        finally:
+            giving_back = asyncio.create_task(self._give_back(taking))
+            self._giving_back.add(giving_back)
+            giving_back.add_done_callback(self._giving_back.discard)
+            if taking.done():  # else nobody waits for the connection any more
+                await asyncio.wait({giving_back})
+
+    async def _give_back(self, taking: asyncio.Task[Connection]) -> None:
+        await asyncio.wait({taking})
+        if taking.exception() is None:
+            await self._pool.putconn(taking.result())
 
     async def _configure(self, connection: Connection) -> None:
         await _set_up(connection)

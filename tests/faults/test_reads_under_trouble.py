@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ import psycopg
 import pytest
 
 from ingestd.errors import TransientStoreError
-from ingestd.store.database import CUT_SECONDS, Reads
+from ingestd.store.database import CUT_SECONDS, READ_CONNECTIONS, Reads
 from ingestd.store.queries import Statement
 from tests.faults.scene import frozen
 from tests.support.daemon import Daemon
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ingestd.demo.servers import PrivateMosquitto, PrivatePostgres
 
 SECONDS = 0.3
+CANCELLING_SECONDS = 6
 READING = b"SELECT nextval('begun'), pg_sleep(60)"
 PERFORMANCE = "/v1/analytics/performance/EV-1"
 FLEET = "/v1/analytics/fleet"
@@ -128,6 +130,33 @@ async def test_connections_that_died_while_idle_cost_no_read(database_url: str) 
 # Clients that hang up
 
 
+async def test_reads_that_are_cancelled_at_any_moment_keep_no_connection(database_url: str) -> None:
+    chance = random.Random(7)  # noqa: S311 - a test repeats itself
+    reads = Reads(database_url)
+    await reads.open()
+    statements = (b"SELECT 1", b"SELECT pg_sleep(0.01)", b"SELECT 1 / 0", b"SELECT generate_series(1, 3000)")
+
+    async def read(text: bytes) -> None:
+        await reads.fetch(Statement(text=text, parameters=()), {})
+
+    try:
+        end = asyncio.get_running_loop().time() + CANCELLING_SECONDS
+        while asyncio.get_running_loop().time() < end:
+            asked = [asyncio.create_task(read(chance.choice(statements))) for _ in range(chance.randint(1, 20))]
+            for _ in range(30):
+                await asyncio.sleep(chance.choice((0, chance.random() * 0.004)))
+                task = chance.choice(asked)
+                if not task.cancelling():
+                    task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        # Where one is lost, the last of these waits for another to end.
+        async with asyncio.timeout(1.9), asyncio.TaskGroup() as tasks:
+            for _ in range(READ_CONNECTIONS):
+                tasks.create_task(read(b"SELECT pg_sleep(1)"))
+    finally:
+        await reads.close()
+
+
 def test_a_client_that_hangs_up_ends_its_read(broker: PrivateMosquitto, database_url: str) -> None:
     with Daemon(mqtt_url=broker.url, database_url=database_url) as daemon:
         daemon.wait_healthy()
@@ -171,6 +200,22 @@ def test_a_change_is_carried_through_though_the_client_hangs_up(broker: PrivateM
         with locked(database_url, "meter_live"), asked(daemon, "/v1/telemetry", method="POST", body=reading):
             until(lambda: daemon.metric("ingestd_in_flight") == 1)
         until(lambda: count(database_url, "meter_history") == 1)
+
+
+def test_a_stop_ends_in_good_order_though_neither_reads_nor_writes_come_to_an_end(
+    broker: PrivateMosquitto, database_url: str
+) -> None:
+    _, reading = meter_message("m-1", datetime.now(UTC))
+    with Daemon(mqtt_url=broker.url, database_url=database_url, flush_interval=0.1) as daemon:
+        daemon.wait_healthy()
+        with (
+            locked(database_url, "meter_live"),
+            asked(daemon, "/v1/analytics/meter/m-1/live"),
+            asked(daemon, "/v1/telemetry", method="POST", body=reading),
+        ):
+            until(lambda: reads_under_way(database_url) == 1)
+            until(lambda: daemon.metric("ingestd_in_flight") == 1)
+            assert 0 == daemon.terminate(within=10.0)
 
 
 # Heavy reads
