@@ -51,9 +51,9 @@ from ingestd.telemetry import Window
 
 log = structlog.get_logger(__name__)
 
-DRAIN_SECONDS: Final = 8.0
+DRAIN_SECONDS: Final = 7.5
 """How long the last flush may take; what is not acknowledged by then comes again at the next start."""
-EXIT_SECONDS: Final = DRAIN_SECONDS + 1.5
+EXIT_SECONDS: Final = DRAIN_SECONDS + 2.0
 """After this the process ends, whatever hangs; below systemd's and Docker's ten seconds."""
 HEALTH_SECONDS: Final = 2.0
 """A database that takes longer to answer at all is not healthy."""

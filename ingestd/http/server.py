@@ -43,8 +43,8 @@ from ingestd.http.ports import (
 from ingestd.http.problems import problems
 from ingestd.http.routes import ROUTES
 
-SHUTDOWN_SECONDS: Final = 1.0
-"""How long answers under way may take when the server stops."""
+SHUTDOWN_SECONDS: Final = 0.5
+"""How long answers under way may take when the server stops; aiohttp waits as long again once it has cancelled them."""
 
 
 class HttpServer:
