@@ -37,13 +37,16 @@ class Leadership:
 
     async def acquire(self) -> None:
         """Wait until it is ours, through any outage of the database."""
+        said = ""
         while True:
             try:
                 if await self._try():
                     self.elsewhere = False
                     return
             except StoreError as error:
-                log.warning("cannot ask who is active", reason=str(error))
+                if str(error) != said:
+                    log.warning("cannot ask who is active; asked again until it can be told", reason=str(error))
+                said = str(error)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def lost(self) -> str:
