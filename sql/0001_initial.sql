@@ -74,7 +74,9 @@ CREATE INDEX dead_letter_stored_at ON dead_letter (stored_at);
 CREATE FUNCTION ingestd_make_partition(parent text, day date) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
-    child  text := format('%s_%s', parent, to_char(day, 'YYYYMMDD'));
+    name   text := format('%s_%s', parent, to_char(day, 'YYYYMMDD'));
+    -- In the schema of the parent, whatever search_path has in front of it.
+    child  text := (SELECT format('%s.%I', relnamespace::regnamespace, name) FROM pg_class WHERE oid = parent::regclass);
     low    text := day::text || ' 00:00:00+00';
     high   text := (day + 1)::text || ' 00:00:00+00';
 BEGIN
@@ -86,13 +88,13 @@ BEGIN
             RETURN false;
         END IF;
         -- Detached by somebody. Whether it may come back, or has to go, is not ours to decide.
-        RAISE invalid_table_definition USING MESSAGE = format('%s is detached: it is no partition of %s', child, parent);
+        RAISE invalid_table_definition USING MESSAGE = format('%s is detached: it is no partition of %s', name, parent);
     END IF;
-    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', child, parent);
+    EXECUTE format('CREATE TABLE %s (LIKE %I INCLUDING ALL)', child, parent);
     -- With this constraint in place ATTACH need not scan the table.
-    EXECUTE format('ALTER TABLE %I ADD CONSTRAINT bounds CHECK (ts >= %L AND ts < %L)', child, low, high);
-    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, child, low, high);
-    EXECUTE format('ALTER TABLE %I DROP CONSTRAINT bounds', child);
+    EXECUTE format('ALTER TABLE %s ADD CONSTRAINT bounds CHECK (ts >= %L AND ts < %L)', child, low, high);
+    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)', parent, child, low, high);
+    EXECUTE format('ALTER TABLE %s DROP CONSTRAINT bounds', child);
     RETURN true;
 EXCEPTION
     -- Another session was faster (how it shows depends on how far it has come), or somebody attached a table of

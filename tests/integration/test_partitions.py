@@ -183,6 +183,24 @@ async def test_a_day_of_which_the_default_partition_has_rows_is_stored_there(
         history.execute("DROP TABLE meter_history_others")
 
 
+async def test_a_day_is_made_beside_its_table_whatever_the_search_path_has_in_front(
+    shared_database_url: str, history: History, partitions: Partitions
+) -> None:
+    path = f"{shared_database_url}?options=-csearch_path%3Dfront,public"
+    history.execute(f"CREATE SCHEMA front CREATE TABLE {names(today())[0]} (id integer)")
+    writer = Writer(path)
+    try:
+        await writer.open()
+        await Partitions(path).make_ahead()
+        assert stored(new=1) == await writer.write(batch_of(midday(today())))
+        assert names(*(today() + n * A_DAY for n in range(DAYS_AHEAD + 1))) == [
+            partition.name for partition in await partitions.days() if partition.table == METER.history
+        ]
+    finally:
+        await writer.close()
+        history.execute("DROP SCHEMA front CASCADE")
+
+
 # Made ahead
 
 
