@@ -164,6 +164,8 @@ class Flusher:
             try:
                 await self._store.write(Batch(readings={}, dead_letters=[reduced]))
             except StoreError as error:
+                if isinstance(error, TransientStoreError) and error.known:
+                    break  # an outage says nothing about the letter, which keeps its payload
                 log.debug("a reduced dead letter is refused as well", reason=str(error))
             else:
                 log.error(

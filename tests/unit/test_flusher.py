@@ -413,6 +413,17 @@ async def test_nothing_is_settled_before_the_dead_letters_are_committed() -> Non
     assert None is house.flusher.trouble
 
 
+@in_virtual_time
+async def test_an_outage_while_a_refused_dead_letter_is_reduced_does_not_cost_its_payload() -> None:
+    store = FakeStore([DataStoreError("22021: no"), TransientStoreError("08006: gone")])
+    house = House(store)
+    house.put(dead=[dead_letter()])
+
+    await house.finish()
+
+    assert [dead_letter().payload] == [letter.payload for letter in store.dead_letters]
+
+
 @pytest.mark.parametrize(
     "refusal",
     [
