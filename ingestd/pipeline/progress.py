@@ -128,8 +128,9 @@ class Progress:
 
     def _smaller(self, part: Batch) -> list[Batch]:
         """Halves, as one row in many may be at fault; of a refused device a few rows singly, as all may be."""
-        is_of_one_stream = len(part.readings) == 1 and not part.dead_letters
-        return part.singles(HOPELESS_AFTER) if self._is_one_by_one and is_of_one_stream else part.split()
+        if self._is_one_by_one and not part.dead_letters and len(_devices(part)) == 1:
+            return part.singles(HOPELESS_AFTER)
+        return part.split()
 
     def _named(self, part: Batch, detail: str, *, alone: bool) -> list[Refused]:
         named = _refused(part, detail, alone=alone)
@@ -139,7 +140,7 @@ class Progress:
 
     def _is_refused_device(self, part: Batch) -> bool:
         """Whether all rows are of one device, and enough of its rows were refused."""
-        devices = {(stream, row[0]) for stream, batch in part.readings.items() for row in batch.rows}
+        devices = _devices(part)
         return len(devices) == 1 and self._refused[devices.pop()] >= HOPELESS_AFTER
 
     def _guilty(self, suspect: Refused) -> bool:
@@ -148,6 +149,10 @@ class Progress:
     def _hopeless(self, stream: Stream) -> bool:
         alone = sum(suspect.stream is stream and suspect.alone for suspect in self.suspects)
         return stream not in self.taken and alone >= HOPELESS_AFTER
+
+
+def _devices(part: Batch) -> set[tuple[Stream, str]]:
+    return {(stream, row[0]) for stream, batch in part.readings.items() for row in batch.rows}
 
 
 def _refused(part: Batch, detail: str, *, alone: bool) -> list[Refused]:

@@ -1097,3 +1097,21 @@ async def test_a_dead_letter_whose_payload_is_refused_is_kept_without_it() -> No
 
     assert [delivery] == house.origin.settled
     assert [(dead_letter().topic, b"")] == [(letter.topic, letter.payload) for letter in store.dead_letters]
+
+
+@in_virtual_time
+async def test_neighbours_that_join_a_refused_device_are_tried_by_halves_again() -> None:
+    store = FakeStore(objection=minding(["m-1", "m-1500"], unknown))
+    house = House(store, flush_at=10_000, max_messages=10_000)
+    house.put(meters=meters(3))
+    house.put(meters=[meter_row("m-1", second) for second in range(3)])
+    await house.flusher.flush(house.buffer.take_now())  # in which m-1 is found
+    house.put(meters=[meter_row("m-1", 10)])
+    flush = asyncio.create_task(house.flusher.flush(house.buffer.take_now()))
+    await asyncio.sleep(1)
+    before = len(store.writes)
+    house.put(meters=meters(3000, second=20))
+    await flush
+
+    assert 2 + 2998 == len(stored(store, METER))
+    assert len(store.writes) - before < 100
