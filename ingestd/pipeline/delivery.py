@@ -147,6 +147,16 @@ class Batch:
             Batch(readings={of: part for of, part in left.items() if part.rows}, dead_letters=self.dead_letters),
         )
 
+    def by_device(self, stream: Stream) -> dict[str, "Batch"]:
+        """The rows of a stream, device by device."""
+        grouped: dict[str, StreamBatch] = {}
+        batch = self.readings.get(stream, _NOTHING)
+        for row, origin in zip(batch.rows, batch.origins, strict=True):
+            of_device = grouped.setdefault(row[0], StreamBatch(rows=[], origins=[]))
+            of_device.rows.append(row)
+            of_device.origins.append(origin)
+        return {identity: Batch(readings={stream: rows}, dead_letters=[]) for identity, rows in grouped.items()}
+
     def singles(self, most: int) -> list["Batch"]:
         """Of readings of one stream: first the rest, then so many rows each by itself."""
         ((stream, batch),) = self.readings.items()

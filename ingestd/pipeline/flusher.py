@@ -18,7 +18,7 @@ from ingestd.metrics import Metrics
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.delivery import Batch, Delivery, Origin, Rejection
 from ingestd.pipeline.progress import Progress
-from ingestd.pipeline.refusals import Refusals
+from ingestd.pipeline.refusals import Apart, Refusals
 from ingestd.telemetry import DeadLetter, Source, Stream, encode, now_microseconds, to_datetime
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Flusher:
         batch = Batch.of(deliveries)
         taken_at = batch.taken_at()
         self.arriving = None if taken_at is None else to_datetime(taken_at)
-        await self._commit_apart(batch, progress)
+        apart = await self._commit_apart(batch, progress)
         rounds = 0
         while True:
             if repeats := progress.repeats():
@@ -99,7 +99,7 @@ class Flusher:
             else:
                 break
         await self._bury(progress)
-        self._refusals.note(progress.rejected)
+        self._refusals.note(progress.rejected, apart)
         self._settle(progress)
         self._busy_since = None
         self.last_commit_at = time.monotonic()
@@ -111,20 +111,26 @@ class Flusher:
             milliseconds=round((self.last_commit_at - started) * 1000, 1),
         )
 
-    async def _commit_apart(self, batch: Batch, progress: Progress) -> None:
+    async def _commit_apart(self, batch: Batch, progress: Progress) -> list[Apart]:
         """The batch first without the devices that were refused of late, then each of these."""
         batch, apart = self._refusals.part(batch)
         await self._commit(batch, progress)
-        for of_device in apart:
-            progress.isolate()
-            await self._commit(of_device, progress)
+        for one in apart:
+            progress.isolate(singles=one.singles)
+            await self._commit_parts(one.parts, progress)
+        return apart
 
     async def _commit(self, batch: Batch, progress: Progress) -> None:
         """Try every row of the batch, splitting where the database objects to the rows themselves."""
-        parts = [batch]
+        await self._commit_parts([batch], progress)
+
+    async def _commit_parts(self, parts: list[Batch], progress: Progress) -> None:
+        """The last part first."""
         retry = _Backoff()
         while parts:
-            parts += await self._attempt(parts.pop(), progress, retry)
+            part = parts.pop()
+            if not progress.give_up_untried(part):
+                parts += await self._attempt(part, progress, retry)
         progress.convict()
 
     async def _attempt(self, part: Batch, progress: Progress, retry: "_Backoff") -> list[Batch]:

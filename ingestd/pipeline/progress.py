@@ -46,6 +46,7 @@ class Progress:
     _refused: Counter[tuple[Stream, str]] = field(default_factory=Counter)
     """Rows of each device that failed alone, while none of the device went through."""
     _is_one_by_one: bool = False
+    _singles: int = HOPELESS_AFTER
     _tried: set[tuple[Stream, Row]] = field(default_factory=set)
 
     def stored(self, part: Batch, committed: Mapping[Stream, Counter[int]]) -> None:
@@ -55,6 +56,7 @@ class Progress:
             for stream, batch in part.readings.items():
                 for row in batch.rows:
                     self._refused.pop((stream, row[0]), None)
+        self._singles = HOPELESS_AFTER
         for stream, by_origin in committed.items():
             self.committed[stream].update(by_origin)
 
@@ -66,6 +68,18 @@ class Progress:
             return self._smaller(part)
         self.rejected += self._named(part, str(error), alone=True)
         return []
+
+    def give_up_untried(self, part: Batch) -> bool:
+        """Reject the rest of a device of which enough rows were rejected; whether the part is such a rest."""
+        if not self.rejected or not self._is_refused_device(part):
+            return False
+        (device,) = _devices(part)
+        reasons = [one.detail for one in self.rejected if (one.stream, one.row[0]) == device]
+        if reasons:
+            self.rejected += self._named(
+                part, f"not tried, as the device's others are refused: {reasons[-1]}", alone=True
+            )
+        return bool(reasons)
 
     def suspect(self, part: Batch, detail: str) -> list[Batch]:
         """The rows may be at fault: smaller parts to try, or rows named where that tells nothing more."""
@@ -83,10 +97,14 @@ class Progress:
         enough = UNKNOWN_BEFORE_ISOLATING if part.readings else UNKNOWN_BEFORE_REDUCING
         return self._unknown_failures[bool(part.readings)] >= enough
 
-    def isolate(self) -> None:
-        """What follows is of a refused device: its rows are tried one by one, and no error is waited for to pass."""
+    def isolate(self, *, singles: int) -> None:
+        """What follows is of a refused device: so many rows are tried one by one, and no error is waited for to pass.
+
+        Once one of them goes through, as many as of any other.
+        """
         self._unknown_failures[True] = UNKNOWN_BEFORE_ISOLATING
         self._is_one_by_one = True
+        self._singles = singles
 
     def convict(self) -> None:
         """Reject each suspect that failed alone while others of its stream went through."""
@@ -129,7 +147,7 @@ class Progress:
     def _smaller(self, part: Batch) -> list[Batch]:
         """Halves, as one row in many may be at fault; of a refused device a few rows singly, as all may be."""
         if self._is_one_by_one and not part.dead_letters and len(_devices(part)) == 1:
-            return part.singles(HOPELESS_AFTER)
+            return part.singles(self._singles)
         return part.split()
 
     def _named(self, part: Batch, detail: str, *, alone: bool) -> list[Refused]:
@@ -141,7 +159,7 @@ class Progress:
     def _is_refused_device(self, part: Batch) -> bool:
         """Whether all rows are of one device, and enough of its rows were refused."""
         devices = _devices(part)
-        return len(devices) == 1 and self._refused[devices.pop()] >= HOPELESS_AFTER
+        return len(devices) == 1 and self._refused[devices.pop()] >= self._singles
 
     def _guilty(self, suspect: Refused) -> bool:
         return suspect.alone and suspect.stream in self.taken

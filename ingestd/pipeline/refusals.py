@@ -5,58 +5,84 @@ nobody else shall wait for them.
 """
 
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from ingestd.pipeline.delivery import Batch
-from ingestd.pipeline.progress import Refused
+from ingestd.pipeline.progress import HOPELESS_AFTER, Refused
 from ingestd.telemetry import Row, Stream
 
 APART_AFTER: Final = 3
 """Refused rows; a single bad reading says nothing about the next."""
 APART_SECONDS: Final = 600.0
 """How long after its last refused row a device's rows are written apart."""
-MOST_DEVICES: Final = 100
+MOST_DEVICES: Final = 1000
 """Where more devices than that are refused, the fault is hardly theirs."""
+
+_Device: TypeAlias = tuple[Stream, str]
 
 
 @dataclass(slots=True, kw_only=True)
 class _Count:
     rows: int = 0
+    in_a_row: int = 0
+    """Rows that were written apart, and refused, since one of the device went through."""
     until: float = 0.0  # monotonic seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apart:
+    """The rows of a refused device in one batch."""
+
+    device: _Device
+    batch: Batch
+    singles: int
+    """So many are tried one by one before the others are given up: of a device that is always refused, one."""
+
+    @property
+    def parts(self) -> list[Batch]:
+        """What to try, the last first: all at once, or where that is hopeless, one row."""
+        return self.batch.singles(1) if self.singles == 1 else [self.batch]
 
 
 class Refusals:
     """What is known of refused devices, from one flush to the next."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[Stream, str], _Count] = {}
+        self._counts: dict[_Device, _Count] = {}
 
-    def note(self, refused: Iterable[Refused]) -> None:
-        """Rows that became dead letters just now."""
+    def note(self, refused: Iterable[Refused], apart: Iterable[Apart]) -> None:
+        """Rows that became dead letters just now; those of `apart` that did not went through."""
         now = time.monotonic()
+        rows = Counter((one.stream, one.row[0]) for one in refused)
+        for one in apart:
+            count, all_refused = self._counts[one.device], rows[one.device] == len(one.batch)
+            count.in_a_row = count.in_a_row + len(one.batch) if all_refused else 0
         self._counts = {device: count for device, count in self._counts.items() if now < count.until}
-        for one in refused:
-            device = one.stream, one.row[0]
+        for device, number in rows.items():
             if device in self._counts or len(self._counts) < MOST_DEVICES:
                 count = self._counts.setdefault(device, _Count())
-                count.rows += 1
+                count.rows += number
                 count.until = now + APART_SECONDS
 
-    def part(self, batch: Batch) -> tuple[Batch, list[Batch]]:
+    def part(self, batch: Batch) -> tuple[Batch, list[Apart]]:
         """The batch without the rows of refused devices, and theirs, device by device."""
         now = time.monotonic()
-        apart = []
-        for (stream, identity), count in self._counts.items():
-            if count.rows >= APART_AFTER and now < count.until:
-                theirs, batch = batch.parted(stream, partial(_is_of, identity))
-                if len(theirs):
-                    apart.append(theirs)
+        known = {
+            device: count for device, count in self._counts.items() if count.rows >= APART_AFTER and now < count.until
+        }
+        apart: list[Apart] = []
+        for stream in {stream for stream, _ in known}:
+            identities = {identity for of, identity in known if of is stream}
+            theirs, batch = batch.parted(stream, partial(_is_of, identities))
+            for identity, rows in theirs.by_device(stream).items():
+                always = known[stream, identity].in_a_row >= APART_AFTER
+                apart.append(Apart(device=(stream, identity), batch=rows, singles=1 if always else HOPELESS_AFTER))
         return batch, apart
 
 
-def _is_of(identity: str, row: Row) -> bool:
-    is_of: bool = row[0] == identity
-    return is_of
+def _is_of(identities: Collection[str], row: Row) -> bool:
+    return row[0] in identities

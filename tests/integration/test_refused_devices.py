@@ -26,7 +26,7 @@ EVERY: Final = 28
 """3.6 % of the rows are of one device."""
 FLUSHES: Final = 3
 MOST: Final = 10.0
-"""How much longer a flush may take: 2.4 to 3.2 times was measured, and 200 where their rows were not written apart."""
+"""How much longer a flush may take: 1.6 to 3.2 times was measured, and 200 where their rows were not written apart."""
 
 
 class House:

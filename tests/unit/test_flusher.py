@@ -1003,6 +1003,41 @@ async def test_of_a_refused_device_only_some_rows_are_tried_one_by_one() -> None
 
 
 @in_virtual_time
+async def test_many_devices_that_are_always_refused_cost_a_transaction_each() -> None:
+    devices = 150
+    store = FakeStore(objection=minding([f"bad-{number}" for number in range(devices)], DataStoreError))
+    house = House(store, flush_at=20_000, max_messages=100_000)
+
+    def rows(second: int) -> list[Row]:
+        bad = [meter_row(f"bad-{number % devices}", second * 1000 + number) for number in range(20 * devices)]
+        return [*meters(2000, second=second), *bad]
+
+    await flushes(house, 5, of=rows)
+
+    assert 5 * 2000 == len(stored(store, METER))
+    assert 5 * 20 * devices == len(store.dead_letters)
+    last = [write for write in store.writes if write.at >= 120]
+    assert len(last) == devices + 2
+
+
+@in_virtual_time
+async def test_a_device_that_was_always_refused_and_is_taken_again_loses_nothing() -> None:
+    store = FakeStore(objection=minding(["bad"], DataStoreError))
+    house = House(store, flush_at=1000)
+    healed = [meter_row("bad", 10_000 + number) for number in range(100)]
+
+    def rows(second: int) -> list[Row]:
+        if second == 4:
+            store.objection = lambda _stream, row: DataStoreError("no") if row == healed[50] else None
+            return healed
+        return [meter_row("bad", second * 1000 + number) for number in range(100)]
+
+    await flushes(house, 5, of=rows)
+
+    assert healed[:50] + healed[51:] == sorted(stored(store, METER))
+
+
+@in_virtual_time
 async def test_good_rows_of_a_device_are_stored_though_others_of_it_are_refused() -> None:
     store = FakeStore(objection=lambda _stream, row: DataStoreError("too much") if row[2] > 1 else None)
     house = House(store, flush_at=1000)
