@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ingestd.telemetry import Row
 
-ROWS: Final = 10_000
+ROWS: Final = 4000
 EVERY: Final = 28
 """3.6 % of the rows are of one device."""
 FLUSHES: Final = 3
