@@ -31,11 +31,6 @@ KINDS: Final = (*SILENT.values(), BATTERY, EFFICIENCY, IMPLAUSIBLE, *FLEET_KINDS
 FLEET: Final = "fleet"
 """The subject of such an alert."""
 
-SILENT_CADENCES: Final = 10
-"""A device is silent after so many of its own intervals, within the two bounds that follow."""
-SILENT_LEAST: Final = timedelta(minutes=5)
-SILENT_MOST: Final = timedelta(days=3)
-UNKNOWN_CADENCE: Final = timedelta(seconds=60)
 RETIRED: Final = timedelta(days=7)
 """Nothing is expected any more of a device that has been silent for so long."""
 

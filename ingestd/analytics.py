@@ -5,7 +5,7 @@ Efficiency is DC energy into the battery over AC energy from the grid; below the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import inf
 from typing import Literal, TypeAlias
 
@@ -249,6 +249,16 @@ class MappingConflictError(IngestdError):
     def __init__(self, segments: Sequence[Mapping]) -> None:
         super().__init__(f"{len(segments)} segments are in the way")
         self.segments = segments
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSettings:
+    """What is set for a single device; None: as for all others."""
+
+    threshold: float | None = None
+    """Of a vehicle's efficiency."""
+    offline_after: timedelta | None = None
+    """So long without a reading."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

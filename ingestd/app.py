@@ -35,6 +35,7 @@ from ingestd.store.alerts import Alerts
 from ingestd.store.clocks import Clocks
 from ingestd.store.database import Reads
 from ingestd.store.dead_letters import DeadLetters
+from ingestd.store.device_settings import DeviceSettingsTable
 from ingestd.store.devices import Devices
 from ingestd.store.exports import Exports
 from ingestd.store.leadership import Leadership
@@ -45,7 +46,6 @@ from ingestd.store.reads import Analytics
 from ingestd.store.retention import Retention
 from ingestd.store.rollups import Rollups
 from ingestd.store.series import Series
-from ingestd.store.thresholds import Thresholds
 from ingestd.store.writer import Writer
 from ingestd.telemetry import Window
 
@@ -117,7 +117,11 @@ class Daemon:
         settings = self._settings
         webhook = settings.alert_webhook_url
         return Alerting(
-            rules=Rules(minimum=settings.alert_min_duration, battery_celsius=settings.alert_battery_temp),
+            rules=Rules(
+                minimum=settings.alert_min_duration,
+                battery_celsius=settings.alert_battery_temp,
+                offline_after=settings.offline_after,
+            ),
             holder=settings.mqtt_client_id,
             store=Alerts(self._background),
             efficiencies=Analytics(self._background, judgement=judgement),
@@ -140,8 +144,8 @@ class Daemon:
             ),
             analytics=analytics,
             series=Series(self._reads, analytics=analytics),
-            devices=Devices(self._reads, analytics=analytics),
-            thresholds=Thresholds(self._reads),
+            devices=Devices(self._reads, analytics=analytics, offline_after=self._settings.offline_after),
+            device_settings=DeviceSettingsTable(self._reads),
             mappings=Mappings(self._reads),
             exports=Exports(self._dsn),
             dead_letters=DeadLetters(self._reads),

@@ -139,6 +139,7 @@ class Settings(BaseModel):
     efficiency_min_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
     efficiency_min_coverage: Annotated[float, Field(ge=0, le=1)] = 0.2
     plausible_kw: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 400
+    offline_after: Annotated[Duration, Field(gt=timedelta(0), lt=timedelta(days=7))] = timedelta(minutes=10)
     alert_min_duration: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(minutes=5)
     alert_battery_temp: Annotated[float, Field(ge=-60, le=150)] = 60
     alert_webhook_url: SecretStr | None = None

@@ -143,10 +143,13 @@ BEGIN
 END;
 $$;
 
--- Vehicles whose efficiency is judged by a threshold of their own: at a 2.3 kW socket, 80 % is healthy.
-CREATE TABLE vehicle_threshold (
-    vehicle_id text COLLATE "C"  PRIMARY KEY,
-    threshold  double precision  NOT NULL CHECK (threshold > 0 AND threshold <= 1)
+-- What is set for single devices; NULL: as for all others. The device need not have reported.
+CREATE TABLE device_setting (
+    kind          text              NOT NULL,  -- the stream
+    id            text COLLATE "C"  NOT NULL,
+    threshold     double precision  CHECK (threshold > 0 AND threshold <= 1),  -- at a 2.3 kW socket, 80 % is healthy
+    offline_after interval          CHECK (offline_after > interval '0'),
+    PRIMARY KEY (kind, id)
 );
 
 -- What is to be thought of a vehicle's figures; the one place where it is decided.

@@ -55,6 +55,8 @@ class Rules:
 
     minimum: timedelta  # how long a condition must hold, or be over
     battery_celsius: float
+    offline_after: timedelta
+    """Without a reading; of devices without a setting of their own."""
 
     @property
     def interval(self) -> timedelta:
@@ -115,7 +117,7 @@ class Watcher:
         for stream in STREAMS:
             kind = SILENT[stream.name]
             if self._hearing() and (watch := await self._watch(kind, now)):
-                async for silent in self._store.silent(stream, now=now):
+                async for silent in self._store.silent(stream, now=now, offline_after=self._rules.offline_after):
                     await self._settle(kind, silent, watch)
         if watch := await self._watch(BATTERY, now):
             async for hot in self._store.hot(bound=self._rules.battery_celsius, now=now):

@@ -13,6 +13,7 @@ from ingestd.analytics import (
     DeadLetterFilter,
     Device,
     DevicePage,
+    DeviceSettings,
     FleetEnergy,
     FleetPoint,
     Judgement,
@@ -55,12 +56,12 @@ class Devices(Protocol):
     async def page(self, stream: Stream, wanted: DevicePage) -> list[Device]: ...
 
 
-class Thresholds(Protocol):
-    """Vehicles with an efficiency threshold of their own; None where there is none. Raises StoreError."""
+class DeviceSettingsTable(Protocol):
+    """What is set for single devices; None where nothing is. Raises StoreError."""
 
-    async def get(self, vehicle_id: str) -> float | None: ...
-    async def set(self, vehicle_id: str, threshold: float) -> None: ...
-    async def remove(self, vehicle_id: str) -> float | None: ...
+    async def get(self, stream: Stream, device_id: str) -> DeviceSettings | None: ...
+    async def set(self, stream: Stream, device_id: str, settings: DeviceSettings) -> None: ...
+    async def remove(self, stream: Stream, device_id: str) -> DeviceSettings | None: ...
 
 
 class Mappings(Protocol):
@@ -107,7 +108,7 @@ INTAKE: Final = web.AppKey("intake", Intake)
 ANALYTICS: Final[web.AppKey[Analytics]] = web.AppKey("analytics", Analytics)
 SERIES: Final[web.AppKey[Series]] = web.AppKey("series", Series)
 DEVICES: Final[web.AppKey[Devices]] = web.AppKey("devices", Devices)
-THRESHOLDS: Final[web.AppKey[Thresholds]] = web.AppKey("thresholds", Thresholds)
+DEVICE_SETTINGS: Final[web.AppKey[DeviceSettingsTable]] = web.AppKey("device_settings", DeviceSettingsTable)
 MAPPINGS: Final[web.AppKey[Mappings]] = web.AppKey("mappings", Mappings)
 EXPORTS: Final[web.AppKey[Exports]] = web.AppKey("exports", Exports)
 DEAD_LETTERS: Final[web.AppKey[DeadLetters]] = web.AppKey("dead_letters", DeadLetters)

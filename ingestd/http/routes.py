@@ -9,7 +9,7 @@ from aiohttp import web
 from ingestd import __version__
 from ingestd.analytics import DeadLetterFilter
 from ingestd.errors import StoreError
-from ingestd.http import alerts, analytics, devices, exports, mappings, parameters, shapes, thresholds
+from ingestd.http import alerts, analytics, device_settings, devices, exports, mappings, parameters, shapes
 from ingestd.http.bodies import BODIES, TELEMETRY
 from ingestd.http.heavy import heavy
 from ingestd.http.ports import CONDITION, DEAD_LETTERS, EXPOSITION, INTAKE, PING
@@ -105,7 +105,7 @@ ROUTES: Final[tuple[web.RouteDef, ...]] = (
     web.get("/", get_index),
     web.post("/v1/telemetry", post_telemetry),
     *analytics.ROUTES,
-    *thresholds.ROUTES,
+    *device_settings.ROUTES,
     *mappings.ROUTES,
     *devices.ROUTES,
     *exports.ROUTES,

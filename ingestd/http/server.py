@@ -21,6 +21,7 @@ from ingestd.http.ports import (
     ANALYTICS,
     CONDITION,
     DEAD_LETTERS,
+    DEVICE_SETTINGS,
     DEVICES,
     EXPORTS,
     EXPOSITION,
@@ -29,16 +30,15 @@ from ingestd.http.ports import (
     MAPPINGS,
     PING,
     SERIES,
-    THRESHOLDS,
     Alerts,
     Analytics,
     Condition,
     DeadLetters,
     Devices,
+    DeviceSettingsTable,
     Exports,
     Mappings,
     Series,
-    Thresholds,
 )
 from ingestd.http.problems import problems
 from ingestd.http.routes import ROUTES
@@ -59,7 +59,7 @@ class HttpServer:
         analytics: Analytics,
         series: Series,
         devices: Devices,
-        thresholds: Thresholds,
+        device_settings: DeviceSettingsTable,
         mappings: Mappings,
         exports: Exports,
         dead_letters: DeadLetters,
@@ -79,7 +79,7 @@ class HttpServer:
         self._app[ANALYTICS] = analytics
         self._app[SERIES] = series
         self._app[DEVICES] = devices
-        self._app[THRESHOLDS] = thresholds
+        self._app[DEVICE_SETTINGS] = device_settings
         self._app[MAPPINGS] = mappings
         self._app[EXPORTS] = exports
         self._app[UNDER_WAY] = set()

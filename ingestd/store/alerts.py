@@ -12,10 +12,6 @@ from ingestd.alerts import (
     BATTERY_FRESH,
     RETIRED,
     SILENT,
-    SILENT_CADENCES,
-    SILENT_LEAST,
-    SILENT_MOST,
-    UNKNOWN_CADENCE,
     Alert,
     AlertFilter,
     Change,
@@ -49,16 +45,18 @@ class Alerts:
         )
         return rows[0].watched_since if rows else None
 
-    async def silent(self, stream: Stream, *, now: datetime) -> AsyncIterator[Mapping[str, Observation]]:
-        """Devices that have been silent for too long, and all that have an open alert of that."""
+    async def silent(
+        self, stream: Stream, *, now: datetime, offline_after: timedelta
+    ) -> AsyncIterator[Mapping[str, Observation]]:
+        """Devices that have been silent for too long, and all that have an open alert of that.
+
+        `offline_after` is for devices without a setting of their own.
+        """
         kind = SILENT[stream.name]
         parameters = {
             "kind": kind,
             "now": now,
-            "cadences": SILENT_CADENCES,
-            "least": SILENT_LEAST,
-            "most": SILENT_MOST,
-            "unknown": UNKNOWN_CADENCE,
+            "offline_after": offline_after,
             "retired": RETIRED,
         }
         for rows in in_chunks(await self._reads.fetch(_SILENT[stream], parameters)):

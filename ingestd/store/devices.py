@@ -12,8 +12,6 @@ from ingestd.store.database import Reads
 from ingestd.store.reads import Analytics, live_reading, vehicles
 from ingestd.telemetry import VEHICLE, Stream
 
-PATIENCE: Final = timedelta(minutes=5)
-"""A device that was heard so recently is online, however often it should report."""
 CHARGING: Final = timedelta(hours=24)
 
 _SQL: Final = queries.load("lists.sql")
@@ -28,15 +26,17 @@ _KEYS: Final[dict[DeviceSort, tuple[sql.SQL, str]]] = {
 class Devices:
     """Raises StoreError when the database does not answer."""
 
-    def __init__(self, reads: Reads, *, analytics: Analytics) -> None:
+    def __init__(self, reads: Reads, *, analytics: Analytics, offline_after: timedelta) -> None:
+        """`offline_after` is for devices without a setting of their own."""
         self._reads = reads
+        self._offline_after = offline_after
         self._analytics = analytics
 
     async def page(self, stream: Stream, wanted: DevicePage) -> list[Device]:
         """At most `wanted.limit` of the devices that have reported."""
         after_key, after_id = wanted.after or (None, None)
         parameters: dict[str, Any] = {
-            "patience": PATIENCE,
+            "offline_after": self._offline_after,
             "after_key": after_key,
             "after_id": after_id,
             "online": wanted.online,

@@ -16,32 +16,21 @@ WHERE watch.holder = excluded.holder OR watch.watched_at < excluded.watched_at -
 RETURNING watched_since
 
 -- name: silent_devices
--- Devices that were not heard for longer than they should be (`bound`, seconds; by their cadence), and those with an
--- open alert, but for active ones that are just as silent as before: of those nothing changes, and there may be many.
--- Only devices that have not been heard for the least bound are looked up in the rollups.
+-- Devices that were not heard for longer than is set for them, or for all (`bound`, seconds), and those with an open
+-- alert, but for active ones that are just as silent as before: of those nothing changes, and there may be many.
 SELECT subject, heard_at, bound
 FROM (
     SELECT
-        {id} AS subject,
+        live.{id} AS subject,
         received_at AS heard_at,
+        extract(epoch FROM coalesce(offline_after, %(offline_after)s))::double precision AS bound,
         open.kind IS NOT NULL AS open,
         open.state = 'active' AND open.over_since IS NULL AS settled
     FROM {live} AS live
+    LEFT JOIN device_setting AS own ON own.kind = {stream} AND own.id = live.{id}
     LEFT JOIN alert AS open ON open.kind = %(kind)s AND open.subject = live.{id} AND open.state <> 'cleared'
-    WHERE received_at BETWEEN %(now)s - %(retired)s AND %(now)s - %(least)s OR open.kind IS NOT NULL
-) AS quiet
-CROSS JOIN LATERAL (
-    SELECT extract(epoch FROM least(%(most)s, greatest(%(least)s, %(cadences)s::double precision * coalesce(
-        (
-            SELECT make_interval(secs => cadence)
-            FROM {day}
-            WHERE {id} = subject AND cadence IS NOT NULL
-            ORDER BY day DESC
-            LIMIT 1
-        ),
-        %(unknown)s
-    ))))::double precision AS bound
-) AS expected
+    WHERE received_at > %(now)s - %(retired)s OR open.kind IS NOT NULL
+) AS device
 WHERE CASE WHEN %(now)s - heard_at > make_interval(secs => bound) THEN settled IS NOT TRUE ELSE open END
 
 -- name: hot_batteries

@@ -1,13 +1,11 @@
 -- Lists of devices, by pages.
 
 -- name: devices
--- Every device that has reported: its newest reading, and whether it is online, that is, heard as often as it should
--- be: within three intervals of its own, or within `patience`, whichever is longer.
-SELECT {columns},
-    received_at > now() - greatest(%(patience)s, 3 * make_interval(secs => (
-        SELECT cadence FROM {day} WHERE {id} = live.{id} AND cadence IS NOT NULL ORDER BY day DESC LIMIT 1
-    ))) AS online
+-- Every device that has reported: its newest reading, and whether it is online: heard within the time that is set for
+-- it, or for all.
+SELECT {columns}, received_at > now() - coalesce(offline_after, %(offline_after)s) AS online
 FROM {live} AS live
+LEFT JOIN device_setting AS own ON own.kind = {stream} AND own.id = live.{id}
 
 -- name: judged_devices
 -- The same of vehicles, with what is to be thought of them; without a reading or a mapping there is nothing to judge.

@@ -43,7 +43,7 @@ START = datetime(2026, 11, 20, 10, 30, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
-RULES = Rules(minimum=5 * MINUTE, battery_celsius=60)
+RULES = Rules(minimum=5 * MINUTE, battery_celsius=60, offline_after=10 * MINUTE)
 METER_SILENT, VEHICLE_SILENT = SILENT["meter"], SILENT["vehicle"]
 
 
@@ -188,7 +188,7 @@ async def house(shared_database_url: str) -> AsyncIterator[House]:
     await reads.open()
     with psycopg.connect(shared_database_url, autocommit=True) as connection:
         connection.execute(
-            "TRUNCATE alert, alert_outbox, alert_watch, meter_live, vehicle_live, meter_day RESTART IDENTITY"
+            "TRUNCATE alert, alert_outbox, alert_watch, meter_live, vehicle_live, device_setting RESTART IDENTITY"
         )
         yield House(Alerts(reads), connection)
     await reads.close()
@@ -229,24 +229,15 @@ async def test_a_device_that_is_back_before_the_minimum_duration_leaves_no_trace
     assert [] == house.rows("SELECT FROM alert")
 
 
-@pytest.mark.parametrize(
-    ("cadence", "bound"),
-    [(None, 600.0), (5.0, 300.0), (60.0, 600.0), (900.0, 9000.0), (86_400.0, 259_200.0)],
-    ids=["unknown", "short", "a minute", "a quarter of an hour", "a day"],
-)
-async def test_how_long_is_silent_depends_on_the_devices_cadence(
-    house: House, cadence: float | None, bound: float
-) -> None:
+@pytest.mark.parametrize(("own", "bound"), [(None, 600.0), ("30 s", 30.0), ("2 h", 7200.0)])
+async def test_how_long_is_silent_is_set_for_the_device_or_for_all(house: House, own: str | None, bound: float) -> None:
     house.hear("m-1")
-    days = [(START - 2 * DAY, 7.0), (START - DAY, cadence)] if cadence else [(START - DAY, None)]
-    house.connection.cursor().executemany(
-        "INSERT INTO meter_day"
-        " (meter_id, day, kwh, samples, averaged, cadence) VALUES ('m-1', %(day)s, '{}', '{}', '{}', %(cadence)s)",
-        [{"day": day, "cadence": seconds} for day, seconds in days],
-    )
+    house.connection.execute("INSERT INTO device_setting VALUES ('meter', 'm-1', NULL, %s::interval)", [own])
+    house.connection.execute("INSERT INTO device_setting VALUES ('vehicle', 'm-1', NULL, '7 s')")
 
     async def silent_after(seconds: float) -> list[float]:
-        pages = house.store.silent(METER, now=START + timedelta(seconds=seconds))
+        now = START + timedelta(seconds=seconds)
+        pages = house.store.silent(METER, now=now, offline_after=RULES.offline_after)
         return [observation.bound async for page in pages for observation in page.values()]
 
     assert [] == await silent_after(bound)
@@ -719,10 +710,10 @@ def plans(connection: psycopg.Connection, statement: sql.SQL | sql.Composed) -> 
     """The tables that a statement reads."""
     parameters = {
         **dict.fromkeys(("now", "until"), START),
-        **dict.fromkeys(("least", "most", "unknown", "retired", "fresh", "patience"), MINUTE),
+        **dict.fromkeys(("offline_after", "retired", "fresh", "patience"), MINUTE),
         **dict.fromkeys(("kind", "channel", "task", "holder", "after"), "x"),
         **{name: ["x"] for name in ("kinds", "subjects", "channels", "states")},
-        **dict.fromkeys(("limit", "cadences", "bound"), 10),
+        **dict.fromkeys(("limit", "bound"), 10),
         **dict.fromkeys(("before", "state", "subject")),
         "ids": [1],
         "changes": "[]",
@@ -747,5 +738,4 @@ def test_alerts_never_read_history(shared_database_url: str) -> None:
             for table in plans(connection, queries.for_stream(statement, stream))
         }
 
-    live_and_rollups = {"meter_live", "vehicle_live", "meter_day", "vehicle_day"}
-    assert live_and_rollups | {"alert", "alert_outbox", "alert_watch"} == tables
+    assert {"meter_live", "vehicle_live", "device_setting", "alert", "alert_outbox", "alert_watch"} == tables

@@ -1,5 +1,5 @@
 # ruff: noqa: SIM300 - expected == actual
-"""Series, totals, sessions, lists and thresholds over HTTP: how they are asked for, and how the answers look."""
+"""Series, totals, sessions, lists and device settings over HTTP: how they are asked for, and how the answers look."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - 2 * DAY
-THRESHOLDS = "/v1/analytics/thresholds"
+SETTINGS = "/v1/devices/{kind}/{id}/settings"
 
 
 @pytest.fixture(scope="module")
@@ -312,31 +312,50 @@ def test_a_vehicle_is_judged_by_a_threshold_of_its_own_until_that_is_removed(dae
         assert 0.75 == worst["efficiencyRatio"]
         return found["status"], found["threshold"]
 
-    path = f"{THRESHOLDS}/{names.vehicle}"
+    path = SETTINGS.format(kind="vehicle", id=names.vehicle)
     assert ("below-threshold", 0.85) == judged()
     assert_problem(daemon.request("GET", path), 404)
 
+    expected: dict[str, object] = {}
     for threshold in (0.8, 0.75):
-        put = daemon.request("PUT", path, body={"threshold": threshold})
-        assert (200, {"vehicleId": names.vehicle, "threshold": threshold}) == (put.status, put.json())
-    assert {"vehicleId": names.vehicle, "threshold": 0.75} == get(daemon, path)
+        put = daemon.request("PUT", path, body={"threshold": threshold, "offlineAfter": "1.5h"})
+        expected = {"vehicleId": names.vehicle, "offlineAfter": "90m", "threshold": threshold}
+        assert (200, expected) == (put.status, put.json())
+    assert expected == get(daemon, path)
     assert ("ok", 0.75) == judged()
 
     removed = daemon.request("DELETE", path)
-    assert (200, {"vehicleId": names.vehicle, "threshold": 0.75}) == (removed.status, removed.json())
+    assert (200, expected) == (removed.status, removed.json())
     assert_problem(daemon.request("DELETE", path), 404)
     assert ("below-threshold", 0.85) == judged()
 
 
+def test_settings_of_a_meter_say_when_it_is_offline(daemon: Daemon, names: Names) -> None:
+    post(daemon, meter(names.meter, NOON))
+    path = SETTINGS.format(kind="meter", id=names.meter)
+
+    assert 200 == daemon.request("PUT", path, body={"offlineAfter": "2h"}).status
+    assert {"meterId": names.meter, "offlineAfter": "2h"} == get(daemon, path)
+    assert 200 == daemon.request("PUT", path, body={}).status
+    assert {"meterId": names.meter, "offlineAfter": None} == get(daemon, path)
+
+
 @pytest.mark.parametrize(
-    ("body", "parameter"),
+    ("kind", "body", "parameter"),
     [
-        *((b'{"threshold":%s}' % wrong, "threshold") for wrong in (b"0", b"-1", b"1.01", b"NaN", b'"0.8"', b"true")),
-        (b"{}", "threshold"),
-        (b'{"threshold":1,"colour":"blue"}', "colour"),
+        *(
+            ("vehicle", b'{"threshold":%s}' % wrong, "threshold")
+            for wrong in (b"0", b"-1", b"1.01", b"NaN", b'"0.8"', b"true")
+        ),
+        *(
+            ("meter", b'{"offlineAfter":%s}' % wrong, "offlineAfter")
+            for wrong in (b"0", b"-1", b'"soon"', b"true", b'"7d"', b"[]")
+        ),
+        ("meter", b'{"threshold":0.8}', "threshold"),
+        ("vehicle", b'{"threshold":1,"colour":"blue"}', "colour"),
     ],
 )
-def test_a_threshold_is_a_number_above_0_and_up_to_1(daemon: Daemon, names: Names, body: bytes, parameter: str) -> None:
-    answer = daemon.request("PUT", f"{THRESHOLDS}/{names.vehicle}", body=body)
+def test_settings_of_a_device_are_bounded(daemon: Daemon, names: Names, kind: str, body: bytes, parameter: str) -> None:
+    answer = daemon.request("PUT", SETTINGS.format(kind=kind, id=names.vehicle), body=body)
 
     assert_problem(answer, 400, parameter=parameter)

@@ -73,7 +73,8 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         *BUCKET,
         ("startTime=2026-11-01T00:00:00Z&endTime=2026-11-20T00:00:00Z&bucket=20m", "bucket"),
     ],
-    "/v1/analytics/thresholds/{vehicleId}": [],
+    "/v1/devices/meter/{id}/settings": [],
+    "/v1/devices/vehicle/{id}/settings": [],
     "/v1/analytics/mappings/{vehicleId}": [],
     "/v1/vehicles": [
         *LIST,

@@ -35,7 +35,7 @@ async def house(shared_database_url: str) -> AsyncIterator[House]:
 
 
 async def page(house: House, stream: Stream, wanted: DevicePage = ALL) -> list[Device]:
-    return await Devices(house.reads, analytics=house.analytics).page(stream, wanted)
+    return await Devices(house.reads, analytics=house.analytics, offline_after=10 * MINUTE).page(stream, wanted)
 
 
 async def ids(house: House, stream: Stream, wanted: DevicePage = ALL) -> list[str]:
@@ -49,16 +49,6 @@ async def heard(house: House, stream: Stream, ago: Mapping[str, timedelta]) -> N
     await house.write(**{"meters" if stream is METER else "vehicles": samples})
     with psycopg.connect(house.url, autocommit=True) as connection:
         connection.execute(f"UPDATE {stream.live} SET received_at = ts".encode())  # noqa: S608
-
-
-def reports_every(house: House, stream: Stream, cadences: Mapping[str, float | None], day: int = 0) -> None:
-    """What the rollups know of the cadences, seconds, so many days ago."""
-    with psycopg.connect(house.url, autocommit=True) as connection:
-        connection.cursor().executemany(
-            f"INSERT INTO {stream.name}_day ({stream.id_column}, day, kwh, samples, averaged, cadence)"  # noqa: S608
-            " VALUES (%s, current_date - %s, '{0}', '{0}', '{0}', %s)".encode(),
-            [(device, day, cadence) for device, cadence in cadences.items()],
-        )
 
 
 async def test_a_device_is_shown_as_it_was_last_heard(house: House) -> None:
@@ -84,18 +74,16 @@ async def test_a_device_is_shown_as_it_was_last_heard(house: House) -> None:
 
 
 @pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
-async def test_a_device_is_online_for_three_of_its_intervals_and_for_five_minutes_at_least(
-    house: House, stream: Stream
-) -> None:
-    now_and_then = {"hourly-3h": 179 * MINUTE, "hourly-4h": 181 * MINUTE}
-    often = {"often-4m": 4.9 * MINUTE, "often-6m": 5.1 * MINUTE}
-    nobody_knows = {"unknown-4m": 4.9 * MINUTE, "unknown-6m": 5.1 * MINUTE}
-    await heard(house, stream, now_and_then | often | nobody_knows)
-    reports_every(house, stream, dict.fromkeys(now_and_then, 3600) | dict.fromkeys(often, 5))
-    # The newest that is known counts.
-    reports_every(house, stream, dict.fromkeys(now_and_then, 5), day=1)
+async def test_a_device_is_online_for_the_time_that_is_set_for_it_or_for_all(house: House, stream: Stream) -> None:
+    await heard(house, stream, {"all-9m": 9.9 * MINUTE, "all-11m": 10.1 * MINUTE})
+    await heard(house, stream, {"own-59m": 59 * MINUTE, "own-61m": 61 * MINUTE})
+    with psycopg.connect(house.url, autocommit=True) as connection:
+        connection.cursor().executemany(
+            "INSERT INTO device_setting (kind, id, offline_after) VALUES (%s, %s, '1 h')",
+            [(stream.name, device) for device in ("own-59m", "own-61m")],
+        )
 
-    online, offline = ["hourly-3h", "often-4m", "unknown-4m"], ["hourly-4h", "often-6m", "unknown-6m"]
+    online, offline = ["all-9m", "own-59m"], ["all-11m", "own-61m"]
 
     assert dict.fromkeys(online, True) | dict.fromkeys(offline, False) == {
         device.newest.device_id: device.online for device in await page(house, stream)
@@ -119,7 +107,7 @@ async def charge(house: House, ratios: Mapping[str, float]) -> None:
 async def test_a_vehicle_is_judged_by_its_last_24_hours(house: House) -> None:
     await charge(house, {"good": 0.9, "bad": 0.5, "tolerated": 0.5, "idle": 0.0})
     with psycopg.connect(house.url, autocommit=True) as connection:
-        connection.execute("INSERT INTO vehicle_threshold VALUES ('tolerated', 0.4)")
+        connection.execute("INSERT INTO device_setting VALUES ('vehicle', 'tolerated', 0.4)")
         connection.execute("DELETE FROM meter_history WHERE meter_id = 'm-idle'")
     await heard(house, VEHICLE, {"stray": MINUTE, "gone": 3 * DAY})
 

@@ -224,7 +224,7 @@ async def a_motley_fleet(house: House) -> set[str]:
     vehicles += at_minutes("unmapped", ALL)
     await house.write(vehicles=vehicles, meters=meters)
     with psycopg.connect(house.url, autocommit=True) as connection:
-        connection.execute("INSERT INTO vehicle_threshold VALUES ('lenient', 0.75)")
+        connection.execute("INSERT INTO device_setting VALUES ('vehicle', 'lenient', 0.75)")
     return {sample.device for sample in vehicles} - {"unmapped"} | {"silent"}
 
 

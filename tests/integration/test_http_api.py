@@ -519,7 +519,7 @@ def test_without_enough_coverage_there_is_no_ratio_however_much_energy_there_was
 def test_a_vehicle_may_have_a_threshold_of_its_own(daemon: Daemon, database: psycopg.Connection, names: Names) -> None:
     map_vehicle(daemon, names.vehicle, names.meter, NOON - DAY)
     post(daemon, *by_the_minute(vehicle, names.vehicle, 1.5), *by_the_minute(meter, names.meter, 2))
-    database.execute("INSERT INTO vehicle_threshold VALUES (%s, 0.75)", (names.vehicle,))
+    database.execute("INSERT INTO device_setting VALUES ('vehicle', %s, 0.75)", (names.vehicle,))
 
     found = performance(daemon, names.vehicle, NOON, NOON + 4 * MINUTE)
 

@@ -66,7 +66,12 @@ def request_head(path: str, *headers: str, method: str = "POST") -> bytes:
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "GZip", "gzip, identity", "x-unknown"])
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", TELEMETRY), ("POST", MAPPINGS), ("PUT", f"{MAPPINGS}/EV-1"), ("PUT", "/v1/analytics/thresholds/EV-1")],
+    [
+        ("POST", TELEMETRY),
+        ("POST", MAPPINGS),
+        ("PUT", f"{MAPPINGS}/EV-1"),
+        ("PUT", "/v1/devices/vehicle/EV-1/settings"),
+    ],
 )
 def test_a_compressed_body_is_415(daemon: Daemon, method: str, path: str, encoding: str) -> None:
     body = gzip.compress(b"{}")
@@ -114,7 +119,7 @@ def test_compressed_gibibytes_cost_no_time_and_readings_go_on(daemon: Daemon, na
 # Limits
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", MAPPINGS), ("PUT", "/v1/analytics/thresholds/EV-1")])
+@pytest.mark.parametrize(("method", "path"), [("POST", MAPPINGS), ("PUT", f"{MAPPINGS}/EV-1")])
 def test_an_ordinary_body_of_64_kib_is_read_and_a_byte_more_is_413(daemon: Daemon, method: str, path: str) -> None:
     largest = b" " * (64 * KIB - 2) + b"{}"
 

@@ -157,7 +157,7 @@ async def test_no_question_is_answered_by_going_through_all_of_history(fleet: st
     await reads.open()
     try:
         analytics = Analytics(reads, judgement=JUDGEMENT)
-        devices = Devices(reads, analytics=analytics)
+        devices = Devices(reads, analytics=analytics, offline_after=timedelta(minutes=10))
         await QUESTIONS[question](analytics, Series(reads, analytics=analytics), devices)
     finally:
         await reads.close()

@@ -68,7 +68,9 @@ class House:
             tables = [
                 f"{stream.name}_{kind}" for stream in STREAMS for kind in ("history", "live", "day", "late", "belated")
             ]
-            connection.execute(f"TRUNCATE vehicle_meter_mapping, running_total, {', '.join(tables)}".encode())
+            connection.execute(
+                f"TRUNCATE vehicle_meter_mapping, device_setting, running_total, {', '.join(tables)}".encode()
+            )
             connection.execute("UPDATE rollup SET settled = '-infinity', announced = '-infinity'")
             connection.execute("UPDATE roster SET ids = '{}'")
 

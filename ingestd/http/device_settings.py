@@ -1,0 +1,70 @@
+"""The routes of what is set for single devices."""
+
+from datetime import timedelta
+from functools import partial
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+
+from aiohttp import web
+from pydantic import Field
+
+from ingestd.alerts import RETIRED
+from ingestd.analytics import DeviceSettings
+from ingestd.config import Duration, format_duration
+from ingestd.http import parameters
+from ingestd.http.ports import DEVICE_SETTINGS
+from ingestd.http.problems import Problem
+from ingestd.http.shapes import answer
+from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream
+
+
+class MeterSettings(parameters.StrictBody):
+    """The body of PUT; what is left out is as for all others."""
+
+    offline_after: Annotated[Duration, Field(gt=timedelta(0), lt=RETIRED)] | None = None
+
+
+class VehicleSettings(MeterSettings):
+    """The same of a vehicle, with the DC over AC below which something may be wrong."""
+
+    threshold: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+
+
+_BODIES: Final[dict[Stream, type[MeterSettings]]] = {METER: MeterSettings, VEHICLE: VehicleSettings}
+
+
+async def put_settings(request: web.Request, stream: Stream) -> web.Response:
+    device_id = parameters.identity(request, "id")
+    body = await parameters.body(request, _BODIES[stream])
+    settings = DeviceSettings(**body.model_dump())
+    await request.app[DEVICE_SETTINGS].set(stream, device_id, settings)
+    return _shape(stream, device_id, settings)
+
+
+async def get_settings(request: web.Request, stream: Stream) -> web.Response:
+    device_id = parameters.identity(request, "id")
+    parameters.Query(request, set())
+    return _shape(stream, device_id, await request.app[DEVICE_SETTINGS].get(stream, device_id))
+
+
+async def delete_settings(request: web.Request, stream: Stream) -> web.Response:
+    """Answers with what they were."""
+    device_id = parameters.identity(request, "id")
+    return _shape(stream, device_id, await request.app[DEVICE_SETTINGS].remove(stream, device_id))
+
+
+def _shape(stream: Stream, device_id: str, settings: DeviceSettings | None) -> web.Response:
+    if settings is None:
+        raise Problem(HTTPStatus.NOT_FOUND, f"nothing is set for {stream.name} {device_id}")
+    after = settings.offline_after
+    shown: dict[str, Any] = {"offlineAfter": None if after is None else format_duration(after)}
+    if "threshold" in _BODIES[stream].model_fields:
+        shown["threshold"] = settings.threshold
+    return answer({stream.id_key: device_id, **shown})
+
+
+ROUTES: Final[tuple[web.RouteDef, ...]] = tuple(
+    route(f"/v1/devices/{stream.name}/{{id}}/settings", partial(handler, stream=stream))
+    for stream in STREAMS
+    for route, handler in ((web.put, put_settings), (web.get, get_settings), (web.delete, delete_settings))
+)
