@@ -1,6 +1,6 @@
 """The routes that say what devices did: performance, live, fleet, series, totals, charging sessions."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
 from typing import Final
@@ -13,6 +13,7 @@ from ingestd.http import parameters, shapes
 from ingestd.http.heavy import heavy
 from ingestd.http.ports import ANALYTICS, JUDGEMENT, SERIES
 from ingestd.http.problems import Problem, bad_parameter
+from ingestd.http.shared import shared
 from ingestd.periods import CALENDARS, MOST_POINTS, QUARTER, Bucket, parse_bucket, periods, smallest_bucket
 from ingestd.telemetry import STREAMS, VEHICLE, Stream
 
@@ -38,9 +39,11 @@ async def get_live(request: web.Request, stream: Stream) -> web.Response:
     return shapes.answer(shapes.live(stream, reading))
 
 
+@shared
 @heavy
 async def get_fleet(request: web.Request) -> web.Response:
-    return shapes.answer(shapes.fleet(await request.app[ANALYTICS].fleet(parameters.window(request))))
+    window, as_of = parameters.window(request), datetime.now(UTC)
+    return shapes.answer(shapes.fleet(await request.app[ANALYTICS].fleet(window), as_of=as_of))
 
 
 async def get_series(request: web.Request, stream: Stream) -> web.Response:
@@ -61,14 +64,17 @@ async def get_series(request: web.Request, stream: Stream) -> web.Response:
     )
 
 
+@shared
 @heavy
 async def get_fleet_series(request: web.Request) -> web.Response:
     query = parameters.Query(request, {"startTime", "endTime", "bucket"})
     window = parameters.window_of(query)
     bucket = _bucket(query, window, rolled=window.end - window.start > DAY)
+    as_of = datetime.now(UTC)
     points = await request.app[SERIES].of_fleet(window, bucket)
     return shapes.answer(
         {
+            "asOf": shapes.moment(as_of),
             "bucket": bucket.text,
             "timeRange": shapes.time_range(window),
             "points": [shapes.fleet_point(point) for point in points],

@@ -42,6 +42,7 @@ from ingestd.http.ports import (
 )
 from ingestd.http.problems import problems
 from ingestd.http.routes import ROUTES
+from ingestd.http.shared import SHARED_ANSWERS, SharedAnswers
 
 SHUTDOWN_SECONDS: Final = 0.5
 """How long answers under way may take when the server stops; aiohttp waits as long again once it has cancelled them."""
@@ -89,6 +90,7 @@ class HttpServer:
         self._app[CONDITION] = condition
         self._app[PING] = ping
         self._app[HEAVY_READS] = HeavyReads()
+        self._app[SHARED_ANSWERS] = SharedAnswers()
         self._app[EXPOSITION] = exposition
         self._app[JUDGEMENT] = judgement
         self._app.add_routes(ROUTES)

@@ -73,8 +73,10 @@ def performance(found: Performance, judgement: Judgement) -> dict[str, object]:
     }
 
 
-def fleet(found: FleetEnergy) -> dict[str, object]:
+def fleet(found: FleetEnergy, *, as_of: datetime) -> dict[str, object]:
+    """`as_of` is when it was made: readings stored later are not in it."""
     return {
+        "asOf": moment(as_of),
         "timeRange": time_range(found.window),
         "energy": _energy(found),
         "devices": {"meters": found.meters, "vehicles": found.vehicles},

@@ -152,6 +152,7 @@ def test_the_series_of_the_fleet_adds_up_to_the_fleet(daemon: Daemon, names: Nam
 
     found = get(daemon, "/v1/analytics/fleet/series", bucket="20m", **window)
 
+    assert datetime.now(UTC) - datetime.fromisoformat(found.pop("asOf")) < MINUTE
     assert {
         "bucket": "20m",
         "timeRange": {"start": moment(start), "end": moment(start + HOUR)},
@@ -163,6 +164,20 @@ def test_the_series_of_the_fleet_adds_up_to_the_fleet(daemon: Daemon, names: Nam
     } == found
     whole = get(daemon, "/v1/analytics/fleet", **window)["energy"]
     assert (7.0, 3.0) == (whole["acConsumed"], whole["dcDelivered"])
+
+
+def test_who_asks_the_same_of_the_fleet_within_seconds_has_the_same_answer(daemon: Daemon, names: Names) -> None:
+    start = NOON - 61 * DAY  # when no other test's devices were about
+    path = f"/v1/analytics/fleet?startTime={moment(start)}&endTime={moment(start + HOUR)}"
+    first = daemon.request("GET", path)
+    post(daemon, meter(names.meter, start + MINUTE, kwh=1))
+
+    again = daemon.request("GET", path)
+    anew = daemon.request("GET", path, headers={"Cache-Control": "no-cache"})
+
+    assert ("0", first.json()) == (first.headers["age"], again.json())
+    assert (0.0, 1.0) == (first.json()["energy"]["acConsumed"], anew.json()["energy"]["acConsumed"])
+    assert first.json()["asOf"] < anew.json()["asOf"]
 
 
 # Totals and sessions

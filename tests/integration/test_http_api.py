@@ -641,7 +641,9 @@ def test_the_fleet_is_all_meters_and_all_vehicles_in_the_window(daemon: Daemon, 
 
     query = urlencode({"startTime": moment(start), "endTime": moment(end)})
     found = daemon.request("GET", f"/v1/analytics/fleet?{query}")
+    body = found.json()
 
+    assert datetime.now(UTC) - datetime.fromisoformat(body.pop("asOf")) < MINUTE
     assert (
         200,
         {
@@ -652,7 +654,7 @@ def test_the_fleet_is_all_meters_and_all_vehicles_in_the_window(daemon: Daemon, 
             "vehicles": {"ok": 0, "below-threshold": 0, "insufficient-data": 0, "unmapped": 1, "implausible": 0},
             "worst": [],
         },
-    ) == (found.status, found.json())
+    ) == (found.status, body)
 
 
 def test_the_fleet_says_what_mapped_vehicles_make_of_their_meters_and_which_are_worst(
