@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from ingestd.demo.process import LOOPBACK
 from ingestd.demo.servers import PrivateMosquitto
 from ingestd.errors import BrokerError, BrokerRefusedError
 from ingestd.mqtt.publisher import connected
-from tests.support.bare_broker import bare_broker
+from tests.support.fake_broker import FakeBroker, Link
 from tests.support.polling import eventually
 
 if TYPE_CHECKING:
@@ -112,44 +111,28 @@ async def test_a_broker_that_dies_ends_it(broker: PrivateMosquitto) -> None:
             await publisher.publish(MESSAGES[:10])
 
 
-def taken(packet: mqtt5.Packet) -> bytes:
-    """A broker's answer to CONNECT."""
-    return mqtt5.ConnAckPacket().write() if isinstance(packet, mqtt5.ConnectPacket) else b""
-
-
 async def test_a_broker_that_disconnects_says_why() -> None:
-    def reply(packet: mqtt5.Packet) -> bytes:
-        if isinstance(packet, mqtt5.PublishPacket):
-            return mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode.QUOTA_EXCEEDED).write() + b"\xf0\x00"
-        return taken(packet)
+    def leave(link: Link, _packet: mqtt5.PublishPacket) -> None:
+        reason = mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode.QUOTA_EXCEEDED)
+        link.send_bytes(reason.write() + b"\xf0\x00")
 
-    async with bare_broker(reply) as url, connected(to(url), client_id="test") as publisher:
+    async with FakeBroker() as broker, connected(to(broker.url), client_id="test") as publisher:
+        broker.on(mqtt5.PublishPacket, leave)
         with pytest.raises(BrokerError, match="publishing stopped after 1 messages: "):
             await publisher.publish([("t", b"")])
 
 
 @pytest.mark.parametrize("answer", [b"\x20\xff\xff\xff\xff\xff", mqtt5.SubAckPacket(1, []).write()])
 async def test_a_broker_that_speaks_nonsense_ends_it(answer: bytes) -> None:
-    async with bare_broker(lambda _: answer) as url:
+    async with FakeBroker() as broker:
+        broker.on(mqtt5.ConnectPacket, lambda link, _: link.send_bytes(answer))
         with pytest.raises(BrokerError):
-            async with connected(to(url), client_id="test"):
+            async with connected(to(broker.url), client_id="test"):
                 pass
 
 
 async def test_pings_go_out_as_often_as_the_broker_wants() -> None:
-    pings = 0
-    pinged = asyncio.Event()
-
-    def reply(packet: mqtt5.Packet) -> bytes:
-        nonlocal pings
-        if isinstance(packet, mqtt5.ConnectPacket):
-            return mqtt5.ConnAckPacket(server_keep_alive=1).write()
-        if isinstance(packet, mqtt5.PingReqPacket):
-            pings += 1
-            if pings == 3:
-                pinged.set()
-            return mqtt5.PingRespPacket().write()
-        return b""
-
-    async with bare_broker(reply) as url, connected(to(url), client_id="test"), asyncio.timeout(10):
-        await pinged.wait()
+    async with FakeBroker() as broker:
+        broker.connack = mqtt5.ConnAckPacket(server_keep_alive=1)
+        async with connected(to(broker.url), client_id="test"):
+            await eventually(lambda: len(broker.link.of(mqtt5.PingReqPacket)) == 3)
