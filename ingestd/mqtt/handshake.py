@@ -35,7 +35,7 @@ async def greet(connection: Connection, address: BrokerAddress, *, client_id: st
         raise
     except BrokerError as error:
         hint = _hint(address) if connection.silent and connection.lost.is_set() else ""
-        raise BrokerError(f"{address.place}: {error}{hint}") from error
+        raise BrokerError(f"{error}{hint}") from error
 
 
 async def subscribe(connection: Connection, address: BrokerAddress, granted: mqtt5.ConnAckPacket) -> None:

@@ -99,13 +99,15 @@ class Session:
             await subscribe(connection, self._address, granted)
         except BrokerError as error:
             self._connection = None
-            was_cut = connection.lost.is_set() and not connection.silent
-            if was_cut and not isinstance(error, BrokerRefusedError):
-                reason = self._reconnection.ended(now(), reason=str(error), taken_over=connection.taken_over)
-                raise BrokerError(f"{self._address.place}: {reason}") from error
-            connection.abort(str(error))
-            self._reconnection.unreachable()
-            raise
+            refused, reason = isinstance(error, BrokerRefusedError), str(error)
+            if connection.lost.is_set() and not connection.silent and not refused:
+                reason = self._reconnection.ended(now(), reason=reason, taken_over=connection.taken_over)
+            else:
+                connection.abort(reason)
+                self._reconnection.unreachable()
+            if refused:
+                raise
+            raise BrokerError(f"{self._address.place}: {reason}") from error
         log.info(
             "subscribed",
             broker=self._address.place,

@@ -318,6 +318,13 @@ def test_performance_adds_up_what_lies_in_the_window(daemon: Daemon, names: Name
     """Half-open: a reading at the start counts, one at the end does not."""
     start, end = NOON, NOON + 4 * MINUTE
     map_vehicle(daemon, names.vehicle, names.meter, NOON - DAY)
+    # They show the pace of both, whether the quarter is rolled up by then or not.
+    around = [start + number * MINUTE for number in (-5, -4, -3, -2, 6, 7, 8, 9)]
+    post(
+        daemon,
+        *(vehicle(names.vehicle, at, kwh=64) for at in around),
+        *(meter(names.meter, at, kwh=64) for at in around),
+    )
     post(
         daemon,
         vehicle(names.vehicle, start - timedelta(microseconds=1), kwh=64, temperature=99),
