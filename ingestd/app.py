@@ -273,13 +273,14 @@ class Daemon:
     async def _keep_house(self) -> None:
         """Make partitions ahead of time and let go what is past its retention, for as long as the daemon runs."""
         while True:
-            try:
-                await self._partitions.make_ahead()
-                is_done = await self._retention.apply()
-            except StoreError as error:
-                is_done = False
-                log.warning("housekeeping failed; tried again soon", reason=str(error))
-            await asyncio.sleep(HOUSEKEEPING_SECONDS if is_done else HOUSEKEEPING_RETRY_SECONDS)
+            pause = HOUSEKEEPING_SECONDS
+            for chore in (self._partitions.make_ahead, self._retention.apply):
+                try:
+                    await chore()
+                except StoreError as error:
+                    pause = HOUSEKEEPING_RETRY_SECONDS
+                    log.warning("housekeeping failed; tried again soon", reason=str(error))
+            await asyncio.sleep(pause)
 
 
 def _extras(settings: Settings) -> list[Extra]:

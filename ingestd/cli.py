@@ -60,9 +60,8 @@ def _leaves(error: BaseException) -> list[BaseException]:
 
 
 def _fail(*errors: BaseException) -> NoReturn:
-    for error in errors:
-        for line in str(error).splitlines():
-            click.echo(f"ingestd: {line}", err=True)
+    for line in dict.fromkeys(line for error in errors for line in str(error).splitlines()):
+        click.echo(f"ingestd: {line}", err=True)
     sys.exit(1)
 
 

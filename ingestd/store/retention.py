@@ -3,15 +3,11 @@
 from datetime import timedelta
 from functools import partial
 
-import structlog
-
-from ingestd.errors import StoreError
+from ingestd.errors import StoreError, TransientStoreError
 from ingestd.store.clocks import Clocks
 from ingestd.store.dead_letters import DeadLetters
 from ingestd.store.partitions import Partitions
 from ingestd.telemetry import STREAMS
-
-log = structlog.get_logger(__name__)
 
 
 class Retention:
@@ -35,16 +31,15 @@ class Retention:
             if rollups is not None:
                 self._chores.append(partial(partitions.delete_rollups, stream, older_than=rollups))
 
-    async def apply(self) -> bool:
-        """One round, unless the clocks differ; False where something is left to be tried again soon.
-
-        Raises StoreError.
-        """
-        is_done = await self._clocks.agree()
-        for chore in self._chores if is_done else ():
+    async def apply(self) -> None:
+        """One round. Raises StoreError where something is left to be tried again soon: all, while the clocks differ."""
+        if not await self._clocks.agree():
+            raise TransientStoreError("nothing is deleted while the clocks differ")
+        left = []
+        for chore in self._chores:
             try:
                 await chore()
             except StoreError as error:
-                is_done = False
-                log.warning("retention is not applied; tried again soon", reason=str(error))
-        return is_done
+                left.append(str(error))
+        if left:
+            raise TransientStoreError("; ".join(left))
