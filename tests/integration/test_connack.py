@@ -23,7 +23,7 @@ from tests.support.readings import meter_message
 from tests.support.sessions import connected, new_session
 
 QUICK = Timing(
-    pause_first=0.02, pause_longest=0.1, settled=0.5, named=0.5, soon=0.2, probe_interval=0.1, probe_within=0.08
+    pause_first=0.02, pause_longest=0.1, settled=0.5, named=0.5, soon=0.2, probe_interval=0.1, probe_within=0.5
 )
 TOPIC = "ingestd/alerts/x"
 
@@ -266,7 +266,7 @@ async def test_where_connections_end_without_the_probe_and_sys_too_they_are_aske
     async with FakeBroker() as broker:
         broker.on(mqtt5.PublishPacket, cut)
         async with connected(broker.url, extras=["probe"], timing=QUICK):
-            await eventually(lambda: len(broker.links) == 3)
+            await eventually(lambda: len(broker.links) == 3 and "meters/+/telemetry" in broker.link.topics)
             broker.link.close()
 
             await eventually(lambda: len(broker.links) == 4 and broker.link.of(mqtt5.PublishPacket))
