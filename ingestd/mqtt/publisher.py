@@ -13,7 +13,7 @@ import mqtt5
 from ingestd.config import Settings
 from ingestd.errors import BrokerError, BrokerRefusedError
 from ingestd.mqtt.address import BrokerAddress
-from ingestd.mqtt.requests import in_words
+from ingestd.mqtt.requests import in_words, refusal
 from ingestd.mqtt.salvage import is_unreadable
 
 Message: TypeAlias = tuple[str, bytes]
@@ -26,8 +26,6 @@ AT_ONCE: Final = 200
 ANSWER_SECONDS: Final = 10.0
 CLOSE_SECONDS: Final = 1.0
 KEEP_ALIVE_SECONDS: Final = 30
-_FIRST_REFUSAL: Final = 0x80
-"""Reason codes from here on are failures (MQTT 5.0 §2.4)."""
 
 
 class Publisher(asyncio.Protocol):
@@ -138,8 +136,8 @@ class Publisher(asyncio.Protocol):
         match packet:
             case mqtt5.PubAckPacket():
                 self._under_way.discard(packet.packet_id)
-                if packet.reason_code.value >= _FIRST_REFUSAL:
-                    self._refusals[in_words(packet.reason_code)] += 1
+                if reason := refusal(packet.reason_code):
+                    self._refusals[reason] += 1
             case mqtt5.ConnAckPacket() if not self._connected.done():
                 self._connected.set_result(packet)
             case mqtt5.DisconnectPacket():

@@ -52,7 +52,7 @@ class Requests:
     async def subscribe_aside(self, topic: str, *, max_qos: mqtt5.QoS) -> str | None:
         """Subscribe to a topic that we can do without; returns why the broker refuses it. Raises BrokerError."""
         (code,) = await self._subscribe([mqtt5.TopicFilter(topic, max_qos=max_qos)])
-        return in_words(code) if code.value >= _FIRST_REFUSAL else None
+        return refusal(code)
 
     async def publish(
         self, topic: str, payload: bytes, *, retain: bool = False, expiry_seconds: int | None = None
@@ -78,7 +78,7 @@ class Requests:
             packet_id, future = self._ask()
             self._write(packet(packet_id=packet_id).write())
             code = _expect(mqtt5.PubAckPacket, await future).reason_code
-        return in_words(code) if code.value >= _FIRST_REFUSAL else None
+        return refusal(code)
 
     def answered(self, packet: Answer) -> bool:
         """Hand an answer to whoever waits for it; False where nobody asked."""
@@ -126,6 +126,11 @@ def _expect(kind: type[_Packet], answer: Answer) -> _Packet:
     if not isinstance(answer, kind):
         raise BrokerError(f"the broker answered with {type(answer).__name__} out of turn")
     return answer
+
+
+def refusal(code: enum.IntEnum) -> str | None:
+    """A reason code in words where it is a failure."""
+    return in_words(code) if code.value >= _FIRST_REFUSAL else None
 
 
 def in_words(code: enum.IntEnum) -> str:

@@ -74,12 +74,13 @@ class Progress:
         if not self.rejected or not self._is_refused_device(part):
             return False
         (device,) = _devices(part)
-        reasons = [one.detail for one in self.rejected if (one.stream, one.row[0]) == device]
-        if reasons:
-            self.rejected += self._named(
-                part, f"not tried, as the device's others are refused: {reasons[-1]}", alone=True
-            )
-        return bool(reasons)
+        # From the newest on: the device's others were rejected just now.
+        reasons = (one.detail for one in reversed(self.rejected) if (one.stream, one.row[0]) == device)
+        if (reason := next(reasons, None)) is None:
+            return False
+        detail = f"not tried, as the device's others are refused: {reason}"
+        self.rejected += self._named(part, detail, alone=True)
+        return True
 
     def suspect(self, part: Batch, detail: str) -> list[Batch]:
         """The rows may be at fault: smaller parts to try, or rows named where that tells nothing more."""
