@@ -27,6 +27,8 @@ class Reading(NamedTuple):
     at: int
     kwh: float | None = None
     register: float | None = None
+    averaged: float = 0.0
+    """The figure of the reading whose mean over time means something: voltage, temperature."""
 
 
 class Counted(NamedTuple):
@@ -45,7 +47,7 @@ class Counted(NamedTuple):
     is_final: bool = True
     """Whether nothing that follows can change what it was judged to be."""
     may_be_cut: bool = False
-    """Whether its interval depends on the next energy."""
+    """Whether its interval depends on the next energy; that of a reading without energy does not."""
     register: Register | None = None
     """The state of the register after it; None where it is no reading of it."""
     rest_since: int | None = None
@@ -54,6 +56,7 @@ class Counted(NamedTuple):
     """Up to when; None: up to `at`."""
     hides_interval: bool = False
     """What flowed in its interval is not told."""
+    averaged: float = 0.0
 
     @property
     def known(self) -> tuple[int, int] | None:
@@ -100,6 +103,12 @@ class State:
             register=registers[-1] if registers else before,
         )
 
+    def final_until(self, rule: Rule) -> int:
+        """What lies before it, no reading that follows can tell of."""
+        if self.register is None:
+            return self.previous_at
+        return min(self.previous_at, max(self.register.changed_at, self.register.read_at - rule.max_gap))
+
 
 def count(
     readings: Sequence[Reading], state: State | None = None, *, rule: Rule, now: int | None = None
@@ -118,9 +127,9 @@ def count(
     was_at_rest = state.was_at_rest if state else False
     for reading in readings:
         if reading.kwh is None:
-            one = _of_register(next(judged), rule)
+            one = _of_register(next(judged), rule, reading.averaged)
         else:
-            one = _of_interval(reading.at, reading.kwh, previous_at, was_at_rest=was_at_rest, rule=rule)
+            one = _of_interval(reading, reading.kwh, previous_at, was_at_rest=was_at_rest, rule=rule)
         counted.append(one)
         previous_at, was_at_rest = one.at, is_rest(one)
     _cut(counted)
@@ -129,15 +138,22 @@ def count(
 
 def decided(counted: Sequence[Counted]) -> int:
     """How many readings, from the first on, nothing that follows can change."""
-    until = next((number for number, one in enumerate(counted) if not one.is_final), len(counted))
-    has_next = False
-    for number in range(until - 1, -1, -1):
-        if counted[number].may_be_cut and not has_next:
-            until = number
-        has_next = has_next and number < until
-        if counted[number].kwh > 0 and number < until:
-            has_next = True
-    return until
+    final = next((number for number, one in enumerate(counted) if not one.is_final), len(counted))
+    for number in range(final):
+        if counted[number].may_be_cut and not _is_cut_known(counted, number, final):
+            return number
+    return final
+
+
+def _is_cut_known(counted: Sequence[Counted], number: int, final: int) -> bool:
+    """Whether the next energy is known, or that it comes too late to cut this interval."""
+    one = counted[number]
+    for later in range(number + 1, min(final + 1, len(counted))):
+        if counted[later].kwh > 0 and later < final:
+            return True
+        if one.length <= TOLERANCE * (counted[later].at - one.at):
+            return True
+    return False
 
 
 def is_rest(one: Counted) -> bool:
@@ -145,22 +161,25 @@ def is_rest(one: Counted) -> bool:
     return one.kwh == 0 and not one.is_undecided and not one.is_excluded and not one.hides_interval
 
 
-def _of_interval(at: int, kwh: float, previous_at: int | None, *, was_at_rest: bool, rule: Rule) -> Counted:
+def _of_interval(reading: Reading, kwh: float, previous_at: int | None, *, was_at_rest: bool, rule: Rule) -> Counted:
+    at = reading.at
     since = None if previous_at is None or at - previous_at > rule.max_gap else previous_at
     if kwh > rule.most(0, max(rule.max_gap if since is None else at - since, MINUTE)):
-        return Counted(at=at, kwh=0.0, is_excluded=True)
+        return Counted(at=at, kwh=0.0, is_excluded=True, averaged=reading.averaged)
     return Counted(
         at=at,
         kwh=kwh,
         since=since,
         rest_since=previous_at if was_at_rest else None,
-        may_be_cut=since is not None and at - since > QUARTER,
+        may_be_cut=kwh > 0 and since is not None and at - since > QUARTER,
+        averaged=reading.averaged,
     )
 
 
-def _of_register(one: Judged, rule: Rule) -> Counted:
+def _of_register(one: Judged, rule: Rule, averaged: float) -> Counted:
     before = one.before
-    since = shortest = rest_since = rest_until = None
+    since = rest_since = rest_until = None
+    shortest = 0
     if before is not None and one.verdict is Verdict.UNCHANGED:
         # It may only be slow: known is what lies more than MAX_GAP back.
         rest_since = max(before.changed_at, before.read_at - rule.max_gap)
@@ -171,16 +190,17 @@ def _of_register(one: Judged, rule: Rule) -> Counted:
         at=one.at,
         kwh=one.kwh,
         since=since,
-        shortest=shortest or 0,
+        shortest=shortest,
         is_excluded=one.verdict in _EXCLUDED,
         is_reset=one.verdict in _RESETS,
         is_undecided=one.verdict is Verdict.UNDECIDED,
         is_final=one.is_final,
-        may_be_cut=since is not None and one.at - since > QUARTER,
+        may_be_cut=one.kwh > 0 and since is not None and one.at - since > max(QUARTER, shortest),
         register=one.after,
         rest_since=rest_since,
         rest_until=rest_until,
         hides_interval=one.verdict in _HIDING,
+        averaged=averaged,
     )
 
 

@@ -21,8 +21,20 @@ class Quarter:
     """Parts of longer readings; with the samples, whether there is anything in it."""
     known: int = 0
     """Of its time, in microseconds."""
+    averaged: float = 0.0
+    """Sum over the readings of the figure whose mean means something."""
     resets: int = 0
     excluded: int = 0
+
+    def add(self, other: "Quarter") -> None:
+        """All that the other one has."""
+        self.kwh += other.kwh
+        self.samples += other.samples
+        self.parts += other.parts
+        self.known += other.known
+        self.averaged += other.averaged
+        self.resets += other.resets
+        self.excluded += other.excluded
 
     @property
     def is_spread(self) -> bool:
@@ -53,6 +65,7 @@ def quarters(counted: Iterable[Counted], start: int, end: int) -> dict[int, Quar
         if start < one.at <= end:
             row = rows.setdefault(quarter_of(one.at), Quarter())
             row.samples += 1
+            row.averaged += one.averaged
             row.resets += one.is_reset
             row.excluded += one.is_excluded
             if not one.is_spread:
@@ -70,13 +83,7 @@ def hours(rows: Quarters) -> dict[int, Quarter]:
     """An hour is the sum of its quarters."""
     sums: dict[int, Quarter] = {}
     for start, row in rows.items():
-        into = sums.setdefault(start // HOUR * HOUR, Quarter())
-        into.kwh += row.kwh
-        into.samples += row.samples
-        into.parts += row.parts
-        into.known += row.known
-        into.resets += row.resets
-        into.excluded += row.excluded
+        sums.setdefault(start // HOUR * HOUR, Quarter()).add(row)
     return sums
 
 

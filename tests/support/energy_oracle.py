@@ -148,7 +148,7 @@ def _tell(readings: Sequence[Reading], max_kw: float, max_gap: int, now: int | N
     # the cap of item 2: who is slow is slow on both sides
     for i, t in enumerate(told):
         later = [u.at for u in told[i + 1 :] if u.kwh > 0]
-        if t.since is None or not later:
+        if t.since is None or t.kwh == 0 or not later:
             continue
         length, to_next = t.at - t.since, later[0] - t.at
         if length > QUARTER and 4 * length > 5 * to_next:
