@@ -120,6 +120,10 @@ demo: .venv/.demo mosquitto ## set up and run the demo; it prints the address to
 bench: .venv/.dev mosquitto ## measure throughput and latency on this machine (ARGS=... adds options)
 	$(BIN)/python -m bench $(ARGS)
 
+.PHONY: docs
+docs: .venv/.dev ## draw the pictures of docs/energy.md, after the rule has changed
+	$(BIN)/python docs/energy/draw.py
+
 # The dev lock is resolved first and constrains the others, so that a package has one version in all of them.
 .PHONY: lock
 lock: ## resolve the lock files anew; versions that still fit stay (UPGRADE=--upgrade lifts them)
