@@ -1,3 +1,4 @@
+# ruff: noqa: SIM300 - expected == actual
 """The pictures of docs/energy.md are drawn from the rule, and are what it says today."""
 
 from __future__ import annotations
@@ -28,3 +29,8 @@ def test_every_picture_has_words_for_those_who_cannot_see_it() -> None:
         words = {child.get("id"): child.text for child in svg if child.get("id")}
         assert svg.get("aria-labelledby", "").split() == list(words)
         assert all(words.values())
+
+
+def test_every_picture_is_shown() -> None:
+    page = (FOLDER.parent / "energy.md").read_text(encoding="utf-8")
+    assert [] == [path.name for path in FOLDER.glob("*.svg") if f"](energy/{path.name})" not in page]
