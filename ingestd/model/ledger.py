@@ -102,14 +102,14 @@ def make(readings: Readings, base: Base, *, until: int, rule: Rule, now: int, st
     )
 
 
-def changed(made: Sequence[Row], stored: Mapping[int, Row], *, marked_until: int) -> list[Row] | None:
-    """What of rows made anew has to be stored: those before the first from which on all is as before.
+def changed(made: Sequence[Row], stored: Mapping[int, State], *, marked_until: int) -> list[Row] | None:
+    """What of rows made anew has to be stored: those up to the first behind which all is as before.
 
-    `marked_until` is the end of the last quarter with a late reading. None: the rows do not reach that far.
+    `stored` are the states of the rows that are there, by start; `marked_until` is the end of the last quarter with a
+    late reading. None: the rows do not reach that far.
     """
     for number, row in enumerate(made):
-        before = stored.get(row.start)
-        if row.state.previous_at >= marked_until and before is not None and before.state == row.state:
+        if row.state.previous_at >= marked_until and stored.get(row.start) == row.state:
             if any(later.final_until >= row.end for later in made[number:]):
                 return list(made[: number + 1])
             return None

@@ -79,10 +79,10 @@ class StreamBatch:
         return StreamBatch(rows=self.rows[rows], origins=self.origins[rows])
 
     def parted(self, moment: int | None) -> tuple["StreamBatch", "StreamBatch"]:
-        """The rows older than the moment, and all others."""
-        if moment is None or min(map(_timestamp, self.rows)) >= moment:
+        """The rows up to a moment, and all others."""
+        if moment is None or min(map(_timestamp, self.rows)) > moment:
             return _NOTHING, self
-        return self.where(lambda row: row[1] < moment)
+        return self.where(lambda row: row[1] <= moment)
 
     def where(self, wanted: Callable[[Row], bool]) -> tuple["StreamBatch", "StreamBatch"]:
         """The rows that are wanted, and all others."""

@@ -185,6 +185,19 @@ async def bounded(connection: Connection, seconds: float) -> AsyncIterator[None]
         timer.cancel()
 
 
+class Snapshot:
+    """Queries on one connection, in a transaction or not. Errors are psycopg's."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Any]:
+        """Rows of one query, as namedtuples."""
+        async with AsyncRawCursor(self._connection, row_factory=namedtuple_row) as cursor:
+            await cursor.execute(statement.text, [parameters[name] for name in statement.parameters], binary=True)
+            return await cursor.fetchall()
+
+
 class Reads:
     """A small pool for queries, apart from the writer so that dashboards and ingestion do not wait for each other."""
 
@@ -231,12 +244,16 @@ class Reads:
     async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Any]:
         """Rows of one query, as namedtuples. Raises StoreError; nothing is repeated that may have begun."""
         with translated():
-            async with (
-                self._connection() as connection,
-                AsyncRawCursor(connection, row_factory=namedtuple_row) as cursor,
-            ):
-                await cursor.execute(statement.text, [parameters[name] for name in statement.parameters])
-                return await cursor.fetchall()
+            async with self._connection() as connection:
+                return await Snapshot(connection).fetch(statement, parameters)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator["Snapshot"]:
+        """For several queries that have to see the same (PostgreSQL manual, 13.2.2). Raises StoreError."""
+        with translated():
+            async with self._connection() as connection, connection.transaction():
+                await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                yield Snapshot(connection)
 
     async def ping(self) -> None:
         """Raises StoreError unless the database answers."""

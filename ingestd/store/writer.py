@@ -3,12 +3,12 @@
     optimistic   COPY straight into history, newest row of each device merged into the live table; any error there,
                  a redelivery's unique violation above all, and
     staged       COPY aside, INSERT ... ON CONFLICT DO NOTHING, newest rows upserted; its error is the one that counts.
-Both: what is late for rollups and totals goes the staged way, which tells them; dead letters beside, COMMIT.
+Both: readings of closed quarters go the staged way, which marks the quarters as stale; dead letters beside, COMMIT.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
@@ -18,6 +18,7 @@ from psycopg.abc import Buffer
 from psycopg.copy import AsyncLibpqWriter, AsyncWriter
 
 from ingestd import failpoints
+from ingestd.model.quarters import quarter_of
 from ingestd.pipeline.delivery import Batch, StreamBatch, newest_per_device
 from ingestd.store import queries
 from ingestd.store.database import Connection, bounded, closed_on_error, connect, translated
@@ -28,7 +29,6 @@ from ingestd.telemetry import (
     DeadLetter,
     Row,
     Stream,
-    to_datetime,
 )
 
 Cursor: TypeAlias = AsyncCursor[tuple[Any, ...]]
@@ -113,10 +113,10 @@ class Writer:
     async def _transact(self, connection: Connection, batch: Batch, *, staged: bool) -> dict[Stream, Counter[int]]:
         committed: dict[Stream, Counter[int]] = {}
         async with connection.transaction(), connection.cursor() as cursor:
-            late_before = await self._late_before(cursor)
+            closed_until = await self._closed_until(cursor)
             for stream, part in batch.readings.items():
                 store = self._staged if staged else self._optimistic
-                committed[stream] = await store(cursor, stream, part, late_before[stream])
+                committed[stream] = await store(cursor, stream, part, closed_until[stream])
             if batch.dead_letters:
                 await self._dead_letters(cursor, batch.dead_letters)
             failpoints.reach("before-commit")
@@ -124,16 +124,16 @@ class Writer:
         return committed
 
     async def _optimistic(
-        self, cursor: Cursor, stream: Stream, part: StreamBatch, late_before: int | None
+        self, cursor: Cursor, stream: Stream, part: StreamBatch, closed_until: int | None
     ) -> Counter[int]:
         sql, newest = self._sql[stream], newest_per_device(part.rows)
-        late, in_time = part.parted(late_before)
+        late, in_time = part.parted(closed_until)
         # Every device there once, as at the design load and in large fleets: both tables take the same bytes.
         sent = _Sent(cursor) if in_time is part and len(newest) == len(part.rows) else None
         await _copy(cursor, sql["copy_history"], newest if sent else in_time.rows, stream.copy_types, writer=sent)
         committed = Counter(in_time.origins)
         if late.rows:
-            committed += await self._insert_staged(cursor, stream, late, late_before)
+            committed += await self._insert_staged(cursor, stream, late, closed_until)
         if sent:
             async with cursor.copy(sql["copy_newest"]) as copy:
                 for block in sent.blocks:
@@ -143,25 +143,35 @@ class Writer:
         await cursor.execute(sql["merge_live"])
         return committed
 
-    async def _staged(self, cursor: Cursor, stream: Stream, part: StreamBatch, late_before: int | None) -> Counter[int]:
-        committed = await self._insert_staged(cursor, stream, part, late_before)
+    async def _staged(
+        self, cursor: Cursor, stream: Stream, part: StreamBatch, closed_until: int | None
+    ) -> Counter[int]:
+        committed = await self._insert_staged(cursor, stream, part, closed_until)
         await _copy(cursor, self._sql[stream]["copy_newest"], newest_per_device(part.rows), stream.copy_types)
         await cursor.execute(self._sql[stream]["upsert_live"])
         return committed
 
     async def _insert_staged(
-        self, cursor: Cursor, stream: Stream, part: StreamBatch, late_before: int | None
+        self, cursor: Cursor, stream: Stream, part: StreamBatch, closed_until: int | None
     ) -> Counter[int]:
-        rows = [(*row, origin) for row, origin in zip(part.rows, part.origins, strict=True)]
-        await _copy(cursor, self._sql[stream]["copy_staged"], rows, (*stream.copy_types, "int4"))
-        parameters = {"late_before": None if late_before is None else to_datetime(late_before)}
-        await cursor.execute(self._sql[stream]["insert_staged"], parameters)
-        return Counter(dict(await cursor.fetchall()))
+        await _copy(cursor, self._sql[stream]["copy_staged"], part.rows, stream.copy_types)
+        await cursor.execute(self._sql[stream]["insert_staged"])
+        inserted = await cursor.fetchall()
+        if closed_until is not None:
+            stale = {(device, quarter_of(at)) for device, at in inserted if at <= closed_until}
+            await self._mark_stale(cursor, stream, stale)
+        origins = {row[:2]: origin for row, origin in zip(part.rows, part.origins, strict=True)}
+        return Counter(origins[key] for key in inserted)
 
-    async def _late_before(self, cursor: Cursor) -> dict[Stream, int | None]:
-        """Of each stream, the timestamp before which readings are late for rollups and totals; None where none is."""
-        (announced,) = await (await cursor.execute(_WRITE["announced"])).fetchall()
-        return {stream: announced[0][stream.name] for stream in STREAMS}
+    async def _mark_stale(self, cursor: Cursor, stream: Stream, stale: Collection[tuple[str, int]]) -> None:
+        if stale:
+            ids, starts = map(list, zip(*stale, strict=True))
+            await cursor.execute(self._sql[stream]["mark_stale"], {"ids": ids, "starts": starts})
+
+    async def _closed_until(self, cursor: Cursor) -> dict[Stream, int | None]:
+        """Of each stream, the time up to which readings belong to closed quarters; None where there is none."""
+        (closed,) = await (await cursor.execute(_WRITE["closed_until"])).fetchall()
+        return {stream: closed[0][stream.name] for stream in STREAMS}
 
     async def _dead_letters(self, cursor: Cursor, letters: Sequence[DeadLetter]) -> None:
         await _copy(

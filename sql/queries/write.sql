@@ -2,7 +2,7 @@
 
 -- name: prepare_session
 -- Once per connection: where batches are staged. Rows live for one transaction.
-CREATE TEMPORARY TABLE IF NOT EXISTS {staged} (LIKE {history}, origin integer) ON COMMIT DELETE ROWS;
+CREATE TEMPORARY TABLE IF NOT EXISTS {staged} (LIKE {history}) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE IF NOT EXISTS {newest} (LIKE {live}) ON COMMIT DELETE ROWS;
 
 -- name: copy_history
@@ -10,41 +10,21 @@ CREATE TEMPORARY TABLE IF NOT EXISTS {newest} (LIKE {live}) ON COMMIT DELETE ROW
 COPY {history} ({columns}) FROM STDIN (FORMAT BINARY)
 
 -- name: copy_staged
--- Aside, where no key can be in the way; each row with the index of the delivery that brought it.
-COPY {staged} ({columns}, origin) FROM STDIN (FORMAT BINARY)
+-- Aside, where no key can be in the way.
+COPY {staged} ({columns}) FROM STDIN (FORMAT BINARY)
 
 -- name: insert_staged
--- The way for redeliveries and for late readings: keeps the row that is there, and says how many rows of each origin
--- were new; counted by RETURNING, as the command tag counts wrong on Citus. What is older than `late_before` makes the
--- device's rollups untrue from its quarter of an hour on, and adds to the running totals. A late register reading is the
--- next one of the register reading before it, whose worth may be another then.
-WITH inserted AS (
-    INSERT INTO {history} ({columns})
-    SELECT {columns} FROM {staged}
-    ON CONFLICT ({id}, ts) DO NOTHING
-    RETURNING {id}, ts, {energy}, {register}
-), late AS (
-    SELECT {id} AS id, ts, {energy} AS kwh, {register} AS register FROM inserted WHERE ts < %(late_before)s
-), belated AS (
-    INSERT INTO {belated} ({id}, ts, kwh)
-    SELECT id, ts, kwh FROM late WHERE ts >= (SELECT min(until) FROM running_total WHERE stream = {stream})
-), marked AS (
-    INSERT INTO {late} ({id}, since)
-    SELECT id, min(coalesce(date_bin('15 minutes', before.ts, timestamptz '2000-01-01 00:00+00'), late.quarter))
-    FROM (
-        SELECT DISTINCT id, date_bin('15 minutes', ts, timestamptz '2000-01-01 00:00+00') AS quarter, register IS NOT NULL AS registered
-        FROM late
-    ) AS late
-    LEFT JOIN LATERAL (
-        SELECT ts FROM {history}
-        WHERE registered AND {id} = late.id AND ts < late.quarter AND {register} IS NOT NULL
-        ORDER BY ts DESC LIMIT 1
-    ) AS before ON true
-    GROUP BY id, late.quarter::date
-)
-SELECT origin, count(*)
-FROM {staged} JOIN inserted USING ({id}, ts)
-GROUP BY origin
+-- The way for redeliveries and for readings of closed quarters: keeps the row that is there, and tells which are new.
+-- They are counted by what RETURNING tells, as the command tag counts wrong on Citus.
+INSERT INTO {history} ({columns})
+SELECT {columns} FROM {staged}
+ON CONFLICT ({id}, ts) DO NOTHING
+RETURNING {id}, ingestd_microseconds(ts)
+
+-- name: mark_stale
+-- Closed quarters that have readings more now.
+INSERT INTO {stale} ({id}, start)
+SELECT id, ingestd_moment(start) FROM unnest(%(ids)s::text[], %(starts)s::bigint[]) AS mark (id, start)
 
 -- name: copy_newest
 -- The newest row of each device of the batch, on its way to the live table.
@@ -65,9 +45,9 @@ SELECT {columns} FROM {newest}
 ON CONFLICT ({id}) DO UPDATE SET {assignments}
 WHERE live.ts < excluded.ts
 
--- name: announced
--- Which readings are late for rollups and totals; holds still for the rest of the transaction.
-SELECT ingestd_announced()
+-- name: closed_until
+-- Up to when quarters are closed; holds still for the rest of the transaction.
+SELECT ingestd_closed_until()
 
 -- name: copy_dead_letters
 -- In the transaction of their neighbours, so that one COMMIT settles all of a delivery.

@@ -89,7 +89,8 @@ class Ledger:
             if until == self.made_until:
                 near = everything
             made = make(near, base, until=until, rule=RULE, now=now, stored=self.rows)
-            rows = made.rows if until == self.made_until else changed(made.rows, self.rows, marked_until=marked_until)
+            states = {start: row.state for start, row in self.rows.items()}
+            rows = made.rows if until == self.made_until else changed(made.rows, states, marked_until=marked_until)
             if rows is not None:
                 self.rows.update((row.start, row) for row in rows)
                 self.mark_undecided(made.undecided_since)

@@ -1,0 +1,52 @@
+"""What one device did in a window: stored rows where they are final, readings where they are not, or at edges.
+
+Pure. Times are microseconds, energy is kWh.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ingestd.model.energy import QUARTER, Counted
+from ingestd.model.quarters import Quarter, Quarters, quarters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """What readings count for in (start, end]. There are all that have a part in it."""
+
+    start: int
+    end: int
+    counted: Sequence[Counted] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceEnergy:
+    """Of one device in (start, end]: whole quarters from rows, all else from folds."""
+
+    start: int
+    end: int
+    rows: Quarters = field(repr=False)
+    """None of them lies in a fold."""
+    folds: Sequence[Fold] = ()
+
+    def quarters(self, start: int, end: int) -> dict[int, Quarter]:
+        """Those of (start, end], a part of the window; where an edge is inside a quarter, there has to be a fold."""
+        made = {at: row for at, row in self.rows.items() if start <= at and at + QUARTER <= end}
+        for fold in self.folds:
+            since, until = max(start, fold.start), min(end, fold.end)
+            if since < until:
+                for at, part in quarters(fold.counted, since, until).items():
+                    made.setdefault(at, Quarter()).add(part)
+        return made
+
+    def total(self, start: int, end: int) -> Quarter:
+        """The sum of it."""
+        return total(self.quarters(start, end).values())
+
+
+def total(parts: Iterable[Quarter]) -> Quarter:
+    """Their sum."""
+    whole = Quarter()
+    for part in parts:
+        whole.add(part)
+    return whole

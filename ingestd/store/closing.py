@@ -1,0 +1,295 @@
+"""Closes quarters of the ledger and makes their rows, and makes anew those that are stale.
+
+A quarter is closed first: readings that are stored from then on and belong to it mark it as stale, in the same
+transaction. Only then its rows are made, so that every reading is either in them or marked.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, cast
+from zlib import crc32
+
+import structlog
+
+from ingestd.model.closing import Begin, Close, Make, Progress, plan
+from ingestd.model.energy import HOUR
+from ingestd.model.register import Rule
+from ingestd.store.database import Connection, bounded, closed_on_error, connect, translated
+from ingestd.store.ledger import BEGINNING, RECENT, LedgerTables, moment
+from ingestd.store.stale import made_of, make_anew, undecided
+from ingestd.telemetry import STREAMS, Stream, to_datetime, to_microseconds
+
+if TYPE_CHECKING:
+    from ingestd.model.ledger import Row
+
+log = structlog.get_logger(__name__)
+
+LAG: Final = timedelta(seconds=30)
+"""Readings are thought to be there so long after they were taken; what comes later costs a second look."""
+SHARES: Final = 4
+STEP_SECONDS: Final = 300.0
+LOCK_TIMEOUT: Final = "2s"
+READINGS_AT_ONCE: Final = 20_000
+DEVICES_AT_ONCE: Final = 500
+MOST_OF_A_DEVICE: Final = 20_000
+"""Readings of one device in one step. Who sends more is made apart, and holds up no other."""
+STALE_AT_ONCE: Final = 1000
+"""Devices that are made anew before it is looked again whether a quarter can be closed."""
+MADE_ANEW_SECONDS: Final = 120.0
+"""One device is made anew no more often."""
+TURN: Final = 1000
+"""After so many readings the event loop has its turn."""
+FAR_BEHIND: Final = timedelta(hours=2)
+"""A ledger that is further behind tells how far it has come, now and then."""
+TOLD_SECONDS: Final = 30.0
+
+
+class Closing:
+    """One connection that makes rows; every method raises StoreError."""
+
+    def __init__(self, dsn: str, *, rules: Mapping[Stream, Rule], flush_interval: timedelta = timedelta(0)) -> None:
+        self._dsn = dsn
+        self._rules = rules
+        self._flush_interval = flush_interval
+        self._connection: Connection | None = None
+        self._made_anew: dict[tuple[Stream, str], float] = {}
+        """When a device was made anew, by the event loop's clock."""
+        self._told_at = 0.0
+        self.made_until: dict[Stream, datetime | None] = dict.fromkeys(STREAMS)
+        """Up to where the rows of all devices are made, as far as is known."""
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def catch_up(self, now: datetime | None = None, *, arriving: datetime | None = None) -> None:
+        """Close every quarter that is over at `now`, and make anew what is stale.
+
+        None from `arriving` on: where a backlog comes in, all that is left of it would be late.
+        """
+        now = now or datetime.now(UTC)
+        closable = min(now - self._flush_interval - LAG, arriving or now)
+        with translated():
+            connection = await self._connected()
+            for stream in STREAMS:
+                work = _Work(connection, stream, self._rules[stream])
+                async with bounded(connection, STEP_SECONDS):
+                    await work.keep_rule()
+                await self._close(work, closable, now)
+                await self._make_anew(work, now)
+
+    async def _close(self, work: "_Work", closable: datetime, now: datetime) -> None:
+        left_out: frozenset[int] = frozenset()
+        while True:
+            async with bounded(work.connection, STEP_SECONDS):
+                progress = await work.progress()
+                self._tell(work.stream, progress, now)
+                match plan(progress, closable=to_microseconds(closable), left_out=left_out):
+                    case None:
+                        return
+                    case Begin():
+                        if not await work.begin():
+                            return
+                    case Close(until):
+                        await work.close(until)
+                    case Make(share, until) if not await work.make(share, until, now=to_microseconds(now)):
+                        left_out |= {share}
+
+    async def _make_anew(self, work: "_Work", now: datetime) -> None:
+        at = asyncio.get_running_loop().time()
+        self._made_anew = {key: then for key, then in self._made_anew.items() if at - then < MADE_ANEW_SECONDS}
+        lately = [device for stream, device in self._made_anew if stream is work.stream]
+        for device in await work.stale(now=to_microseconds(now), left_out=lately):
+            async with bounded(work.connection, STEP_SECONDS):
+                is_left = await work.make_anew(device, now=to_microseconds(now))
+            if not is_left:
+                self._made_anew[work.stream, device] = at
+
+    def _tell(self, stream: Stream, progress: Progress, now: datetime) -> None:
+        """How far it is: for /metrics, and into the log where it is far behind."""
+        made = [until for until in progress.made_until if until is not None]
+        self.made_until[stream] = to_datetime(min(made)) if made else None
+        behind = now - to_datetime(min(made)) if made else timedelta()
+        loop_time = asyncio.get_running_loop().time()
+        if behind > FAR_BEHIND and loop_time - self._told_at > TOLD_SECONDS:
+            self._told_at = loop_time
+            log.info("ledger is behind", stream=stream.name, made_until=f"{to_datetime(min(made)):%FT%TZ}")
+
+    async def _connected(self) -> Connection:
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        connection = await connect(self._dsn, application_name="ingestd-ledger")
+        async with closed_on_error(connection):
+            # Whoever holds a table for longer is let go first.
+            await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET jit = off".encode())
+        self._connection = connection
+        return connection
+
+
+class _Work:
+    """What there is to do for one stream. Errors are psycopg's."""
+
+    def __init__(self, connection: Connection, stream: Stream, rule: Rule) -> None:
+        self.connection = connection
+        self.stream = stream
+        self._rule = rule
+        self._tables = LedgerTables(connection, stream)
+        self._own_max_kw: dict[str, float] = {}
+
+    async def progress(self) -> Progress:
+        closed_until = await self._closed_until()
+        shares = await self._tables.fetch("shares")
+        return Progress(
+            closed_until=closed_until,
+            made_until=tuple(share.made_until and to_microseconds(share.made_until) for share in shares),
+        )
+
+    async def keep_rule(self) -> None:
+        """Where the rule is another one than at the last time, all that history can tell is made anew."""
+        (row,) = await self._tables.fetch("progress")
+        max_gap = timedelta(microseconds=self._rule.max_gap)
+        own = await self._tables.fetch("own_max_kw")
+        self._own_max_kw = {device.id: device.max_kw for device in own}
+        if (row.max_kw, row.max_gap) == (self._rule.max_kw, max_gap):
+            return
+        async with self.connection.transaction():
+            await self._tables.fetch("set_rule", max_kw=self._rule.max_kw, max_gap=max_gap)
+            if row.max_kw is not None:
+                first_day = await self._first_day()
+                log.info("ledger is made anew by another rule", stream=self.stream.name, since=str(first_day))
+                await self._tables.fetch("begin", since=first_day)
+                await self._tables.fetch("forget_quarters", since=first_day)
+                await self._tables.fetch("forget_hours", since=first_day)
+
+    async def begin(self) -> bool:
+        """From the first day of history on; returns whether there is one."""
+        first_day = await self._first_day()
+        if first_day is None:
+            return False
+        await self._tables.fetch("begin", since=first_day)
+        await self.close(to_microseconds(first_day))
+        log.info("ledger begins", stream=self.stream.name, since=f"{first_day:%F}")
+        return True
+
+    async def close(self, until: int) -> None:
+        async with self.connection.transaction():
+            await self._tables.fetch("hold_writers")
+            await self._tables.fetch("close", until=moment(until))
+
+    async def make(self, share: int, until: int, *, now: int) -> bool:
+        """The rows of one share; returns whether it was there to be taken."""
+        async with self.connection.transaction():
+            made_until = await self._take(share)
+            closed_until = await self._closed_until()
+            if made_until is None or closed_until is None:
+                return False
+            if made_until >= until:
+                return True
+            for some in await self._active(share, made_until, until):
+                await self._make_some(some, made_until, until, closed_until, now)
+            await self._sum_hours(share, made_until, until)
+            await self._tables.fetch("move_on", share=share, until=moment(until))
+        return True
+
+    async def stale(self, *, now: int, left_out: Sequence[str]) -> list[str]:
+        """Devices with quarters that are due."""
+        made = [until for until in (await self.progress()).made_until if until is not None]
+        if not made:
+            return []
+        rows = await self._tables.fetch(
+            "stale_devices", now=moment(now), until=moment(min(made)), left_out=left_out, limit=STALE_AT_ONCE
+        )
+        return [row.id for row in rows]
+
+    async def make_anew(self, device: str, *, now: int) -> bool:
+        """What is stale of a device; returns whether some is left for another step."""
+        async with self.connection.transaction():
+            made_until, closed_until = await self._take(share_of(device)), await self._closed_until()
+            if made_until is None or closed_until is None:
+                return False
+            return await make_anew(
+                self._tables,
+                device,
+                rule=self._rule_of(device),
+                made_until=made_until,
+                closed_until=closed_until,
+                now=now,
+            )
+
+    async def _make_some(self, some: Sequence[str], made_until: int, until: int, closed_until: int, now: int) -> None:
+        bases = await self._tables.bases(some, until=made_until)
+        since = {device: base.state.previous_at if base.state else BEGINNING for device, (base, _) in bases.items()}
+        recent = {device: at for device, at in since.items() if at >= made_until - RECENT}
+        readings = await self._tables.readings(recent, until=closed_until)
+        for device in since.keys() - recent.keys():
+            readings |= await self._tables.readings({device: since[device]}, until=closed_until)
+        rows: list[tuple[str, Row]] = []
+        marks: list[tuple[str, int, int]] = []
+        counted = 0
+        for device, of_device in readings.items():
+            base, stored = bases[device]
+            rule = self._rule_of(device)
+            made = await made_of(of_device, base, until=until, rule=rule, now=now, stored=stored)
+            rows += [(device, row) for row in made.rows]
+            marks += undecided(device, made, rule)
+            counted += len(of_device)
+            if counted > TURN:
+                counted = 0
+                await asyncio.sleep(0)
+        await self._tables.store(rows, made_until=made_until)
+        await self._tables.mark(marks)
+
+    async def _sum_hours(self, share: int, made_until: int, until: int) -> None:
+        """Of the hours that ended between, those of all devices of the share: some are silent by now."""
+        first, last = made_until // HOUR * HOUR, until // HOUR * HOUR
+        if first == last:
+            return
+        rows = await self._tables.fetch("devices_of_quarters", since=moment(first), until=moment(last))
+        devices = [row.id for row in rows if share_of(row.id) == share]
+        for number in range(0, len(devices), DEVICES_AT_ONCE):
+            some = devices[number : number + DEVICES_AT_ONCE]
+            await self._tables.sum_hours(dict.fromkeys(some, first), until=last)
+
+    async def _active(self, share: int, made_until: int, until: int) -> list[list[str]]:
+        """Devices of the share that sent something, in groups of so many as fit into memory."""
+        rows = await self._tables.fetch("active", since=moment(made_until), until=moment(until))
+        groups: list[list[str]] = [[]]
+        readings = 0
+        busy = []
+        for row in rows:
+            if share_of(row.id) != share:
+                continue
+            if row.readings > MOST_OF_A_DEVICE:
+                busy.append((row.id, made_until, BEGINNING))
+                continue
+            if readings + row.readings > READINGS_AT_ONCE or len(groups[-1]) == DEVICES_AT_ONCE:
+                groups.append([])
+                readings = 0
+            groups[-1].append(row.id)
+            readings += row.readings
+        await self._tables.mark(busy)
+        return [group for group in groups if group]
+
+    async def _take(self, share: int) -> int | None:
+        """Up to where a share is made, which is ours until the transaction ends; None where others have it."""
+        rows = await self._tables.fetch("take_share", share=share)
+        return to_microseconds(rows[0].made_until) if rows and rows[0].made_until else None
+
+    async def _closed_until(self) -> int | None:
+        (row,) = await self._tables.fetch("progress")
+        return None if row.closed_until is None else to_microseconds(row.closed_until)
+
+    async def _first_day(self) -> datetime | None:
+        (row,) = await self._tables.fetch("first_day", later_than=moment(BEGINNING))
+        return cast("datetime | None", row.first_day)
+
+    def _rule_of(self, device: str) -> Rule:
+        own = self._own_max_kw.get(device)
+        return self._rule if own is None else replace(self._rule, max_kw=own)
+
+
+def share_of(device: str) -> int:
+    """Which share of the devices this one belongs to."""
+    return crc32(device.encode()) % SHARES

@@ -1,0 +1,168 @@
+"""The ledger of one stream in the database: its rows, the readings they are made of, the marks of what is stale."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from psycopg.rows import namedtuple_row
+
+from ingestd.model.energy import HOUR, QUARTER, State
+from ingestd.model.ledger import Base, Readings, Row
+from ingestd.model.register import Register
+from ingestd.store import queries
+from ingestd.store.database import Connection
+from ingestd.telemetry import EPOCH, STREAMS, Stream, to_datetime
+
+BEGINNING: Final = -(1 << 53)
+"""Earlier than any reading, in microseconds."""
+RECENT: Final = 2 * HOUR
+"""Rows behind which others are made are as a rule not older."""
+
+_SOURCES: Final = queries.load("closing.sql")
+_SQL: Final = {
+    stream: {name: queries.for_stream(statement, stream) for name, statement in _SOURCES.items()} for stream in STREAMS
+}
+
+
+def moment(at: int) -> datetime:
+    """Microseconds as PostgreSQL takes them; the beginning of all as the earliest datetime there is."""
+    return datetime.min.replace(tzinfo=EPOCH.tzinfo) if at == BEGINNING else to_datetime(at)
+
+
+class LedgerTables:
+    """One stream's, on one connection. Errors are psycopg's."""
+
+    def __init__(self, connection: Connection, stream: Stream) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._months: set[tuple[int, int]] = set()
+
+    async def fetch(self, name: str, **parameters: object) -> list[Any]:
+        """Rows of a statement of closing.sql, as namedtuples."""
+        async with self._connection.cursor(row_factory=namedtuple_row, binary=True) as cursor:
+            await cursor.execute(_SQL[self._stream][name], parameters)
+            return await cursor.fetchall() if cursor.description else []
+
+    async def bases(self, ids: Sequence[str], *, until: int) -> dict[str, tuple[Base, range | list[int]]]:
+        """Of each device where rows have to be made from, behind those that start before `until`; and which are there.
+
+        `until` is the end of the newest quarter that is made.
+        """
+        recent = await self.fetch("bases", ids=list(ids), since=moment(until - RECENT), until=moment(until))
+        found: dict[str, tuple[Base, range | list[int]]] = {row.id: base_and_stored(row) for row in recent}
+        for device in ids:
+            if device not in found:
+                found[device] = await self.base(device, until=until)
+        return found
+
+    async def base(self, device: str, *, until: int) -> tuple[Base, range | list[int]]:
+        """The same of one device, however old its rows are."""
+        rows = await self.fetch("base", id=device, until=moment(until))
+        if rows:
+            return base_and_stored(rows[0])
+        return Base(at=BEGINNING, state=None), list(await self.states_of_device(device, since=BEGINNING, until=until))
+
+    async def readings(self, since: Mapping[str, int], *, until: int) -> dict[str, Readings]:
+        """Of many devices those behind a moment of their own; who has none is not in it."""
+        if not since:
+            return {}
+        rows = await self.fetch(
+            "readings",
+            ids=list(since),
+            since=list(since.values()),
+            oldest=moment(min(since.values())),
+            until=moment(until),
+        )
+        return {row.id: readings_of(row) for row in rows}
+
+    async def readings_of_device(self, device: str, *, since: int, until: int, most: int) -> Readings:
+        rows = await self.fetch("readings_of_device", id=device, since=moment(since), until=moment(until), most=most)
+        at, kwh, register, averaged = zip(*rows, strict=True) if rows else ((), (), (), ())
+        return Readings(at=at, kwh=kwh, register=register, averaged=averaged)
+
+    async def states_of_device(self, device: str, *, since: int, until: int) -> dict[int, State]:
+        """Of the rows that start in [since, until), by start."""
+        rows = await self.fetch("states_of_device", id=device, since=moment(since), until=moment(until))
+        return {row.start: state_of(row) for row in rows}
+
+    async def take_marks(self, device: str, *, now: int, until: int) -> list[int]:
+        """The marks of a device that are due, of quarters before `until`: they are gone, and their starts told."""
+        rows = await self.fetch("take_marks", id=device, now=moment(now), until=moment(until))
+        return [BEGINNING if row.start is None else row.start for row in rows]
+
+    async def store(self, rows: Sequence[tuple[str, Row]], *, made_until: int) -> None:
+        """Rows with their device; the hours that are whole before `made_until` are summed up anew."""
+        if not rows:
+            return
+        await self._make_months(row.start for _, row in rows)
+        await self.fetch("store", **_columns(rows))
+        since: dict[str, int] = {}
+        for device, row in rows:
+            since[device] = min(since.get(device, row.start), row.start)
+        hours_end = made_until // HOUR * HOUR
+        await self.sum_hours({device: start for device, start in since.items() if start < hours_end}, until=hours_end)
+
+    async def sum_hours(self, since: Mapping[str, int], *, until: int) -> None:
+        """The hours of (since, until) of each device, out of its quarters."""
+        if not since:
+            return
+        starts = [start // HOUR * HOUR for start in since.values()]
+        await self._make_months(starts)
+        await self.fetch("sum_hours", ids=list(since), since=starts, oldest=moment(min(starts)), until=moment(until))
+
+    async def mark(self, marks: Sequence[tuple[str, int, int]]) -> None:
+        """Quarters that are to be made anew: device, start, and from when on."""
+        if marks:
+            ids, starts, due = map(list, zip(*marks, strict=True))
+            await self.fetch("mark", ids=ids, starts=starts, due=due)
+
+    async def _make_months(self, starts: Iterable[int]) -> None:
+        months = {
+            (at.year, at.month) for at in map(to_datetime, {start // (24 * HOUR) * 24 * HOUR for start in starts})
+        }
+        for year, month in sorted(months - self._months):
+            for table in ("quarter", "hour"):
+                await self.fetch(
+                    "make_month",
+                    parent=f"{self._stream.name}_{table}",
+                    month=datetime(year, month, 1, tzinfo=EPOCH.tzinfo),
+                )
+            self._months.add((year, month))
+
+
+def state_of(row: Any) -> State:  # noqa: ANN401 - a row of the ledger as a namedtuple
+    register = None
+    if row.high_water is not None:
+        register = Register(high_water=row.high_water, changed_at=row.changed_at, read_at=row.read_at)
+    return State(previous_at=row.previous_at, was_at_rest=row.at_rest, register=register)
+
+
+def base_and_stored(row: Any) -> tuple[Base, range]:  # noqa: ANN401
+    base = Base(at=row.start + QUARTER, state=state_of(row))
+    return base, range(base.at, row.newest + QUARTER, QUARTER)
+
+
+def readings_of(row: Any) -> Readings:  # noqa: ANN401
+    return Readings(at=row.at, kwh=row.kwh, register=row.register, averaged=row.averaged)
+
+
+def _columns(rows: Sequence[tuple[str, Row]]) -> dict[str, list[Any]]:
+    """As the arrays that the statement `store` takes."""
+    registers = [row.state.register for _, row in rows]
+    return {
+        "id": [device for device, _ in rows],
+        "start": [row.start for _, row in rows],
+        "kwh": [row.quarter.kwh for _, row in rows],
+        "samples": [row.quarter.samples for _, row in rows],
+        "parts": [row.quarter.parts for _, row in rows],
+        "known": [row.quarter.known for _, row in rows],
+        "averaged": [row.quarter.averaged for _, row in rows],
+        "resets": [row.quarter.resets for _, row in rows],
+        "excluded": [row.quarter.excluded for _, row in rows],
+        "final_until": [row.final_until for _, row in rows],
+        "previous_at": [row.state.previous_at for _, row in rows],
+        "at_rest": [row.state.was_at_rest for _, row in rows],
+        "high_water": [register and register.high_water for register in registers],
+        "changed_at": [register and register.changed_at for register in registers],
+        "read_at": [register and register.read_at for register in registers],
+    }

@@ -1,0 +1,81 @@
+"""Makes anew what is stale: of one device a stretch of its rows, up to where all is as before."""
+
+import asyncio
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+
+from ingestd.model.energy import HOUR, QUARTER
+from ingestd.model.ledger import LOOK_AHEAD, Base, Made, Readings, Row, changed, make
+from ingestd.model.quarters import quarter_of
+from ingestd.model.register import Rule
+from ingestd.store.ledger import BEGINNING, LedgerTables
+
+REACH: Final = 2 * HOUR
+"""How far behind the last late reading all is as before, as a rule."""
+READINGS_AT_ONCE: Final = 20_000
+"""Of one device in one step. A quarter is never divided, however many it has."""
+FEW: Final = 500
+"""So many readings take a millisecond or two; more are left to a thread."""
+
+
+async def make_anew(
+    tables: LedgerTables, device: str, *, rule: Rule, made_until: int, closed_until: int, now: int
+) -> bool:
+    """All that is due of a device's rows before `made_until`; returns whether some is left for another step.
+
+    Errors are psycopg's.
+    """
+    starts = await tables.take_marks(device, now=now, until=made_until)
+    if not starts:
+        return False
+    last = made_until - QUARTER if BEGINNING in starts else max(starts)
+    base, _ = await tables.base(device, until=max(min(starts) - QUARTER, BEGINNING))
+    reach, most = REACH, READINGS_AT_ONCE
+    while True:
+        until = min(last + QUARTER + reach, made_until)
+        read_until = closed_until if until == made_until else until + LOOK_AHEAD
+        readings = await tables.readings_of_device(device, since=_since(base), until=read_until, most=most)
+        is_cut = len(readings) == most
+        if is_cut:
+            until = min(until, (readings.at[-1] - LOOK_AHEAD) // QUARTER * QUARTER)
+        states = await tables.states_of_device(device, since=base.at, until=until)
+        made = await made_of(readings, base, until=until, rule=rule, now=now, stored=states)
+        rows = changed(made.rows, states, marked_until=last + QUARTER)
+        if rows is None and until == made_until and not is_cut:
+            rows = made.rows
+        is_left = rows is None and is_cut
+        if is_left:
+            rows = _final(made)
+        if rows is not None:
+            break
+        reach, most = (reach, 8 * most) if is_cut else (8 * reach, most)
+    await tables.store([(device, row) for row in rows], made_until=made_until)
+    marks = undecided(device, made, rule)
+    if is_left:
+        marks += [(device, start, BEGINNING) for start in (rows[-1].end, max(last, rows[-1].end))]
+    await tables.mark(marks)
+    return is_left
+
+
+async def made_of(readings: Readings, base: Base, *, until: int, rule: Rule, now: int, stored: Iterable[int]) -> Made:
+    """Rows; where there are many readings, beside the event loop."""
+    work = partial(make, readings, base, until=until, rule=rule, now=now, stored=stored)
+    return work() if len(readings) <= FEW else await asyncio.to_thread(work)
+
+
+def undecided(device: str, made: Made, rule: Rule) -> list[tuple[str, int, int]]:
+    """The mark of what time alone decides: device, start, due."""
+    if made.undecided_since is None:
+        return []
+    return [(device, quarter_of(made.undecided_since), made.undecided_since + rule.max_gap)]
+
+
+def _since(base: Base) -> int:
+    return BEGINNING if base.state is None else base.state.previous_at
+
+
+def _final(made: Made) -> list[Row] | None:
+    """The rows that nothing behind them can change; None where there is none."""
+    final = made.rows[-1].final_until if made.rows else BEGINNING
+    return [row for row in made.rows if row.end <= final] or None

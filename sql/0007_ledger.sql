@@ -1,0 +1,159 @@
+-- The ledger: what each device did in every quarter of an hour and in every hour (docs/energy.md).
+--
+-- A quarter-hour is named by its start and holds (start, start + 15 min]. Rows exist where there is something to say.
+
+CREATE TABLE meter_quarter (
+    meter_id      text COLLATE "C"  NOT NULL,
+    start         timestamptz       NOT NULL,
+    kwh           double precision  NOT NULL,
+    samples       integer           NOT NULL,  -- readings
+    parts         integer           NOT NULL,  -- of longer readings
+    known_seconds double precision  NOT NULL,
+    averaged_sum  double precision  NOT NULL,  -- over the readings, V
+    resets        integer           NOT NULL,
+    excluded      integer           NOT NULL,
+    -- What has to be known to go on behind the quarter.
+    final_until   timestamptz       NOT NULL,  -- what lies before it, no reading that follows can change
+    previous_at   timestamptz       NOT NULL,  -- the last decided reading
+    at_rest       boolean           NOT NULL,  -- whether it told for certain that nothing flowed
+    high_water    double precision,            -- of the register, kWh; these three are NULL where there is none
+    changed_at    timestamptz,
+    read_at       timestamptz,
+    PRIMARY KEY (meter_id, start)
+) PARTITION BY RANGE (start);
+
+CREATE TABLE vehicle_quarter (
+    vehicle_id    text COLLATE "C"  NOT NULL,
+    start         timestamptz       NOT NULL,
+    kwh           double precision  NOT NULL,
+    samples       integer           NOT NULL,
+    parts         integer           NOT NULL,
+    known_seconds double precision  NOT NULL,
+    averaged_sum  double precision  NOT NULL,  -- degrees Celsius
+    resets        integer           NOT NULL,
+    excluded      integer           NOT NULL,
+    final_until   timestamptz       NOT NULL,
+    previous_at   timestamptz       NOT NULL,
+    at_rest       boolean           NOT NULL,
+    high_water    double precision,
+    changed_at    timestamptz,
+    read_at       timestamptz,
+    PRIMARY KEY (vehicle_id, start)
+) PARTITION BY RANGE (start);
+
+-- The sum of the quarters of an hour that is closed.
+CREATE TABLE meter_hour (
+    meter_id      text COLLATE "C"  NOT NULL,
+    start         timestamptz       NOT NULL,
+    kwh           double precision  NOT NULL,
+    samples       integer           NOT NULL,
+    parts         integer           NOT NULL,
+    known_seconds double precision  NOT NULL,
+    averaged_sum  double precision  NOT NULL,
+    resets        integer           NOT NULL,
+    excluded      integer           NOT NULL,
+    PRIMARY KEY (meter_id, start)
+) PARTITION BY RANGE (start);
+
+CREATE TABLE vehicle_hour (
+    vehicle_id    text COLLATE "C"  NOT NULL,
+    start         timestamptz       NOT NULL,
+    kwh           double precision  NOT NULL,
+    samples       integer           NOT NULL,
+    parts         integer           NOT NULL,
+    known_seconds double precision  NOT NULL,
+    averaged_sum  double precision  NOT NULL,
+    resets        integer           NOT NULL,
+    excluded      integer           NOT NULL,
+    PRIMARY KEY (vehicle_id, start)
+) PARTITION BY RANGE (start);
+
+-- Of all devices in a stretch of time: rows lie in the order of time, more or less.
+CREATE INDEX meter_quarter_start ON meter_quarter USING brin (start) WITH (pages_per_range = 16, autosummarize = on);
+CREATE INDEX vehicle_quarter_start ON vehicle_quarter USING brin (start) WITH (pages_per_range = 16, autosummarize = on);
+CREATE INDEX meter_hour_start ON meter_hour USING brin (start) WITH (pages_per_range = 16, autosummarize = on);
+CREATE INDEX vehicle_hour_start ON vehicle_hour USING brin (start) WITH (pages_per_range = 16, autosummarize = on);
+
+-- Quarters that have to be made anew, from `due` on: readings came when they were closed, or time has to decide. No key:
+-- a mark that is being worked off at this moment must not keep out another of its kind.
+CREATE TABLE meter_stale (
+    meter_id text COLLATE "C"  NOT NULL,
+    start    timestamptz       NOT NULL,
+    due      timestamptz       NOT NULL DEFAULT '-infinity'
+);
+CREATE INDEX meter_stale_device ON meter_stale (meter_id, start);
+CREATE TABLE vehicle_stale (
+    vehicle_id text COLLATE "C"  NOT NULL,
+    start      timestamptz       NOT NULL,
+    due        timestamptz       NOT NULL DEFAULT '-infinity'
+);
+CREATE INDEX vehicle_stale_device ON vehicle_stale (vehicle_id, start);
+
+-- Readings up to `closed_until` that are stored from now on mark their quarter as stale, in the same transaction.
+CREATE TABLE ledger (
+    stream       text         PRIMARY KEY,
+    closed_until timestamptz  NOT NULL DEFAULT '-infinity',
+    -- By which rule the rows were made; NULL before there are any.
+    max_kw       double precision,
+    max_gap      interval
+);
+INSERT INTO ledger (stream) VALUES ('meter'), ('vehicle');
+
+-- Up to where the rows of each share of the devices are made. Daemons divide the shares among them.
+CREATE TABLE ledger_share (
+    stream     text         NOT NULL,
+    share      integer      NOT NULL,
+    made_until timestamptz  NOT NULL DEFAULT '-infinity',
+    PRIMARY KEY (stream, share)
+);
+INSERT INTO ledger_share (stream, share)
+SELECT stream, share FROM ledger CROSS JOIN generate_series(0, 3) AS share;
+
+-- Up to when quarters are closed, for the transaction that asks: for each stream microseconds since 2000-01-01, null
+-- where none is. The lock holds the closing of a later quarter up until the transaction has ended.
+CREATE FUNCTION ingestd_closed_until() RETURNS jsonb
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(1768843110, 1);
+    -- A statement of its own, so that it sees what was committed while the lock was waited for.
+    RETURN (
+        SELECT jsonb_object_agg(
+            stream, CASE WHEN isfinite(closed_until) THEN ingestd_microseconds(closed_until) END
+        )
+        FROM ledger
+    );
+END;
+$$;
+
+-- The house's own unit of time: microseconds since 2000-01-01T00:00Z.
+CREATE FUNCTION ingestd_microseconds(moment timestamptz) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (date_part('epoch', moment - timestamptz '2000-01-01 00:00+00') * 1000000)::bigint
+$$;
+CREATE FUNCTION ingestd_moment(microseconds bigint) RETURNS timestamptz
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT timestamptz '2000-01-01 00:00+00' + microseconds * interval '1 microsecond'
+$$;
+
+-- Makes one partition, as ingestd_make_partition does for a day of history.
+CREATE FUNCTION ingestd_make_month(parent text, month date) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    name   text := format('%s_%s', parent, to_char(month, 'YYYYMM'));
+    child  text := (SELECT format('%s.%I', relnamespace::regnamespace, name) FROM pg_class WHERE oid = parent::regclass);
+    low    text := date_trunc('month', month)::date::text || ' 00:00:00+00';
+    high   text := (date_trunc('month', month) + interval '1 month')::date::text || ' 00:00:00+00';
+BEGIN
+    IF to_regclass(child) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('CREATE TABLE %s (LIKE %I INCLUDING ALL) WITH (fillfactor = 80)', child, parent);
+    EXECUTE format('ALTER TABLE %s ADD CONSTRAINT bounds CHECK (start >= %L AND start < %L)', child, low, high);
+    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)', parent, child, low, high);
+    EXECUTE format('ALTER TABLE %s DROP CONSTRAINT bounds', child);
+    RETURN true;
+EXCEPTION
+    WHEN duplicate_table OR duplicate_object OR unique_violation OR invalid_object_definition OR check_violation THEN
+        RETURN false;
+END;
+$$;
