@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MINUTE: Final = timedelta(minutes=1)
 BEFORE: Final = timedelta(hours=1)
 """History reaches so much further back than asked for: a window begins in the midst of it, as it does in life."""
-PLAUSIBLE_KW: Final[float] = Settings.model_fields["plausible_kw"].default
+PLAUSIBLE_KW: Final[float] = Settings.model_fields["vehicle_max_kw"].default
 
 # Devices are numbered as in `bench.backlog.fleet`: n is even for meters and odd for vehicles.
 _FIRST: Final = {METER: 0, VEHICLE: 1}

@@ -60,6 +60,8 @@ HEALTH_SECONDS: Final = 2.0
 HOUSEKEEPING_SECONDS: Final = 3600.0
 HOUSEKEEPING_RETRY_SECONDS: Final = 60.0
 SUMMARY_SECONDS: Final = 60.0
+MIN_COVERAGE: Final = 0.2
+"""Share of a window that readings have to cover for a ratio."""
 
 
 class Daemon:
@@ -106,7 +108,7 @@ class Daemon:
             rollups=settings.rollup_retention,
             dead_letters_kept=settings.dead_letter_retention,
         )
-        self._rollups = Rollups(self._dsn, plausible_kw=settings.plausible_kw, flush_interval=settings.flush_interval)
+        self._rollups = Rollups(self._dsn, plausible_kw=settings.vehicle_max_kw, flush_interval=settings.flush_interval)
         judgement = _judgement(settings)
         self._alerting = self._make_alerting(judgement)
         self._http = self._make_http(window, judgement)
@@ -292,8 +294,8 @@ def _judgement(settings: Settings) -> Judgement:
     return Judgement(
         threshold=settings.efficiency_threshold,
         min_kwh=settings.efficiency_min_kwh,
-        min_coverage=settings.efficiency_min_coverage,
-        plausible_kw=settings.plausible_kw,
+        min_coverage=MIN_COVERAGE,
+        plausible_kw=settings.vehicle_max_kw,
     )
 
 

@@ -62,6 +62,9 @@ Duration = Annotated[
 ]
 
 
+Kilowatts = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -137,8 +140,12 @@ class Settings(BaseModel):
     max_skew: Annotated[Duration, Field(ge=timedelta(0))] = timedelta(seconds=300)
     efficiency_threshold: Annotated[float, Field(gt=0, le=1)] = 0.85
     efficiency_min_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
-    efficiency_min_coverage: Annotated[float, Field(ge=0, le=1)] = 0.2
-    plausible_kw: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 400
+    efficiency_min_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    max_gap: Annotated[Duration, Field(ge=timedelta(minutes=15), le=timedelta(days=1))] = timedelta(hours=1)
+    vehicle_max_kw: Kilowatts = 400
+    meter_max_kw: Kilowatts = 2000
+    session_min_kw: Kilowatts = 0.3
+    session_pause: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(days=1))] = timedelta(minutes=15)
     offline_after: Annotated[Duration, Field(gt=timedelta(0), lt=timedelta(days=7))] = timedelta(minutes=10)
     alert_min_duration: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(minutes=5)
     alert_battery_temp: Annotated[float, Field(ge=-60, le=150)] = 60

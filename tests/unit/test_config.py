@@ -255,12 +255,24 @@ def test_a_bad_database_url_is_refused(url: str) -> None:
         ("efficiency_min_kwh", "-0.1"),
         ("efficiency_min_kwh", "nan"),
         ("efficiency_min_kwh", "inf"),
-        ("efficiency_min_coverage", "-0.1"),
-        ("efficiency_min_coverage", "1.01"),
-        ("efficiency_min_coverage", "nan"),
-        ("plausible_kw", "0"),
-        ("plausible_kw", "nan"),
-        ("plausible_kw", "inf"),
+        ("efficiency_min_share", "-0.1"),
+        ("efficiency_min_share", "1.01"),
+        ("efficiency_min_share", "nan"),
+        ("max_gap", "14m"),
+        ("max_gap", "25h"),
+        ("vehicle_max_kw", "0"),
+        ("vehicle_max_kw", "nan"),
+        ("vehicle_max_kw", "inf"),
+        ("vehicle_max_kw", "1000001"),
+        ("meter_max_kw", "0"),
+        ("meter_max_kw", "nan"),
+        ("meter_max_kw", "inf"),
+        ("meter_max_kw", "1000001"),
+        ("session_min_kw", "0"),
+        ("session_min_kw", "nan"),
+        ("session_min_kw", "1000001"),
+        ("session_pause", "-1s"),
+        ("session_pause", "25h"),
         ("alert_min_duration", "0.5s"),
         ("alert_battery_temp", "151"),
         ("alert_battery_temp", "nan"),
@@ -283,15 +295,26 @@ def test_a_value_out_of_range_is_refused_with_its_name_and_itself(name: str, val
 
 def test_how_an_efficiency_is_judged_is_settable_down_to_not_at_all() -> None:
     default = given_as()
-    assert (0.85, 0.5, 0.2, 400.0) == (
-        default.efficiency_threshold,
-        default.efficiency_min_kwh,
-        default.efficiency_min_coverage,
-        default.plausible_kw,
-    )
+    assert (0.85, 0.5, 0.5) == (default.efficiency_threshold, default.efficiency_min_kwh, default.efficiency_min_share)
 
-    given = given_as(efficiency_min_kwh="0", efficiency_min_coverage="1", plausible_kw="2.3")
-    assert (0.0, 1.0, 2.3) == (given.efficiency_min_kwh, given.efficiency_min_coverage, given.plausible_kw)
+    given = given_as(efficiency_min_kwh="0", efficiency_min_share="0")
+    assert (0.0, 0.0) == (given.efficiency_min_kwh, given.efficiency_min_share)
+
+
+def test_what_counts_as_energy_and_as_a_session_is_settable() -> None:
+    default = given_as()
+    assert (timedelta(hours=1), 400.0, 2000.0) == (default.max_gap, default.vehicle_max_kw, default.meter_max_kw)
+    assert (0.3, timedelta(minutes=15)) == (default.session_min_kw, default.session_pause)
+
+    given = given_as(max_gap="15m", vehicle_max_kw="2.3", meter_max_kw="1000000")
+    assert (timedelta(minutes=15), 2.3, 1e6) == (given.max_gap, given.vehicle_max_kw, given.meter_max_kw)
+    given = given_as(max_gap="1d", session_min_kw="0.01", session_pause="0")
+    assert (timedelta(days=1), 0.01, timedelta(0)) == (given.max_gap, given.session_min_kw, given.session_pause)
+
+
+@pytest.mark.parametrize("name", ["plausible_kw", "efficiency_min_coverage"])
+def test_a_setting_that_another_took_the_place_of_is_no_setting(name: str) -> None:
+    assert f"INGESTD_{name.upper()}: no such setting" == refusal_of(**{name: "1"})
 
 
 @pytest.mark.parametrize(
