@@ -259,6 +259,8 @@ class DeviceSettings:
     """Of a vehicle's efficiency."""
     offline_after: timedelta | None = None
     """So long without a reading."""
+    max_kw: float | None = None
+    """The most that can flow through it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,6 +149,7 @@ CREATE TABLE device_setting (
     id            text COLLATE "C"  NOT NULL,
     threshold     double precision  CHECK (threshold > 0 AND threshold <= 1),  -- at a 2.3 kW socket, 80 % is healthy
     offline_after interval          CHECK (offline_after > interval '0'),
+    max_kw        double precision  CHECK (max_kw > 0 AND max_kw <= 1000000),
     PRIMARY KEY (kind, id)
 );
 

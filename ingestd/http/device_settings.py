@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ingestd.alerts import RETIRED
 from ingestd.analytics import DeviceSettings
-from ingestd.config import Duration, format_duration
+from ingestd.config import Duration, Kilowatts, format_duration
 from ingestd.http import parameters
 from ingestd.http.ports import DEVICE_SETTINGS
 from ingestd.http.problems import Problem
@@ -22,6 +22,7 @@ class MeterSettings(parameters.StrictBody):
     """The body of PUT; what is left out is as for all others."""
 
     offline_after: Annotated[Duration, Field(gt=timedelta(0), lt=RETIRED)] | None = None
+    max_kw: Annotated[Kilowatts, Field(strict=True)] | None = None
 
 
 class VehicleSettings(MeterSettings):
@@ -57,7 +58,10 @@ def _shape(stream: Stream, device_id: str, settings: DeviceSettings | None) -> w
     if settings is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"nothing is set for {stream.name} {device_id}")
     after = settings.offline_after
-    shown: dict[str, Any] = {"offlineAfter": None if after is None else format_duration(after)}
+    shown: dict[str, Any] = {
+        "offlineAfter": None if after is None else format_duration(after),
+        "maxKw": settings.max_kw,
+    }
     if "threshold" in _BODIES[stream].model_fields:
         shown["threshold"] = settings.threshold
     return answer({stream.id_key: device_id, **shown})

@@ -1,4 +1,4 @@
-"""What is set for single devices: an efficiency threshold, and after how much silence they are offline."""
+"""What is set for single devices: an efficiency threshold, when they are offline, and how much can flow."""
 
 from datetime import timedelta
 from typing import Final
@@ -6,10 +6,11 @@ from typing import Final
 from ingestd.analytics import DeviceSettings
 from ingestd.store import queries
 from ingestd.store.database import Reads
-from ingestd.telemetry import Stream
+from ingestd.telemetry import STREAMS, Stream
 
 _SOURCES: Final = queries.load("device_settings.sql")
 _SQL: Final = queries.all_ready(_SOURCES)
+_MARK: Final = {stream: queries.ready(queries.for_stream(_SOURCES["mark_device"], stream)) for stream in STREAMS}
 
 
 class DeviceSettingsTable:
@@ -29,6 +30,7 @@ class DeviceSettingsTable:
             device_id,
             threshold=settings.threshold,
             offline_after=settings.offline_after,
+            max_kw=settings.max_kw,
         )
 
     async def remove(self, stream: Stream, device_id: str) -> DeviceSettings | None:

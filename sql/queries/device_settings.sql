@@ -2,15 +2,20 @@
 
 -- name: device_settings
 -- Of one device.
-SELECT threshold, offline_after FROM device_setting WHERE kind = %(kind)s AND id = %(id)s
+SELECT threshold, offline_after, max_kw FROM device_setting WHERE kind = %(kind)s AND id = %(id)s
 
 -- name: set_device_settings
--- All of them at once. They hold from now on, also for the past: nothing that is judged by them is stored.
-INSERT INTO device_setting (kind, id, threshold, offline_after)
-VALUES (%(kind)s, %(id)s, %(threshold)s, %(offline_after)s)
-ON CONFLICT (kind, id) DO UPDATE SET threshold = excluded.threshold, offline_after = excluded.offline_after
-RETURNING threshold, offline_after
+-- All of them at once. They hold from now on, also for the past.
+INSERT INTO device_setting (kind, id, threshold, offline_after, max_kw)
+VALUES (%(kind)s, %(id)s, %(threshold)s, %(offline_after)s, %(max_kw)s)
+ON CONFLICT (kind, id) DO UPDATE SET
+    threshold = excluded.threshold, offline_after = excluded.offline_after, max_kw = excluded.max_kw
+RETURNING threshold, offline_after, max_kw
 
 -- name: remove_device_settings
 -- The device is like all others again.
-DELETE FROM device_setting WHERE kind = %(kind)s AND id = %(id)s RETURNING threshold, offline_after
+DELETE FROM device_setting WHERE kind = %(kind)s AND id = %(id)s RETURNING threshold, offline_after, max_kw
+
+-- name: mark_device
+-- Its ledger has to be made anew, from the beginning, as how much can flow is another now.
+INSERT INTO {stream_name}_stale ({id}, start) VALUES (%(id)s, '-infinity')

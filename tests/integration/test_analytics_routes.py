@@ -333,8 +333,8 @@ def test_a_vehicle_is_judged_by_a_threshold_of_its_own_until_that_is_removed(dae
 
     expected: dict[str, object] = {}
     for threshold in (0.8, 0.75):
-        put = daemon.request("PUT", path, body={"threshold": threshold, "offlineAfter": "1.5h"})
-        expected = {"vehicleId": names.vehicle, "offlineAfter": "90m", "threshold": threshold}
+        put = daemon.request("PUT", path, body={"threshold": threshold, "offlineAfter": "1.5h", "maxKw": 22})
+        expected = {"vehicleId": names.vehicle, "offlineAfter": "90m", "maxKw": 22.0, "threshold": threshold}
         assert (200, expected) == (put.status, put.json())
     assert expected == get(daemon, path)
     assert ("ok", 0.75) == judged()
@@ -345,14 +345,17 @@ def test_a_vehicle_is_judged_by_a_threshold_of_its_own_until_that_is_removed(dae
     assert ("below-threshold", 0.85) == judged()
 
 
-def test_settings_of_a_meter_say_when_it_is_offline(daemon: Daemon, names: Names) -> None:
+def test_settings_of_a_meter_say_when_it_is_offline_and_how_much_can_flow(daemon: Daemon, names: Names) -> None:
     post(daemon, meter(names.meter, NOON))
     path = SETTINGS.format(kind="meter", id=names.meter)
 
     assert 200 == daemon.request("PUT", path, body={"offlineAfter": "2h"}).status
-    assert {"meterId": names.meter, "offlineAfter": "2h"} == get(daemon, path)
+    assert {"meterId": names.meter, "offlineAfter": "2h", "maxKw": None} == get(daemon, path)
+    for most in (1e-9, 1_000_000):
+        assert 200 == daemon.request("PUT", path, body={"maxKw": most}).status
+        assert {"meterId": names.meter, "offlineAfter": None, "maxKw": most} == get(daemon, path)
     assert 200 == daemon.request("PUT", path, body={}).status
-    assert {"meterId": names.meter, "offlineAfter": None} == get(daemon, path)
+    assert {"meterId": names.meter, "offlineAfter": None, "maxKw": None} == get(daemon, path)
 
 
 @pytest.mark.parametrize(
@@ -365,6 +368,11 @@ def test_settings_of_a_meter_say_when_it_is_offline(daemon: Daemon, names: Names
         *(
             ("meter", b'{"offlineAfter":%s}' % wrong, "offlineAfter")
             for wrong in (b"0", b"-1", b'"soon"', b"true", b'"7d"', b"[]")
+        ),
+        *(
+            (kind, b'{"maxKw":%s}' % wrong, "maxKw")
+            for kind in ("meter", "vehicle")
+            for wrong in (b"0", b"-1", b"1000000.1", b"NaN", b"Infinity", b'"22"', b"true")
         ),
         ("meter", b'{"threshold":0.8}', "threshold"),
         ("vehicle", b'{"threshold":1,"colour":"blue"}', "colour"),
