@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, get_args
 import click
 import structlog
 
-from ingestd import __version__, listing, logs, sources
+from ingestd import __version__, listing, logs, sources, statements
 from ingestd.analytics import DeadLetterFilter
 from ingestd.app import serve
 from ingestd.config import Settings, load
@@ -331,6 +331,18 @@ def export_command(context: click.Context, /, *, output: Path, file_format: str,
         _run(lambda: export.run(settings.database_url.get_secret_value(), take=take, progress=bar.update))
     if output != STDOUT:
         click.echo(f"{export.readings} readings written to {output}")
+
+
+@commands.command(name="sql")
+@click.argument("name", required=False)
+def sql_command(name: str | None) -> None:
+    """Print a statement whole, to be read or pasted into psql; without NAME, list them all."""
+    if name is None:
+        click.echo(statements.as_text())
+    elif statement := statements.find(name):
+        click.echo(statement.script)
+    else:
+        raise click.BadParameter(statements.no_such(name), param_hint="NAME")
 
 
 @commands.command()

@@ -11,10 +11,12 @@ from typing import Final, LiteralString, cast
 
 from psycopg import sql
 
-from ingestd.telemetry import Stream
+from ingestd.telemetry import STREAMS, Stream
 
 _BLOCK: Final = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
-_PARAMETER: Final = re.compile(r"%\((\w+)\)s|%(%)")
+PARAMETER: Final = re.compile(r"%\((\w+)\)s|%(%)")
+"""A parameter by its name, or a doubled percent sign."""
+_FOLDER: Final = files("ingestd") / "sql" / "queries"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +33,14 @@ class Statement:
     """Their names, in order."""
 
 
+def filenames() -> list[str]:
+    """All files of sql/queries."""
+    return sorted(file.name for file in _FOLDER.iterdir())
+
+
 def load(filename: str) -> dict[str, sql.SQL]:
     """Name -> statement, for one file of sql/queries."""
-    text = (files("ingestd") / "sql" / "queries" / filename).read_text(encoding="utf-8")
+    text = (_FOLDER / filename).read_text(encoding="utf-8")
     # psycopg takes only literal strings as SQL, to keep data out of it; this text is ours, shipped in the wheel.
     return {name: sql.SQL(cast("LiteralString", body.strip())) for name, body in _BLOCK.findall(text)}
 
@@ -72,6 +79,18 @@ def for_stream(statement: sql.SQL, stream: Stream, **others: sql.Composable) -> 
     )
 
 
+def texts(filename: str) -> dict[str, str]:
+    """Name -> text, for people to read: `name:stream` of each stream where it names a stream's tables or columns."""
+    found: dict[str, str] = {}
+    for name, statement in load(filename).items():
+        try:
+            filled = {f"{name}:{stream.name}": for_stream(statement, stream).as_string() for stream in STREAMS}
+        except (KeyError, IndexError):  # filled in by its module with something else, or not at all
+            filled = {name: statement.as_string()}
+        found |= filled if len(set(filled.values())) > 1 else {name: next(iter(filled.values()))}
+    return found
+
+
 def ready(source: sql.SQL | sql.Composed) -> Statement:
     """A statement from which nothing is left open but its parameters."""
     names: dict[str, int] = {}
@@ -80,7 +99,7 @@ def ready(source: sql.SQL | sql.Composed) -> Statement:
         name, percent = match.groups()
         return percent or f"${names.setdefault(name, len(names) + 1)}"
 
-    text = _PARAMETER.sub(numbered, source.as_string())
+    text = PARAMETER.sub(numbered, source.as_string())
     return Statement(text=text.encode(), parameters=tuple(names))
 
 

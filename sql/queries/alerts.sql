@@ -8,11 +8,11 @@ VALUES (%(task)s, %(holder)s, %(now)s, %(now)s)
 ON CONFLICT (task) DO UPDATE SET
     holder = excluded.holder,
     watched_since = CASE
-        WHEN watch.watched_at < excluded.watched_at - %(patience)s THEN excluded.watched_at
+        WHEN watch.watched_at < excluded.watched_at - %(patience)s::interval THEN excluded.watched_at
         ELSE watch.watched_since
     END,
     watched_at = excluded.watched_at
-WHERE watch.holder = excluded.holder OR watch.watched_at < excluded.watched_at - %(patience)s
+WHERE watch.holder = excluded.holder OR watch.watched_at < excluded.watched_at - %(patience)s::interval
 RETURNING watched_since
 
 -- name: silent_devices
@@ -29,17 +29,17 @@ FROM (
     FROM {live} AS live
     LEFT JOIN device_setting AS own ON own.kind = {stream} AND own.id = live.{id}
     LEFT JOIN alert AS open ON open.kind = %(kind)s AND open.subject = live.{id} AND open.state <> 'cleared'
-    WHERE received_at > %(now)s - %(retired)s OR open.kind IS NOT NULL
+    WHERE received_at > %(now)s::timestamptz - %(retired)s::interval OR open.kind IS NOT NULL
 ) AS device
 WHERE CASE WHEN %(now)s - heard_at > make_interval(secs => bound) THEN settled IS NOT TRUE ELSE open END
 
 -- name: hot_batteries
 -- Vehicles whose battery is too hot by a fresh reading, and those with an open alert. The temperature is NULL where
 -- the reading is old.
-SELECT vehicle_id AS subject, CASE WHEN received_at > %(now)s - %(fresh)s THEN battery_temp END AS celsius
+SELECT vehicle_id AS subject, CASE WHEN received_at > %(now)s::timestamptz - %(fresh)s::interval THEN battery_temp END AS celsius
 FROM vehicle_live AS live
 LEFT JOIN alert AS open ON open.kind = %(kind)s AND open.subject = live.vehicle_id AND open.state <> 'cleared'
-WHERE battery_temp > %(bound)s AND received_at > %(now)s - %(fresh)s OR open.kind IS NOT NULL
+WHERE battery_temp > %(bound)s AND received_at > %(now)s::timestamptz - %(fresh)s::interval OR open.kind IS NOT NULL
 
 -- name: open_alerts
 -- What is pending or active of these subjects. A join, as `= ANY` may compare every subject with every alert.
@@ -58,7 +58,7 @@ SELECT id, kind, subject, state, since, raised_at, over_since, cleared_at, value
 FROM alert
 WHERE kind = ANY(%(kinds)s)
   AND state <> 'cleared'
-  AND NOT EXISTS (SELECT FROM {live} WHERE {id} = subject AND received_at > %(now)s - %(retired)s)
+  AND NOT EXISTS (SELECT FROM {live} WHERE {id} = subject AND received_at > %(now)s::timestamptz - %(retired)s::interval)
 LIMIT %(limit)s
 
 -- name: save_alerts
