@@ -1,16 +1,17 @@
 """What is set for single devices: an efficiency threshold, when they are offline, and how much can flow."""
 
-from datetime import timedelta
-from typing import Final
+from dataclasses import asdict
+from typing import Any, Final
 
 from ingestd.analytics import DeviceSettings
 from ingestd.store import queries
-from ingestd.store.database import Reads
+from ingestd.store.database import Reads, rows_of
 from ingestd.telemetry import STREAMS, Stream
 
-_SOURCES: Final = queries.load("device_settings.sql")
-_SQL: Final = queries.all_ready(_SOURCES)
-_MARK: Final = {stream: queries.ready(queries.for_stream(_SOURCES["mark_device"], stream)) for stream in STREAMS}
+_SQL: Final = queries.load("device_settings.sql")
+_GET: Final = queries.ready(_SQL["device_settings"])
+_MARK: Final = {stream: queries.for_stream(_SQL["mark_device"], stream) for stream in STREAMS}
+_NONE: Final = DeviceSettings()
 
 
 class DeviceSettingsTable:
@@ -20,25 +21,29 @@ class DeviceSettingsTable:
         self._reads = reads
 
     async def get(self, stream: Stream, device_id: str) -> DeviceSettings | None:
-        return await self._one(_SQL["device_settings"], stream, device_id)
+        return _settings(await self._reads.fetch(_GET, {"kind": stream.name, "id": device_id}))
 
     async def set(self, stream: Stream, device_id: str, settings: DeviceSettings) -> None:
         """All of them at once. The device need not have reported."""
-        await self._one(
-            _SQL["set_device_settings"],
-            stream,
-            device_id,
-            threshold=settings.threshold,
-            offline_after=settings.offline_after,
-            max_kw=settings.max_kw,
-        )
+        await self._change("set_device_settings", stream, device_id, settings)
 
     async def remove(self, stream: Stream, device_id: str) -> DeviceSettings | None:
         """What they were."""
-        return await self._one(_SQL["remove_device_settings"], stream, device_id)
+        return await self._change("remove_device_settings", stream, device_id, _NONE)
 
-    async def _one(
-        self, statement: queries.Statement, stream: Stream, device_id: str, **values: float | timedelta | None
+    async def _change(
+        self, statement: str, stream: Stream, device_id: str, settings: DeviceSettings
     ) -> DeviceSettings | None:
-        rows = await self._reads.fetch(statement, {"kind": stream.name, "id": device_id, **values})
-        return DeviceSettings(**rows[0]._asdict()) if rows else None
+        """What they were. Where max_kw is another now, the device's ledger has to be made anew."""
+        parameters = {"kind": stream.name, "id": device_id, **asdict(settings)}
+        async with self._reads.transaction() as connection:
+            await rows_of(connection, _SQL["lock_settings"], parameters)
+            before = _settings(await rows_of(connection, _SQL["device_settings"], parameters))
+            await connection.execute(_SQL[statement], parameters)
+            if settings.max_kw != (before or _NONE).max_kw:
+                await connection.execute(_MARK[stream], parameters)
+        return before
+
+
+def _settings(rows: list[Any]) -> DeviceSettings | None:
+    return DeviceSettings(**rows[0]._asdict()) if rows else None
