@@ -2,16 +2,17 @@
 
 A condition must hold without a break for the minimum duration before its alert is raised, and be over, beyond a
 margin, for as long before it is cleared. Time is that of the daemon's clock, not of the readings: what counts is
-how long we have known. Time in which nobody watched proves nothing and does not count.
+how long we have known. Time in which nobody watched proves nothing and does not count. Efficiencies are those of
+closed hours, and their time is the end of these hours: another look at the same hours proves nothing either.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, TypeAlias, TypeVar
 
-from ingestd.analytics import VehicleEfficiency
+from ingestd.analytics import Status, VehicleEfficiency
 from ingestd.telemetry import STREAMS
 
 State: TypeAlias = Literal["pending", "active", "cleared"]
@@ -24,9 +25,12 @@ IMPLAUSIBLE: Final = "implausible-ratio"
 DEAD_LETTERS: Final = "dead-letter-rate"
 CLOCK: Final = "clock-difference"
 SESSION_LOST: Final = "broker-session-lost"
-FLEET_KINDS: Final = (DEAD_LETTERS, CLOCK, SESSION_LOST)
+DEVICE_KINDS: Final = (*SILENT.values(), BATTERY, EFFICIENCY, IMPLAUSIBLE)
+SUMMARY: Final = {kind: f"{kind}-summary" for kind in DEVICE_KINDS}
+"""The alert that stands for many devices; a kind of its own, as a device may have the id "fleet"."""
+FLEET_KINDS: Final = (DEAD_LETTERS, CLOCK, SESSION_LOST, *SUMMARY.values())
 """They concern no single device."""
-KINDS: Final = (*SILENT.values(), BATTERY, EFFICIENCY, IMPLAUSIBLE, *FLEET_KINDS)
+KINDS: Final = (*DEVICE_KINDS, *FLEET_KINDS)
 
 FLEET: Final = "fleet"
 """The subject of such an alert."""
@@ -38,7 +42,16 @@ BATTERY_FRESH: Final = timedelta(hours=1)
 """An older temperature raises no alert."""
 BATTERY_MARGIN: Final = 3.0  # °C
 
-CHARGING_WINDOW: Final = timedelta(hours=24)
+MOST_OPEN: Final = 1000
+"""Of one kind no more alerts of single devices are open."""
+SUMMARY_RELEASE: Final = 0.9
+"""The share of that bound at which its summary is over."""
+
+EFFICIENCY_AGE: Final = timedelta(hours=24)
+"""Hours that ended longer ago tell nothing of now: the database catches up."""
+HOUR: Final = timedelta(hours=1)
+STATUS: Final[Mapping[str, Status]] = {EFFICIENCY: "below-threshold", IMPLAUSIBLE: "implausible"}
+"""Of a vehicle for which the condition of the kind holds."""
 EFFICIENCY_MARGIN: Final = 0.02
 MOST_PLAUSIBLE: Final = 1.0
 """DC energy over AC energy; more cannot be."""
@@ -62,25 +75,25 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """One look at what an alert may be about: the condition holds beyond `bound`, and is over from `release` on.
-
-    Which side of the bound is the bad one is told by where `release` lies: on the other side.
-    """
+    """One look at what an alert may be about. Within the margin the condition neither holds nor is over."""
 
     kind: str
     subject: str  # a device's id, or FLEET
     value: float
     bound: float
-    release: float
+    holds: bool
+    over: bool
     detail: str
 
-    @property
-    def holds(self) -> bool:
-        return self.value > self.bound if self.release < self.bound else self.value < self.bound
 
-    @property
-    def over(self) -> bool:
-        return self.value <= self.release if self.release < self.bound else self.value >= self.release
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What one look at a kind has found."""
+
+    seen: Mapping[str, Observation | None]
+    """By subject: devices with an open alert, and others for which the condition holds; None: it is not known."""
+    others: int = 0
+    """Devices for which it holds, too, without an open alert, that are not in `seen`: there would be too many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +143,7 @@ class AlertFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """The moment of an evaluation, and since when there has been one after the other without a break."""
+    """The moment that is evaluated, and since when this was done without a break."""
 
     now: datetime
     since: datetime
@@ -187,12 +200,14 @@ def in_chunks(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
 
 def silence(kind: str, subject: str, *, heard_at: datetime, bound: float, now: datetime) -> Observation:
     """Seconds since a device was heard. Over at half the bound, so that the device is known to report again."""
+    seconds = (now - heard_at).total_seconds()
     return Observation(
         kind=kind,
         subject=subject,
-        value=(now - heard_at).total_seconds(),
+        value=seconds,
         bound=bound,
-        release=bound / 2,
+        holds=seconds > bound,
+        over=seconds <= bound / 2,
         detail=f"last heard at {heard_at:%FT%TZ}",
     )
 
@@ -204,46 +219,71 @@ def battery(subject: str, *, celsius: float, bound: float) -> Observation:
         subject=subject,
         value=celsius,
         bound=bound,
-        release=bound - BATTERY_MARGIN,
+        holds=celsius > bound,
+        over=celsius <= bound - BATTERY_MARGIN,
         detail=f"battery at {celsius:g} °C, limit {bound:g} °C",
     )
 
 
 def clock(difference: timedelta) -> Observation:
     """How far our clock is ahead of the database's."""
-    bound = CLOCK_DIFFERENCE.total_seconds()
+    size = abs(difference)
     side = "ahead of" if difference > timedelta() else "behind"
     return Observation(
         kind=CLOCK,
         subject=FLEET,
-        value=abs(difference).total_seconds(),
-        bound=bound,
-        release=bound / 2,
-        detail=f"the clock of ingestd is {abs(difference)} {side} the database's; nothing is deleted until they agree",
+        value=size.total_seconds(),
+        bound=CLOCK_DIFFERENCE.total_seconds(),
+        holds=size > CLOCK_DIFFERENCE,
+        over=size <= CLOCK_DIFFERENCE / 2,
+        detail=f"the clock of ingestd is {size} {side} the database's; nothing is deleted until they agree",
     )
 
 
-def charging(vehicle: VehicleEfficiency) -> Iterator[Observation]:
-    """A vehicle's ratio of the last 24 hours; nothing where there is none."""
+def charging(kind: str, vehicles: Sequence[VehicleEfficiency], *, with_alert: Collection[str], limit: int) -> Found:
+    """For a kind of STATUS: the vehicles with an open alert, and others while there are not `limit` alerts yet."""
+    known = [vehicle for vehicle in vehicles if vehicle.vehicle_id in with_alert]
+    new = [vehicle for vehicle in vehicles if vehicle.status == STATUS[kind] and vehicle.vehicle_id not in with_alert]
+    room = max(limit - len(with_alert), 0)
+    return Found(
+        seen={vehicle.vehicle_id: efficiency(kind, vehicle) for vehicle in (*known, *new[:room])},
+        others=len(new[room:]),
+    )
+
+
+def efficiency(kind: str, vehicle: VehicleEfficiency) -> Observation | None:
+    """A vehicle's ratio of the last 24 closed hours, for a kind of STATUS; None where there is none."""
     ratio, threshold = vehicle.efficiency_ratio, vehicle.threshold
     if ratio is None:
-        return
-    detail = f"DC over AC of the last 24 h is {ratio:.3f}"
-    yield Observation(
-        kind=EFFICIENCY,
+        return None
+    if kind == EFFICIENCY:
+        bound = threshold
+        beyond_margin = ratio >= min(threshold + EFFICIENCY_MARGIN, MOST_PLAUSIBLE)
+    else:
+        bound = MOST_PLAUSIBLE
+        beyond_margin = ratio <= MOST_PLAUSIBLE - EFFICIENCY_MARGIN
+    holds = vehicle.status == STATUS[kind]
+    return Observation(
+        kind=kind,
         subject=vehicle.vehicle_id,
         value=ratio,
-        bound=threshold,
-        release=min(threshold + EFFICIENCY_MARGIN, MOST_PLAUSIBLE),
-        detail=f"{detail}, threshold {threshold:g}",
+        bound=bound,
+        holds=holds,
+        over=beyond_margin and not holds,
+        detail=f"DC over AC of the last 24 closed hours is {ratio:.3f}, limit {bound:g}",
     )
-    yield Observation(
-        kind=IMPLAUSIBLE,
-        subject=vehicle.vehicle_id,
-        value=ratio,
-        bound=MOST_PLAUSIBLE,
-        release=MOST_PLAUSIBLE - EFFICIENCY_MARGIN,
-        detail=detail,
+
+
+def summary(kind: str, *, devices: int, limit: int) -> Observation:
+    """How many devices the condition of a kind holds for."""
+    return Observation(
+        kind=SUMMARY[kind],
+        subject=FLEET,
+        value=devices,
+        bound=limit,
+        holds=devices > limit,
+        over=devices <= limit * SUMMARY_RELEASE,
+        detail=f"{kind}: {devices} devices; at most {limit} have an alert of their own",
     )
 
 
@@ -260,12 +300,14 @@ class DeadLetterShare:
         self._counts.append((now, received, dead_lettered))
         _, received_before, dead_before = self._counts[0]
         came, died = received - received_before, dead_lettered - dead_before
+        share = died / max(came, DEAD_LETTER_LEAST)
         return Observation(
             kind=DEAD_LETTERS,
             subject=FLEET,
-            value=died / max(came, DEAD_LETTER_LEAST),
+            value=share,
             bound=DEAD_LETTER_SHARE,
-            release=DEAD_LETTER_SHARE / 2,
+            holds=share > DEAD_LETTER_SHARE,
+            over=share <= DEAD_LETTER_SHARE / 2,
             detail=f"{died:.0f} of {came:.0f} messages of the last 5 min became dead letters",
         )
 
@@ -284,13 +326,13 @@ class SessionLosses:
         elapsed = now - self._since
         if not lost and elapsed < SESSION_LOST_FOR:
             return None
-        bound = SESSION_LOST_FOR.total_seconds()
         return Observation(
             kind=SESSION_LOST,
             subject=FLEET,
             value=elapsed.total_seconds(),
-            bound=bound,
-            release=bound,
+            bound=SESSION_LOST_FOR.total_seconds(),
+            holds=elapsed < SESSION_LOST_FOR,
+            over=elapsed >= SESSION_LOST_FOR,
             detail=f"the broker lost our session at {self._since:%FT%TZ}: messages that waited in it are gone"
             if lost
             else "the broker has kept our session",

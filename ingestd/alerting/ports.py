@@ -1,10 +1,10 @@
 """What alerting needs of the rest of the house."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from ingestd.alerts import Alert, Change, Observation
+from ingestd.alerts import Alert, Change, Found
 from ingestd.analytics import TimeRange, VehicleEfficiency
 from ingestd.telemetry import Stream
 
@@ -13,12 +13,9 @@ class AlertStore(Protocol):
     """Where alerts are kept; every method raises StoreError. What each does is told in ingestd.store.alerts."""
 
     async def take_watch(self, task: str, *, holder: str, now: datetime, patience: timedelta) -> datetime | None: ...
-    def silent(
-        self, stream: Stream, *, now: datetime, offline_after: timedelta
-    ) -> AsyncIterator[Mapping[str, Observation]]: ...
-    def hot(self, *, bound: float, now: datetime) -> AsyncIterator[Mapping[str, Observation | None]]: ...
-    async def open(self, kind: str, subjects: Sequence[str]) -> dict[str, Alert]: ...
-    async def unsettled(self, kind: str) -> list[str]: ...
+    async def silent(self, stream: Stream, *, now: datetime, offline_after: timedelta, limit: int) -> Found: ...
+    async def hot(self, *, bound: float, now: datetime, limit: int) -> Found: ...
+    async def open(self, kind: str) -> dict[str, Alert]: ...
     async def retired(self, stream: Stream, kinds: Sequence[str], *, now: datetime) -> list[Alert]: ...
     async def save(self, changes: Sequence[Change], *, channels: Sequence[str]) -> None: ...
     async def active(self) -> Mapping[str, int]: ...
@@ -29,7 +26,10 @@ class AlertStore(Protocol):
 
 
 class Efficiencies(Protocol):
-    """How well vehicles charge; raises StoreError."""
+    """How well vehicles charge; every method raises StoreError."""
+
+    async def closed_hours(self) -> TimeRange | None:
+        """The last 24 whole hours (UTC) that are closed; None before there are any."""
 
     async def efficiencies(self, window: TimeRange) -> Sequence[VehicleEfficiency]: ...
 

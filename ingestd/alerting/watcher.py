@@ -1,26 +1,30 @@
 """Looks at what there is, and raises and clears alerts by the rules of `ingestd.alerts`."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 from typing import Final
 
 import structlog
 
+from ingestd.alerting.open_alerts import OpenAlerts
 from ingestd.alerting.ports import AlertStore, Efficiencies
 from ingestd.alerts import (
     BATTERY,
-    CHARGING_WINDOW,
     CLOCK,
     CLOCK_DIFFERENCE,
     DEAD_LETTERS,
     EFFICIENCY,
+    EFFICIENCY_AGE,
     FLEET,
+    HOUR,
     IMPLAUSIBLE,
+    MOST_OPEN,
     SESSION_LOST,
     SILENT,
+    STATUS,
+    SUMMARY,
     Change,
     DeadLetterShare,
     Observation,
@@ -32,7 +36,6 @@ from ingestd.alerts import (
     retire,
     step,
 )
-from ingestd.analytics import TimeRange
 from ingestd.errors import StoreError
 from ingestd.metrics import Metrics
 from ingestd.telemetry import STREAMS, VEHICLE
@@ -41,7 +44,7 @@ log = structlog.get_logger(__name__)
 
 LONGEST_INTERVAL: Final = timedelta(seconds=15)
 RARE_INTERVAL: Final = timedelta(minutes=5)
-"""Efficiencies are the dearest to ask for, and the slowest to change."""
+"""For what is slow to change: whether another hour is closed, and retirement."""
 PATIENCE: Final = 4
 """A watch that pauses for more than so many of its intervals begins anew, and another daemon may take it over."""
 PAST_KEPT: Final = timedelta(days=90)
@@ -79,8 +82,12 @@ class Watcher:
         sessions_lost: Callable[[], int],
         metrics: Metrics,
         channels: Sequence[str],
+        most_open: int = MOST_OPEN,
     ) -> None:
-        """`holder` tells this daemon from the others; the clock's difference is to the database's, None: not known."""
+        """`holder` tells this daemon from the others; the clock's difference is to the database's, None: not known.
+
+        Of one kind no more than `most_open` alerts of single devices are open.
+        """
         self._rules = rules
         self._holder = holder
         self._store = store
@@ -90,6 +97,8 @@ class Watcher:
         self._sessions_lost = sessions_lost
         self._metrics = metrics
         self._channels = channels
+        self._most_open = most_open
+        self._judged_until: datetime | None = None  # the end of the closed hours that were looked at last
         self._dead_letters = DeadLetterShare()
         self._losses = SessionLosses()
 
@@ -117,24 +126,28 @@ class Watcher:
         for stream in STREAMS:
             kind = SILENT[stream.name]
             if self._hearing() and (watch := await self._watch(kind, now)):
-                async for silent in self._store.silent(stream, now=now, offline_after=self._rules.offline_after):
-                    await self._settle(kind, silent, watch)
+                open_alerts = await self._open(kind)
+                silent = await self._store.silent(
+                    stream, now=now, offline_after=self._rules.offline_after, limit=open_alerts.limit
+                )
+                await self._save(open_alerts.changes(silent, watch))
         if watch := await self._watch(BATTERY, now):
-            async for hot in self._store.hot(bound=self._rules.battery_celsius, now=now):
-                await self._settle(BATTERY, hot, watch)
+            open_alerts = await self._open(BATTERY)
+            hot = await self._store.hot(bound=self._rules.battery_celsius, now=now, limit=open_alerts.limit)
+            await self._save(open_alerts.changes(hot, watch))
         if watch := await self._watch(DEAD_LETTERS, now):
-            await self._settle(DEAD_LETTERS, {FLEET: share}, watch)
+            await self._settle(DEAD_LETTERS, share, watch)
         difference = self._clock_difference()
         if difference is not None and (watch := await self._watch(CLOCK, now)):
-            await self._settle(CLOCK, {FLEET: clock(difference)}, watch)
+            await self._settle(CLOCK, clock(difference), watch)
         if watch := await self._watch(SESSION_LOST, now):
-            await self._settle(SESSION_LOST, {FLEET: loss}, watch)
+            await self._settle(SESSION_LOST, loss, watch)
         self._metrics.alerts_active(await self._store.active())
 
     async def look_rarely(self, now: datetime) -> None:
         """At efficiencies, and at what nobody asks for any more. Raises StoreError."""
-        if watch := await self._watch(EFFICIENCY, now, RARE_INTERVAL):
-            await self._look_at_efficiencies(watch)
+        if await self._watch(EFFICIENCY, now, RARE_INTERVAL):
+            await self._look_at_efficiencies(now)
         # By a clock that is wrong every device would be retired, and every alert past its time.
         difference = self._clock_difference()
         if difference is None or abs(difference) > CLOCK_DIFFERENCE:
@@ -156,19 +169,18 @@ class Watcher:
         since = await self._store.take_watch(task, holder=self._holder, now=now, patience=patience)
         return Watch(now=now, since=since, minimum=self._rules.minimum) if since else None
 
-    async def _look_at_efficiencies(self, watch: Watch) -> None:
-        window = TimeRange(start=watch.now - CHARGING_WINDOW, end=watch.now)
-        vehicles = await self._efficiencies.efficiencies(window)
-        unseen = {kind: dict.fromkeys(await self._store.unsettled(kind)) for kind in (EFFICIENCY, IMPLAUSIBLE)}
-        for some in in_chunks(vehicles):
-            seen: dict[str, dict[str, Observation]] = {kind: {} for kind in unseen}
-            for observation in chain.from_iterable(map(charging, some)):
-                seen[observation.kind][observation.subject] = observation
-                unseen[observation.kind].pop(observation.subject, None)
-            for kind, observations in seen.items():
-                await self._settle(kind, observations, watch)
-        for kind, nothing in unseen.items():
-            await self._settle(kind, nothing, watch)
+    async def _look_at_efficiencies(self, now: datetime) -> None:
+        hours = await self._efficiencies.closed_hours()
+        if hours is None or hours.end == self._judged_until or hours.end < now - EFFICIENCY_AGE:
+            return
+        # Two looks at hours with different ends are enough. It does not matter who watched: the database has them all.
+        watch = Watch(now=hours.end, since=hours.start, minimum=HOUR)
+        vehicles = await self._efficiencies.efficiencies(hours)
+        for kind in STATUS:
+            open_alerts = await self._open(kind)
+            found = charging(kind, vehicles, with_alert=open_alerts.alerts, limit=open_alerts.limit)
+            await self._save(open_alerts.changes(found, watch))
+        self._judged_until = hours.end
 
     async def _retire(self, now: datetime) -> None:
         for stream in STREAMS:
@@ -176,14 +188,24 @@ class Watcher:
             while alerts := await self._store.retired(stream, kinds, now=now):
                 await self._save([(alert, retire(alert, now)) for alert in alerts])
 
-    async def _settle(self, kind: str, seen: Mapping[str, Observation | None], watch: Watch) -> None:
-        for subjects in in_chunks(list(seen)):
-            alerts = await self._store.open(kind, subjects)
-            changes = [(alerts.get(subject), step(alerts.get(subject), seen[subject], watch)) for subject in subjects]
-            await self._save([(before, after) for before, after in changes if before != after])
+    async def _open(self, kind: str) -> OpenAlerts:
+        return OpenAlerts(
+            kind=kind,
+            alerts=await self._store.open(kind),
+            summary=(await self._store.open(SUMMARY[kind])).get(FLEET),
+            most=self._most_open,
+        )
+
+    async def _settle(self, kind: str, seen: Observation | None, watch: Watch) -> None:
+        """For a kind that concerns no single device."""
+        before = (await self._store.open(kind)).get(FLEET)
+        after = step(before, seen, watch)
+        if before != after:
+            await self._save([(before, after)])
 
     async def _save(self, changes: Sequence[Change]) -> None:
-        await self._store.save(changes, channels=self._channels)
+        for some in in_chunks(changes):
+            await self._store.save(some, channels=self._channels)
         for state, say in (("active", log.warning), ("cleared", log.info)):
             alerts = [
                 after

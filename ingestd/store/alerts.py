@@ -1,7 +1,7 @@
 """Alerts as the database keeps them, and what it knows of devices that may be worth one."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -15,9 +15,8 @@ from ingestd.alerts import (
     Alert,
     AlertFilter,
     Change,
-    Observation,
+    Found,
     battery,
-    in_chunks,
     silence,
 )
 from ingestd.store import queries
@@ -27,7 +26,12 @@ from ingestd.telemetry import STREAMS, Stream
 _SOURCES: Final = queries.load("alerts.sql")
 _SQL: Final = queries.all_ready(_SOURCES)
 _SILENT: Final = {stream: queries.ready(queries.for_stream(_SOURCES["silent_devices"], stream)) for stream in STREAMS}
+_SILENT_COUNT: Final = {
+    stream: queries.ready(queries.for_stream(_SOURCES["silent_count"], stream)) for stream in STREAMS
+}
 _RETIRED: Final = {stream: queries.ready(queries.for_stream(_SOURCES["retired_alerts"], stream)) for stream in STREAMS}
+
+_COLUMNS: Final = tuple(field.name for field in fields(Alert))
 
 PAGE: Final = 500
 
@@ -45,12 +49,10 @@ class Alerts:
         )
         return rows[0].watched_since if rows else None
 
-    async def silent(
-        self, stream: Stream, *, now: datetime, offline_after: timedelta
-    ) -> AsyncIterator[Mapping[str, Observation]]:
-        """Devices that have been silent for too long, and all that have an open alert of that.
+    async def silent(self, stream: Stream, *, now: datetime, offline_after: timedelta, limit: int) -> Found:
+        """Devices that have been silent for too long, and all that have an open alert of that, which come first.
 
-        `offline_after` is for devices without a setting of their own.
+        `offline_after` is for devices without a setting of their own. No more than `limit` are told one by one.
         """
         kind = SILENT[stream.name]
         parameters = {
@@ -58,29 +60,37 @@ class Alerts:
             "now": now,
             "offline_after": offline_after,
             "retired": RETIRED,
+            "limit": limit,
         }
-        for rows in in_chunks(await self._reads.fetch(_SILENT[stream], parameters)):
-            yield {
+        rows = await self._reads.fetch(_SILENT[stream], parameters)
+        return Found(
+            seen={
                 row.subject: silence(kind, row.subject, heard_at=row.heard_at, bound=row.bound, now=now) for row in rows
-            }
+            },
+            others=await self._others(_SILENT_COUNT[stream], parameters, rows) if len(rows) >= limit else 0,
+        )
 
-    async def hot(self, *, bound: float, now: datetime) -> AsyncIterator[Mapping[str, Observation | None]]:
+    async def hot(self, *, bound: float, now: datetime, limit: int) -> Found:
         """Vehicles with too hot a battery (°C), and all that have an open alert of that, None where it is not known."""
-        parameters = {"kind": BATTERY, "now": now, "bound": bound, "fresh": BATTERY_FRESH}
-        for rows in in_chunks(await self._reads.fetch(_SQL["hot_batteries"], parameters)):
-            yield {
+        parameters = {"kind": BATTERY, "now": now, "bound": bound, "fresh": BATTERY_FRESH, "limit": limit}
+        rows = await self._reads.fetch(_SQL["hot_batteries"], parameters)
+        return Found(
+            seen={
                 row.subject: None if row.celsius is None else battery(row.subject, celsius=row.celsius, bound=bound)
                 for row in rows
-            }
+            },
+            others=await self._others(_SQL["hot_count"], parameters, rows) if len(rows) >= limit else 0,
+        )
 
-    async def open(self, kind: str, subjects: Sequence[str]) -> dict[str, Alert]:
+    async def _others(self, count: queries.Statement, parameters: Mapping[str, object], rows: Sequence[Any]) -> int:
+        """How many of the devices that are counted are not among the rows, which were read a moment before."""
+        ((devices,),) = await self._reads.fetch(count, parameters)
+        return max(int(devices) - sum(not row.has_alert for row in rows), 0)
+
+    async def open(self, kind: str) -> dict[str, Alert]:
         """What is pending or active, by subject."""
-        rows = await self._reads.fetch(_SQL["open_alerts"], {"kind": kind, "subjects": list(subjects)})
+        rows = await self._reads.fetch(_SQL["open_alerts"], {"kind": kind})
         return {row.subject: _alert(row) for row in rows}
-
-    async def unsettled(self, kind: str) -> list[str]:
-        """The subjects of alerts on their way to being raised or cleared."""
-        return [row.subject for row in await self._reads.fetch(_SQL["unsettled_subjects"], {"kind": kind})]
 
     async def retired(self, stream: Stream, kinds: Sequence[str], *, now: datetime) -> list[Alert]:
         """Some of the open alerts of devices that nothing is expected of any more."""
@@ -137,7 +147,7 @@ def _record(change: Change) -> dict[str, object]:
     kept = after or before
     assert kept is not None  # noqa: S101 - one of them is there
     return {
-        **asdict(kept),
+        **{name: getattr(kept, name) for name in _COLUMNS},  # asdict takes some thirty times as long
         "gone": after is None,
         "told": before is not None and after is not None and before.state != after.state,
     }

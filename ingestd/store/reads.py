@@ -1,7 +1,7 @@
 """The reads behind the analytics routes: rows in, the dataclasses of `ingestd.analytics` out."""
 
 from collections.abc import Mapping as Parameters
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from psycopg import sql
@@ -118,6 +118,11 @@ class Analytics:
             for vehicle in figures.pop("worst")
         )
         return FleetEnergy(window=window, worst=worst, **figures)
+
+    async def closed_hours(self) -> TimeRange | None:
+        """The last 24 whole hours (UTC) that are over."""
+        end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        return TimeRange(start=end - timedelta(hours=24), end=end)
 
     async def efficiencies(self, window: TimeRange) -> list[VehicleEfficiency]:
         """Every vehicle that is mapped to a meter in the window."""

@@ -8,49 +8,67 @@ VALUES (%(task)s, %(holder)s, %(now)s, %(now)s)
 ON CONFLICT (task) DO UPDATE SET
     holder = excluded.holder,
     watched_since = CASE
-        WHEN watch.watched_at < excluded.watched_at - %(patience)s::interval THEN excluded.watched_at
+        WHEN watch.watched_at < excluded.watched_at - %(patience)s THEN excluded.watched_at
         ELSE watch.watched_since
     END,
     watched_at = excluded.watched_at
-WHERE watch.holder = excluded.holder OR watch.watched_at < excluded.watched_at - %(patience)s::interval
+WHERE watch.holder = excluded.holder OR watch.watched_at < excluded.watched_at - %(patience)s
 RETURNING watched_since
 
 -- name: silent_devices
--- Devices that were not heard for longer than is set for them, or for all (`bound`, seconds), and those with an open
--- alert, but for active ones that are just as silent as before: of those nothing changes, and there may be many.
-SELECT subject, heard_at, bound
+-- Devices with an open alert, and then others that were not heard for longer than is set for them, or for all (`bound`,
+-- seconds).
+SELECT subject, heard_at, bound, has_alert
 FROM (
     SELECT
         live.{id} AS subject,
         received_at AS heard_at,
-        extract(epoch FROM coalesce(offline_after, %(offline_after)s))::double precision AS bound,
-        open.kind IS NOT NULL AS open,
-        open.state = 'active' AND open.over_since IS NULL AS settled
+        extract(epoch FROM coalesce(offline_after, %(offline_after)s::interval))::double precision AS bound,
+        open.kind IS NOT NULL AS has_alert
     FROM {live} AS live
     LEFT JOIN device_setting AS own ON own.kind = {stream} AND own.id = live.{id}
     LEFT JOIN alert AS open ON open.kind = %(kind)s AND open.subject = live.{id} AND open.state <> 'cleared'
-    WHERE received_at > %(now)s::timestamptz - %(retired)s::interval OR open.kind IS NOT NULL
 ) AS device
-WHERE CASE WHEN %(now)s - heard_at > make_interval(secs => bound) THEN settled IS NOT TRUE ELSE open END
+WHERE has_alert
+   OR heard_at > %(now)s::timestamptz - %(retired)s::interval AND %(now)s::timestamptz - heard_at > make_interval(secs => bound)
+ORDER BY has_alert DESC
+LIMIT %(limit)s
+
+-- name: silent_count
+-- How many devices are silent and have no open alert.
+SELECT count(*) AS devices
+FROM {live} AS live
+LEFT JOIN device_setting AS own ON own.kind = {stream} AND own.id = live.{id}
+WHERE received_at > %(now)s::timestamptz - %(retired)s::interval
+  AND %(now)s::timestamptz - received_at > coalesce(offline_after, %(offline_after)s::interval)
+  AND NOT EXISTS (SELECT FROM alert WHERE kind = %(kind)s AND subject = live.{id} AND state <> 'cleared')
 
 -- name: hot_batteries
--- Vehicles whose battery is too hot by a fresh reading, and those with an open alert. The temperature is NULL where
--- the reading is old.
-SELECT vehicle_id AS subject, CASE WHEN received_at > %(now)s::timestamptz - %(fresh)s::interval THEN battery_temp END AS celsius
+-- Vehicles with an open alert, and then others whose battery is too hot by a fresh reading. The temperature is NULL
+-- where the reading is old.
+SELECT
+    vehicle_id AS subject,
+    CASE WHEN received_at > %(now)s::timestamptz - %(fresh)s::interval THEN battery_temp END AS celsius,
+    open.kind IS NOT NULL AS has_alert
 FROM vehicle_live AS live
 LEFT JOIN alert AS open ON open.kind = %(kind)s AND open.subject = live.vehicle_id AND open.state <> 'cleared'
 WHERE battery_temp > %(bound)s AND received_at > %(now)s::timestamptz - %(fresh)s::interval OR open.kind IS NOT NULL
+ORDER BY has_alert DESC
+LIMIT %(limit)s
+
+-- name: hot_count
+-- How many vehicles have too hot a battery and no open alert.
+SELECT count(*) AS devices
+FROM vehicle_live
+WHERE battery_temp > %(bound)s
+  AND received_at > %(now)s::timestamptz - %(fresh)s::interval
+  AND NOT EXISTS (SELECT FROM alert WHERE kind = %(kind)s AND subject = vehicle_id AND state <> 'cleared')
 
 -- name: open_alerts
--- What is pending or active of these subjects. A join, as `= ANY` may compare every subject with every alert.
+-- What is pending or active of a kind.
 SELECT id, kind, subject, state, since, raised_at, over_since, cleared_at, value, bound, detail
-FROM unnest(%(subjects)s::text[]) AS asked (subject)
-JOIN alert USING (subject)
+FROM alert
 WHERE kind = %(kind)s AND state <> 'cleared'
-
--- name: unsettled_subjects
--- Whose alert of the kind is on its way to being raised or cleared, for which it has to be seen without a break.
-SELECT subject FROM alert WHERE kind = %(kind)s AND (state = 'pending' OR state = 'active' AND over_since IS NOT NULL)
 
 -- name: retired_alerts
 -- What is open of devices that have not been heard for so long that nothing is expected of them any more.

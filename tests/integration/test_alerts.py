@@ -23,8 +23,10 @@ from ingestd.alerts import (
     EFFICIENCY,
     IMPLAUSIBLE,
     KINDS,
+    MOST_OPEN,
     SESSION_LOST,
     SILENT,
+    SUMMARY,
     AlertFilter,
 )
 from ingestd.analytics import TimeRange, VehicleEfficiency
@@ -39,6 +41,8 @@ from tests.support.polling import eventually
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
+    from ingestd.analytics import Status
+
 START = datetime(2026, 11, 20, 10, 30, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -49,19 +53,32 @@ METER_SILENT, VEHICLE_SILENT = SILENT["meter"], SILENT["vehicle"]
 
 @dataclass
 class FakeEfficiencies:
-    """What the analytics say of vehicles."""
+    """What the analytics say of vehicles: by their ratio, at a threshold of 0.85."""
 
     ratios: dict[str, float | None] = field(default_factory=dict)
+    closed_until: datetime | None = None
+    away: bool = False
     windows: list[TimeRange] = field(default_factory=list)
+
+    async def closed_hours(self) -> TimeRange | None:
+        return TimeRange(start=self.closed_until - DAY, end=self.closed_until) if self.closed_until else None
 
     async def efficiencies(self, window: TimeRange) -> list[VehicleEfficiency]:
         self.windows.append(window)
+        if self.away:
+            raise TransientStoreError("away")
         return [
             VehicleEfficiency(
-                vehicle_id=vehicle_id, efficiency_ratio=ratio, ac_kwh=10, dc_kwh=8, status="ok", threshold=0.85
+                vehicle_id=vehicle_id, efficiency_ratio=ratio, ac_kwh=10, dc_kwh=8, status=judged(ratio), threshold=0.85
             )
             for vehicle_id, ratio in self.ratios.items()
         ]
+
+
+def judged(ratio: float | None) -> Status:
+    if ratio is None:
+        return "insufficient-data"
+    return "implausible" if ratio > 1 else "below-threshold" if ratio < 0.85 else "ok"
 
 
 @dataclass
@@ -113,7 +130,7 @@ class House:
         self.connection = connection
         self.now = START
         self.metrics = Metrics()
-        self.efficiencies = FakeEfficiencies()
+        self.efficiencies = FakeEfficiencies(closed_until=START - 30 * MINUTE)
         self.clock_difference: timedelta | None = timedelta()
         self.broker = FakeBroker()
         self.webhook = FakeWebhook()
@@ -122,7 +139,9 @@ class House:
         self.mqtt: Channel = BrokerChannel(holder="ingestd", store=store, interval=interval, broker=self.broker)
         self.web: Channel = WebhookChannel(holder="ingestd", store=store, interval=interval, webhook=self.webhook)
 
-    def another_watcher(self, holder: str, *, channels: Sequence[str] = ("mqtt", "webhook")) -> Watcher:
+    def another_watcher(
+        self, holder: str, *, channels: Sequence[str] = ("mqtt", "webhook"), most_open: int = MOST_OPEN
+    ) -> Watcher:
         return Watcher(
             rules=RULES,
             holder=holder,
@@ -133,6 +152,7 @@ class House:
             sessions_lost=lambda: self.broker.sessions_lost,
             metrics=self.metrics,
             channels=channels,
+            most_open=most_open,
         )
 
     def hear(self, device_id: str, *, vehicle: bool = False, at: datetime | None = None, celsius: float = 20.0) -> None:
@@ -151,6 +171,15 @@ class House:
             row,
         )
 
+    def hear_meters(self, first: int, last: int, *, at: datetime | None = None) -> None:
+        """A reading of each of them arrives, now unless it is said when."""
+        self.connection.execute(
+            "INSERT INTO meter_live (meter_id, ts, kwh_consumed_ac, voltage, received_at)"
+            " SELECT 'm-' || n, %(at)s, 1, 230, %(at)s FROM generate_series(%(first)s::int, %(last)s::int) AS n"
+            " ON CONFLICT (meter_id) DO UPDATE SET ts = excluded.ts, received_at = excluded.received_at",
+            {"at": at or self.now, "first": first, "last": last},
+        )
+
     def hear_a_hot_hundred_and_one(self, *, at: datetime) -> None:
         """Vehicles, one more than a channel tells of at once."""
         self.connection.execute(
@@ -167,9 +196,11 @@ class House:
             await self.watcher.look(self.now)
 
     async def watch_rarely_for(self, duration: timedelta) -> None:
+        """Likewise at what changes slowly; an hour is closed as soon as it is over."""
         end = self.now + duration
         while self.now < end:
             self.now += RARE_INTERVAL
+            self.efficiencies.closed_until = self.now.replace(minute=0)
             await self.watcher.look_rarely(self.now)
 
     async def alerts(self, **wanted: Any) -> list[tuple[str, str, str]]:  # noqa: ANN401 - the filter's fields
@@ -237,8 +268,8 @@ async def test_how_long_is_silent_is_set_for_the_device_or_for_all(house: House,
 
     async def silent_after(seconds: float) -> list[float]:
         now = START + timedelta(seconds=seconds)
-        pages = house.store.silent(METER, now=now, offline_after=RULES.offline_after)
-        return [observation.bound async for page in pages for observation in page.values()]
+        found = await house.store.silent(METER, now=now, offline_after=RULES.offline_after, limit=10)
+        return [observation.bound for observation in found.seen.values() if observation]
 
     assert [] == await silent_after(bound)
     assert [bound] == await silent_after(bound + 1)
@@ -299,20 +330,123 @@ async def test_silence_means_nothing_while_nothing_can_be_heard(house: House) ->
     assert [(METER_SILENT, "m-1", "active")] == await house.alerts()
 
 
-async def test_a_whole_fleet_may_fall_silent_at_once(house: House) -> None:
-    devices = 2 * PAGE + 1
-    house.connection.execute(
-        "INSERT INTO meter_live (meter_id, ts, kwh_consumed_ac, voltage, received_at)"
-        " SELECT 'm-' || n, %(at)s, 1, 230, %(at)s FROM generate_series(1, %(devices)s) AS n",
-        {"at": START, "devices": devices},
-    )
+# Many at once --------------------------------------------------------------------------------------------------------
 
+
+def states_of_meters(house: House) -> dict[str, int]:
+    """How many alerts of silent meters there are in each state."""
+    rows = house.rows("SELECT state, count(*) FROM alert WHERE kind = 'meter-silent' GROUP BY state")
+    return dict(rows)
+
+
+async def test_a_thousand_devices_that_fall_silent_at_once_have_an_alert_each(house: House) -> None:
+    house.hear_meters(1, MOST_OPEN)
     await house.watch_for(16 * MINUTE)
-    assert [("active", devices)] == house.rows("SELECT state, count(*) FROM alert GROUP BY state")
+    assert [("active", MOST_OPEN)] == house.rows("SELECT state, count(*) FROM alert GROUP BY state")
 
-    house.connection.execute("UPDATE meter_live SET received_at = %s", (house.now + 4 * MINUTE,))
+    house.hear_meters(1, MOST_OPEN, at=house.now + 4 * MINUTE)
     await house.watch_for(6 * MINUTE)
-    assert [("cleared", devices)] == house.rows("SELECT state, count(*) FROM alert GROUP BY state")
+
+    assert [("cleared", MOST_OPEN)] == house.rows("SELECT state, count(*) FROM alert GROUP BY state")
+
+
+async def test_of_5000_silent_devices_1000_have_alerts_and_a_summary_tells_of_all(house: House) -> None:
+    house.hear_meters(1, 5000)
+    await house.watch_for(20 * MINUTE)
+
+    assert {"active": 1000} == states_of_meters(house)
+    (summary,) = await house.store.page(AlertFilter(kind=SUMMARY[METER_SILENT]), limit=10)
+    assert ("active", 5000.0, 1000.0) == (summary.state, summary.value, summary.bound)
+    assert (START + 11 * MINUTE, START + 16 * MINUTE) == (summary.since, summary.raised_at)
+    assert None is summary.described()["deviceId"]
+    for channel in (house.mqtt, house.web):
+        await deliver_all(house, channel)
+    assert ("meter-silent-summary/fleet", "active") == house.broker.states[0]
+    assert 1001 == len(house.broker.states) == len(set(house.broker.states)) == len(house.webhook.states)
+
+    house.broker.published.clear()
+    house.hear_meters(1, 5000, at=house.now + 4 * MINUTE)
+    await house.watch_for(6 * MINUTE)
+    await deliver_all(house, house.mqtt)
+
+    assert [("cleared", 1001)] == house.rows("SELECT state, count(*) FROM alert GROUP BY state")
+    assert ("meter-silent-summary/fleet", "cleared") == house.broker.states[0]
+    assert 1001 == len(house.broker.states) == len(set(house.broker.states))
+
+
+async def test_devices_that_come_back_do_not_make_room_for_others_until_the_summary_is_cleared(house: House) -> None:
+    house.watcher = house.another_watcher("ingestd", most_open=10)
+    house.hear_meters(1, 30)
+    await house.watch_for(16 * MINUTE)
+    own = {subject for _, subject, _ in await house.alerts(kind=METER_SILENT)}
+    assert 10 == len(own)
+
+    for subject in sorted(own)[:5]:
+        house.hear(subject, at=house.now + 4 * MINUTE)
+    await house.watch_for(6 * MINUTE)
+    assert {"active": 5, "cleared": 5} == states_of_meters(house)
+    assert [(25.0,)] == house.rows("SELECT value FROM alert WHERE kind = 'meter-silent-summary' AND state = 'active'")
+
+    house.hear_meters(1, 21, at=house.now + 4 * MINUTE)
+    await house.watch_for(6 * MINUTE)
+    assert [(SUMMARY[METER_SILENT], "fleet", "cleared")] == await house.alerts(kind=SUMMARY[METER_SILENT])
+    house.hear_meters(1, 21)
+    await house.watch_for(6 * MINUTE)
+
+    active = {subject for _, subject, _ in await house.alerts(kind=METER_SILENT, state="active")}
+    assert {f"m-{number}" for number in range(22, 31)} == active
+
+
+async def test_retired_devices_are_not_counted(house: House) -> None:
+    house.watcher = house.another_watcher("ingestd", most_open=10)
+    house.hear_meters(1, 50, at=START - 8 * DAY)
+    house.hear_meters(51, 62, at=START - DAY)
+
+    await house.watch_for(6 * MINUTE)
+
+    assert [(12.0,)] == house.rows("SELECT value FROM alert WHERE kind = 'meter-silent-summary'")
+
+
+async def test_a_device_named_fleet_has_an_alert_of_its_own_beside_the_summary(house: House) -> None:
+    house.watcher = house.another_watcher("ingestd", most_open=2)
+    house.hear("fleet")
+    house.hear_meters(1, 2, at=START + MINUTE)
+
+    await house.watch_for(20 * MINUTE)
+
+    assert [(METER_SILENT, "fleet", "active")] == await house.alerts(kind=METER_SILENT, subject="fleet")
+    assert [(SUMMARY[METER_SILENT], "fleet", "active")] == await house.alerts(kind=SUMMARY[METER_SILENT])
+
+
+async def test_many_hot_batteries_are_summed_up(house: House) -> None:
+    house.watcher = house.another_watcher("ingestd", most_open=10)
+    house.hear_a_hot_hundred_and_one(at=START)
+    await house.watch_for(6 * MINUTE)
+
+    assert 11 == len(await house.alerts())
+    assert [(101.0,)] == house.rows("SELECT value FROM alert WHERE kind = 'battery-over-temperature-summary'")
+    house.connection.execute("UPDATE vehicle_live SET battery_temp = 20")
+    await house.watch_for(6 * MINUTE)
+    assert [] == await house.alerts(state="active")
+
+
+async def test_many_poor_efficiencies_are_summed_up(house: House) -> None:
+    house.watcher = house.another_watcher("ingestd", most_open=10)
+    house.efficiencies.ratios = {f"EV-{number}": 0.8 for number in range(25)}
+    house.connection.execute(
+        "INSERT INTO vehicle_live (vehicle_id, ts, soc, kwh_delivered_dc, battery_temp, received_at)"
+        " SELECT 'EV-' || n, %(at)s, 50, 1, 20, %(at)s FROM generate_series(0, 24) AS n",
+        {"at": START},
+    )
+    await house.watch_rarely_for(HOUR)
+    assert 11 == len(await house.alerts(state="active"))
+    assert [(25.0,)] == house.rows("SELECT value FROM alert WHERE kind = 'efficiency-below-threshold-summary'")
+
+    house.efficiencies.ratios = dict.fromkeys(house.efficiencies.ratios, 0.9)
+    await house.watch_rarely_for(2 * HOUR)
+
+    assert [] == await house.alerts(state="active")
+    assert 11 == len(await house.alerts(state="cleared"))
 
 
 # Batteries -----------------------------------------------------------------------------------------------------------
@@ -348,33 +482,98 @@ async def test_an_old_temperature_neither_raises_nor_clears(house: House) -> Non
 # Efficiencies ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_poor_and_an_implausible_ratio_are_told_of(house: House) -> None:
+async def test_a_poor_and_an_implausible_ratio_are_told_of_after_two_closed_hours(house: House) -> None:
     house.efficiencies.ratios = {"EV-good": 0.9, "EV-poor": 0.8, "EV-odd": 1.2, "EV-idle": None}
     for vehicle_id in house.efficiencies.ratios:
         house.hear(vehicle_id, vehicle=True)
 
-    await house.watch_rarely_for(RARE_INTERVAL)
+    await house.watch_rarely_for(25 * MINUTE)
     assert [] == await house.alerts()
     await house.watch_rarely_for(RARE_INTERVAL)
 
     assert [(EFFICIENCY, "EV-poor", "active"), (IMPLAUSIBLE, "EV-odd", "active")] == await house.alerts()
-    assert TimeRange(start=house.now - DAY, end=house.now) == house.efficiencies.windows[-1]
+    ten, eleven = START - 30 * MINUTE, START + 30 * MINUTE
+    assert [TimeRange(start=end - DAY, end=end) for end in (ten, eleven)] == house.efficiencies.windows
+    (_, poor) = await house.store.page(AlertFilter(), limit=10)
+    assert (ten, eleven) == (poor.since, poor.raised_at)
+    assert "DC over AC of the last 24 closed hours is 0.800, limit 0.85" == poor.detail
+
+
+async def test_an_efficiency_alert_is_cleared_after_two_closed_hours(house: House) -> None:
+    for vehicle_id in ("EV-poor", "EV-odd"):
+        house.hear(vehicle_id, vehicle=True)
+    house.efficiencies.ratios = {"EV-poor": 0.8, "EV-odd": 1.2}
+    await house.watch_rarely_for(HOUR)
+
     house.efficiencies.ratios = {"EV-poor": 0.88, "EV-odd": 0.95}
-    await house.watch_rarely_for(2 * RARE_INTERVAL)
+    await house.watch_rarely_for(HOUR)
+    assert [] == await house.alerts(state="cleared")
+    await house.watch_rarely_for(HOUR)
+
     assert [(EFFICIENCY, "EV-poor", "cleared"), (IMPLAUSIBLE, "EV-odd", "cleared")] == await house.alerts()
+
+
+async def test_a_status_of_one_closed_hour_leaves_no_trace(house: House) -> None:
+    house.hear("EV-1", vehicle=True)
+    house.efficiencies.ratios = {"EV-1": 0.8}
+    await house.watch_rarely_for(25 * MINUTE)
+    assert [("pending",)] == house.rows("SELECT state FROM alert")
+
+    house.efficiencies.ratios = {"EV-1": 0.86}
+    await house.watch_rarely_for(HOUR)
+
+    assert [] == house.rows("SELECT FROM alert")
+
+
+async def test_another_daemon_that_looks_at_the_same_hours_proves_nothing(house: House) -> None:
+    house.hear("EV-1", vehicle=True)
+    house.efficiencies.ratios = {"EV-1": 0.8}
+    await house.watch_rarely_for(RARE_INTERVAL)
+
+    house.watcher = house.another_watcher("ingestd")
+    await house.watch_rarely_for(20 * MINUTE)
+    assert [("pending",)] == house.rows("SELECT state FROM alert")
+    assert 2 == len(house.efficiencies.windows)
+    house.now += HOUR
+    await house.watch_rarely_for(RARE_INTERVAL)
+
+    assert [(EFFICIENCY, "EV-1", "active")] == await house.alerts()
+
+
+@pytest.mark.parametrize("closed_until", [None, START - DAY - 30 * MINUTE])
+async def test_efficiencies_are_not_looked_at_before_hours_of_late_are_closed(
+    house: House, closed_until: datetime | None
+) -> None:
+    house.efficiencies.closed_until = closed_until
+
+    await house.watcher.look_rarely(START)
+
+    assert [] == house.efficiencies.windows
+
+
+async def test_hours_that_could_not_be_read_are_read_again(house: House) -> None:
+    house.efficiencies.closed_until = START - 30 * MINUTE
+    house.efficiencies.away = True
+    with pytest.raises(TransientStoreError):
+        await house.watcher.look_rarely(START)
+
+    house.efficiencies.away = False
+    await house.watcher.look_rarely(START)
+
+    assert 2 == len(house.efficiencies.windows)
 
 
 async def test_a_vehicle_without_a_ratio_keeps_its_alert_and_loses_what_was_not_one_yet(house: House) -> None:
     house.hear("EV-1", vehicle=True)
     house.hear("EV-2", vehicle=True)
     house.efficiencies.ratios = {"EV-1": 0.8}
-    await house.watch_rarely_for(2 * RARE_INTERVAL)
+    await house.watch_rarely_for(HOUR)
     house.efficiencies.ratios = {"EV-1": 0.9, "EV-2": 0.8}
-    await house.watch_rarely_for(RARE_INTERVAL)
+    await house.watch_rarely_for(HOUR)
     assert [("active", True), ("pending", False)] == house.rows("SELECT state, over_since IS NOT NULL FROM alert")
 
     house.efficiencies.ratios = {"EV-1": None}
-    await house.watch_rarely_for(4 * RARE_INTERVAL)
+    await house.watch_rarely_for(2 * HOUR)
 
     assert [("EV-1", "active", None)] == house.rows("SELECT subject, state, over_since FROM alert")
 
@@ -502,7 +701,7 @@ async def test_past_alerts_are_kept_for_90_days(house: House) -> None:
 # Telling ---------------------------------------------------------------------------------------------------------
 
 
-async def tell_all(house: House, channel: Channel) -> None:
+async def deliver_all(house: House, channel: Channel) -> None:
     while await channel.tell_some(house.now):
         pass
 
@@ -520,8 +719,8 @@ async def test_each_change_is_told_once_and_what_was_cleared_expires(house: Hous
     house.hear("EV-1", vehicle=True, celsius=70)
     await house.watch_for(6 * MINUTE)
     for channel in (house.mqtt, house.web):
-        await tell_all(house, channel)
-        await tell_all(house, channel)
+        await deliver_all(house, channel)
+        await deliver_all(house, channel)
     ((topic, payload, expiry),) = house.broker.published
     assert ("ingestd/alerts/battery-over-temperature/EV-1", None) == (topic, expiry)
     assert {
@@ -541,7 +740,7 @@ async def test_each_change_is_told_once_and_what_was_cleared_expires(house: Hous
     house.hear("EV-1", vehicle=True, celsius=20)
     await house.watch_for(6 * MINUTE)
     for channel in (house.mqtt, house.web):
-        await tell_all(house, channel)
+        await deliver_all(house, channel)
 
     assert ("battery-over-temperature/EV-1", "cleared") == house.broker.states[1]
     assert DAY == house.broker.published[1][2]
@@ -554,13 +753,13 @@ async def test_whoever_was_away_is_told_of_the_newest_state_of_each_in_order(hou
     house.webhook.refusals = 1
     await raise_and_clear(house)
     with pytest.raises(BrokerError):
-        await tell_all(house, house.mqtt)
+        await deliver_all(house, house.mqtt)
     with pytest.raises(WebhookError):
-        await tell_all(house, house.web)
+        await deliver_all(house, house.web)
 
     house.broker.away = False
-    await tell_all(house, house.mqtt)
-    await tell_all(house, house.web)
+    await deliver_all(house, house.mqtt)
+    await deliver_all(house, house.web)
 
     assert [(f"{BATTERY}/EV-1", "cleared"), (f"{BATTERY}/EV-2", "active")] == house.broker.states
     assert [("EV-1", "cleared"), ("EV-2", "active")] == house.webhook.states
@@ -603,19 +802,19 @@ async def test_a_webhook_that_is_set_later_is_not_told_of_the_past(house: House)
     house.hear("EV-2", vehicle=True, celsius=20)
     await house.watch_for(6 * MINUTE)
 
-    await tell_all(house, house.web)
+    await deliver_all(house, house.web)
 
     assert [("EV-2", "cleared")] == house.webhook.states
 
 
 async def test_a_broker_that_has_lost_its_memory_is_told_again_what_is_active(house: House) -> None:
     await raise_and_clear(house)
-    await tell_all(house, house.mqtt)
+    await deliver_all(house, house.mqtt)
     house.broker.published.clear()
 
     house.broker.sessions_begun += 1
-    await tell_all(house, house.mqtt)
-    await tell_all(house, house.mqtt)
+    await deliver_all(house, house.mqtt)
+    await deliver_all(house, house.mqtt)
 
     assert [(f"{BATTERY}/EV-2", "active")] == house.broker.states
 
@@ -623,13 +822,13 @@ async def test_a_broker_that_has_lost_its_memory_is_told_again_what_is_active(ho
 async def test_an_alert_that_is_too_large_for_the_broker_holds_up_no_other(house: House) -> None:
     await raise_and_clear(house)
     house.broker.largest = 10
-    await tell_all(house, house.mqtt)
+    await deliver_all(house, house.mqtt)
     assert [] == await house.store.untold("mqtt", limit=10)
 
     house.broker.largest = 1000
     house.hear("EV-3", vehicle=True, celsius=70)
     await house.watch_for(6 * MINUTE)
-    await tell_all(house, house.mqtt)
+    await deliver_all(house, house.mqtt)
 
     assert [(f"{BATTERY}/EV-3", "active")] == house.broker.states
 
@@ -638,8 +837,8 @@ async def test_a_storm_is_told_in_parts(house: House) -> None:
     house.hear_a_hot_hundred_and_one(at=START)
     await house.watch_for(6 * MINUTE)
 
-    await tell_all(house, house.mqtt)
-    await tell_all(house, house.web)
+    await deliver_all(house, house.mqtt)
+    await deliver_all(house, house.web)
 
     assert 101 == len(set(house.broker.states))
     assert [100, 1] == [len(alerts) for alerts in house.webhook.posted]
@@ -648,14 +847,14 @@ async def test_a_storm_is_told_in_parts(house: House) -> None:
 async def test_of_several_daemons_one_tells(house: House) -> None:
     await raise_and_clear(house)
     another = WebhookChannel(holder="another", store=house.store, interval=MINUTE, webhook=house.webhook)
-    await tell_all(house, house.web)
+    await deliver_all(house, house.web)
     house.connection.execute("UPDATE alert_outbox SET channel = 'webhook'")
     house.webhook.posted.clear()
 
-    await tell_all(house, another)
+    await deliver_all(house, another)
     assert [] == house.webhook.posted
     house.now += 2 * MINUTE
-    await tell_all(house, another)
+    await deliver_all(house, another)
 
     assert [("EV-1", "cleared"), ("EV-2", "active")] == house.webhook.states
 
@@ -664,6 +863,7 @@ async def test_alerts_go_on_by_themselves_through_every_trouble(house: House) ->
     """The whole of it, in real time with a short minimum duration; the webhook refuses at first."""
     house.webhook.refusals = 1
     house.hear_a_hot_hundred_and_one(at=datetime.now(UTC))
+    house.efficiencies.closed_until = datetime.now(UTC)
     store = Stumbling(house.store)
     alerting = Alerting(
         rules=replace(RULES, minimum=timedelta(seconds=0.2)),

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -11,22 +11,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestd.alerting.open_alerts import OpenAlerts
 from ingestd.alerts import (
     BATTERY,
     BATTERY_MARGIN,
     CLOCK,
+    DEVICE_KINDS,
     EFFICIENCY,
     FLEET,
     IMPLAUSIBLE,
     KINDS,
     SILENT,
+    STATUS,
+    SUMMARY,
     Alert,
     DeadLetterShare,
+    Found,
     Observation,
     Watch,
     battery,
     charging,
     clock,
+    efficiency,
     retire,
     silence,
     step,
@@ -34,6 +40,8 @@ from ingestd.alerts import (
 from ingestd.analytics import VehicleEfficiency
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ingestd.analytics import Status
 
 START = datetime(2026, 11, 20, 10, 30, tzinfo=UTC)
@@ -228,37 +236,232 @@ def test_a_device_is_silent_beyond_its_bound_and_heard_again_within_half_of_it()
     assert (601.0, "last heard at 2026-11-20T10:30:00Z") == (after(601).value, after(601).detail)
 
 
-def efficiency(ratio: float | None, threshold: float = 0.85, status: Status = "ok") -> VehicleEfficiency:
+def vehicle(ratio: float | None, status: Status, *, threshold: float = 0.85, name: str = "EV-101") -> VehicleEfficiency:
     return VehicleEfficiency(
-        vehicle_id="EV-101", efficiency_ratio=ratio, ac_kwh=10, dc_kwh=8, status=status, threshold=threshold
+        vehicle_id=name, efficiency_ratio=ratio, ac_kwh=10, dc_kwh=8, status=status, threshold=threshold
     )
 
 
 @pytest.mark.parametrize(
-    ("ratio", "threshold", "poor", "implausible"),
+    ("ratio", "status", "threshold", "poor", "implausible"),
     [
-        (0.80, 0.85, (True, False), (False, True)),
-        (0.85, 0.85, (False, False), (False, True)),
-        (0.87, 0.85, (False, True), (False, True)),
-        (0.80, 0.75, (False, True), (False, True)),
-        (0.985, 0.85, (False, True), (False, False)),
-        (1.00, 0.85, (False, True), (False, False)),
-        (1.01, 0.85, (False, True), (True, False)),
-        (0.995, 0.99, (False, False), (False, False)),
-        (1.00, 1.00, (False, True), (False, False)),
-        (0.99, 1.00, (True, False), (False, False)),
+        (0.80, "below-threshold", 0.85, (True, False), (False, True)),
+        (0.85, "ok", 0.85, (False, False), (False, True)),
+        (0.87, "ok", 0.85, (False, True), (False, True)),
+        (0.80, "ok", 0.75, (False, True), (False, True)),
+        (0.985, "ok", 0.85, (False, True), (False, False)),
+        (1.00, "ok", 0.85, (False, True), (False, False)),
+        (1.01, "implausible", 0.85, (False, True), (True, False)),
+        (0.995, "ok", 0.99, (False, False), (False, False)),
+        (1.00, "ok", 1.00, (False, True), (False, False)),
+        (0.99, "below-threshold", 1.00, (True, False), (False, False)),
     ],
 )
-def test_a_ratio_is_poor_below_the_vehicles_threshold_and_implausible_above_1(
-    ratio: float, threshold: float, poor: tuple[bool, bool], implausible: tuple[bool, bool]
+def test_a_vehicle_is_judged_by_its_status_and_is_over_beyond_a_margin(
+    ratio: float, status: Status, threshold: float, poor: tuple[bool, bool], implausible: tuple[bool, bool]
 ) -> None:
-    observations = {o.kind: (o.holds, o.over) for o in charging(efficiency(ratio, threshold))}
+    found = {kind: efficiency(kind, vehicle(ratio, status, threshold=threshold)) for kind in STATUS}
 
-    assert {EFFICIENCY: poor, IMPLAUSIBLE: implausible} == observations
+    assert {EFFICIENCY: poor, IMPLAUSIBLE: implausible} == {
+        kind: (seen.holds, seen.over) for kind, seen in found.items() if seen
+    }
 
 
-def test_a_vehicle_without_a_ratio_says_nothing() -> None:
-    assert [] == list(charging(efficiency(None, status="insufficient-data")))
+@pytest.mark.parametrize(
+    ("ratio", "status", "holds"),
+    [(0.85 - 1e-13, "ok", False), (0.85 - 1e-13, "below-threshold", True), (0.9, "below-threshold", True)],
+)
+def test_the_status_decides_and_not_the_ratio(ratio: float, status: Status, holds: bool) -> None:  # noqa: FBT001
+    seen = efficiency(EFFICIENCY, vehicle(ratio, status))
+
+    assert seen is not None
+    assert (holds, False) == (seen.holds, seen.over)
+
+
+@pytest.mark.parametrize("kind", STATUS)
+def test_a_vehicle_without_a_ratio_says_nothing(kind: str) -> None:
+    assert None is efficiency(kind, vehicle(None, "insufficient-data"))
+
+
+def test_of_many_vehicles_some_are_looked_at_and_the_others_counted() -> None:
+    vehicles = [vehicle(0.8, "below-threshold", name=f"EV-{number}") for number in range(5)]
+    vehicles += [vehicle(0.9, "ok", name="EV-good"), vehicle(0.9, "ok", name="EV-better")]
+
+    def found(limit: int) -> tuple[set[str], int]:
+        looked = charging(EFFICIENCY, vehicles, with_alert={"EV-4", "EV-better", "EV-unmapped"}, limit=limit)
+        return set(looked.seen), looked.others
+
+    assert ({"EV-4", "EV-better"}, 4) == found(3)
+    assert ({"EV-4", "EV-better", "EV-0", "EV-1"}, 2) == found(5)
+    assert ({"EV-4", "EV-better", "EV-0", "EV-1", "EV-2", "EV-3"}, 0) == found(1000)
+
+
+# Many at once --------------------------------------------------------------------------------------------------------
+
+MOST = 10
+
+
+@dataclass
+class Fleet:
+    """Batteries that are looked at every ten seconds, with at most MOST alerts of their own."""
+
+    hot: set[str] = field(default_factory=set)
+    alerts: dict[str, Alert] = field(default_factory=dict)
+    summary: Alert | None = None
+    now: datetime = START
+    changed: list[tuple[str, str]] = field(default_factory=list)
+    """(kind, state) of each change of state that a channel is to deliver."""
+
+    def heat(self, first: int, last: int) -> None:
+        self.hot |= {f"EV-{number}" for number in range(first, last + 1)}
+
+    def cool_down(self, vehicles: Iterable[str]) -> None:
+        self.hot -= set(vehicles)
+
+    def _found(self, limit: int) -> Found:
+        new = sorted(self.hot - set(self.alerts))
+        looked = new[: max(limit - len(self.alerts), 0)]
+        degrees = {name: HOT if name in self.hot else COOL for name in (*self.alerts, *looked)}
+        return Found(
+            seen={name: battery(name, celsius=celsius, bound=LIMIT) for name, celsius in degrees.items()},
+            others=len(new) - len(looked),
+        )
+
+    def look(self, times: int = 1) -> None:
+        for _ in range(times):
+            kept = OpenAlerts(kind=BATTERY, alerts=self.alerts, summary=self.summary, most=MOST)
+            watch = Watch(now=self.now, since=START, minimum=MINIMUM)
+            for before, after in kept.changes(self._found(kept.limit), watch):
+                self._keep(before, after)
+            self.now += 10 * SECOND
+
+    def _keep(self, before: Alert | None, after: Alert | None) -> None:
+        changed = after or before
+        assert changed is not None
+        still_open = after if after and after.state != "cleared" else None
+        if changed.kind == SUMMARY[BATTERY]:
+            self.summary = still_open
+        elif still_open:
+            self.alerts = {**self.alerts, changed.subject: still_open}
+        else:
+            self.alerts = {name: alert for name, alert in self.alerts.items() if name != changed.subject}
+        if after and after.state != "pending" and (before is None or before.state != after.state):
+            self.changed.append((after.kind, after.state))
+
+    def state(self) -> tuple[int, int, str | None, float | None]:
+        """How many alerts are pending and active; the state of the summary and its number of devices."""
+        states = [alert.state for alert in self.alerts.values()]
+        summary = (self.summary.state, self.summary.value) if self.summary else (None, None)
+        return (states.count("pending"), states.count("active"), *summary)
+
+
+def test_as_many_as_may_be_have_alerts_of_their_own_and_no_summary() -> None:
+    fleet = Fleet()
+    fleet.heat(1, MOST)
+    fleet.look(7)
+
+    assert (0, MOST, None, None) == fleet.state()
+
+
+def test_for_one_more_there_is_a_summary_which_comes_first_and_once() -> None:
+    fleet = Fleet()
+    fleet.heat(1, MOST + 1)
+    fleet.look(6)
+    assert (MOST, 0, "pending", MOST + 1) == fleet.state()
+
+    fleet.look(20)
+
+    assert (0, MOST, "active", MOST + 1) == fleet.state()
+    assert [(SUMMARY[BATTERY], "active"), *[(BATTERY, "active")] * MOST] == fleet.changed
+
+
+def test_a_summary_shows_how_many_there_are_now_without_a_change_of_state() -> None:
+    fleet = Fleet()
+    fleet.heat(1, 20)
+    fleet.look(7)
+    fleet.changed.clear()
+
+    fleet.heat(21, 5000)
+    fleet.look()
+
+    assert (0, MOST, "active", 5000) == fleet.state()
+    assert fleet.summary is not None
+    assert "battery-over-temperature: 5000 devices; at most 10 have an alert of their own" == fleet.summary.detail
+    assert [] == fleet.changed
+
+
+def test_a_summary_that_was_not_raised_yet_goes_when_there_are_fewer() -> None:
+    fleet = Fleet()
+    fleet.heat(1, MOST + 1)
+    fleet.look(3)
+
+    fleet.cool_down({"EV-1"})
+    fleet.look(7)
+
+    assert None is fleet.summary
+    assert SUMMARY[BATTERY] not in {kind for kind, _ in fleet.changed}
+
+
+def test_within_the_margin_a_summary_stays_and_no_alert_is_opened() -> None:
+    fleet = Fleet()
+    fleet.heat(1, MOST + 1)
+    fleet.look(7)
+    own = set(fleet.alerts)
+
+    fleet.cool_down(sorted(own)[:1])
+    fleet.look(50)
+
+    assert (0, MOST - 1, "active", MOST) == fleet.state()
+
+
+def test_a_summary_is_cleared_below_the_margin_and_the_rest_has_alerts_again() -> None:
+    fleet = Fleet()
+    fleet.heat(1, MOST + 5)
+    fleet.look(7)
+    fleet.changed.clear()
+
+    fleet.cool_down([*sorted(fleet.alerts)[:4], *sorted(fleet.hot - set(fleet.alerts))[:2]])
+    assert 9 == len(fleet.hot)
+    fleet.look(7)
+    assert (0, MOST - 4, None, None) == fleet.state()
+    assert [(SUMMARY[BATTERY], "cleared"), *[(BATTERY, "cleared")] * 4] == fleet.changed
+    fleet.look(7)
+
+    assert (0, 9, None, None) == fleet.state()
+    assert fleet.hot == set(fleet.alerts)
+
+
+def test_a_fleet_that_comes_back_one_by_one_does_not_open_an_alert_for_each_device() -> None:
+    fleet = Fleet()
+    fleet.heat(1, 500)
+    fleet.look(7)
+    for number in range(1, 501):
+        fleet.cool_down({f"EV-{number}"})
+        fleet.look()
+    fleet.look(20)
+
+    assert (0, 0, None, None) == fleet.state()
+    assert 1 == fleet.changed.count((SUMMARY[BATTERY], "active"))
+    assert 1 == fleet.changed.count((SUMMARY[BATTERY], "cleared"))
+    assert 2 * MOST >= fleet.changed.count((BATTERY, "active"))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 40), st.integers(0, 12)), max_size=30))
+def test_whatever_happens_few_are_open_and_everybody_has_an_alert_or_is_counted(
+    story: list[tuple[bool, int, int]],
+) -> None:
+    fleet = Fleet()
+    for heats, number, times in story:
+        if heats:
+            fleet.heat(number, number + 8)
+        else:
+            fleet.cool_down({f"EV-{n}" for n in range(number, number + 8)})
+        fleet.look(times)
+        assert MOST >= len(fleet.alerts)
+    fleet.look(30)
+
+    assert fleet.summary or fleet.hot == set(fleet.alerts)
+    assert None is fleet.summary or len(fleet.hot) == fleet.summary.value
 
 
 def look_at_counters(share: DeadLetterShare, minute: float, received: int, dead: int) -> tuple[float, bool, bool]:
@@ -288,8 +491,17 @@ def test_a_single_bad_message_among_a_few_is_no_alert_and_two_are() -> None:
 
 
 def test_kinds_are_as_many_as_they_have_names() -> None:
-    assert 8 == len(set(KINDS))
-    assert BATTERY in KINDS
+    assert 13 == len(set(KINDS))
+    assert set(KINDS) > {*DEVICE_KINDS, *SUMMARY.values()}
+
+
+@pytest.mark.parametrize("kind", DEVICE_KINDS)
+def test_a_summary_concerns_no_single_device(kind: str) -> None:
+    alerts = OpenAlerts(kind=kind, alerts={}, summary=None, most=1)
+    ((_, summary),) = alerts.changes(Found(seen={}, others=2), Watch(now=START, since=START, minimum=SECOND))
+
+    assert summary is not None
+    assert (f"{kind}-summary", None, 2) == tuple(summary.described()[key] for key in ("kind", "deviceId", "value"))
 
 
 def test_a_retired_device_has_its_active_alert_cleared_and_its_pending_one_forgotten() -> None:
