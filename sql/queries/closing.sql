@@ -54,7 +54,7 @@ UPDATE ledger_share SET made_until = %(until)s WHERE stream = {stream} AND share
 
 -- name: make_month
 -- The partition of one month; false where it is there already.
-SELECT ingestd_make_month(%(parent)s, %(month)s)
+SELECT ingestd_make_month(%(parent)s::text, %(month)s::date)
 
 -- name: active
 -- Devices with readings in (since, until], and how many.
