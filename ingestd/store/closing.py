@@ -37,8 +37,8 @@ MOST_OF_A_DEVICE: Final = 20_000
 """Readings of one device in one step. Who sends more is made apart, and holds up no other."""
 STALE_AT_ONCE: Final = 1000
 """Devices that are made anew before it is looked again whether a quarter can be closed."""
-MADE_ANEW_SECONDS: Final = 120.0
-"""One device is made anew no more often."""
+REST: Final = 50.0
+"""A device that was made anew rests for so many times as long as that took: late readings cost little of all time."""
 TURN: Final = 1000
 """After so many readings the event loop has its turn."""
 FAR_BEHIND: Final = timedelta(hours=2)
@@ -54,8 +54,8 @@ class Closing:
         self._rules = rules
         self._flush_interval = flush_interval
         self._connection: Connection | None = None
-        self._made_anew: dict[tuple[Stream, str], float] = {}
-        """When a device was made anew, by the event loop's clock."""
+        self._resting: dict[tuple[Stream, str], float] = {}
+        """Until when a device is not made anew, by the event loop's clock."""
         self._told_at = 0.0
         self.made_until: dict[Stream, datetime | None] = dict.fromkeys(STREAMS)
         """Up to where the rows of all devices are made, as far as is known."""
@@ -98,14 +98,14 @@ class Closing:
                         left_out |= {share}
 
     async def _make_anew(self, work: "_Work", now: datetime) -> None:
-        at = asyncio.get_running_loop().time()
-        self._made_anew = {key: then for key, then in self._made_anew.items() if at - then < MADE_ANEW_SECONDS}
-        lately = [device for stream, device in self._made_anew if stream is work.stream]
-        for device in await work.stale(now=to_microseconds(now), left_out=lately):
+        clock = asyncio.get_running_loop().time
+        self._resting = {key: until for key, until in self._resting.items() if clock() < until}
+        resting = [device for stream, device in self._resting if stream is work.stream]
+        for device in await work.stale(now=to_microseconds(now), left_out=resting):
+            began = clock()
             async with bounded(work.connection, STEP_SECONDS):
-                is_left = await work.make_anew(device, now=to_microseconds(now))
-            if not is_left:
-                self._made_anew[work.stream, device] = at
+                await work.make_anew(device, now=to_microseconds(now))
+            self._resting[work.stream, device] = clock() + REST * (clock() - began)
 
     def _tell(self, stream: Stream, progress: Progress, now: datetime) -> None:
         """How far it is: for /metrics, and into the log where it is far behind."""
@@ -203,13 +203,13 @@ class _Work:
         )
         return [row.id for row in rows]
 
-    async def make_anew(self, device: str, *, now: int) -> bool:
-        """What is stale of a device; returns whether some is left for another step."""
+    async def make_anew(self, device: str, *, now: int) -> None:
+        """What is stale of a device, or the first part of it."""
         async with self.connection.transaction():
             made_until, closed_until = await self._take(share_of(device)), await self._closed_until()
             if made_until is None or closed_until is None:
-                return False
-            return await make_anew(
+                return
+            await make_anew(
                 self._tables,
                 device,
                 rule=self._rule_of(device),

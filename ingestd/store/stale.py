@@ -21,14 +21,14 @@ FEW: Final = 500
 
 async def make_anew(
     tables: LedgerTables, device: str, *, rule: Rule, made_until: int, closed_until: int, now: int
-) -> bool:
-    """All that is due of a device's rows before `made_until`; returns whether some is left for another step.
+) -> None:
+    """All that is due of a device's rows before `made_until`; what is too much for one step is marked again.
 
     Errors are psycopg's.
     """
     starts = await tables.take_marks(device, now=now, until=made_until)
     if not starts:
-        return False
+        return
     last = made_until - QUARTER if BEGINNING in starts else max(starts)
     base, _ = await tables.base(device, until=max(min(starts) - QUARTER, BEGINNING))
     reach, most = REACH, READINGS_AT_ONCE
@@ -55,7 +55,6 @@ async def make_anew(
     if is_left:
         marks += [(device, start, BEGINNING) for start in (rows[-1].end, max(last, rows[-1].end))]
     await tables.mark(marks)
-    return is_left
 
 
 async def made_of(readings: Readings, base: Base, *, until: int, rule: Rule, now: int, stored: Iterable[int]) -> Made:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from ingestd.store.writer import Writer
 from ingestd.telemetry import METER, STREAMS, VEHICLE, to_datetime, to_microseconds
 from tests.fakes import FakeOrigin
 from tests.support.deliveries import delivery_of
+from tests.support.polling import eventually
 from tests.support.streams import streams
 
 if TYPE_CHECKING:
@@ -66,6 +68,11 @@ class Store:
             reader = DeviceReader(snapshot, METER, device, rule=RULE, made_until=made[0], now=START + now)
             found = await reader.energy(START + start, START + end)
         return {at - START: quarter for at, quarter in found.quarters(START + start, START + end).items()}
+
+    async def nothing_is_stale(self, now: int) -> bool:
+        await self.closing.catch_up(to_datetime(now))
+        with psycopg.connect(self.url) as connection:
+            return connection.execute("SELECT meter_id FROM meter_stale").fetchall() == []
 
     def clear(self) -> None:
         with psycopg.connect(self.url, autocommit=True) as connection:
@@ -120,8 +127,7 @@ def test_whatever_comes_when_the_ledger_says_what_the_rule_says(
                         at: figures(one) for at, one in found.items() if figures(one) != figures(Quarter())
                     }
             later = end + 40 * HOUR
-            for _ in range(3):
-                await store.closing.catch_up(to_datetime(START + later))
+            await eventually(partial(store.nothing_is_stale, START + later))
             with psycopg.connect(database_url) as connection:
                 rows = connection.execute(
                     "SELECT ingestd_microseconds(start), kwh, samples, parts, (known_seconds * 1e6)::bigint,"
