@@ -49,9 +49,8 @@ SESSION_SETTINGS: Final = (
     b" SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'"
 )
 READ_SETTINGS: Final = (
-    # Compiling costs more than it saves here, and so does planning the long statements of the analytics anew each
-    # time: with a plan kept, a vehicle's performance takes a fifth of the time.
-    b"SET jit = off; SET plan_cache_mode = force_generic_plan;"
+    # Compiling costs more than it saves here.
+    b"SET jit = off;"
     # A seek costs next to nothing on the disks of today: a stretch of history is found by its index.
     b" SET random_page_cost = 1.1"
 )

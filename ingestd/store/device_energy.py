@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -47,6 +48,7 @@ class DeviceReader:
         self, start: int, end: int, *, edges: Collection[int] = (), each_reading: bool = False
     ) -> DeviceEnergy:
         """Of (start, end], to be divided at quarters and at these edges, or anywhere where `each_reading` is wanted."""
+        await self._look_up_rule()
         trusted_until = await self._trusted_until()
         base = await self._base(trusted_until)
         first, last = start // QUARTER * QUARTER, -(-end // QUARTER) * QUARTER
@@ -66,6 +68,11 @@ class DeviceReader:
             for quarter in range(fold.start, fold.end, QUARTER):
                 rows.pop(quarter, None)
         return DeviceEnergy(start=start, end=end, rows=rows, folds=folds)
+
+    async def _look_up_rule(self) -> None:
+        """The rule with the most power of the device, where it is set."""
+        for own in await self._fetch("own_max_kw"):
+            self._rule = replace(self._rule, max_kw=own.max_kw)
 
     async def _trusted_until(self) -> int:
         """Up to where rows say what is so."""

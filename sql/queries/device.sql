@@ -1,10 +1,8 @@
 -- What is stored of one device. {quarter}, {history} and so on are the tables and columns of its stream.
 
--- name: made_until
--- Up to when the rows of all devices of each stream are made.
-SELECT stream, ingestd_microseconds(nullif(min(made_until), '-infinity')) AS made_until
-FROM ledger_share
-GROUP BY stream
+-- name: own_max_kw
+-- The most power of the device, where it is set.
+SELECT max_kw FROM device_setting WHERE kind = {stream} AND id = %(id)s AND max_kw IS NOT NULL
 
 -- name: stale_from
 -- The first quarter of the device that has to be made anew.

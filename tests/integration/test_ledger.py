@@ -1,28 +1,26 @@
-# ruff: noqa: SIM300 - expected == actual
-"""The ledger in the database: closed at any moment, read at any moment, whatever comes late, it says what the rule says."""
+
+"""The ledger in the database: whenever it is closed and read, and whatever comes late, it says what the rule says."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestd.model.device_energy import total
 from ingestd.model.energy import HOUR, MINUTE, QUARTER, Reading, count
 from ingestd.model.quarters import Quarter, quarters
 from ingestd.model.register import Rule
 from ingestd.pipeline.delivery import Batch
 from ingestd.store.closing import Closing
 from ingestd.store.database import Reads
-from ingestd.store.device_energy import DeviceReader
+from ingestd.store.moments import Moments
 from ingestd.store.writer import Writer
 from ingestd.telemetry import METER, STREAMS, VEHICLE, to_datetime, to_microseconds
 from tests.fakes import FakeOrigin
@@ -58,15 +56,9 @@ class Store:
         await self.writer.write(Batch.of([delivery]))
 
     async def energy(self, device: str, start: int, end: int, now: int) -> dict[int, Quarter]:
-        async with self.reads.snapshot() as snapshot:
-            with psycopg.connect(self.url) as connection:
-                made = connection.execute(
-                    "SELECT ingestd_microseconds(nullif(min(made_until), '-infinity')) FROM ledger_share"
-                    " WHERE stream = 'meter'"
-                ).fetchone()
-            assert made
-            reader = DeviceReader(snapshot, METER, device, rule=RULE, made_until=made[0], now=START + now)
-            found = await reader.energy(START + start, START + end)
+        async with Moments(self.reads, rules={METER: RULE, VEHICLE: RULE}).now() as moment:
+            moment.now = START + now
+            found = await moment.device(METER, device).energy(START + start, START + end)
         return {at - START: quarter for at, quarter in found.quarters(START + start, START + end).items()}
 
     async def nothing_is_stale(self, now: int) -> bool:
@@ -76,7 +68,11 @@ class Store:
 
     def clear(self) -> None:
         with psycopg.connect(self.url, autocommit=True) as connection:
-            tables = [f"{stream.name}_{kind}" for stream in STREAMS for kind in ("history", "live", "quarter", "hour", "stale")]
+            tables = [
+                f"{stream.name}_{kind}"
+                for stream in STREAMS
+                for kind in ("history", "live", "quarter", "hour", "stale")
+            ]
             connection.execute(f"TRUNCATE {', '.join(tables)}".encode())
             connection.execute("UPDATE ledger SET closed_until = '-infinity'")
             connection.execute("UPDATE ledger_share SET made_until = '-infinity'")

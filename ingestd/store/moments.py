@@ -1,0 +1,61 @@
+"""One moment of the database, in which everything that an answer needs is read."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from ingestd.model.register import Rule
+from ingestd.store import queries
+from ingestd.store.database import Reads, Snapshot
+from ingestd.store.device_energy import DeviceReader
+from ingestd.telemetry import STREAMS, Stream, to_microseconds
+
+_SQL: Final = {name: queries.ready(source) for name, source in queries.load("ledger.sql").items()}
+
+
+class Moment:
+    """A snapshot with what is known of the ledger in it. Errors are psycopg's."""
+
+    def __init__(
+        self, snapshot: Snapshot, *, rules: Mapping[Stream, Rule], made_until: Mapping[str, int | None]
+    ) -> None:
+        self._snapshot = snapshot
+        self._rules = rules
+        self._made_until = made_until
+        self.now = to_microseconds(datetime.now(UTC))
+
+    def device(self, stream: Stream, device: str) -> DeviceReader:
+        """What one device did."""
+        return DeviceReader(
+            self._snapshot,
+            stream,
+            device,
+            rule=self._rules[stream],
+            made_until=self._made_until[stream.name],
+            now=self.now,
+        )
+
+    def made_until(self, stream: Stream) -> int | None:
+        """Up to where the rows of all its devices are made; None: there are none."""
+        return self._made_until[stream.name]
+
+    async def fetch(self, statement: queries.Statement, parameters: Mapping[str, object]) -> list[Any]:
+        """Rows of any other query, as namedtuples."""
+        return await self._snapshot.fetch(statement, parameters)
+
+
+class Moments:
+    """Opens them. Raises StoreError."""
+
+    def __init__(self, reads: Reads, *, rules: Mapping[Stream, Rule]) -> None:
+        self._reads = reads
+        self._rules = rules
+
+    @asynccontextmanager
+    async def now(self) -> AsyncIterator[Moment]:
+        """Raises StoreError, also for what is read in it."""
+        async with self._reads.snapshot() as snapshot:
+            rows = await snapshot.fetch(_SQL["made_until"], {})
+            made_until = {stream.name: None for stream in STREAMS} | {row.stream: row.made_until for row in rows}
+            yield Moment(snapshot, rules=self._rules, made_until=made_until)
