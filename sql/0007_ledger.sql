@@ -52,6 +52,7 @@ CREATE TABLE meter_hour (
     averaged_sum  double precision  NOT NULL,
     resets        integer           NOT NULL,
     excluded      integer           NOT NULL,
+    filled        integer           NOT NULL,  -- quarters with a reading, or a part of one
     PRIMARY KEY (meter_id, start)
 ) PARTITION BY RANGE (start);
 
@@ -65,6 +66,7 @@ CREATE TABLE vehicle_hour (
     averaged_sum  double precision  NOT NULL,
     resets        integer           NOT NULL,
     excluded      integer           NOT NULL,
+    filled        integer           NOT NULL,  -- quarters with a reading, or a part of one
     PRIMARY KEY (vehicle_id, start)
 ) PARTITION BY RANGE (start);
 

@@ -162,10 +162,11 @@ SELECT DISTINCT {id} AS id FROM {quarter} WHERE start >= %(since)s AND start < %
 
 -- name: sum_hours
 -- The hours up to `until` anew, out of their quarters; of each device from its own moment on.
-INSERT INTO {hour} AS row ({id}, start, kwh, samples, parts, known_seconds, averaged_sum, resets, excluded)
+INSERT INTO {hour} AS row ({id}, start, kwh, samples, parts, known_seconds, averaged_sum, resets, excluded, filled)
 SELECT
     {id}, date_trunc('hour', start, 'UTC'),
-    sum(kwh), sum(samples), sum(parts), sum(known_seconds), sum(averaged_sum), sum(resets), sum(excluded)
+    sum(kwh), sum(samples), sum(parts), sum(known_seconds), sum(averaged_sum), sum(resets), sum(excluded),
+    count(*) FILTER (WHERE samples + parts > 0)
 FROM unnest(%(ids)s::text[], %(since)s::bigint[]) AS asked (id, since)
 JOIN {quarter} AS quarter ON quarter.{id} = asked.id AND start >= ingestd_moment(asked.since)
 WHERE start >= %(oldest)s AND start < %(until)s
@@ -173,7 +174,7 @@ GROUP BY 1, 2
 ON CONFLICT ({id}, start) DO UPDATE SET
     kwh = excluded.kwh, samples = excluded.samples, parts = excluded.parts,
     known_seconds = excluded.known_seconds, averaged_sum = excluded.averaged_sum,
-    resets = excluded.resets, excluded = excluded.excluded
+    resets = excluded.resets, excluded = excluded.excluded, filled = excluded.filled
 
 -- name: mark
 -- These quarters have to be made anew, when they are due.
