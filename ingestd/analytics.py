@@ -10,6 +10,7 @@ from math import inf
 from typing import Literal, TypeAlias
 
 from ingestd.errors import IngestdError
+from ingestd.model.efficiency import Compared
 
 Status: TypeAlias = Literal["ok", "below-threshold", "insufficient-data", "unmapped", "implausible"]
 
@@ -109,22 +110,21 @@ class FleetEnergy:
     """Energy of all meters and all vehicles in a window, and of those mapped to each other."""
 
     window: TimeRange
+    as_of: datetime
+    """Readings that were stored later are not in it, nor those that were taken later."""
     ac_kwh: float
     dc_kwh: float
     meters: int
     vehicles: int
-    mapped_ac_kwh: float
-    mapped_dc_kwh: float
+    mapped: Compared
+    """All energy of mapped vehicles and of their meters, and what of it can be compared."""
+    mapped_ratio: float | None
     statuses: dict[Status, int]
     worst: tuple[VehicleEfficiency, ...]
 
     @property
     def efficiency_ratio(self) -> float | None:
         return self.dc_kwh / self.ac_kwh if self.ac_kwh > 0 and self.vehicles else None
-
-    @property
-    def mapped_efficiency_ratio(self) -> float | None:
-        return self.mapped_dc_kwh / self.mapped_ac_kwh if self.mapped_ac_kwh > 0 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,13 @@ class Compared:
     all_ac: float = 0.0
     all_dc: float = 0.0
 
+    def add(self, other: "Compared") -> None:
+        """All that the other one has."""
+        self.ac += other.ac
+        self.dc += other.dc
+        self.all_ac += other.all_ac
+        self.all_dc += other.all_dc
+
     @property
     def share(self) -> float:
         """The lesser of both; 0 of 0 is 1."""

@@ -85,13 +85,7 @@ def make(readings: Readings, base: Base, *, until: int, rule: Rule, now: int, st
 
     `until` is the end of a quarter. A quarter of `stored` has a row in any case, as it has one already.
     """
-    undecided = None
-    if base.state is not None and _nothing_to_decide(readings, base.state, rule):
-        made = _sums(readings, base.state, base.at, until)
-    else:
-        counted = count(readings.one_by_one(), base.state, rule=rule, now=now)
-        undecided = next((one.at for one in counted if one.is_undecided), None)
-        made = quarters(counted, base.at, until)
+    made, undecided = _figures(readings, base, base.at, until, rule, now)
     for start in stored:
         if base.at <= start < until:
             made.setdefault(start, Quarter())
@@ -100,6 +94,21 @@ def make(readings: Readings, base: Base, *, until: int, rule: Rule, now: int, st
         rows=[Row(start=start, quarter=made[start], state=state, final_until=final) for start, state, final in states],
         undecided_since=undecided,
     )
+
+
+def quarters_of(readings: Readings, base: Base, *, start: int, end: int, rule: Rule, now: int) -> dict[int, Quarter]:
+    """What readings behind a base tell of (start, end], which begins no earlier than the base."""
+    return _figures(readings, base, start, end, rule, now)[0]
+
+
+def _figures(
+    readings: Readings, base: Base, start: int, end: int, rule: Rule, now: int
+) -> tuple[dict[int, Quarter], int | None]:
+    """The quarters of (start, end], and the first reading that is undecided."""
+    if base.state is not None and _nothing_to_decide(readings, base.state, rule):
+        return _sums(readings, base.state, start, end), None
+    counted = count(readings.one_by_one(), base.state, rule=rule, now=now)
+    return quarters(counted, start, end), next((one.at for one in counted if one.is_undecided), None)
 
 
 def changed(made: Sequence[Row], stored: Mapping[int, State], *, marked_until: int) -> list[Row] | None:

@@ -36,6 +36,18 @@ class Quarter:
         self.resets += other.resets
         self.excluded += other.excluded
 
+    def without(self, other: "Quarter") -> "Quarter":
+        """What this has more than the other one."""
+        return Quarter(
+            kwh=self.kwh - other.kwh,
+            samples=self.samples - other.samples,
+            parts=self.parts - other.parts,
+            known=self.known - other.known,
+            averaged=self.averaged - other.averaged,
+            resets=self.resets - other.resets,
+            excluded=self.excluded - other.excluded,
+        )
+
     @property
     def is_spread(self) -> bool:
         """Whether some of its energy is a part of a longer reading."""

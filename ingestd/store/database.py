@@ -35,6 +35,8 @@ CUT_SECONDS: Final = 2.0
 CHECK_SECONDS: Final = 2.0
 """How long an idle connection of a pool may take to show that it lives."""
 OPEN_SECONDS: Final = 60.0
+ROWS_IN_A_TURN: Final = 100
+"""Taking these apart takes a millisecond or so."""
 
 SESSION_SETTINGS: Final = (
     # Limits are ours to set: a role's own might end a long batch again and again. This first, as it limits the others.
@@ -195,6 +197,15 @@ class Snapshot:
         async with AsyncRawCursor(self._connection, row_factory=namedtuple_row) as cursor:
             await cursor.execute(statement.text, [parameters[name] for name in statement.parameters], binary=True)
             return await cursor.fetchall()
+
+    async def each(self, statement: Statement, parameters: Mapping[str, object]) -> AsyncIterator[Any]:
+        """The same one by one, for many rows: the event loop has its turn in between."""
+        async with AsyncRawCursor(self._connection, row_factory=namedtuple_row) as cursor:
+            await cursor.execute(statement.text, [parameters[name] for name in statement.parameters], binary=True)
+            while some := await cursor.fetchmany(ROWS_IN_A_TURN):
+                for row in some:
+                    yield row
+                await asyncio.sleep(0)
 
 
 class Reads:

@@ -13,7 +13,7 @@ from ingestd.model.quarters import Quarter
 from ingestd.model.register import Rule
 from ingestd.store import queries
 from ingestd.store.database import Snapshot
-from ingestd.store.ledger import BEGINNING, base_and_stored, moment, readings_of
+from ingestd.store.ledger import BEGINNING, base_and_stored, moment, quarter_of_row, readings_of
 from ingestd.telemetry import STREAMS, Stream
 
 ENDING: Final = 1 << 57
@@ -106,18 +106,7 @@ class DeviceReader:
 
     async def _rows(self, since: int, until: int) -> dict[int, Quarter]:
         rows = await self._fetch("quarters", since=moment(since), until=moment(until))
-        return {
-            row.start: Quarter(
-                kwh=row.kwh,
-                samples=row.samples,
-                parts=row.parts,
-                known=row.known,
-                averaged=row.averaged,
-                resets=row.resets,
-                excluded=row.excluded,
-            )
-            for row in rows
-        }
+        return {row.start: quarter_of_row(row) for row in rows}
 
     async def neighbours(self, stretches: Collection[tuple[int, int]]) -> list[tuple[int | None, int | None]]:
         """Of each stretch without a reading the last one before it, and the first one behind."""

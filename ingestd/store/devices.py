@@ -1,24 +1,28 @@
 """Lists of devices, and how the vehicles among them charged in the last 24 hours."""
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 from psycopg import sql
 
-from ingestd.analytics import Device, DevicePage, DeviceSort, TimeRange
+from ingestd.analytics import Device, DevicePage, DeviceSort, TimeRange, VehicleEfficiency
 from ingestd.store import queries
+from ingestd.store.analytics import live_reading
 from ingestd.store.database import Reads
-from ingestd.store.reads import Analytics, live_reading, vehicles
 from ingestd.telemetry import VEHICLE, Stream
 
-CHARGING: Final = timedelta(hours=24)
+SHARED_SECONDS: Final = 5.0
+"""So long the efficiencies serve all who page through a list."""
 
 _SQL: Final = queries.load("lists.sql")
 _KEYS: Final[dict[DeviceSort, tuple[sql.SQL, str]]] = {
     "id": (sql.SQL("{id}"), "text"),
     "lastSeen": (sql.SQL("received_at"), "timestamptz"),
-    "efficiency": (sql.SQL("coalesce(efficiency_ratio, %(without_ratio)s)"), "float8"),
+    "efficiency": (sql.SQL("coalesce(efficiency_ratio, %(without_ratio)s::double precision)"), "float8"),
 }
 """What a page is sorted by, and its type."""
 
@@ -26,51 +30,71 @@ _KEYS: Final[dict[DeviceSort, tuple[sql.SQL, str]]] = {
 class Devices:
     """Raises StoreError when the database does not answer."""
 
-    def __init__(self, reads: Reads, *, analytics: Analytics, offline_after: timedelta) -> None:
+    def __init__(
+        self,
+        reads: Reads,
+        *,
+        efficiencies: Callable[[TimeRange], Awaitable[Sequence[VehicleEfficiency]]],
+        offline_after: timedelta,
+    ) -> None:
         """`offline_after` is for devices without a setting of their own."""
         self._reads = reads
+        self._efficiencies = efficiencies
         self._offline_after = offline_after
-        self._analytics = analytics
+        self._judging = asyncio.Lock()
+        self._judged: Sequence[VehicleEfficiency] = ()
+        self._judged_at: float | None = None  # monotonic seconds
 
     async def page(self, stream: Stream, wanted: DevicePage) -> list[Device]:
         """At most `wanted.limit` of the devices that have reported."""
         after_key, after_id = wanted.after or (None, None)
-        parameters: dict[str, Any] = {
-            "offline_after": self._offline_after,
-            "after_key": after_key,
-            "after_id": after_id,
-            "online": wanted.online,
-            "limit": wanted.limit,
-        }
-        statement = _page(stream, wanted.sort, descending=wanted.descending)
-        if stream is not VEHICLE:
-            rows = await self._reads.fetch(statement, parameters)
-            return [Device(newest=live_reading(stream, row), online=row.online) for row in rows]
-        now = datetime.now(UTC)
-        parameters |= await self._analytics.parameters(TimeRange(start=now - CHARGING, end=now))
-        parameters |= {"below_threshold": wanted.below_threshold, "without_ratio": wanted.without_ratio}
-        rows = await self._reads.fetch(statement, parameters)
+        judged = await self._of_last_day() if stream is VEHICLE else ()
+        rows = await self._reads.fetch(
+            _page(stream, wanted.sort, descending=wanted.descending),
+            {
+                "offline_after": self._offline_after,
+                "ids": [one.vehicle_id for one in judged],
+                "statuses": [one.status for one in judged],
+                "ratios": [one.efficiency_ratio for one in judged],
+                "after_key": after_key,
+                "after_id": after_id,
+                "online": wanted.online,
+                "status": "below-threshold" if wanted.below_threshold else None,
+                "without_ratio": wanted.without_ratio,
+                "limit": wanted.limit,
+            },
+        )
+        unmapped = "unmapped" if stream is VEHICLE else None
         return [
             Device(
                 newest=live_reading(stream, row),
                 online=row.online,
-                status=row.status,
+                status=row.status or unmapped,
                 efficiency_ratio=row.efficiency_ratio,
             )
             for row in rows
         ]
 
+    async def _of_last_day(self) -> Sequence[VehicleEfficiency]:
+        """Of mapped vehicles; the same for all who ask within a few seconds."""
+        async with self._judging:
+            if self._judged_at is None or time.monotonic() - self._judged_at > SHARED_SECONDS:
+                asked_at = time.monotonic()
+                self._judged = await self._efficiencies(last_day(datetime.now(UTC)))
+                self._judged_at = asked_at
+            return self._judged
+
 
 @cache
 def _page(stream: Stream, sort: DeviceSort, *, descending: bool) -> queries.Statement:
     key, of_type = _KEYS[sort]
-    devices = queries.for_stream(_SQL["devices"], stream)
-    page = _SQL["page"].format(
-        devices=_SQL["judged_devices"].format(devices=devices) if stream is VEHICLE else devices,
-        id=sql.Identifier(stream.id_column),
-        key=key.format(id=sql.Identifier(stream.id_column)),
-        of_type=sql.Identifier(of_type),
-        beyond=sql.SQL("<" if descending else ">"),
-        direction=sql.SQL("DESC" if descending else "ASC"),
+    return queries.ready(
+        queries.for_stream(
+            _SQL["page"],
+            stream,
+            key=key.format(id=sql.Identifier(stream.id_column)),
+            of_type=sql.Identifier(of_type),
+            beyond=sql.SQL("<" if descending else ">"),
+            direction=sql.SQL("DESC" if descending else "ASC"),
+        )
     )
-    return vehicles(page) if stream is VEHICLE else queries.ready(page)

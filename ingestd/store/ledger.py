@@ -8,6 +8,7 @@ from psycopg.rows import namedtuple_row
 
 from ingestd.model.energy import HOUR, QUARTER, State
 from ingestd.model.ledger import Base, Readings, Row
+from ingestd.model.quarters import Quarter
 from ingestd.model.register import Register
 from ingestd.store import queries
 from ingestd.store.database import Connection
@@ -140,6 +141,19 @@ def state_of(row: Any) -> State:  # noqa: ANN401 - a row of the ledger as a name
 def base_and_stored(row: Any) -> tuple[Base, range]:  # noqa: ANN401
     base = Base(at=row.start + QUARTER, state=state_of(row))
     return base, range(base.at, row.newest + QUARTER, QUARTER)
+
+
+def quarter_of_row(row: Any) -> Quarter:  # noqa: ANN401
+    """The figures of a stored row."""
+    return Quarter(
+        kwh=row.kwh,
+        samples=row.samples,
+        parts=row.parts,
+        known=row.known,
+        averaged=row.averaged,
+        resets=row.resets,
+        excluded=row.excluded,
+    )
 
 
 def readings_of(row: Any) -> Readings:  # noqa: ANN401

@@ -40,6 +40,14 @@ class Moment:
         """Up to where the rows of all its devices are made; None: there are none."""
         return self._made_until[stream.name]
 
+    def rule(self, stream: Stream) -> Rule:
+        """Of devices without a most power of their own."""
+        return self._rules[stream]
+
+    def each(self, statement: queries.Statement, parameters: Mapping[str, object]) -> AsyncIterator[Any]:
+        """Rows of a query that has many of them."""
+        return self._snapshot.each(statement, parameters)
+
     async def fetch(self, statement: queries.Statement, parameters: Mapping[str, object]) -> list[Any]:
         """Rows of any other query, as namedtuples."""
         return await self._snapshot.fetch(statement, parameters)

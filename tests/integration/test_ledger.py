@@ -1,4 +1,3 @@
-
 """The ledger in the database: whenever it is closed and read, and whatever comes late, it says what the rule says."""
 
 from __future__ import annotations

@@ -1,0 +1,94 @@
+"""Which of the mapping's segments of a whole fleet can be compared by sums alone, and what is put together of them.
+
+Pure. Times are microseconds, energy is kWh.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ingestd.model.energy import HOUR, QUARTER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """(start, end], divided: whole hours in the middle, quarters at both ends, and what is in no whole row."""
+
+    start: int
+    end: int
+    """Up to here it can be answered."""
+    asked_end: int
+    made_until: int
+    """Up to here there are rows; the end of a quarter."""
+
+    @property
+    def since(self) -> int:
+        """The first whole quarter."""
+        return -(-self.start // QUARTER) * QUARTER
+
+    @property
+    def until(self) -> int:
+        """The end of the last whole quarter with rows."""
+        return max(self.since, min(self.end, self.made_until) // QUARTER * QUARTER)
+
+    @property
+    def hours_from(self) -> int:
+        return min(-(-self.since // HOUR) * HOUR, self.until)
+
+    @property
+    def hours_until(self) -> int:
+        return max(self.until // HOUR * HOUR, self.hours_from)
+
+    @property
+    def parts(self) -> list[tuple[int, int]]:
+        """The parts of quarters with rows at its edges."""
+        first = self.start, min(self.since, self.end)
+        last = max(self.until, self.end // QUARTER * QUARTER), self.end
+        parts = (first, last)
+        return [part for part in parts if part[0] < part[1] and -(-part[1] // QUARTER) * QUARTER <= self.made_until]
+
+    @property
+    def since_of_open(self) -> int:
+        """Where it begins for readings that are in no row: what they tell of the part of a quarter is left out."""
+        return self.since if self.start < self.made_until else self.start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fed:
+    """A meter feeds a vehicle in (start, end], within the window asked for."""
+
+    vehicle: str
+    meter: str
+    start: int
+    end: int
+
+
+def divided(segments: Iterable[Fed], *, start: int, end: int) -> tuple[list[Fed], set[str]]:
+    """The segments that sums will do for, and the vehicles that have to be looked at one by one.
+
+    Sums will do where the meter feeds one vehicle at a time, and the segment begins and ends with the window or with a
+    whole hour. What holds for one segment of a vehicle holds for all.
+    """
+    segments = list(segments)
+    by_meter: defaultdict[str, list[Fed]] = defaultdict(list)
+    for segment in segments:
+        by_meter[segment.meter].append(segment)
+    apart: set[str] = set()
+    for of_meter in by_meter.values():
+        apart |= _sharing(sorted(of_meter, key=lambda segment: segment.start))
+    for segment in segments:
+        if (segment.start != start and segment.start % HOUR) or (segment.end != end and segment.end % HOUR):
+            apart.add(segment.vehicle)
+    return [segment for segment in segments if segment.vehicle not in apart], apart
+
+
+def _sharing(segments: Sequence[Fed]) -> set[str]:
+    """Vehicles that a meter feeds at once with others; its segments are in order of their start."""
+    found: set[str] = set()
+    last: Fed | None = None
+    for segment in segments:
+        if last is not None and segment.start < last.end:
+            found |= {segment.vehicle, last.vehicle}
+        if last is None or segment.end > last.end:
+            last = segment
+    return found

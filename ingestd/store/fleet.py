@@ -1,0 +1,313 @@
+"""Reads over the whole fleet: sums of rows, and in Python what is in no row yet or has to be looked at closer."""
+
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+from ingestd.analytics import FleetEnergy, Performance, TimeRange, VehicleEfficiency
+from ingestd.model.device_energy import total
+from ingestd.model.efficiency import Compared, EfficiencyPolicy, Segment, compare
+from ingestd.model.energy import HOUR, QUARTER
+from ingestd.model.fleet import Fed, Window, divided
+from ingestd.model.quarters import Quarter
+from ingestd.model.register import Rule
+from ingestd.store import queries
+from ingestd.store.database import Reads
+from ingestd.store.device_energy import ENDING
+from ingestd.store.ledger import BEGINNING, moment, quarter_of_row
+from ingestd.store.moments import Moment, Moments
+from ingestd.store.open_stretch import OfDevices, OpenStretch
+from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream, to_datetime, to_microseconds
+
+OPEN: Final = 2 * HOUR
+"""So much is read from history at most. A ledger that is further behind tells up to when its answer is made."""
+WORST: Final = 10
+CLOSED_HOURS: Final = 24
+
+_SOURCES: Final = queries.load("fleet.sql")
+_SQL: Final = {
+    stream: {name: queries.ready(queries.for_stream(source, stream)) for name, source in _SOURCES.items()}
+    for stream in STREAMS
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What was read of a window, but for vehicles that are looked at one by one."""
+
+    window: Window
+    totals: Mapping[Stream, Mapping[str, Quarter]]
+    compared: Mapping[str, Compared]
+    apart: frozenset[str]
+    thresholds: Mapping[str, float]
+    as_of: datetime
+
+
+class Fleet:
+    """What dashboards, lists and alerts ask of all devices. Every method raises StoreError."""
+
+    def __init__(
+        self,
+        reads: Reads,
+        *,
+        rules: Mapping[Stream, Rule],
+        policy: EfficiencyPolicy,
+        performance: Callable[[str, TimeRange], Awaitable[Performance | None]],
+    ) -> None:
+        """`performance` tells of a vehicle that sums will not do for."""
+        self._moments = Moments(reads, rules=rules)
+        self._policy = policy
+        self._performance = performance
+
+    async def energy(self, window: TimeRange) -> FleetEnergy:
+        """Of all devices and of all vehicles with their meters."""
+        found = await self._find(window)
+        vehicles = await self._judged(found, window)
+        mapped = Compared()
+        for one in vehicles.values():
+            if one[1] is not None:
+                mapped.add(one[1])
+        judged = [efficiency for efficiency, _ in vehicles.values()]
+        with_ratio = [one for one in judged if one.efficiency_ratio is not None]
+        meters, reporting = found.totals[METER], found.totals[VEHICLE]
+        return FleetEnergy(
+            window=window,
+            as_of=found.as_of,
+            ac_kwh=total(meters.values()).kwh,
+            dc_kwh=total(reporting.values()).kwh,
+            meters=len(meters),
+            vehicles=len(reporting),
+            mapped=mapped,
+            mapped_ratio=self._policy.judge(mapped).ratio,
+            statuses=dict(Counter(one.status for one in judged)),
+            worst=tuple(sorted(with_ratio, key=lambda one: (one.efficiency_ratio, one.vehicle_id))[:WORST]),
+        )
+
+    async def efficiencies(self, window: TimeRange) -> list[VehicleEfficiency]:
+        """Of every vehicle that is mapped to a meter in the window."""
+        vehicles = await self._judged(await self._find(window), window)
+        return [efficiency for efficiency, compared in vehicles.values() if compared is not None]
+
+    async def closed_hours(self) -> TimeRange | None:
+        """The last 24 whole hours of which all rows are made; None where there are none."""
+        async with self._moments.now() as at:
+            made = [at.made_until(stream) for stream in STREAMS]
+        until = [at for at in made if at is not None]
+        if len(until) < len(STREAMS):
+            return None
+        end = min(until) // HOUR * HOUR
+        return TimeRange(start=to_datetime(end - CLOSED_HOURS * HOUR), end=to_datetime(end))
+
+    async def _judged(self, found: _Found, window: TimeRange) -> dict[str, tuple[VehicleEfficiency, Compared | None]]:
+        """Every vehicle with a reading or a mapping in the window: its efficiency, and what of it is compared."""
+        compared: dict[str, Compared | None] = {**dict.fromkeys(found.totals[VEHICLE]), **found.compared}
+        for vehicle in found.apart:
+            performance = await self._performance(vehicle, window)
+            compared[vehicle] = performance.compared if performance else None
+        judged: dict[str, tuple[VehicleEfficiency, Compared | None]] = {}
+        for vehicle, its in compared.items():
+            policy = self._policy
+            if vehicle in found.thresholds:
+                policy = replace(policy, threshold=found.thresholds[vehicle])
+            judgement = policy.judge(its)
+            efficiency = VehicleEfficiency(
+                vehicle_id=vehicle,
+                efficiency_ratio=judgement.ratio,
+                ac_kwh=its.all_ac if its else 0.0,
+                dc_kwh=found.totals[VEHICLE].get(vehicle, _NOTHING).kwh,
+                status=judgement.status,
+                threshold=policy.threshold,
+            )
+            judged[vehicle] = efficiency, its
+        return judged
+
+    async def _find(self, asked: TimeRange) -> _Found:
+        async with self._moments.now() as at:
+            window, as_of = _window(at, asked)
+            beside = {stream: await _beside(at, stream, window) for stream in STREAMS}
+            totals = {stream: await _totals(at, stream, window, beside[stream]) for stream in STREAMS}
+            segments = [
+                Fed(vehicle=row.vehicle_id, meter=row.meter_id, start=row.since, end=row.until)
+                for row in await at.fetch(
+                    _SQL[VEHICLE]["segments"], {"start": moment(window.start), "end": moment(window.asked_end)}
+                )
+            ]
+            alike, apart = divided(segments, start=window.start, end=window.asked_end)
+            compared = await _Comparison(at, window, alike, beside, self._policy).result()
+            thresholds = {row.id: row.threshold for row in await at.fetch(_SQL[VEHICLE]["own_thresholds"], {})}
+        for vehicle, its in compared.items():
+            its.all_dc = totals[VEHICLE].get(vehicle, _NOTHING).kwh
+        return _Found(
+            window=window, totals=totals, compared=compared, apart=frozenset(apart), thresholds=thresholds, as_of=as_of
+        )
+
+
+_NOTHING: Final = Quarter()
+
+
+def _window(at: Moment, asked: TimeRange) -> tuple[Window, datetime]:
+    """The window as it can be answered, and up to when that is."""
+    made = [at.made_until(stream) for stream in STREAMS]
+    made_until = min((until for until in made if until is not None), default=BEGINNING)
+    start = max(to_microseconds(asked.start), BEGINNING)
+    asked_end = min(to_microseconds(asked.end), ENDING)
+    end = min(asked_end, at.now + HOUR)
+    as_of = at.now
+    if end > made_until + OPEN and None not in made:
+        end, as_of = max(start, made_until), made_until
+    return Window(start=start, end=end, asked_end=asked_end, made_until=made_until), to_datetime(as_of)
+
+
+async def _beside(at: Moment, stream: Stream, window: Window) -> OfDevices:
+    """What is not in rows of whole quarters: parts of quarters at the window's edges, and what is not made yet."""
+    found: OfDevices = {}
+    for since, until in window.parts:
+        quarter = since // QUARTER * QUARTER
+        part = await OpenStretch(at, stream, since=quarter, until=until, start=since).changes()
+        its = {device: rows[quarter] for device, rows in part.items() if quarter in rows}
+        for row in await at.fetch(_SQL[stream]["quarters_of_all"], {"start": moment(quarter)}):
+            # A longer reading flows evenly.
+            share = (until - since) / QUARTER
+            samples = its.get(row.id, _NOTHING).samples
+            its[row.id] = replace(
+                quarter_of_row(row), kwh=row.kwh * share, known=round(row.known * share), samples=samples
+            )
+        for device, row in its.items():
+            found.setdefault(device, {})[quarter] = row
+    if window.end > window.made_until:
+        stretch = OpenStretch(at, stream, since=window.made_until, until=window.end, start=window.since_of_open)
+        for device, rows in (await stretch.changes()).items():
+            found.setdefault(device, {}).update(rows)
+    return found
+
+
+async def _totals(at: Moment, stream: Stream, window: Window, beside: OfDevices) -> dict[str, Quarter]:
+    """Of every device with a reading, or a part of one."""
+    totals: dict[str, Quarter] = {}
+    parameters = {
+        "since": moment(window.since),
+        "hours_from": moment(window.hours_from),
+        "hours_until": moment(window.hours_until),
+        "until": moment(window.until),
+    }
+    async for row in at.each(_SQL[stream]["energy_of_all"], parameters):
+        totals[row.id] = Quarter(kwh=row.kwh, samples=row.samples, parts=row.parts)
+    for device, parts in beside.items():
+        totals[device] = total([totals.get(device, _NOTHING), *parts.values()])
+    return {device: its for device, its in totals.items() if not its.is_empty}
+
+
+class _Comparison:
+    """What of mapped segments can be compared: sums of units that both know whole, and others one by one."""
+
+    def __init__(
+        self,
+        at: Moment,
+        window: Window,
+        segments: Sequence[Fed],
+        beside: Mapping[Stream, OfDevices],
+        policy: EfficiencyPolicy,
+    ) -> None:
+        self._at = at
+        self._window = window
+        self._segments = segments
+        self._beside = beside
+        self._policy = policy
+        self._closer: defaultdict[int, set[int]] = defaultdict(set)
+        """By number of the segment: quarters that are looked at closer."""
+
+    async def result(self) -> dict[str, Compared]:
+        """By vehicle; its DC in all is not told."""
+        found = {segment.vehicle: Compared() for segment in self._segments}
+        window = self._window
+        touched = self._touched()
+        for name, first, last in (
+            ("compared_quarters", window.since, window.hours_from),
+            ("compared_hours", window.hours_from, window.hours_until),
+            ("compared_quarters", window.hours_until, window.until),
+        ):
+            if first < last and self._segments:
+                unit = HOUR if name == "compared_hours" else QUARTER
+                for row in await self._sums(name, first, last, unit, touched):
+                    found[self._segments[row.number].vehicle].add(Compared(ac=row.ac, dc=row.dc, all_ac=row.all_ac))
+                    for start in row.starts or ():
+                        self._closer[row.number].update(range(start, start + unit, QUARTER))
+        await self._look_closer(found)
+        return found
+
+    async def _sums(self, name: str, first: int, last: int, unit: int, touched: Iterable[tuple[int, int]]) -> list[Any]:
+        units = {(number, start // unit * unit) for number, start in touched if first <= start < last}
+        for number, start in units:
+            self._closer[number].update(range(start, start + unit, QUARTER))
+        parameters = {
+            "numbers": list(range(len(self._segments))),
+            "vehicles": [segment.vehicle for segment in self._segments],
+            "meters": [segment.meter for segment in self._segments],
+            "since": [segment.start for segment in self._segments],
+            "until": [segment.end for segment in self._segments],
+            "first": moment(first),
+            "last": moment(last),
+            "touched": [number for number, _ in units],
+            "touched_starts": [start for _, start in units],
+        }
+        return await self._at.fetch(_SQL[VEHICLE][name], parameters)
+
+    def _touched(self) -> set[tuple[int, int]]:
+        """Segments and quarters with a row, of which more is known than is in the row."""
+        return {
+            (number, start)
+            for number, segment in enumerate(self._segments)
+            for rows in self._beside_of(segment)
+            for start in rows
+            if self._window.since <= start < self._window.until
+        }
+
+    def _beside_of(self, segment: Fed) -> tuple[Mapping[int, Quarter], Mapping[int, Quarter]]:
+        """Of its meter and of its vehicle."""
+        return self._beside[METER].get(segment.meter, {}), self._beside[VEHICLE].get(segment.vehicle, {})
+
+    async def _look_closer(self, found: Mapping[str, Compared]) -> None:
+        """By the rule that a single vehicle is compared by."""
+        rows = {
+            METER: await self._rows(METER, ((one.meter, self._closer[n]) for n, one in enumerate(self._segments))),
+            VEHICLE: await self._rows(
+                VEHICLE, ((one.vehicle, self._closer[n]) for n, one in enumerate(self._segments))
+            ),
+        }
+        for number, segment in enumerate(self._segments):
+            beside_meter, beside_vehicle = self._beside_of(segment)
+            if not self._closer[number] and not beside_meter:
+                continue
+            starts = self._closer[number]
+            meter = _within(segment, starts, rows[METER].get(segment.meter, {}), beside_meter)
+            vehicle = _within(segment, starts, rows[VEHICLE].get(segment.vehicle, {}), beside_vehicle)
+            part = compare(
+                [Segment(start=segment.start, end=segment.end, meter=meter, vehicle=vehicle)],
+                all_dc=0.0,
+                policy=self._policy,
+            )
+            if part is not None:
+                all_ac = sum(row.kwh for row in _within(segment, (), {}, beside_meter).values())
+                found[segment.vehicle].add(Compared(ac=part.ac, dc=part.dc, all_ac=all_ac))
+
+    async def _rows(self, stream: Stream, wanted: Iterable[tuple[str, Iterable[int]]]) -> OfDevices:
+        pairs = {(device, start) for device, starts in wanted for start in starts}
+        found: OfDevices = {}
+        if pairs:
+            parameters = {"ids": [device for device, _ in pairs], "starts": [start for _, start in pairs]}
+            async for row in self._at.each(_SQL[stream]["quarters_of_many"], parameters):
+                found.setdefault(row.id, {})[row.start] = quarter_of_row(row)
+        return found
+
+
+def _within(
+    segment: Fed, starts: Iterable[int], rows: Mapping[int, Quarter], beside: Mapping[int, Quarter]
+) -> dict[int, Quarter]:
+    """Some of the rows, and what is beside them, as far as it lies in the segment."""
+    found = {start: rows[start] for start in starts if start in rows}
+    for start, more in beside.items():
+        if segment.start < start + QUARTER and start < segment.end:
+            found[start] = total([found.get(start, _NOTHING), more])
+    return found

@@ -1,0 +1,149 @@
+-- The whole fleet: sums of rows of the ledger, and what is not in rows yet.
+
+-- name: energy_of_all
+-- Each device of a stream: whole hours in the middle of a window, quarters of an hour at its ends.
+SELECT id, sum(kwh) AS kwh, sum(samples)::bigint AS samples, sum(parts)::bigint AS parts
+FROM (
+    SELECT {id} AS id, kwh, samples, parts
+    FROM {hour}
+    WHERE start >= %(hours_from)s AND start < %(hours_until)s
+    UNION ALL
+    SELECT {id}, kwh, samples, parts
+    FROM {quarter}
+    WHERE start >= %(since)s AND start < %(hours_from)s
+    UNION ALL
+    SELECT {id}, kwh, samples, parts
+    FROM {quarter}
+    WHERE start >= %(hours_until)s AND start < %(until)s
+) AS part
+GROUP BY id
+
+-- name: readings_of_all
+-- Each device's readings in (since, until], as arrays in order of time, with the row of the quarter before.
+SELECT reading.*,
+    ingestd_microseconds(final_until) AS final_until, ingestd_microseconds(previous_at) AS previous_at, at_rest,
+    high_water, ingestd_microseconds(changed_at) AS changed_at, ingestd_microseconds(read_at) AS read_at
+FROM (
+    SELECT id, array_agg(at) AS at, array_agg(kwh) AS kwh, array_agg(register) AS register, array_agg(averaged) AS averaged
+    FROM (
+        SELECT {id} AS id, ingestd_microseconds(ts) AS at, {energy} AS kwh, {register} AS register, {averaged} AS averaged
+        FROM {history}
+        WHERE ts > %(since)s AND ts <= %(until)s
+        ORDER BY 1, 2
+    ) AS in_order
+    GROUP BY id
+) AS reading
+LEFT JOIN {quarter} AS row ON row.{id} = reading.id AND row.start = %(before)s
+
+-- name: segments
+-- Which meter feeds which vehicle in a window.
+SELECT
+    vehicle_id, meter_id,
+    ingestd_microseconds(greatest(valid_from, %(start)s)) AS since,
+    ingestd_microseconds(least(coalesce(valid_to, %(end)s), %(end)s)) AS until
+FROM vehicle_meter_mapping
+WHERE valid_from < %(end)s AND (valid_to IS NULL OR valid_to > %(start)s)
+
+-- name: own_thresholds
+-- Vehicles with a threshold of their own.
+SELECT id, threshold FROM device_setting WHERE kind = 'vehicle' AND threshold IS NOT NULL
+
+-- name: compared_hours
+-- Of each segment the whole hours of which both sides know all: their sums. The others with energy in them are looked
+-- at by the quarter: where one side does not know all, and where open quarters have touched them.
+WITH asked AS (
+    SELECT number, vehicle_id, meter_id, ingestd_moment(since) AS since, ingestd_moment(until) AS until
+    FROM unnest(%(numbers)s::integer[], %(vehicles)s::text[], %(meters)s::text[], %(since)s::bigint[], %(until)s::bigint[])
+        AS asked (number, vehicle_id, meter_id, since, until)
+), touched AS (
+    SELECT number, ingestd_moment(start) AS start, true AS is_touched
+    FROM unnest(%(touched)s::integer[], %(touched_starts)s::bigint[]) AS touched (number, start)
+), ac AS MATERIALIZED (
+    SELECT number, vehicle_id, start, kwh, known_seconds, filled, parts
+    FROM asked
+    JOIN meter_hour USING (meter_id)
+    WHERE start >= %(first)s AND start < %(last)s AND start >= since AND start + interval '1 hour' <= asked.until
+), unit AS (
+    SELECT number, start, ac.kwh AS ac, dc.kwh AS dc,
+        is_touched IS NULL AND dc.filled > 0 AND CASE
+            WHEN ac.parts > 0
+                THEN dc.known_seconds >= 3240 AND ac.known_seconds >= 0.9 * least(3600, dc.known_seconds)
+            ELSE ac.filled = 4 AND dc.filled = 4 AND ac.known_seconds >= 3600 AND dc.known_seconds >= 3600
+        END AS whole
+    FROM ac
+    LEFT JOIN vehicle_hour AS dc USING (vehicle_id, start)
+    LEFT JOIN touched USING (number, start)
+)
+SELECT number,
+    coalesce(sum(ac), 0) AS all_ac,
+    coalesce(sum(ac) FILTER (WHERE whole), 0) AS ac,
+    coalesce(sum(dc) FILTER (WHERE whole), 0) AS dc,
+    array_agg(ingestd_microseconds(start)) FILTER (WHERE whole IS NOT TRUE AND (ac > 0 OR dc > 0)) AS starts
+FROM unit
+GROUP BY number
+
+-- name: compared_quarters
+-- The same of quarters, at the ends of a window.
+WITH asked AS (
+    SELECT number, vehicle_id, meter_id, ingestd_moment(since) AS since, ingestd_moment(until) AS until
+    FROM unnest(%(numbers)s::integer[], %(vehicles)s::text[], %(meters)s::text[], %(since)s::bigint[], %(until)s::bigint[])
+        AS asked (number, vehicle_id, meter_id, since, until)
+), touched AS (
+    SELECT number, ingestd_moment(start) AS start, true AS is_touched
+    FROM unnest(%(touched)s::integer[], %(touched_starts)s::bigint[]) AS touched (number, start)
+), ac AS MATERIALIZED (
+    SELECT number, vehicle_id, start, kwh, known_seconds, samples, parts
+    FROM asked
+    JOIN meter_quarter USING (meter_id)
+    WHERE start >= %(first)s AND start < %(last)s AND start >= since AND start + interval '15 minutes' <= asked.until
+), unit AS (
+    SELECT number, start, ac.kwh AS ac, dc.kwh AS dc,
+        is_touched IS NULL
+        AND sum(ac.parts) OVER (PARTITION BY number, date_trunc('hour', start, 'UTC')) = 0
+        AND ac.samples > 0 AND dc.samples + dc.parts > 0
+        AND ac.known_seconds >= 900 AND dc.known_seconds >= 900 AS whole
+    FROM ac
+    LEFT JOIN vehicle_quarter AS dc USING (vehicle_id, start)
+    LEFT JOIN touched USING (number, start)
+)
+SELECT number,
+    coalesce(sum(ac), 0) AS all_ac,
+    coalesce(sum(ac) FILTER (WHERE whole), 0) AS ac,
+    coalesce(sum(dc) FILTER (WHERE whole), 0) AS dc,
+    array_agg(ingestd_microseconds(start)) FILTER (WHERE whole IS NOT TRUE AND (ac > 0 OR dc > 0)) AS starts
+FROM unit
+GROUP BY number
+
+-- name: quarters_of_many
+-- Rows of single quarters of many devices.
+SELECT
+    asked.id, asked.start, kwh, samples, parts, (known_seconds * 1e6)::bigint AS known,
+    averaged_sum AS averaged, resets, excluded
+FROM unnest(%(ids)s::text[], %(starts)s::bigint[]) AS asked (id, start)
+JOIN {quarter} AS row ON row.{id} = asked.id AND row.start = ingestd_moment(asked.start)
+
+-- name: quarters_of_all
+-- The rows of one quarter in which a longer reading has a part.
+SELECT
+    {id} AS id, ingestd_microseconds(start) AS start, kwh, samples, parts, (known_seconds * 1e6)::bigint AS known,
+    averaged_sum AS averaged, resets, excluded
+FROM {quarter}
+WHERE start = %(start)s AND parts > 0
+
+-- name: series_of_all
+-- Energy of a stream in each bucket that has rows; buckets are told by their edges, in order.
+SELECT width_bucket(start, %(edges)s::timestamptz[]) AS number, sum(kwh) AS kwh
+FROM {quarter}
+WHERE start >= %(since)s AND start < %(until)s AND samples + parts > 0
+GROUP BY 1
+
+-- name: hourly_series_of_all
+-- The same out of hours, for buckets that are made of them.
+SELECT width_bucket(start, %(edges)s::timestamptz[]) AS number, sum(kwh) AS kwh
+FROM {hour}
+WHERE start >= %(since)s AND start < %(until)s AND filled > 0
+GROUP BY 1
+
+-- name: samples_of_all
+-- How many readings rows of a stretch stand for.
+SELECT coalesce(sum(samples), 0)::bigint AS samples FROM {quarter} WHERE start >= %(since)s AND start < %(until)s
