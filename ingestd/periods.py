@@ -83,11 +83,17 @@ def periods(window: TimeRange, by: Calendar, zone: tzinfo) -> list[Period]:
     start = window.start
     while start < window.end:
         following = _following(first, by)
-        end = min(datetime.combine(following, time(), zone).astimezone(UTC), window.end)
+        end = min(_midnight(following, zone), window.end)
         if start < end:
             found.append(Period(label=_label(first, by), within=TimeRange(start=start, end=end)))
-        first, start = following, end
+            start = end
+        first = following
     return found
+
+
+def _midnight(day: date, zone: tzinfo) -> datetime:
+    """When the day begins: the first of two midnights; where clocks go past it, the moment when they do."""
+    return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
 def _first(day: date, by: Calendar) -> date:

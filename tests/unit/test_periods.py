@@ -161,7 +161,17 @@ def test_a_day_begins_with_the_first_moment_of_its_date(zone: str, day: str, beg
 
 
 ZONES = st.sampled_from(
-    ["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/Santiago", "Atlantic/Azores", "Pacific/Chatham"]
+    [
+        "UTC",
+        "Europe/Berlin",
+        "Asia/Kathmandu",
+        "America/Santiago",
+        "Atlantic/Azores",
+        "Pacific/Chatham",
+        "Australia/Lord_Howe",  # by half an hour
+        "Africa/Cairo",  # at midnight
+        "Pacific/Apia",  # by a day, in 2011
+    ]
 )
 
 
@@ -183,6 +193,19 @@ def test_a_day_that_its_zone_left_out_is_none() -> None:
     assert [("2011-12-29", 24), ("2011-12-31", 24), ("2012-01-01", 24)] == [
         (day.label, hours(day.within)) for day in found
     ]
+
+
+@pytest.mark.parametrize("start", ["02:25", "02:30", "02:45", "03:29", "03:30"])
+def test_a_day_goes_on_where_clocks_are_put_back_into_the_day_before(start: str) -> None:
+    """In St. John's, at 00:01 (02:31Z) of 7 November 2010, to 23:01: the day began a minute before that."""
+    asked = window(utc(f"2010-11-07T{start}:00"), 3 * HOUR)
+    midnight = utc("2010-11-07T02:30:00")
+
+    found = periods(asked, "day", ZoneInfo("America/St_Johns"))
+
+    whole_day = [("2010-11-07", TimeRange(start=max(midnight, asked.start), end=asked.end))]
+    before = [("2010-11-06", TimeRange(start=asked.start, end=midnight))] if asked.start < midnight else []
+    assert before + whole_day == [(day.label, day.within) for day in found]
 
 
 @given(start=MOMENTS, length=LENGTHS, zone=ZONES, by=st.sampled_from(CALENDARS))
