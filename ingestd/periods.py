@@ -1,9 +1,10 @@
-"""Stretches of time by which figures are asked for: buckets of one length, and the days to years of a time zone.
+"""Stretches of time by which figures are asked for: buckets of one length or of days, and the days to years of a zone.
 
 Pure: which stretches there are is told here, what lies in them by the store.
 """
 
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Final, Literal, TypeAlias
@@ -11,8 +12,10 @@ from typing import Final, Literal, TypeAlias
 from ingestd.analytics import TimeRange
 
 QUARTER: Final = timedelta(minutes=15)
+DAY: Final = timedelta(days=1)
 ALIGNED: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""A bucket begins here, and so do all others, before and after."""
+"""A bucket begins here, and so do all others, before and after; those of whole days on this date of their zone."""
+_EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 MOST_POINTS: Final = 2000
 LONGEST_BUCKET: Final = timedelta(days=366)
 BUCKET_RULE: Final = f"a whole number and one of s, m, h, d, such as 15m; at most {LONGEST_BUCKET.days}d"
@@ -26,21 +29,27 @@ _match_bucket: Final = re.compile(r"([0-9]{1,9})([smhd])").fullmatch
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Stretches of one length, told as `text`."""
+    """Of which length the stretches are; told as `text`."""
 
     text: str
     length: timedelta
 
     @property
-    def whole_quarters(self) -> bool:
-        """Whether the rollups, which are made by the quarter of an hour, can be added up to it."""
+    def is_whole_quarters(self) -> bool:
         return self.length % QUARTER == timedelta()
 
-    def points(self, window: TimeRange) -> int:
-        """How many buckets have a part in the window."""
-        first = (window.start - ALIGNED) // self.length
-        last = -((ALIGNED - window.end) // self.length)
-        return last - first
+    @property
+    def is_whole_days(self) -> bool:
+        """Then its days are those of a time zone, of 23 or 25 hours where clocks change."""
+        return self.length % DAY == timedelta()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """One bucket."""
+
+    start: datetime  # also where that was before the window
+    within: TimeRange  # what of it lies in the window
 
 
 def parse_bucket(text: str) -> Bucket:
@@ -61,7 +70,44 @@ _LADDER: Final = tuple(
 
 def smallest_bucket(window: TimeRange, *, at_least: timedelta = timedelta()) -> Bucket:
     """The smallest of the usual buckets that makes no more than MOST_POINTS of a window of at most 366 days."""
-    return next(bucket for bucket in _LADDER if bucket.length >= at_least and bucket.points(window) <= MOST_POINTS)
+    return next(
+        bucket
+        for bucket in _LADDER
+        if bucket.length >= at_least and len(_numbers(window, bucket.length)) <= MOST_POINTS
+    )
+
+
+def points(window: TimeRange, bucket: Bucket, zone: tzinfo) -> int:
+    """How many stretches there are; those of a second in a year are counted without being made."""
+    if bucket.is_whole_days:
+        return len(stretches(window, bucket, zone))
+    return len(_numbers(window, bucket.length))
+
+
+def stretches(window: TimeRange, bucket: Bucket, zone: tzinfo) -> list[Stretch]:
+    """Those of which the window has a part, in order. Raises OverflowError at the calendar's ends.
+
+    Whole days are days of the zone, as those of `periods`; any other length is the same in every zone.
+    """
+    if not bucket.is_whole_days:
+        return [_of_length(bucket.length, number, window) for number in _numbers(window, bucket.length)]
+
+    def first(day: date) -> date:
+        return day - (day - ALIGNED.date()) % bucket.length
+
+    parts = _parts(window, zone, first, longest=bucket.length)
+    return [Stretch(start=_midnight(day, zone), within=part) for day, part in parts]
+
+
+def _numbers(window: TimeRange, length: timedelta) -> range:
+    """Of the buckets of which the window has a part; number 0 begins at ALIGNED."""
+    return range((window.start - ALIGNED) // length, -((ALIGNED - window.end) // length))
+
+
+def _of_length(length: timedelta, number: int, window: TimeRange) -> Stretch:
+    start = ALIGNED + max(number * length, _EARLIEST - ALIGNED)
+    end = ALIGNED + min((number + 1) * length, window.end - ALIGNED)
+    return Stretch(start=start, within=TimeRange(start=max(start, window.start), end=end))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,17 +124,26 @@ def periods(window: TimeRange, by: Calendar, zone: tzinfo) -> list[Period]:
     A day begins at the first moment that has its date: also where clocks are put back past midnight or forward from it.
     A day that its zone left out (Pacific/Apia, 2011-12-30) is none. Weeks are those of ISO 8601: from Monday.
     """
-    found = []
-    first = _first(window.start.astimezone(zone).date(), by)
+    parts = _parts(window, zone, lambda day: _first(day, by), longest=_LONGEST[by])
+    return [Period(label=_label(day, by), within=part) for day, part in parts]
+
+
+def _parts(
+    window: TimeRange, zone: tzinfo, first: Callable[[date], date], *, longest: timedelta
+) -> Iterator[tuple[date, TimeRange]]:
+    """The first day of each run of days, and what of the run lies in the window.
+
+    `first` tells the first day of the run that a day belongs to; `longest` is the length of the longest run.
+    """
+    day = first(window.start.astimezone(zone).date())
     start = window.start
     while start < window.end:
-        following = _following(first, by)
-        end = min(_midnight(following, zone), window.end)
+        next_day = first(day + longest)
+        end = min(_midnight(next_day, zone), window.end)
         if start < end:
-            found.append(Period(label=_label(first, by), within=TimeRange(start=start, end=end)))
+            yield day, TimeRange(start=start, end=end)
             start = end
-        first = following
-    return found
+        day = next_day
 
 
 def _midnight(day: date, zone: tzinfo) -> datetime:
@@ -109,11 +164,7 @@ def _first(day: date, by: Calendar) -> date:
             return day.replace(month=1, day=1)
 
 
-_LONGEST_DAYS: Final[dict[Calendar, int]] = {"day": 1, "week": 7, "month": 31, "year": 366}
-
-
-def _following(first: date, by: Calendar) -> date:
-    return _first(first + timedelta(days=_LONGEST_DAYS[by]), by)
+_LONGEST: Final[dict[Calendar, timedelta]] = {"day": DAY, "week": 7 * DAY, "month": 31 * DAY, "year": 366 * DAY}
 
 
 def _label(first: date, by: Calendar) -> str:

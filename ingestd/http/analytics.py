@@ -4,21 +4,17 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
-from ingestd.analytics import TimeRange
-from ingestd.http import parameters, shapes
+from ingestd.http import buckets, parameters, shapes
 from ingestd.http.heavy import heavy
 from ingestd.http.ports import ANALYTICS, JUDGEMENT, SERIES
-from ingestd.http.problems import Problem, bad_parameter
+from ingestd.http.problems import Problem
 from ingestd.http.shared import shared
-from ingestd.periods import CALENDARS, MOST_POINTS, QUARTER, Bucket, parse_bucket, periods, smallest_bucket
+from ingestd.periods import CALENDARS, periods
 from ingestd.telemetry import STREAMS, VEHICLE, Stream
 
-DAY: Final = timedelta(days=1)
-"""What is read from history for the whole fleet lasts no longer."""
 LONGEST_OF_SESSIONS: Final = timedelta(days=31)
 
 
@@ -48,17 +44,16 @@ async def get_fleet(request: web.Request) -> web.Response:
 
 async def get_series(request: web.Request, stream: Stream) -> web.Response:
     device_id = parameters.identity(request, stream.id_key)
-    query = parameters.Query(request, {"startTime", "endTime", "bucket"})
-    window = parameters.window_of(query)
-    bucket = _bucket(query, window)
-    points = await request.app[SERIES].of_device(stream, device_id, window, bucket)
+    asked = buckets.of_device(parameters.Query(request, buckets.QUERY))
+    points = await request.app[SERIES].of_device(stream, device_id, asked.window, asked.buckets)
     if points is None:
         raise _unknown(stream, device_id)
     return shapes.answer(
         {
             stream.id_key: device_id,
-            "bucket": bucket.text,
-            "timeRange": shapes.time_range(window),
+            "bucket": asked.bucket.text,
+            "timeZone": asked.zone.key,
+            "timeRange": shapes.time_range(asked.window),
             "points": [shapes.point(stream, point) for point in points],
         }
     )
@@ -67,16 +62,14 @@ async def get_series(request: web.Request, stream: Stream) -> web.Response:
 @shared
 @heavy
 async def get_fleet_series(request: web.Request) -> web.Response:
-    query = parameters.Query(request, {"startTime", "endTime", "bucket"})
-    window = parameters.window_of(query)
-    bucket = _bucket(query, window, rolled=window.end - window.start > DAY)
-    as_of = datetime.now(UTC)
-    points = await request.app[SERIES].of_fleet(window, bucket)
+    asked, as_of = buckets.of_fleet(parameters.Query(request, buckets.QUERY)), datetime.now(UTC)
+    points = await request.app[SERIES].of_fleet(asked.window, asked.buckets)
     return shapes.answer(
         {
             "asOf": shapes.moment(as_of),
-            "bucket": bucket.text,
-            "timeRange": shapes.time_range(window),
+            "bucket": asked.bucket.text,
+            "timeZone": asked.zone.key,
+            "timeRange": shapes.time_range(asked.window),
             "points": [shapes.fleet_point(point) for point in points],
         }
     )
@@ -87,13 +80,11 @@ async def get_totals(request: web.Request, stream: Stream) -> web.Response:
     query = parameters.Query(request, {"startTime", "endTime", "by", "timeZone"})
     window = parameters.window_of(query)
     by = query.choice("by", CALENDARS) or "day"
-    zone = _time_zone(query)
+    zone = buckets.time_zone(query)
     try:
         asked = periods(window, by, zone)
     except OverflowError as error:
-        raise bad_parameter(
-            "startTime", f"no calendar of {zone.key} reaches from there to the end of the window"
-        ) from error
+        raise buckets.no_calendar(zone) from error
     totals = await request.app[SERIES].totals(stream, device_id, window, asked)
     if totals is None:
         raise _unknown(stream, device_id)
@@ -121,45 +112,6 @@ async def get_sessions(request: web.Request) -> web.Response:
             "sessions": [shapes.session(session) for session in sessions],
         }
     )
-
-
-def _bucket(query: parameters.Query, window: TimeRange, *, rolled: bool = False) -> Bucket:
-    """The parameter `bucket`; a quarter of an hour if left out, or where that makes too many points, what does not.
-
-    With `rolled` only buckets will do that the rollups add up to.
-    """
-    text = query.text("bucket")
-    if text is None:
-        return smallest_bucket(window, at_least=QUARTER)
-    try:
-        bucket = parse_bucket(text)
-    except ValueError as error:
-        raise bad_parameter("bucket", str(error)) from error
-    smallest = smallest_bucket(window, at_least=QUARTER if rolled else timedelta())
-    if (points := bucket.points(window)) > MOST_POINTS:
-        fault = f"makes {points} points of this window, at most {MOST_POINTS}"
-    elif rolled and not bucket.whole_quarters:
-        fault = "over more than a day the fleet's buckets are multiples of 15m"
-    else:
-        return bucket
-    raise bad_parameter(
-        "bucket", f"{fault}; the smallest usual one that will do is {smallest.text}", smallestBucket=smallest.text
-    )
-
-
-def _time_zone(query: parameters.Query) -> ZoneInfo:
-    """The parameter `timeZone`, UTC if left out."""
-    name = query.text("timeZone")
-    if name is None:
-        return ZoneInfo("UTC")
-    fault = bad_parameter("timeZone", "a name of the IANA time zone database, such as Europe/Berlin")
-    # All names begin with a capital; the machine's own files beside them, such as localtime, do not.
-    if not name[:1].isupper():
-        raise fault
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:
-        raise fault from error
 
 
 def _unknown(stream: Stream, device_id: str) -> Problem:

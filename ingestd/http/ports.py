@@ -25,7 +25,7 @@ from ingestd.analytics import (
     Total,
 )
 from ingestd.http.intake import Intake
-from ingestd.periods import Bucket, Period
+from ingestd.periods import Period, Stretch
 from ingestd.telemetry import Stream
 
 
@@ -38,12 +38,15 @@ class Analytics(Protocol):
 
 
 class Series(Protocol):
-    """Energy over time; None where the device is unknown. Raises StoreError."""
+    """Energy over time, of each of the buckets, which make up the window; None where the device is unknown.
+
+    Raises StoreError.
+    """
 
     async def of_device(
-        self, stream: Stream, device_id: str, window: TimeRange, bucket: Bucket
+        self, stream: Stream, device_id: str, window: TimeRange, buckets: Sequence[Stretch]
     ) -> list[Point] | None: ...
-    async def of_fleet(self, window: TimeRange, bucket: Bucket) -> list[FleetPoint]: ...
+    async def of_fleet(self, window: TimeRange, buckets: Sequence[Stretch]) -> list[FleetPoint]: ...
     async def totals(
         self, stream: Stream, device_id: str, window: TimeRange, periods: Sequence[Period]
     ) -> list[Total] | None: ...

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from psycopg import sql
 
 from ingestd.analytics import ChargingSession, FleetPoint, Point, TimeRange, Total
-from ingestd.periods import Bucket, Period
+from ingestd.periods import ALIGNED, QUARTER, Period, Stretch
 from ingestd.store import energy, queries
 from ingestd.store.database import Reads
 from ingestd.store.reads import Analytics
@@ -63,23 +63,22 @@ class Series:
         self._reads = reads
         self._analytics = analytics
 
-    async def of_device(self, stream: Stream, device_id: str, window: TimeRange, bucket: Bucket) -> list[Point] | None:
-        """Every bucket of the window, or None where the device is unknown."""
-        parameters = await self._analytics.parameters(window)
-        rows = await self._reads.fetch(
-            _SERIES[stream],
-            {**parameters, "rolled": bucket.whole_quarters, "device_id": device_id, "bucket": bucket.length},
-        )
-        points = [Point(**row._asdict()) for row in rows]
+    async def of_device(
+        self, stream: Stream, device_id: str, window: TimeRange, buckets: Sequence[Stretch]
+    ) -> list[Point] | None:
+        """Each of the buckets, which make up the window; None where the device is unknown."""
+        parameters = {**await self._analytics.parameters(window), **_of_buckets(buckets), "device_id": device_id}
+        rows = await self._reads.fetch(_SERIES[stream], parameters)
+        points = [Point(start=bucket.start, **row._asdict()) for bucket, row in zip(buckets, rows, strict=True)]
         return points if any(point.samples for point in points) or await self._known(stream, device_id) else None
 
-    async def of_fleet(self, window: TimeRange, bucket: Bucket) -> list[FleetPoint]:
-        """Every bucket of the window. Those that are no whole quarters of an hour are read from history alone."""
-        parameters = {**await self._analytics.parameters(window), "bucket": bucket.length}
-        if not bucket.whole_quarters:
-            parameters |= {"rolled": False, **energy.edges(METER, window, None), **energy.edges(VEHICLE, window, None)}
+    async def of_fleet(self, window: TimeRange, buckets: Sequence[Stretch]) -> list[FleetPoint]:
+        """Each of the buckets. Where they do not begin at quarters of an hour they are read from history alone."""
+        parameters = {**await self._analytics.parameters(window), **_of_buckets(buckets)}
+        if not parameters["rolled"]:
+            parameters |= {**energy.edges(METER, window, None), **energy.edges(VEHICLE, window, None)}
         rows = await self._reads.fetch(_FLEET_SERIES, parameters)
-        return [FleetPoint(**row._asdict()) for row in rows]
+        return [FleetPoint(start=bucket.start, **row._asdict()) for bucket, row in zip(buckets, rows, strict=True)]
 
     async def totals(
         self, stream: Stream, device_id: str, window: TimeRange, periods: Sequence[Period]
@@ -113,3 +112,12 @@ class Series:
     async def _known(self, stream: Stream, device_id: str) -> bool:
         (row,) = await self._reads.fetch(_KNOWN[stream], {"device_id": device_id})
         return bool(row.known)
+
+
+def _of_buckets(buckets: Sequence[Stretch]) -> dict[str, Any]:
+    """The rollups, which are made by the quarter of an hour, add up to buckets that begin at one."""
+    return {
+        "rolled": not any((bucket.start - ALIGNED) % QUARTER for bucket in buckets[1:]),
+        "froms": [bucket.within.start for bucket in buckets],
+        "untils": [bucket.within.end for bucket in buckets],
+    }

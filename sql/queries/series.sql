@@ -1,4 +1,4 @@
--- Energy over time: in buckets of one length, by the days and months of a time zone. Windows are half-open: [start, end).
+-- Energy over time: in buckets, by the days and months of a time zone. Windows are half-open: [start, end).
 
 -- name: known
 -- Whether a device has ever reported, or is announced by a mapping.
@@ -7,10 +7,9 @@ SELECT
     OR EXISTS (SELECT FROM vehicle_meter_mapping WHERE {id} = %(device_id)s) AS known
 
 -- name: buckets
--- Every bucket that has a part in the window, by its beginning.
-SELECT generate_series(
-    date_bin(%(bucket)s, %(start)s, timestamptz '1970-01-01 00:00+00'), %(end)s - interval '1 microsecond', %(bucket)s
-) AS starts
+-- What of every bucket lies in the window.
+SELECT number, from_at, until_at
+FROM unnest(%(froms)s::timestamptz[], %(untils)s::timestamptz[]) WITH ORDINALITY AS bucket(from_at, until_at, number)
 
 -- name: series
 -- One device, bucket by bucket; from the rollups where `rolled` is true, which takes buckets of whole quarters of an
@@ -19,28 +18,27 @@ SELECT generate_series(
 WITH device_span AS (
     SELECT 0 AS span, %(device_id)s::text AS id, %(start)s::timestamptz AS start_at, %(end)s::timestamptz AS end_at
 ), filled AS (
-    SELECT date_bin(%(bucket)s, at, timestamptz '1970-01-01 00:00+00') AS starts,
+    SELECT width_bucket(at, %(froms)s::timestamptz[]) AS number,
         sum(kwh) AS kwh,
         CASE WHEN NOT %(rolled)s THEN (array_agg(soc ORDER BY at DESC))[1] END AS soc,
         sum(averaged) / sum(samples) AS averaged,
         sum(samples) AS samples
     FROM ({readings}) AS reading
-    GROUP BY starts
+    GROUP BY number
 )
-SELECT greatest(starts, '0001-01-01 00:00+00') AS start,
-    kwh,
-    kwh * 3600 / extract(epoch FROM least(starts + %(bucket)s, %(end)s) - greatest(starts, %(start)s))::double precision AS kw,
+SELECT kwh,
+    kwh * 3600 / extract(epoch FROM until_at - from_at)::double precision AS kw,
     CASE WHEN %(rolled)s AND samples > 0 THEN ({last_soc}) ELSE soc END AS soc,
     averaged, coalesce(samples, 0)::bigint AS samples
 FROM ({buckets}) AS bucket
-LEFT JOIN filled USING (starts)
-ORDER BY starts
+LEFT JOIN filled USING (number)
+ORDER BY number
 
 -- name: last_soc
--- The last state of charge in the bucket that begins at `starts`.
+-- The last state of charge in the bucket.
 SELECT soc
 FROM {history}
-WHERE {id} = %(device_id)s AND ts >= greatest(starts, %(start)s) AND ts < least(starts + %(bucket)s, %(end)s)
+WHERE {id} = %(device_id)s AND ts >= from_at AND ts < until_at
   AND ts >= %(start)s AND ts < %(end)s
 ORDER BY ts DESC
 LIMIT 1
@@ -62,7 +60,7 @@ ORDER BY span
 -- the rollups do not reach, are looked at one by one; of all others the settled quarters of a bucket are one
 -- subtraction a day, and the edges a sum. Rollups serve buckets of whole quarters only: for others the settled part
 -- is empty.
-SELECT starts, sum(kwh) AS kwh
+SELECT number, sum(kwh) AS kwh
 FROM (
     WITH one_by_one AS MATERIALIZED (
         SELECT row_number() OVER () AS span, id, %(start)s::timestamptz AS start_at, %(end)s::timestamptz AS end_at
@@ -77,13 +75,13 @@ FROM (
         ) AS device
     ), settled AS MATERIALIZED (
         -- What of a bucket is settled, day by day: the quarters that follow number `after`, up to number `upto`.
-        SELECT starts, midnight::date AS day,
+        SELECT number, midnight::date AS day,
             greatest(0, extract(epoch FROM from_at - midnight)::integer / 900) AS after,
             least(96, extract(epoch FROM until_at - midnight)::integer / 900) AS upto
         FROM (
-            SELECT starts,
-                greatest(starts, %({stream_name}_head_until)s) AS from_at,
-                least(starts + %(bucket)s, %({stream_name}_tail_from)s) AS until_at
+            SELECT number,
+                greatest(from_at, %({stream_name}_head_until)s) AS from_at,
+                least(until_at, %({stream_name}_tail_from)s) AS until_at
             FROM ({buckets}) AS bucket
         ) AS part
         CROSS JOIN LATERAL generate_series(
@@ -91,30 +89,30 @@ FROM (
         ) AS midnight
         WHERE from_at < until_at
     )
-    SELECT date_bin(%(bucket)s, ts, timestamptz '1970-01-01 00:00+00') AS starts, {energy} AS kwh
+    SELECT width_bucket(ts, %(froms)s::timestamptz[]) AS number, {energy} AS kwh
     FROM {history}
     WHERE ts >= %(start)s AND ts < %({stream_name}_head_until)s AND {id} NOT IN (SELECT id FROM one_by_one)
     UNION ALL
-    SELECT date_bin(%(bucket)s, ts, timestamptz '1970-01-01 00:00+00'), {energy}
+    SELECT width_bucket(ts, %(froms)s::timestamptz[]), {energy}
     FROM {history}
     WHERE ts >= %({stream_name}_tail_from)s AND ts < %(end)s AND {id} NOT IN (SELECT id FROM one_by_one)
     UNION ALL
-    SELECT starts, sum(kwh[least(upto, length)] - coalesce(kwh[least(after, length)], 0))
+    SELECT number, sum(kwh[least(upto, length)] - coalesce(kwh[least(after, length)], 0))
     FROM (SELECT {id} AS id, day, kwh, samples, cardinality(kwh) AS length FROM {day}) AS rolled
     JOIN settled USING (day)
     WHERE id NOT IN (SELECT id FROM one_by_one)
-    GROUP BY starts
+    GROUP BY number
     HAVING sum(samples[least(upto, length)] - coalesce(samples[least(after, length)], 0)) > 0
     UNION ALL
-    SELECT date_bin(%(bucket)s, at, timestamptz '1970-01-01 00:00+00'), kwh
+    SELECT width_bucket(at, %(froms)s::timestamptz[]), kwh
     FROM ({readings_one_by_one}) AS reading
 ) AS energy
-GROUP BY starts
+GROUP BY number
 
 -- name: fleet_series
 -- All meters and all vehicles, bucket by bucket.
-SELECT greatest(starts, '0001-01-01 00:00+00') AS start, ac.kwh AS ac_kwh, dc.kwh AS dc_kwh
+SELECT ac.kwh AS ac_kwh, dc.kwh AS dc_kwh
 FROM ({buckets}) AS bucket
-LEFT JOIN ({series_of_all_meters}) AS ac USING (starts)
-LEFT JOIN ({series_of_all_vehicles}) AS dc USING (starts)
-ORDER BY starts
+LEFT JOIN ({series_of_all_meters}) AS ac USING (number)
+LEFT JOIN ({series_of_all_vehicles}) AS dc USING (number)
+ORDER BY number

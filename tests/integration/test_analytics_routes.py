@@ -83,7 +83,8 @@ def test_the_series_of_a_device(daemon: Daemon, names: Names) -> None:
     of_vehicle = get(daemon, f"/v1/analytics/vehicle/{names.vehicle}/series", bucket="15m", **window)
     of_meter = get(daemon, f"/v1/analytics/meter/{names.meter}/series", bucket="15m", **window)
 
-    told = {"bucket": "15m", "timeRange": {"start": moment(NOON), "end": moment(NOON + 30 * MINUTE)}}
+    time_range = {"start": moment(NOON), "end": moment(NOON + 30 * MINUTE)}
+    told = {"bucket": "15m", "timeZone": "UTC", "timeRange": time_range}
     empty = {"kwh": None, "kw": None, "samples": 0}
     assert {
         "vehicleId": names.vehicle,
@@ -139,6 +140,41 @@ def test_a_bucket_that_is_too_small_is_refused_with_one_that_will_do(
     assert smallest == get(daemon, f"/v1/analytics/{path}", bucket=smallest, **window)["bucket"]
 
 
+def test_buckets_of_days_are_days_of_the_time_zone(daemon: Daemon, names: Names) -> None:
+    window: dict[str, str | datetime] = {"startTime": NOON, "endTime": NOON + 2 * DAY, "bucket": "1d"}
+    midnight = NOON - 17 * HOUR - 45 * MINUTE  # in Kathmandu, at 18:15Z
+    post(daemon, meter(names.meter, midnight + DAY - MINUTE, kwh=1), meter(names.meter, midnight + DAY + MINUTE, kwh=2))
+
+    for path, figure in ((f"/v1/analytics/meter/{names.meter}/series", "kwh"), ("/v1/analytics/fleet/series", None)):
+        found = get(daemon, path, timeZone="Asia/Kathmandu", **window)
+        in_utc = get(daemon, path, **window)
+
+        assert ("1d", "Asia/Kathmandu") == (found["bucket"], found["timeZone"])
+        assert [moment(midnight + number * DAY) for number in range(3)] == [point["start"] for point in found["points"]]
+        assert ("1d", "UTC") == (in_utc["bucket"], in_utc["timeZone"])
+        assert [moment(NOON - 12 * HOUR + n * DAY) for n in range(3)] == [point["start"] for point in in_utc["points"]]
+        if figure:
+            assert [1.0, 2.0, None] == [point[figure] for point in found["points"]]
+            assert [3.0, None, None] == [point[figure] for point in in_utc["points"]]
+
+
+def test_days_of_a_zone_that_begin_within_a_quarter_of_an_hour_are_refused_for_the_fleet(
+    daemon: Daemon, names: Names
+) -> None:
+    """Until 1972, Monrovia was 44 min 30 s behind."""
+    post(daemon, vehicle(names.vehicle, NOON))
+    zone = {"bucket": "1d", "timeZone": "Africa/Monrovia", "startTime": "1970-06-01T00:00:00Z"}
+    month, hour = "1970-07-01T00:00:00Z", "1970-06-01T01:00:00Z"
+
+    refused = ask(daemon, "/v1/analytics/fleet/series", endTime=month, **zone)
+
+    assert "Africa/Monrovia" in assert_problem(refused, 400, parameter="timeZone")
+    of_device = get(daemon, f"/v1/analytics/vehicle/{names.vehicle}/series", endTime=month, **zone)
+    assert (31, "1970-05-31T00:44:30Z") == (len(of_device["points"]), of_device["points"][0]["start"])
+    assert 2 == len(get(daemon, "/v1/analytics/fleet/series", endTime=hour, **zone)["points"])
+    assert 30 == len(get(daemon, "/v1/analytics/fleet/series", endTime=month, **(zone | {"timeZone": "UTC"}))["points"])
+
+
 def test_the_series_of_the_fleet_adds_up_to_the_fleet(daemon: Daemon, names: Names) -> None:
     start = NOON - 60 * DAY  # when no other test's devices were about
     window = {"startTime": start, "endTime": start + HOUR}
@@ -155,6 +191,7 @@ def test_the_series_of_the_fleet_adds_up_to_the_fleet(daemon: Daemon, names: Nam
     assert datetime.now(UTC) - datetime.fromisoformat(found.pop("asOf")) < MINUTE
     assert {
         "bucket": "20m",
+        "timeZone": "UTC",
         "timeRange": {"start": moment(start), "end": moment(start + HOUR)},
         "points": [
             {"start": moment(start), "acConsumed": 3.0, "dcDelivered": None},

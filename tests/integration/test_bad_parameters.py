@@ -32,6 +32,13 @@ WINDOW = [
 CENTURY = [("startTime=1926-11-20T10:00:00Z&endTime=2026-11-20T10:00:00Z", "startTime")]
 MONTH = [("startTime=2026-10-01T00:00:00Z&endTime=2026-11-02T00:00:00Z", "startTime")]
 BUCKET = [(f"bucket={text}", "bucket") for text in ("", "fortnight", "0m", "-15m", "1.5h", "15", "9999d", "1s")]
+TIME_ZONE = [
+    *((f"timeZone={text}", "timeZone") for text in ("Europe/Atlantis", "Europe", "", "localtime", "CEST", "A%00")),
+    ("timeZone=/etc/passwd", "timeZone"),
+    ("timeZone=Europe/../../passwd", "timeZone"),
+]
+CALENDAR = [("startTime=9999-12-31T00:00:00Z&endTime=9999-12-31T23:00:00Z", "startTime")]
+DAYS_OF_A_ZONE = [(f"{CALENDAR[0][0]}&bucket=1d&timeZone=Europe/Berlin", "startTime"), *TIME_ZONE]
 PAGES = [(f"limit={text}", "limit") for text in ("-1", "0", "1001", "1e3", "ten", "")]
 BEFORE = [(f"before={text}", "before") for text in ("-1", "x", "99999999999999999999")]
 LIST = [
@@ -49,28 +56,17 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
     "/v1/analytics/performance/{vehicleId}": WINDOW + CENTURY,
     "/v1/analytics/vehicle/{vehicleId}/live": [],
     "/v1/analytics/meter/{meterId}/live": [],
-    "/v1/analytics/vehicle/{vehicleId}/series": WINDOW + CENTURY + BUCKET,
-    "/v1/analytics/meter/{meterId}/series": WINDOW + CENTURY + BUCKET,
-    "/v1/analytics/vehicle/{vehicleId}/totals": [
-        *WINDOW,
-        *CENTURY,
-        ("by=decade", "by"),
-        ("timeZone=Europe/Atlantis", "timeZone"),
-        ("timeZone=Europe", "timeZone"),
-        ("timeZone=", "timeZone"),
-        ("timeZone=localtime", "timeZone"),
-        ("timeZone=A%00", "timeZone"),
-        ("timeZone=/etc/passwd", "timeZone"),
-        ("timeZone=Europe/../../passwd", "timeZone"),
-        ("startTime=9999-12-31T00:00:00Z&endTime=9999-12-31T23:00:00Z", "startTime"),
-    ],
-    "/v1/analytics/meter/{meterId}/totals": [*WINDOW, *CENTURY, ("by=", "by"), ("timeZone=CEST", "timeZone")],
+    "/v1/analytics/vehicle/{vehicleId}/series": WINDOW + CENTURY + BUCKET + DAYS_OF_A_ZONE,
+    "/v1/analytics/meter/{meterId}/series": WINDOW + CENTURY + BUCKET + DAYS_OF_A_ZONE,
+    "/v1/analytics/vehicle/{vehicleId}/totals": WINDOW + CENTURY + TIME_ZONE + CALENDAR + [("by=decade", "by")],
+    "/v1/analytics/meter/{meterId}/totals": WINDOW + CENTURY + TIME_ZONE + CALENDAR + [("by=", "by")],
     "/v1/analytics/vehicle/{vehicleId}/sessions": WINDOW + CENTURY + MONTH,
     "/v1/analytics/fleet": WINDOW + CENTURY,
     "/v1/analytics/fleet/series": [
         *WINDOW,
         *CENTURY,
         *BUCKET,
+        *DAYS_OF_A_ZONE,
         ("startTime=2026-11-01T00:00:00Z&endTime=2026-11-20T00:00:00Z&bucket=20m", "bucket"),
     ],
     "/v1/devices/meter/{id}/settings": [],

@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from ingestd.analytics import DevicePage, TimeRange
-from ingestd.periods import parse_bucket, periods
+from ingestd.periods import Stretch, parse_bucket, periods, stretches
 from ingestd.store import queries
 from ingestd.store.database import READ_SETTINGS, Reads
 from ingestd.store.devices import Devices
@@ -135,15 +135,19 @@ def scans(node: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield from scans(child)
 
 
+def buckets(bucket: str) -> list[Stretch]:
+    return stretches(WINDOW, parse_bucket(bucket), UTC)
+
+
 PAGE = DevicePage(online=True, below_threshold=False, sort="id", descending=False, after=None, limit=10)
 QUESTIONS: dict[str, Callable[[Analytics, Series, Devices], Awaitable[object]]] = {
     "performance": lambda analytics, _, __: analytics.performance("vehicle-7", WINDOW),
     "fleet": lambda analytics, _, __: analytics.fleet(WINDOW),
     "efficiencies": lambda analytics, _, __: analytics.efficiencies(WINDOW),
     "live": lambda analytics, _, __: analytics.live(METER, "meter-7"),
-    "series of a vehicle": lambda _, series, __: series.of_device(VEHICLE, "vehicle-7", WINDOW, parse_bucket("15m")),
-    "series of a meter": lambda _, series, __: series.of_device(METER, "meter-7", WINDOW, parse_bucket("1m")),
-    "series of the fleet": lambda _, series, __: series.of_fleet(WINDOW, parse_bucket("15m")),
+    "series of a vehicle": lambda _, series, __: series.of_device(VEHICLE, "vehicle-7", WINDOW, buckets("15m")),
+    "series of a meter": lambda _, series, __: series.of_device(METER, "meter-7", WINDOW, buckets("1m")),
+    "series of the fleet": lambda _, series, __: series.of_fleet(WINDOW, buckets("15m")),
     "totals": lambda _, series, __: series.totals(METER, "meter-7", WINDOW, periods(WINDOW, "day", UTC)),
     "sessions": lambda _, series, __: series.sessions("vehicle-7", WINDOW),
     "meters": lambda _, __, devices: devices.page(METER, PAGE),

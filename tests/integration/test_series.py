@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingestd.analytics import FleetPoint, Point, TimeRange, Total
-from ingestd.periods import ALIGNED, Bucket, parse_bucket, periods
+from ingestd.periods import parse_bucket, periods, stretches
 from ingestd.pipeline.delivery import Batch
 from ingestd.store.series import Series
 from ingestd.telemetry import METER, VEHICLE, to_microseconds
@@ -26,7 +26,7 @@ from tests.support.house import PLAUSIBLE_KW, House, opened
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
-    from ingestd.periods import Calendar
+    from ingestd.periods import Calendar, Stretch
     from ingestd.telemetry import Row
 
 MINUTE = timedelta(minutes=1)
@@ -34,7 +34,6 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
-QUARTER = parse_bucket("15m")
 
 
 @pytest.fixture
@@ -45,6 +44,10 @@ async def house(database_url: str) -> AsyncIterator[House]:
 
 def series(house: House) -> Series:
     return Series(house.reads, analytics=house.analytics)
+
+
+def buckets(window: TimeRange, bucket: str, zone: str = "UTC") -> list[Stretch]:
+    return stretches(window, parse_bucket(bucket), ZoneInfo(zone))
 
 
 def reading(at: datetime, kwh: float, *, soc: float = 50.0, temperature: float = 20.0) -> Row:
@@ -77,7 +80,7 @@ async def test_every_bucket_of_the_window_is_there(house: House) -> None:
     )
     window = TimeRange(start=NOON + 4 * MINUTE, end=NOON + 55 * MINUTE)
 
-    points = await series(house).of_device(VEHICLE, "v", window, QUARTER)
+    points = await series(house).of_device(VEHICLE, "v", window, buckets(window, "15m"))
 
     # Of the first bucket 11 min lie in the window, which is 660 s; of the last 10 min, which is a sixth of an hour.
     assert [
@@ -91,7 +94,8 @@ async def test_every_bucket_of_the_window_is_there(house: House) -> None:
 async def test_a_meter_has_no_state_of_charge(house: House) -> None:
     await house.write(meters=[Sample(device="m", at=NOON, interval=0.5)])
 
-    points = await series(house).of_device(METER, "m", TimeRange(start=NOON, end=NOON + HOUR), parse_bucket("1h"))
+    window = TimeRange(start=NOON, end=NOON + HOUR)
+    points = await series(house).of_device(METER, "m", window, buckets(window, "1h"))
 
     assert [Point(start=NOON, kwh=0.5, kw=0.5, soc=None, averaged=230.0, samples=1)] == points
 
@@ -100,7 +104,8 @@ async def test_a_register_counts_where_it_rises(house: House) -> None:
     values = {0: 100.0, 14: 101.0, 16: 103.0, 46: 103.0}
     await house.write(vehicles=[Sample(device="v", at=NOON + m * MINUTE, register=kwh) for m, kwh in values.items()])
 
-    points = await series(house).of_device(VEHICLE, "v", TimeRange(start=NOON, end=NOON + HOUR), QUARTER)
+    window = TimeRange(start=NOON, end=NOON + HOUR)
+    points = await series(house).of_device(VEHICLE, "v", window, buckets(window, "15m"))
 
     assert points is not None
     assert [1.0, 2.0, None, 0.0] == [point.kwh for point in points]
@@ -111,12 +116,13 @@ async def test_a_window_at_the_end_of_the_calendar_is_as_good_as_any(house: Hous
     await write(house, [reading(NOON, 1)])
     window = TimeRange(start=utc(start), end=utc(start) + 23 * HOUR)
 
-    for bucket in map(parse_bucket, ["1h", "7d"]):
-        points = await series(house).of_device(VEHICLE, "v", window, bucket)
-        of_fleet = await series(house).of_fleet(window, bucket)
+    for bucket in ["1h", "7h"]:
+        asked = buckets(window, bucket)
+        points = await series(house).of_device(VEHICLE, "v", window, asked)
+        of_fleet = await series(house).of_fleet(window, asked)
 
         assert points is not None
-        assert bucket.points(window) == len(points) == len(of_fleet)
+        assert len(asked) == len(points) == len(of_fleet)
 
 
 async def test_who_has_neither_reported_nor_been_mapped_is_unknown(house: House) -> None:
@@ -128,7 +134,7 @@ async def test_who_has_neither_reported_nor_been_mapped_is_unknown(house: House)
 
     for stream, device in known + unknown:
         answers = [
-            await series(house).of_device(stream, device, window, parse_bucket("1h")),
+            await series(house).of_device(stream, device, window, buckets(window, "1h")),
             await series(house).totals(stream, device, window, periods(window, "day", UTC)),
         ]
 
@@ -186,6 +192,25 @@ async def test_a_day_has_25_hours_when_summer_time_ends(house: House, rolled_up:
     )
 
 
+@pytest.mark.parametrize("rolled_up", [False, True])
+async def test_buckets_of_days_are_days_of_the_time_zone(house: House, rolled_up: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    await write(house, hourly("2026-03-27T00:00:00", 5 * 24))
+    if rolled_up:
+        await house.rollups.catch_up(utc("2026-03-30T12:00:00"))
+    window = TimeRange(start=utc("2026-03-27T23:00:00"), end=utc("2026-03-30T12:00:00"))
+    asked = buckets(window, "1d", "Europe/Berlin")
+
+    points = await series(house).of_device(VEHICLE, "v", window, asked)
+    of_fleet = await series(house).of_fleet(window, asked)
+
+    assert points is not None
+    days = ["2026-03-27T23:00:00", "2026-03-28T23:00:00", "2026-03-29T22:00:00"]  # 28 to 30 March
+    expected = list(zip(map(utc, days), [24.0, 23.0, 14.0], strict=True))
+    assert expected == [(point.start, point.kwh) for point in points]
+    assert expected == [(point.start, point.dc_kwh) for point in of_fleet]
+    assert [1.0, 1.0, 1.0] == [point.kw for point in points]
+
+
 async def test_months_are_those_of_the_time_zone(house: House) -> None:
     """Of the readings around midnight of 1 April in Berlin, which is at 22:00Z."""
     await write(house, hourly("2026-03-31T20:00:00", 4))
@@ -206,7 +231,7 @@ async def test_months_are_those_of_the_time_zone(house: House) -> None:
 BEGIN = datetime(2026, 11, 18, 22, 7, 30, tzinfo=UTC)
 MOMENTS = st.integers(0, 20 * 60).map(lambda minutes: BEGIN + timedelta(minutes=minutes))
 DEVICES = {METER: ("a", "b"), VEHICLE: ("a", "c")}
-BUCKETS = st.sampled_from(["15m", "30m", "75m", "1h", "1d", "7m", "20m"]).map(parse_bucket)
+BUCKETS = st.sampled_from(["15m", "30m", "75m", "1h", "1d", "2d", "7m", "20m"])
 
 
 @st.composite
@@ -224,12 +249,13 @@ def samples(draw: st.DrawFn) -> list[Sample]:
     return list(made.values())
 
 
-def expected(written: Iterable[Sample], device: str, window: TimeRange, bucket: Bucket) -> dict[datetime, float]:
+def expected(written: Iterable[Sample], device: str, asked: Sequence[Stretch]) -> dict[datetime, float]:
     """Energy by bucket; only those with a reading."""
     energy: dict[datetime, float] = defaultdict(float)
     for one in counted([sample for sample in written if sample.device == device], PLAUSIBLE_KW):
-        if window.start <= one.at < window.end:
-            energy[one.at - (one.at - ALIGNED) % bucket.length] += one.kwh
+        for bucket in asked:
+            if bucket.within.start <= one.at < bucket.within.end:
+                energy[bucket.start] += one.kwh
     return energy
 
 
@@ -245,22 +271,20 @@ def sent(points: Sequence[FleetPoint], figure: str) -> dict[datetime, float]:
     return {point.start: getattr(point, figure) for point in points if getattr(point, figure) is not None}
 
 
-async def check(house: House, written: list[Sample], window: TimeRange, bucket: Bucket) -> None:
+async def check(house: House, written: list[Sample], window: TimeRange, asked: Sequence[Stretch]) -> None:
     of = {
-        (stream, device): expected(written, device, window, bucket)
-        for stream, devices in DEVICES.items()
-        for device in devices
+        (stream, device): expected(written, device, asked) for stream, devices in DEVICES.items() for device in devices
     }
-    fleet = await series(house).of_fleet(window, bucket)
+    fleet = await series(house).of_fleet(window, asked)
     assert near(added([of[METER, "a"], of[METER, "b"]])) == sent(fleet, "ac_kwh")
     assert near(added([of[VEHICLE, "a"], of[VEHICLE, "c"]])) == sent(fleet, "dc_kwh")
-    assert bucket.points(window) == len(fleet)
+    assert len(asked) == len(fleet)
 
     whole = await house.fleet(window.start, window.end)
     assert pytest.approx(whole.ac_kwh, abs=1e-9) == sum(sent(fleet, "ac_kwh").values())
     assert pytest.approx(whole.dc_kwh, abs=1e-9) == sum(sent(fleet, "dc_kwh").values())
 
-    points = await series(house).of_device(VEHICLE, "a", window, bucket)
+    points = await series(house).of_device(VEHICLE, "a", window, asked)
     if points is not None:
         assert [point.start for point in fleet] == [point.start for point in points]
         assert near(of[VEHICLE, "a"]) == {point.start: point.kwh for point in points if point.kwh is not None}
@@ -292,8 +316,8 @@ async def test_settled_quarters_and_edges_make_up_every_bucket(house: House) -> 
         written += comes
         for start, end in windows:
             window = TimeRange(start=BEGIN + start * MINUTE, end=BEGIN + end * MINUTE)
-            for bucket in ("15m", "1d", "7m"):
-                await check(house, written, window, parse_bucket(bucket))
+            for bucket, zone in [("15m", "UTC"), ("1d", "UTC"), ("1d", "Asia/Kathmandu"), ("7m", "UTC")]:
+                await check(house, written, window, buckets(window, bucket, zone))
 
 
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -317,6 +341,7 @@ def test_points_are_what_the_readings_say_at_every_moment_and_add_up_to_the_flee
                     await house.rollups.catch_up(BEGIN + timedelta(minutes=data.draw(st.integers(0, 24 * 60))))
                 start, end = sorted(data.draw(st.tuples(MOMENTS, MOMENTS)))
                 window = TimeRange(start=start, end=end + data.draw(st.sampled_from([MINUTE, HOUR, DAY])))
-                await check(house, written, window, data.draw(BUCKETS))
+                zone = data.draw(st.sampled_from(["UTC", "Asia/Kathmandu", "America/St_Johns"]))
+                await check(house, written, window, buckets(window, data.draw(BUCKETS), zone))
 
     asyncio.run(run())

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -18,22 +18,45 @@ from ingestd.periods import (
     MOST_POINTS,
     Bucket,
     Calendar,
+    Stretch,
     parse_bucket,
     periods,
+    points,
     smallest_bucket,
+    stretches,
 )
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 YEAR = timedelta(days=366)
 BERLIN = ZoneInfo("Europe/Berlin")
+QUARTERS = parse_bucket("15m")
 
 MOMENTS = st.datetimes(datetime(1960, 1, 1), datetime(2060, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - their bounds have none
 LENGTHS = st.timedeltas(timedelta(microseconds=1), YEAR)
 
 
+ZONES = st.sampled_from(
+    [
+        "UTC",
+        "Europe/Berlin",
+        "Asia/Kathmandu",
+        "America/Santiago",
+        "Atlantic/Azores",
+        "Pacific/Chatham",
+        "Australia/Lord_Howe",  # by half an hour
+        "Africa/Cairo",  # at midnight
+        "Pacific/Apia",  # by a day, in 2011
+    ]
+)
+
+
 def window(start: datetime, length: timedelta) -> TimeRange:
     return TimeRange(start=start, end=start + length)
+
+
+def hours(window: TimeRange) -> float:
+    return (window.end - window.start) / HOUR
 
 
 def utc(text: str) -> datetime:
@@ -61,11 +84,16 @@ def test_nothing_else_is_a_bucket(text: str) -> None:
     ("text", "whole"), [("15m", True), ("90m", True), ("1d", True), ("20m", False), ("30s", False)]
 )
 def test_some_buckets_are_made_of_whole_quarters(text: str, whole: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    assert whole == parse_bucket(text).whole_quarters
+    assert whole == parse_bucket(text).is_whole_quarters
+
+
+@pytest.mark.parametrize(("text", "whole"), [("1d", True), ("24h", True), ("7d", True), ("23h", False), ("36h", False)])
+def test_some_buckets_are_made_of_whole_days(text: str, whole: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    assert whole == parse_bucket(text).is_whole_days
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "points"),
+    ("start", "end", "number"),
     [
         ("2026-11-20T10:00:00", "2026-11-20T11:00:00", 4),
         ("2026-11-20T10:07:00", "2026-11-20T11:00:00", 4),  # the first in part
@@ -74,18 +102,148 @@ def test_some_buckets_are_made_of_whole_quarters(text: str, whole: bool) -> None
         ("1969-12-31T23:59:00", "1970-01-01T00:01:00", 2),
     ],
 )
-def test_every_bucket_with_a_part_in_the_window_is_a_point(start: str, end: str, points: int) -> None:
-    assert points == parse_bucket("15m").points(TimeRange(start=utc(start), end=utc(end)))
+def test_every_bucket_with_a_part_in_the_window_is_a_point(start: str, end: str, number: int) -> None:
+    asked = TimeRange(start=utc(start), end=utc(end))
+
+    assert number == points(asked, QUARTERS, UTC) == len(stretches(asked, QUARTERS, UTC))
+
+
+def test_buckets_of_a_second_are_counted_without_being_made() -> None:
+    assert 366 * 86_400 == points(window(utc("2026-01-01T00:00:00"), YEAR), parse_bucket("1s"), UTC)
+
+
+def test_a_bucket_is_named_by_its_start_also_where_that_was_before_the_window() -> None:
+    asked = TimeRange(start=utc("2026-11-20T10:07:00"), end=utc("2026-11-20T10:20:00"))
+    quarter = utc("2026-11-20T10:15:00")
+
+    assert [
+        Stretch(start=utc("2026-11-20T10:00:00"), within=TimeRange(start=asked.start, end=quarter)),
+        Stretch(start=quarter, within=TimeRange(start=quarter, end=asked.end)),
+    ] == stretches(asked, QUARTERS, BERLIN)
 
 
 @given(start=MOMENTS, length=st.timedeltas(timedelta(microseconds=1), timedelta(hours=5)), minutes=st.integers(1, 100))
-def test_points_are_counted_as_they_are_made(start: datetime, length: timedelta, minutes: int) -> None:
-    bucket = parse_bucket(f"{minutes}m")
+def test_a_bucket_shorter_than_a_day_knows_no_zone(start: datetime, length: timedelta, minutes: int) -> None:
+    bucket, asked = parse_bucket(f"{minutes}m"), window(start, length)
     begin = start - (start - ALIGNED) % bucket.length
 
-    made = [begin + number * bucket.length for number in range(400) if begin + number * bucket.length < start + length]
+    found = stretches(asked, bucket, ZoneInfo("Asia/Kathmandu"))
 
-    assert len(made) == bucket.points(window(start, length))
+    made = [begin + number * bucket.length for number in range(400) if begin + number * bucket.length < asked.end]
+    assert made == [stretch.start for stretch in found]
+    assert len(made) == points(asked, bucket, UTC)
+    assert [max(made[0], asked.start), *made[1:]] == [stretch.within.start for stretch in found]
+    assert [*made[1:], asked.end] == [stretch.within.end for stretch in found]
+
+
+@pytest.mark.parametrize("start", ["0001-01-01T00:00:00", "9999-12-31T00:00:00"])
+def test_a_bucket_may_go_on_beyond_the_calendar(start: str) -> None:
+    asked = window(utc(start), 20 * HOUR)
+
+    (found,) = stretches(asked, parse_bucket("8000h"), UTC)
+
+    assert asked == found.within
+
+
+CHANGES = st.sampled_from(
+    [
+        ("Europe/Berlin", "2026-03-29T01:00:00"),
+        ("Europe/Berlin", "2026-10-25T01:00:00"),
+        ("Australia/Lord_Howe", "2026-04-04T15:00:00"),  # by half an hour
+        ("Australia/Lord_Howe", "2026-10-03T15:30:00"),
+        ("America/St_Johns", "2010-03-14T03:31:00"),  # at 00:01
+        ("America/St_Johns", "2010-11-07T02:31:00"),  # at 00:01, into the day before
+        ("America/St_Johns", "2026-11-01T04:30:00"),
+        ("Pacific/Apia", "2011-12-30T10:00:00"),  # by a day
+        ("Africa/Cairo", "2026-04-23T22:00:00"),  # there is no midnight
+        ("Africa/Cairo", "2026-10-29T21:00:00"),  # from midnight
+    ]
+)
+"""Zones, and moments at which their clocks are changed."""
+
+
+@given(
+    change=CHANGES,
+    before=st.timedeltas(timedelta(), timedelta(days=4)),
+    length=st.timedeltas(timedelta(microseconds=1), timedelta(days=8)),
+    days=st.integers(1, 9),
+)
+def test_buckets_of_days_make_up_the_window_and_are_those_of_the_zone(
+    change: tuple[str, str], before: timedelta, length: timedelta, days: int
+) -> None:
+    zone, bucket = ZoneInfo(change[0]), parse_bucket(f"{days}d")
+    asked = window(utc(change[1]) - before, length)
+
+    found = stretches(asked, bucket, zone)
+
+    parts = [stretch.within for stretch in found]
+    assert (asked.start, asked.end) == (parts[0].start, parts[-1].end)
+    assert all(one.end == following.start for one, following in pairwise(parts))
+    assert all(part.start < part.end for part in parts)
+    assert found[0].start <= asked.start
+    assert [part.start for part in parts[1:]] == [stretch.start for stretch in found[1:]]
+    assert len(found) == points(asked, bucket, zone)
+
+    # Each begins at midnight, or where clocks go past it, with the first of its dates.
+    for stretch in found:
+        day = stretch.start.astimezone(zone)
+        before_it = (stretch.start - timedelta(microseconds=1)).astimezone(zone)
+        assert before_it.date() < day.date()
+        assert (day.hour, day.minute) == (0, 0) or before_it.utcoffset() != day.utcoffset()
+        left_out = (stretch.start, day.date()) == (utc("2011-12-30T10:00:00"), date(2011, 12, 31))
+        assert (day.date() - date(1970, 1, 1)).days % days == 0 or left_out
+
+    # No date in it belongs to another.
+    at = asked.start
+    while at < asked.end:
+        (its,) = (stretch for stretch in found if stretch.within.start <= at < stretch.within.end)
+        dates = (at.astimezone(zone).date() - its.start.astimezone(zone).date()).days
+        assert -1 <= dates < days if "St_Johns" in zone.key else 0 <= dates < days
+        at += timedelta(minutes=97)
+
+
+@given(
+    change=CHANGES,
+    starts=st.lists(st.timedeltas(-timedelta(days=5), timedelta(days=5)), min_size=2, max_size=2),
+    days=st.integers(1, 5),
+)
+def test_all_windows_agree_on_the_buckets(change: tuple[str, str], starts: list[timedelta], days: int) -> None:
+    zone, bucket = ZoneInfo(change[0]), parse_bucket(f"{days}d")
+    until = utc(change[1]) + timedelta(days=12)
+
+    one, other = (
+        [stretch.start for stretch in stretches(TimeRange(start=utc(change[1]) + start, end=until), bucket, zone)]
+        for start in sorted(starts)
+    )
+
+    assert one[-len(other) :] == other
+
+
+def test_a_day_that_its_zone_left_out_is_no_bucket() -> None:
+    asked = TimeRange(start=utc("2011-12-29T10:00:00"), end=utc("2012-01-01T10:00:00"))
+
+    found = stretches(asked, parse_bucket("1d"), ZoneInfo("Pacific/Apia"))
+
+    days = ["2011-12-29T10:00:00", "2011-12-30T10:00:00", "2011-12-31T10:00:00"]  # the 29th, the 31st, the 1st
+    assert [utc(day) for day in days] == [stretch.start for stretch in found]
+    assert [24, 24, 24] == [hours(stretch.within) for stretch in found]
+
+
+def test_buckets_of_days_have_an_hour_less_or_more_where_clocks_change() -> None:
+    spring = TimeRange(start=utc("2026-03-27T23:00:00"), end=utc("2026-03-30T22:00:00"))
+    autumn = TimeRange(start=utc("2026-10-23T22:00:00"), end=utc("2026-10-26T23:00:00"))
+
+    assert [24, 23, 24] == [hours(stretch.within) for stretch in stretches(spring, parse_bucket("1d"), BERLIN)]
+    assert [24, 25, 24] == [hours(stretch.within) for stretch in stretches(autumn, parse_bucket("24h"), BERLIN)]
+
+
+@given(start=MOMENTS, length=LENGTHS, zone=ZONES)
+def test_buckets_of_one_day_are_the_days_of_totals(start: datetime, length: timedelta, zone: str) -> None:
+    asked = window(start, length)
+
+    found = stretches(asked, parse_bucket("1d"), ZoneInfo(zone))
+
+    assert [day.within for day in periods(asked, "day", ZoneInfo(zone))] == [stretch.within for stretch in found]
 
 
 @given(start=MOMENTS, length=LENGTHS, at_least=st.sampled_from([timedelta(), 15 * MINUTE]))
@@ -94,7 +252,7 @@ def test_there_is_always_a_bucket_that_is_not_too_small(
 ) -> None:
     bucket = smallest_bucket(window(start, length), at_least=at_least)
 
-    assert bucket.points(window(start, length)) <= MOST_POINTS
+    assert points(window(start, length), bucket, UTC) <= MOST_POINTS
     assert bucket.length >= at_least
 
 
@@ -103,10 +261,6 @@ def test_there_is_always_a_bucket_that_is_not_too_small(
 )
 def test_the_smallest_bucket_is_one_that_people_ask_for(length: timedelta, bucket: str) -> None:
     assert bucket == smallest_bucket(window(utc("2026-01-01T00:00:00"), length)).text
-
-
-def hours(window: TimeRange) -> float:
-    return (window.end - window.start) / HOUR
 
 
 def test_a_day_has_23_hours_when_summer_time_begins_and_25_when_it_ends() -> None:
@@ -160,21 +314,6 @@ def test_a_day_begins_with_the_first_moment_of_its_date(zone: str, day: str, beg
     assert (utc(begins), length) == (found.within.start, hours(found.within))
 
 
-ZONES = st.sampled_from(
-    [
-        "UTC",
-        "Europe/Berlin",
-        "Asia/Kathmandu",
-        "America/Santiago",
-        "Atlantic/Azores",
-        "Pacific/Chatham",
-        "Australia/Lord_Howe",  # by half an hour
-        "Africa/Cairo",  # at midnight
-        "Pacific/Apia",  # by a day, in 2011
-    ]
-)
-
-
 def test_a_week_is_that_of_iso_8601_and_a_year_may_begin_within_one() -> None:
     around = TimeRange(start=utc("2026-12-20T00:00:00"), end=utc("2027-01-12T00:00:00"))
 
@@ -225,5 +364,9 @@ def test_periods_make_up_the_window(start: datetime, length: timedelta, zone: st
 
 @pytest.mark.parametrize("start", ["0001-01-01T00:00:00", "9999-12-31T00:00:00"])
 def test_where_the_calendar_ends_is_an_error(start: str) -> None:
+    zone = ZoneInfo("America/New_York")
+
     with pytest.raises(OverflowError):
-        periods(window(utc(start), 20 * HOUR), "day", ZoneInfo("America/New_York"))
+        periods(window(utc(start), 20 * HOUR), "day", zone)
+    with pytest.raises(OverflowError):
+        stretches(window(utc(start), 20 * HOUR), parse_bucket("1d"), zone)

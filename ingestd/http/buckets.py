@@ -1,0 +1,106 @@
+"""The parameters `bucket` and `timeZone`, and the stretches of the window that they make."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from ingestd.analytics import TimeRange
+from ingestd.http import parameters
+from ingestd.http.problems import Problem, bad_parameter
+from ingestd.periods import (
+    ALIGNED,
+    DAY,
+    MOST_POINTS,
+    QUARTER,
+    Bucket,
+    Stretch,
+    parse_bucket,
+    points,
+    smallest_bucket,
+    stretches,
+)
+
+QUERY: Final = {"startTime", "endTime", "bucket", "timeZone"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a series is asked for."""
+
+    window: TimeRange
+    bucket: Bucket
+    zone: ZoneInfo
+    buckets: Sequence[Stretch]
+
+
+def of_device(query: parameters.Query) -> Asked:
+    """Of any length that makes no more than MOST_POINTS."""
+    return _asked(query, parameters.window_of(query), time_zone(query), at_least=timedelta())
+
+
+def of_fleet(query: parameters.Query) -> Asked:
+    """Over more than a day, all begin at a quarter of an hour: of a single reading the fleet's ledger knows nothing."""
+    window, zone = parameters.window_of(query), time_zone(query)
+    if window.end - window.start <= DAY:
+        return _asked(query, window, zone, at_least=timedelta())
+    asked = _asked(query, window, zone, at_least=QUARTER)
+    if not asked.bucket.is_whole_quarters:
+        raise _bad_bucket("over more than a day the fleet's buckets are multiples of 15m", window, at_least=QUARTER)
+    if any((bucket.start - ALIGNED) % QUARTER for bucket in asked.buckets[1:]):
+        raise bad_parameter(
+            "timeZone",
+            f"in this window, the days of {zone.key} begin within a quarter of an hour (UTC);"
+            " over more than a day the fleet's buckets begin at a whole one",
+        )
+    return asked
+
+
+def time_zone(query: parameters.Query) -> ZoneInfo:
+    """The parameter `timeZone`, UTC if left out."""
+    name = query.text("timeZone")
+    if name is None:
+        return ZoneInfo("UTC")
+    fault = bad_parameter("timeZone", "a name of the IANA time zone database, such as Europe/Berlin")
+    # All names begin with a capital; the machine's own files beside them, such as localtime, do not.
+    if not name[:1].isupper():
+        raise fault
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise fault from error
+
+
+def no_calendar(zone: ZoneInfo) -> Problem:
+    """The window reaches beyond the years 1 to 9999, as the zone counts them."""
+    return bad_parameter("startTime", f"no calendar of {zone.key} reaches from there to the end of the window")
+
+
+def _asked(query: parameters.Query, window: TimeRange, zone: ZoneInfo, *, at_least: timedelta) -> Asked:
+    bucket = _bucket(query, window)
+    try:
+        if (number := points(window, bucket, zone)) > MOST_POINTS:
+            fault = f"makes {number} points of this window, at most {MOST_POINTS}"
+            raise _bad_bucket(fault, window, at_least=at_least)
+        return Asked(window=window, bucket=bucket, zone=zone, buckets=stretches(window, bucket, zone))
+    except OverflowError as error:
+        raise no_calendar(zone) from error
+
+
+def _bucket(query: parameters.Query, window: TimeRange) -> Bucket:
+    """A quarter of an hour if left out, or where that makes too many points, what does not."""
+    text = query.text("bucket")
+    if text is None:
+        return smallest_bucket(window, at_least=QUARTER)
+    try:
+        return parse_bucket(text)
+    except ValueError as error:
+        raise bad_parameter("bucket", str(error)) from error
+
+
+def _bad_bucket(fault: str, window: TimeRange, *, at_least: timedelta) -> Problem:
+    smallest = smallest_bucket(window, at_least=at_least)
+    return bad_parameter(
+        "bucket", f"{fault}; the smallest usual one that will do is {smallest.text}", smallestBucket=smallest.text
+    )
