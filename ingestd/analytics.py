@@ -159,6 +159,14 @@ class FleetPoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSeries:
+    """Those of a window; readings that were stored later, or taken later, are not in it."""
+
+    as_of: datetime
+    points: list[FleetPoint]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Total:
     """What a device sent in a day or a month, as far as that lies in the window; None where it sent nothing."""
 

@@ -1,19 +1,22 @@
 """Reads over the whole fleet: sums of rows, and in Python what is in no row yet or has to be looked at closer."""
 
-from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from ingestd.analytics import FleetEnergy, Performance, TimeRange, VehicleEfficiency
+from ingestd.analytics import FleetEnergy, FleetPoint, FleetSeries, Performance, TimeRange, VehicleEfficiency
 from ingestd.model.device_energy import total
-from ingestd.model.efficiency import Compared, EfficiencyPolicy, Segment, compare
+from ingestd.model.efficiency import Compared, EfficiencyPolicy
 from ingestd.model.energy import HOUR, QUARTER
 from ingestd.model.fleet import Fed, Window, divided
 from ingestd.model.quarters import Quarter
 from ingestd.model.register import Rule
+from ingestd.periods import Stretch
 from ingestd.store import queries
+from ingestd.store.comparison import Comparison
 from ingestd.store.database import Reads
 from ingestd.store.device_energy import ENDING
 from ingestd.store.ledger import BEGINNING, moment, quarter_of_row
@@ -90,6 +93,18 @@ class Fleet:
         vehicles = await self._judged(await self._find(window), window)
         return [efficiency for efficiency, compared in vehicles.values() if compared is not None]
 
+    async def series(self, asked: TimeRange, buckets: Sequence[Stretch]) -> FleetSeries:
+        """Energy in each of the buckets, which make up the window; they begin and end with quarters of an hour."""
+        edges = [to_microseconds(bucket.within.start) for bucket in buckets]
+        async with self._moments.now() as at:
+            window, as_of = _window(at, asked)
+            energies = {stream: await _by_bucket(at, stream, window, edges) for stream in STREAMS}
+        points = [
+            FleetPoint(start=bucket.start, ac_kwh=energies[METER].get(number), dc_kwh=energies[VEHICLE].get(number))
+            for number, bucket in enumerate(buckets)
+        ]
+        return FleetSeries(as_of=as_of, points=points)
+
     async def closed_hours(self) -> TimeRange | None:
         """The last 24 whole hours of which all rows are made; None where there are none."""
         async with self._moments.now() as at:
@@ -135,7 +150,7 @@ class Fleet:
                 )
             ]
             alike, apart = divided(segments, start=window.start, end=window.asked_end)
-            compared = await _Comparison(at, window, alike, beside, self._policy).result()
+            compared = await Comparison(at, window, alike, beside, self._policy).result()
             thresholds = {row.id: row.threshold for row in await at.fetch(_SQL[VEHICLE]["own_thresholds"], {})}
         for vehicle, its in compared.items():
             its.all_dc = totals[VEHICLE].get(vehicle, _NOTHING).kwh
@@ -183,6 +198,27 @@ async def _beside(at: Moment, stream: Stream, window: Window) -> OfDevices:
     return found
 
 
+async def _by_bucket(at: Moment, stream: Stream, window: Window, edges: Sequence[int]) -> dict[int, float]:
+    """kWh by number of the bucket; none where nothing was sent."""
+    energy: dict[int, float] = {}
+    by_hour = all(edge % HOUR == 0 for edge in edges[1:])
+    middle = "hourly_series_of_all" if by_hour else "series_of_all"
+    for name, since, until in (
+        ("series_of_all", window.since, window.hours_from),
+        (middle, window.hours_from, window.hours_until),
+        ("series_of_all", window.hours_until, window.until),
+    ):
+        parameters = {"edges": list(map(moment, edges)), "since": moment(since), "until": moment(until)}
+        for row in await at.fetch(_SQL[stream][name], parameters) if since < until else ():
+            energy[row.number - 1] = energy.get(row.number - 1, 0.0) + row.kwh
+    for parts in (await _beside(at, stream, window)).values():
+        for start, part in parts.items():
+            if part.kwh or not part.is_empty:
+                number = max(0, bisect_right(edges, start) - 1)
+                energy[number] = energy.get(number, 0.0) + part.kwh
+    return energy
+
+
 async def _totals(at: Moment, stream: Stream, window: Window, beside: OfDevices) -> dict[str, Quarter]:
     """Of every device with a reading, or a part of one."""
     totals: dict[str, Quarter] = {}
@@ -197,117 +233,3 @@ async def _totals(at: Moment, stream: Stream, window: Window, beside: OfDevices)
     for device, parts in beside.items():
         totals[device] = total([totals.get(device, _NOTHING), *parts.values()])
     return {device: its for device, its in totals.items() if not its.is_empty}
-
-
-class _Comparison:
-    """What of mapped segments can be compared: sums of units that both know whole, and others one by one."""
-
-    def __init__(
-        self,
-        at: Moment,
-        window: Window,
-        segments: Sequence[Fed],
-        beside: Mapping[Stream, OfDevices],
-        policy: EfficiencyPolicy,
-    ) -> None:
-        self._at = at
-        self._window = window
-        self._segments = segments
-        self._beside = beside
-        self._policy = policy
-        self._closer: defaultdict[int, set[int]] = defaultdict(set)
-        """By number of the segment: quarters that are looked at closer."""
-
-    async def result(self) -> dict[str, Compared]:
-        """By vehicle; its DC in all is not told."""
-        found = {segment.vehicle: Compared() for segment in self._segments}
-        window = self._window
-        touched = self._touched()
-        for name, first, last in (
-            ("compared_quarters", window.since, window.hours_from),
-            ("compared_hours", window.hours_from, window.hours_until),
-            ("compared_quarters", window.hours_until, window.until),
-        ):
-            if first < last and self._segments:
-                unit = HOUR if name == "compared_hours" else QUARTER
-                for row in await self._sums(name, first, last, unit, touched):
-                    found[self._segments[row.number].vehicle].add(Compared(ac=row.ac, dc=row.dc, all_ac=row.all_ac))
-                    for start in row.starts or ():
-                        self._closer[row.number].update(range(start, start + unit, QUARTER))
-        await self._look_closer(found)
-        return found
-
-    async def _sums(self, name: str, first: int, last: int, unit: int, touched: Iterable[tuple[int, int]]) -> list[Any]:
-        units = {(number, start // unit * unit) for number, start in touched if first <= start < last}
-        for number, start in units:
-            self._closer[number].update(range(start, start + unit, QUARTER))
-        parameters = {
-            "numbers": list(range(len(self._segments))),
-            "vehicles": [segment.vehicle for segment in self._segments],
-            "meters": [segment.meter for segment in self._segments],
-            "since": [segment.start for segment in self._segments],
-            "until": [segment.end for segment in self._segments],
-            "first": moment(first),
-            "last": moment(last),
-            "touched": [number for number, _ in units],
-            "touched_starts": [start for _, start in units],
-        }
-        return await self._at.fetch(_SQL[VEHICLE][name], parameters)
-
-    def _touched(self) -> set[tuple[int, int]]:
-        """Segments and quarters with a row, of which more is known than is in the row."""
-        return {
-            (number, start)
-            for number, segment in enumerate(self._segments)
-            for rows in self._beside_of(segment)
-            for start in rows
-            if self._window.since <= start < self._window.until
-        }
-
-    def _beside_of(self, segment: Fed) -> tuple[Mapping[int, Quarter], Mapping[int, Quarter]]:
-        """Of its meter and of its vehicle."""
-        return self._beside[METER].get(segment.meter, {}), self._beside[VEHICLE].get(segment.vehicle, {})
-
-    async def _look_closer(self, found: Mapping[str, Compared]) -> None:
-        """By the rule that a single vehicle is compared by."""
-        rows = {
-            METER: await self._rows(METER, ((one.meter, self._closer[n]) for n, one in enumerate(self._segments))),
-            VEHICLE: await self._rows(
-                VEHICLE, ((one.vehicle, self._closer[n]) for n, one in enumerate(self._segments))
-            ),
-        }
-        for number, segment in enumerate(self._segments):
-            beside_meter, beside_vehicle = self._beside_of(segment)
-            if not self._closer[number] and not beside_meter:
-                continue
-            starts = self._closer[number]
-            meter = _within(segment, starts, rows[METER].get(segment.meter, {}), beside_meter)
-            vehicle = _within(segment, starts, rows[VEHICLE].get(segment.vehicle, {}), beside_vehicle)
-            part = compare(
-                [Segment(start=segment.start, end=segment.end, meter=meter, vehicle=vehicle)],
-                all_dc=0.0,
-                policy=self._policy,
-            )
-            if part is not None:
-                all_ac = sum(row.kwh for row in _within(segment, (), {}, beside_meter).values())
-                found[segment.vehicle].add(Compared(ac=part.ac, dc=part.dc, all_ac=all_ac))
-
-    async def _rows(self, stream: Stream, wanted: Iterable[tuple[str, Iterable[int]]]) -> OfDevices:
-        pairs = {(device, start) for device, starts in wanted for start in starts}
-        found: OfDevices = {}
-        if pairs:
-            parameters = {"ids": [device for device, _ in pairs], "starts": [start for _, start in pairs]}
-            async for row in self._at.each(_SQL[stream]["quarters_of_many"], parameters):
-                found.setdefault(row.id, {})[row.start] = quarter_of_row(row)
-        return found
-
-
-def _within(
-    segment: Fed, starts: Iterable[int], rows: Mapping[int, Quarter], beside: Mapping[int, Quarter]
-) -> dict[int, Quarter]:
-    """Some of the rows, and what is beside them, as far as it lies in the segment."""
-    found = {start: rows[start] for start in starts if start in rows}
-    for start, more in beside.items():
-        if segment.start < start + QUARTER and start < segment.end:
-            found[start] = total([found.get(start, _NOTHING), more])
-    return found
