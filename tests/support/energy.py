@@ -27,12 +27,15 @@ class Sample:
     at: datetime
     interval: float | None = None
     register: float | None = None
+    soc: float = 50.0
+    temperature: float = 25.0
+    voltage: float = 230.0
 
     def row(self, stream: Stream) -> Row:
         key = (self.device, to_microseconds(self.at))
         if stream is METER:
-            return (*key, self.interval, 230.0, self.register, 0)
-        return (*key, 50.0, self.interval, 25.0, self.register, 0)
+            return (*key, self.interval, self.voltage, self.register, 0)
+        return (*key, self.soc, self.interval, self.temperature, self.register, 0)
 
 
 def minutes(number: float) -> datetime:

@@ -1,0 +1,116 @@
+"""The parts of the daemon that write, close quarters of the ledger and read, around one database."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from ingestd.analytics import DeviceSettings
+from ingestd.model.register import Rule
+from ingestd.pipeline.delivery import Batch
+from ingestd.store.closing import Closing
+from ingestd.store.database import Reads
+from ingestd.store.device_settings import DeviceSettingsTable
+from ingestd.store.mappings import Mappings
+from ingestd.store.writer import Writer
+from ingestd.telemetry import METER, STREAMS, VEHICLE
+from tests.fakes import FakeOrigin
+from tests.support.deliveries import delivery_of
+from tests.support.polling import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from datetime import datetime
+
+    from ingestd.telemetry import Stream
+    from tests.support.energy import Sample
+
+HOUR = timedelta(hours=1)
+
+
+class Harness:
+    """What a test writes into and reads from."""
+
+    def __init__(self, url: str, *, max_kw: float = 400, max_gap: timedelta = HOUR) -> None:
+        self.url = url
+        self.rules = dict.fromkeys(STREAMS, Rule(max_kw=max_kw, max_gap=max_gap // timedelta(microseconds=1)))
+        self.writer = Writer(url)
+        self.closing = Closing(url, rules=self.rules)
+        self.reads = Reads(url)
+        self.mappings = Mappings(self.reads)
+        self.settings = DeviceSettingsTable(self.reads)
+
+    async def write(self, *, meters: Sequence[Sample] = (), vehicles: Sequence[Sample] = ()) -> None:
+        delivery = delivery_of(
+            FakeOrigin(),
+            meters=[sample.row(METER) for sample in meters],
+            vehicles=[sample.row(VEHICLE) for sample in vehicles],
+        )
+        await self.writer.write(Batch.of([delivery]))
+
+    async def map(self, vehicle: str, meter: str, since: datetime, until: datetime | None = None) -> None:
+        await self.mappings.set(vehicle_id=vehicle, meter_id=meter, valid_from=since, valid_to=until, replace=False)
+
+    async def set(
+        self,
+        stream: Stream,
+        device: str,
+        *,
+        threshold: float | None = None,
+        offline_after: timedelta | None = None,
+        max_kw: float | None = None,
+    ) -> None:
+        """A device's own settings, in place of those that it had."""
+        await self.settings.set(
+            stream, device, DeviceSettings(threshold=threshold, offline_after=offline_after, max_kw=max_kw)
+        )
+
+    async def close(self, now: datetime) -> None:
+        """Every quarter that is over at `now`; what is stale by then is made anew."""
+        await eventually(partial(self._is_closed, now))
+
+    async def _is_closed(self, now: datetime) -> bool:
+        await self.closing.catch_up(now)
+        return not self.stale_devices(now)
+
+    def stale_devices(self, now: datetime) -> frozenset[str]:
+        """Those with quarters that are due."""
+        with psycopg.connect(self.url) as connection:
+            found = [
+                connection.execute(
+                    f"SELECT {stream.id_column} FROM {stream.name}_stale WHERE due <= %(now)s AND start <"  # noqa: S608
+                    " (SELECT min(made_until) FROM ledger_share WHERE stream = %(stream)s)".encode(),
+                    {"now": now, "stream": stream.name},
+                ).fetchall()
+                for stream in STREAMS
+            ]
+        return frozenset(device for rows in found for (device,) in rows)
+
+    def clear(self) -> None:
+        """As if nothing had ever been written."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            tables = [
+                f"{stream.name}_{kind}"
+                for stream in STREAMS
+                for kind in ("history", "live", "quarter", "hour", "stale")
+            ]
+            connection.execute(f"TRUNCATE vehicle_meter_mapping, device_setting, {', '.join(tables)}".encode())
+            connection.execute("UPDATE ledger SET closed_until = '-infinity'")
+            connection.execute("UPDATE ledger_share SET made_until = '-infinity'")
+
+
+@asynccontextmanager
+async def opened(url: str, *, max_kw: float = 400, max_gap: timedelta = HOUR) -> AsyncIterator[Harness]:
+    harness = Harness(url, max_kw=max_kw, max_gap=max_gap)
+    await harness.writer.open()
+    try:
+        await harness.reads.open()
+        yield harness
+    finally:
+        await harness.closing.close()
+        await harness.reads.close()
+        await harness.writer.close()
