@@ -99,6 +99,11 @@ def stretches(window: TimeRange, bucket: Bucket, zone: tzinfo) -> list[Stretch]:
     return [Stretch(start=_midnight(day, zone), within=part) for day, part in parts]
 
 
+def last_day(now: datetime) -> TimeRange:
+    """The last 24 hours and the quarter of an hour that is under way: from a whole quarter on."""
+    return TimeRange(start=now - DAY - (now - ALIGNED) % QUARTER, end=now)
+
+
 def _numbers(window: TimeRange, length: timedelta) -> range:
     """Of the buckets of which the window has a part; number 0 begins at ALIGNED."""
     return range((window.start - ALIGNED) // length, -((ALIGNED - window.end) // length))

@@ -10,6 +10,7 @@ from typing import Final
 from psycopg import sql
 
 from ingestd.analytics import Device, DevicePage, DeviceSort, TimeRange, VehicleEfficiency
+from ingestd.periods import last_day
 from ingestd.store import queries
 from ingestd.store.analytics import live_reading
 from ingestd.store.database import Reads

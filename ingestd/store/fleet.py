@@ -120,7 +120,7 @@ class Fleet:
         compared: dict[str, Compared | None] = {**dict.fromkeys(found.totals[VEHICLE]), **found.compared}
         for vehicle in found.apart:
             performance = await self._performance(vehicle, window)
-            compared[vehicle] = performance.compared if performance else None
+            compared[vehicle] = performance.compared if performance else None  # type: ignore[attr-defined]
         judged: dict[str, tuple[VehicleEfficiency, Compared | None]] = {}
         for vehicle, its in compared.items():
             policy = self._policy
@@ -180,7 +180,7 @@ async def _beside(at: Moment, stream: Stream, window: Window) -> OfDevices:
     found: OfDevices = {}
     for since, until in window.parts:
         quarter = since // QUARTER * QUARTER
-        part = await OpenStretch(at, stream, since=quarter, until=until, start=since).changes()
+        part = await OpenStretch(at, stream, since=quarter, until=until, start=since, end=until).changes()
         its = {device: rows[quarter] for device, rows in part.items() if quarter in rows}
         for row in await at.fetch(_SQL[stream]["quarters_of_all"], {"start": moment(quarter)}):
             # A longer reading flows evenly.
@@ -192,7 +192,10 @@ async def _beside(at: Moment, stream: Stream, window: Window) -> OfDevices:
         for device, row in its.items():
             found.setdefault(device, {})[quarter] = row
     if window.end > window.made_until:
-        stretch = OpenStretch(at, stream, since=window.made_until, until=window.end, start=window.since_of_open)
+        until = ENDING if at.now <= window.made_until + OPEN else window.made_until + OPEN
+        stretch = OpenStretch(
+            at, stream, since=window.made_until, until=until, start=window.since_of_open, end=window.end
+        )
         for device, rows in (await stretch.changes()).items():
             found.setdefault(device, {}).update(rows)
     return found

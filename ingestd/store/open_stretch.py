@@ -44,16 +44,17 @@ _SQL: Final = {
 
 
 class OpenStretch:
-    """Of one stream in (since, until], where rows are made up to `since`. Errors are psycopg's."""
+    """Of one stream, where rows are made up to `since`. Errors are psycopg's."""
 
-    def __init__(self, at: Moment, stream: Stream, *, since: int, until: int, start: int) -> None:
-        """What lies before `start` is not wanted."""
+    def __init__(self, at: Moment, stream: Stream, *, since: int, until: int, start: int, end: int) -> None:
+        """Of readings up to `until`, what they tell of (start, end]."""
         self._at = at
         self._sql = _SQL[stream]
         self._rule = at.rule(stream)
         self._since = since
         self._until = until
         self._start = start
+        self._end = end
         self._own_max_kw: dict[str, float] = {}
 
     async def changes(self) -> OfDevices:
@@ -115,7 +116,7 @@ class OpenStretch:
         own = self._own_max_kw.get(device)
         rule = self._rule if own is None else replace(self._rule, max_kw=own)
         start = max(base.at, self._start)
-        return quarters_of(readings, base, start=start, end=self._until, rule=rule, now=self._at.now)
+        return quarters_of(readings, base, start=start, end=self._end, rule=rule, now=self._at.now)
 
     async def _fetch(self, name: str, **parameters: object) -> list[Any]:
         return await self._at.fetch(self._sql[name], parameters)
