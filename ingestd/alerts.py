@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, TypeAlias, TypeVar
 
-from ingestd.analytics import Status, VehicleEfficiency
+from ingestd.analytics import VehicleEfficiency
+from ingestd.model.efficiency import Status
 from ingestd.telemetry import STREAMS
 
 State: TypeAlias = Literal["pending", "active", "cleared"]

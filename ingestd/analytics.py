@@ -10,27 +10,15 @@ from math import inf
 from typing import Literal, TypeAlias
 
 from ingestd.errors import IngestdError
-from ingestd.model.efficiency import Compared
-
-Status: TypeAlias = Literal["ok", "below-threshold", "insufficient-data", "unmapped", "implausible"]
+from ingestd.model.efficiency import Compared, Judgement, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeRange:
-    """Half-open: from start up to but not including end. Both aware."""
+    """Both aware. A reading at the start belongs to what was before: it tells the energy before its timestamp."""
 
     start: datetime
     end: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """By what a vehicle's figures are judged, unless it has a threshold of its own."""
-
-    threshold: float  # efficiency below which something may be wrong
-    min_kwh: float  # of AC, and
-    min_coverage: float  # of the window, without which there is no ratio
-    plausible_kw: float  # the most that can flow, for telling a register's jumps from energy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,58 +27,47 @@ class MeterShare:
 
     meter_id: str
     valid: TimeRange
-    ac_kwh: float
-    samples: int
+    ac_kwh: float | None
+    samples: int | None
     shared: bool  # with another vehicle at the same time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Performance:
-    """A vehicle's charging in a window, and how far its figures can be relied on."""
+    """A vehicle's charging in a window, and how far its figures can be relied on.
+
+    Figures are None where they cannot be told: where the window cuts a quarter-hour of which history is gone.
+    """
 
     vehicle_id: str
     window: TimeRange
-    dc_kwh: float
-    average_temperature: float | None  # °C
-    samples: int
+    dc_kwh: float | None
+    average_temperature: float | None  # °C; None also where there was no reading
+    samples: int | None
     meters: tuple[MeterShare, ...]
-    coverage: float
-    """Share of the window that readings at the device's own cadence cover; the lesser of vehicle and meters."""
-    gaps: int
-    longest_gap: float  # seconds
-    resets: int
-    excluded: int
-    status: Status
+    compared: Compared | None  # None also where no meter is mapped
+    coverage: float | None
+    """Share of the window up to now that is known, of the vehicle or of its meters: the lesser."""
+    gaps: int | None
+    longest_gap: float | None  # seconds
+    resets: int | None
+    excluded: int | None
+    judgement: Judgement
     threshold: float
 
     @property
-    def ac_kwh(self) -> float:
-        return sum(meter.ac_kwh for meter in self.meters)
+    def ac_kwh(self) -> float | None:
+        parts = [meter.ac_kwh for meter in self.meters if meter.ac_kwh is not None]
+        return None if self.dc_kwh is None else sum(parts, 0.0)
 
     @property
-    def meter_samples(self) -> int:
-        return sum(meter.samples for meter in self.meters)
+    def meter_samples(self) -> int | None:
+        return None if self.samples is None else sum(meter.samples or 0 for meter in self.meters)
 
     @property
     def efficiency_ratio(self) -> float | None:
-        """DC over AC, where the figures bear one; never clamped: more than 1 is shown as it is."""
-        return None if self.status in {"unmapped", "insufficient-data"} else self.dc_kwh / self.ac_kwh
-
-    def reason(self, judgement: Judgement) -> str:
-        """Why the status is what it is, in words."""
-        match self.status:
-            case "unmapped":
-                return "no meter is mapped to the vehicle in this window"
-            case "insufficient-data" if self.ac_kwh <= 0 or self.ac_kwh < judgement.min_kwh:
-                return f"{self.ac_kwh:.3g} kWh of AC, at least {judgement.min_kwh:g} needed"
-            case "insufficient-data":
-                return f"coverage {self.coverage:.2g}, at least {judgement.min_coverage:g} needed"
-            case "implausible":
-                return f"more DC than AC: {self.dc_kwh:.3f} of {self.ac_kwh:.3f} kWh"
-            case "below-threshold":
-                return f"{self.efficiency_ratio:.1%} of the AC arrived, {self.threshold:.1%} expected"
-            case "ok":
-                return f"{self.efficiency_ratio:.1%} of the AC arrived"
+        """DC over AC of what is compared, where that is enough; never clamped: more than 1 is shown as it is."""
+        return self.judgement.ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ first and outputs last, so that what was taken in leaves by the ordinary way.
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -16,7 +16,6 @@ import structlog
 
 from ingestd.alerting.alerting import Alerting
 from ingestd.alerting.watcher import Rules
-from ingestd.analytics import Judgement
 from ingestd.config import Settings
 from ingestd.errors import StoreError
 from ingestd.http.intake import Intake
@@ -24,6 +23,8 @@ from ingestd.http.ports import Condition
 from ingestd.http.server import HttpServer
 from ingestd.http.webhook import Webhook
 from ingestd.metrics import Metrics
+from ingestd.model.efficiency import EfficiencyPolicy
+from ingestd.model.register import Rule
 from ingestd.mqtt.address import BrokerAddress
 from ingestd.mqtt.connection import RECEIVE_MAXIMUM
 from ingestd.mqtt.extras import Extra
@@ -32,6 +33,7 @@ from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.flusher import Flusher
 from ingestd.process import notify_systemd, stop_signals, tune_garbage_collection
 from ingestd.store.alerts import Alerts
+from ingestd.store.analytics import Analytics
 from ingestd.store.clocks import Clocks
 from ingestd.store.database import Reads
 from ingestd.store.dead_letters import DeadLetters
@@ -42,12 +44,12 @@ from ingestd.store.leadership import Leadership
 from ingestd.store.mappings import Mappings
 from ingestd.store.migrations import migrate
 from ingestd.store.partitions import Partitions
-from ingestd.store.reads import Analytics
+from ingestd.store.reads import Analytics as Fleet
 from ingestd.store.retention import Retention
 from ingestd.store.rollups import Rollups
 from ingestd.store.series import Series
 from ingestd.store.writer import Writer
-from ingestd.telemetry import Window
+from ingestd.telemetry import METER, VEHICLE, Stream, Window
 
 log = structlog.get_logger(__name__)
 
@@ -60,8 +62,6 @@ HEALTH_SECONDS: Final = 2.0
 HOUSEKEEPING_SECONDS: Final = 3600.0
 HOUSEKEEPING_RETRY_SECONDS: Final = 60.0
 SUMMARY_SECONDS: Final = 60.0
-MIN_COVERAGE: Final = 0.2
-"""Share of a window that readings have to cover for a ratio."""
 
 
 class Daemon:
@@ -109,13 +109,13 @@ class Daemon:
             dead_letters_kept=settings.dead_letter_retention,
         )
         self._rollups = Rollups(self._dsn, plausible_kw=settings.vehicle_max_kw, flush_interval=settings.flush_interval)
-        judgement = _judgement(settings)
-        self._alerting = self._make_alerting(judgement)
-        self._http = self._make_http(window, judgement)
+        policy = _policy(settings)
+        self._alerting = self._make_alerting(policy)
+        self._http = self._make_http(window, policy)
         self._metrics.expose_in_flight(self._buffer.in_flight)
         self._metrics.expose_clock_difference(lambda: self._clocks.difference)
 
-    def _make_alerting(self, judgement: Judgement) -> Alerting:
+    def _make_alerting(self, policy: EfficiencyPolicy) -> Alerting:
         settings = self._settings
         webhook = settings.alert_webhook_url
         return Alerting(
@@ -126,15 +126,15 @@ class Daemon:
             ),
             holder=settings.mqtt_client_id,
             store=Alerts(self._background),
-            efficiencies=Analytics(self._background, judgement=judgement),
+            efficiencies=Fleet(self._background, policy=policy),
             clock_difference=lambda: self._clocks.difference,
             broker=self._session,
             webhook=Webhook(webhook.get_secret_value()) if webhook else None,
             metrics=self._metrics,
         )
 
-    def _make_http(self, window: Window, judgement: Judgement) -> HttpServer:
-        analytics = Analytics(self._reads, judgement=judgement)
+    def _make_http(self, window: Window, policy: EfficiencyPolicy) -> HttpServer:
+        fleet = Fleet(self._reads, policy=policy)
         return HttpServer(
             host=self._settings.http_host,
             port=self._settings.http_port,
@@ -144,9 +144,12 @@ class Daemon:
                 put=partial(self._buffer.put, urgent=True),
                 trouble=self._intake_trouble,
             ),
-            analytics=analytics,
-            series=Series(self._reads, analytics=analytics),
-            devices=Devices(self._reads, analytics=analytics, offline_after=self._settings.offline_after),
+            analytics=Analytics(
+                self._reads, rules=_rules(self._settings), policy=policy, history=self._settings.retention
+            ),
+            fleet=fleet,
+            series=Series(self._reads, analytics=fleet),
+            devices=Devices(self._reads, analytics=fleet, offline_after=self._settings.offline_after),
             device_settings=DeviceSettingsTable(self._reads),
             mappings=Mappings(self._reads),
             exports=Exports(self._dsn),
@@ -155,7 +158,6 @@ class Daemon:
             condition=self._condition,
             ping=self._health.ping,
             exposition=self._metrics.exposition,
-            judgement=judgement,
         )
 
     async def run(self, *, stop: asyncio.Event, migrate_first: bool = True) -> None:
@@ -290,13 +292,21 @@ def _extras(settings: Settings) -> list[Extra]:
     return [extra for extra, wanted in chosen.items() if wanted]
 
 
-def _judgement(settings: Settings) -> Judgement:
-    return Judgement(
+def _policy(settings: Settings) -> EfficiencyPolicy:
+    return EfficiencyPolicy(
         threshold=settings.efficiency_threshold,
         min_kwh=settings.efficiency_min_kwh,
-        min_coverage=MIN_COVERAGE,
-        plausible_kw=settings.vehicle_max_kw,
+        min_share=settings.efficiency_min_share,
+        session_min_kw=settings.session_min_kw,
     )
+
+
+def _rules(settings: Settings) -> dict[Stream, Rule]:
+    max_gap = settings.max_gap // timedelta(microseconds=1)
+    return {
+        METER: Rule(max_kw=settings.meter_max_kw, max_gap=max_gap),
+        VEHICLE: Rule(max_kw=settings.vehicle_max_kw, max_gap=max_gap),
+    }
 
 
 async def serve(settings: Settings, *, migrate_first: bool = True) -> None:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from ingestd.http import buckets, parameters, shapes
 from ingestd.http.heavy import heavy
-from ingestd.http.ports import ANALYTICS, JUDGEMENT, SERIES
+from ingestd.http.ports import ANALYTICS, FLEET, SERIES
 from ingestd.http.problems import Problem
 from ingestd.http.shared import shared
 from ingestd.periods import CALENDARS, periods
@@ -23,7 +23,7 @@ async def get_performance(request: web.Request) -> web.Response:
     found = await request.app[ANALYTICS].performance(vehicle_id, parameters.window(request))
     if found is None:
         raise _unknown(VEHICLE, vehicle_id)
-    return shapes.answer(shapes.performance(found, request.app[JUDGEMENT]))
+    return shapes.answer(shapes.performance(found))
 
 
 async def get_live(request: web.Request, stream: Stream) -> web.Response:
@@ -39,7 +39,7 @@ async def get_live(request: web.Request, stream: Stream) -> web.Response:
 @heavy
 async def get_fleet(request: web.Request) -> web.Response:
     window, as_of = parameters.window(request), datetime.now(UTC)
-    return shapes.answer(shapes.fleet(await request.app[ANALYTICS].fleet(window), as_of=as_of))
+    return shapes.answer(shapes.fleet(await request.app[FLEET].fleet(window), as_of=as_of))
 
 
 async def get_series(request: web.Request, stream: Stream) -> web.Response:

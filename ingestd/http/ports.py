@@ -16,7 +16,6 @@ from ingestd.analytics import (
     DeviceSettings,
     FleetEnergy,
     FleetPoint,
-    Judgement,
     LiveReading,
     Mapping,
     Performance,
@@ -30,10 +29,15 @@ from ingestd.telemetry import Stream
 
 
 class Analytics(Protocol):
-    """The reads. Every method raises StoreError when the database does not answer."""
+    """What is asked of one device. Every method raises StoreError when the database does not answer."""
 
     async def live(self, stream: Stream, device_id: str) -> LiveReading | None: ...
     async def performance(self, vehicle_id: str, window: TimeRange) -> Performance | None: ...
+
+
+class Fleet(Protocol):
+    """What is asked of all devices; raises StoreError."""
+
     async def fleet(self, window: TimeRange) -> FleetEnergy: ...
 
 
@@ -109,6 +113,7 @@ class Condition:
 
 INTAKE: Final = web.AppKey("intake", Intake)
 ANALYTICS: Final[web.AppKey[Analytics]] = web.AppKey("analytics", Analytics)
+FLEET: Final[web.AppKey[Fleet]] = web.AppKey("fleet", Fleet)
 SERIES: Final[web.AppKey[Series]] = web.AppKey("series", Series)
 DEVICES: Final[web.AppKey[Devices]] = web.AppKey("devices", Devices)
 DEVICE_SETTINGS: Final[web.AppKey[DeviceSettingsTable]] = web.AppKey("device_settings", DeviceSettingsTable)
@@ -120,4 +125,3 @@ CONDITION: Final[web.AppKey[Callable[[], Condition]]] = web.AppKey("condition")
 PING: Final[web.AppKey[Callable[[], Awaitable[None]]]] = web.AppKey("ping")
 """Raises StoreError unless the database answers within a few seconds."""
 EXPOSITION: Final[web.AppKey[Callable[[], bytes]]] = web.AppKey("exposition")
-JUDGEMENT: Final = web.AppKey("judgement", Judgement)

@@ -7,7 +7,6 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from ingestd.analytics import Judgement
 from ingestd.errors import IngestdError
 from ingestd.http.bodies import BODIES, Bodies
 from ingestd.http.broken import BROKEN, BrokenRequests
@@ -25,8 +24,8 @@ from ingestd.http.ports import (
     DEVICES,
     EXPORTS,
     EXPOSITION,
+    FLEET,
     INTAKE,
-    JUDGEMENT,
     MAPPINGS,
     PING,
     SERIES,
@@ -37,6 +36,7 @@ from ingestd.http.ports import (
     Devices,
     DeviceSettingsTable,
     Exports,
+    Fleet,
     Mappings,
     Series,
 )
@@ -58,6 +58,7 @@ class HttpServer:
         port: int,
         intake: Intake,
         analytics: Analytics,
+        fleet: Fleet,
         series: Series,
         devices: Devices,
         device_settings: DeviceSettingsTable,
@@ -68,7 +69,6 @@ class HttpServer:
         condition: Callable[[], Condition],
         ping: Callable[[], Awaitable[None]],
         exposition: Callable[[], bytes],
-        judgement: Judgement,
     ) -> None:
         self._host = host
         self._port = port
@@ -78,6 +78,7 @@ class HttpServer:
         self._app[BODIES] = Bodies()
         self._app[INTAKE] = intake
         self._app[ANALYTICS] = analytics
+        self._app[FLEET] = fleet
         self._app[SERIES] = series
         self._app[DEVICES] = devices
         self._app[DEVICE_SETTINGS] = device_settings
@@ -92,7 +93,6 @@ class HttpServer:
         self._app[HEAVY_READS] = HeavyReads()
         self._app[SHARED_ANSWERS] = SharedAnswers()
         self._app[EXPOSITION] = exposition
-        self._app[JUDGEMENT] = judgement
         self._app.add_routes(ROUTES)
         self._app.on_response_prepare.append(_name_the_server)
         self._runner = web.AppRunner(

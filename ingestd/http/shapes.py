@@ -13,14 +13,13 @@ from ingestd.analytics import (
     Device,
     FleetEnergy,
     FleetPoint,
-    Judgement,
     LiveReading,
     Performance,
     Point,
-    Status,
     TimeRange,
     Total,
 )
+from ingestd.model.efficiency import Compared, Status
 from ingestd.telemetry import Stream
 
 
@@ -46,11 +45,12 @@ def live(stream: Stream, reading: LiveReading) -> dict[str, object]:
     }
 
 
-def performance(found: Performance, judgement: Judgement) -> dict[str, object]:
+def performance(found: Performance) -> dict[str, object]:
     return {
         "vehicleId": found.vehicle_id,
         "timeRange": time_range(found.window),
         "energy": _energy(found),
+        "compared": found.compared and _compared(found.compared),
         "battery": {"avgTemperature": found.average_temperature},
         "meters": [
             {
@@ -67,8 +67,8 @@ def performance(found: Performance, judgement: Judgement) -> dict[str, object]:
         "gaps": {"count": found.gaps, "longestSeconds": found.longest_gap},
         "resets": found.resets,
         "excluded": found.excluded,
-        "status": found.status,
-        "reason": found.reason(judgement),
+        "status": found.judgement.status,
+        "reason": found.judgement.reason,
         "threshold": found.threshold,
     }
 
@@ -168,3 +168,7 @@ def _energy(found: Performance | FleetEnergy | ChargingSession) -> dict[str, obj
         "dcDelivered": found.dc_kwh,
         "efficiencyRatio": found.efficiency_ratio,
     }
+
+
+def _compared(found: Compared) -> dict[str, object]:
+    return {"acConsumed": found.ac, "dcDelivered": found.dc, "share": found.share}

@@ -41,7 +41,7 @@ from tests.support.polling import eventually
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
-    from ingestd.analytics import Status
+    from ingestd.model.efficiency import Status
 
 START = datetime(2026, 11, 20, 10, 30, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from ingestd.analytics import DeviceSettings
+from ingestd.analytics import DeviceSettings, TimeRange
+from ingestd.model.efficiency import EfficiencyPolicy
 from ingestd.model.register import Rule
 from ingestd.pipeline.delivery import Batch
+from ingestd.store.analytics import Analytics
 from ingestd.store.closing import Closing
 from ingestd.store.database import Reads
 from ingestd.store.device_settings import DeviceSettingsTable
@@ -26,21 +28,32 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from datetime import datetime
 
+    from ingestd.analytics import Performance
     from ingestd.telemetry import Stream
     from tests.support.energy import Sample
 
 HOUR = timedelta(hours=1)
+POLICY = EfficiencyPolicy(threshold=0.85, min_kwh=0.5, min_share=0.5, session_min_kw=0.3)
 
 
 class Harness:
     """What a test writes into and reads from."""
 
-    def __init__(self, url: str, *, max_kw: float = 400, max_gap: timedelta = HOUR) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        max_kw: float = 400,
+        max_gap: timedelta = HOUR,
+        policy: EfficiencyPolicy = POLICY,
+        history: timedelta | None = None,
+    ) -> None:
         self.url = url
         self.rules = dict.fromkeys(STREAMS, Rule(max_kw=max_kw, max_gap=max_gap // timedelta(microseconds=1)))
         self.writer = Writer(url)
         self.closing = Closing(url, rules=self.rules)
         self.reads = Reads(url)
+        self.analytics = Analytics(self.reads, rules=self.rules, policy=policy, history=history)
         self.mappings = Mappings(self.reads)
         self.settings = DeviceSettingsTable(self.reads)
 
@@ -68,6 +81,11 @@ class Harness:
         await self.settings.set(
             stream, device, DeviceSettings(threshold=threshold, offline_after=offline_after, max_kw=max_kw)
         )
+
+    async def performance(self, vehicle: str, start: datetime, end: datetime) -> Performance:
+        found = await self.analytics.performance(vehicle, TimeRange(start=start, end=end))
+        assert found is not None
+        return found
 
     async def close(self, now: datetime) -> None:
         """Every quarter that is over at `now`; what is stale by then is made anew."""
@@ -104,8 +122,15 @@ class Harness:
 
 
 @asynccontextmanager
-async def opened(url: str, *, max_kw: float = 400, max_gap: timedelta = HOUR) -> AsyncIterator[Harness]:
-    harness = Harness(url, max_kw=max_kw, max_gap=max_gap)
+async def opened(
+    url: str,
+    *,
+    max_kw: float = 400,
+    max_gap: timedelta = HOUR,
+    policy: EfficiencyPolicy = POLICY,
+    history: timedelta | None = None,
+) -> AsyncIterator[Harness]:
+    harness = Harness(url, max_kw=max_kw, max_gap=max_gap, policy=policy, history=history)
     await harness.writer.open()
     try:
         await harness.reads.open()

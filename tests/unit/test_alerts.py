@@ -42,7 +42,7 @@ from ingestd.analytics import VehicleEfficiency
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ingestd.analytics import Status
+    from ingestd.model.efficiency import Status
 
 START = datetime(2026, 11, 20, 10, 30, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

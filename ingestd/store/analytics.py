@@ -1,0 +1,234 @@
+"""The reads of one device behind the analytics routes: its newest reading, and how a vehicle charges."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+from ingestd.analytics import LiveReading, MeterShare, Performance, TimeRange
+from ingestd.model import performance as model
+from ingestd.model.device_energy import DeviceEnergy
+from ingestd.model.efficiency import EfficiencyPolicy, Judgement
+from ingestd.model.energy import HOUR, QUARTER
+from ingestd.model.gaps import Gaps, gaps, silent_stretches
+from ingestd.model.register import Rule
+from ingestd.store import queries
+from ingestd.store.database import Reads
+from ingestd.store.device_energy import ENDING, DeviceReader
+from ingestd.store.ledger import BEGINNING
+from ingestd.store.moments import Moment, Moments
+from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream, to_datetime, to_microseconds
+
+LONG: Final = 48 * HOUR
+"""A window of more takes longer than a few milliseconds, and is left to a thread."""
+
+_PERFORMANCE: Final = queries.load("performance.sql")
+_LIVE: Final = {stream: queries.ready(queries.for_stream(_PERFORMANCE["live"], stream)) for stream in STREAMS}
+_THRESHOLD: Final = queries.ready(_PERFORMANCE["threshold"])
+_SEGMENTS: Final = queries.ready(_PERFORMANCE["segments"])
+_SIGNS_OF_IT: Final = tuple(
+    queries.ready(_PERFORMANCE[name]) for name in ("is_live", "is_mapped", "has_quarter", "has_reading")
+)
+
+
+def live_reading(stream: Stream, row: Any) -> LiveReading:  # noqa: ANN401 - psycopg makes the namedtuple's class at run time
+    """A row of a live table."""
+    figures = {key: getattr(row, column) for key, column in stream.columns.items()}
+    return LiveReading(
+        device_id=getattr(row, stream.id_column),
+        timestamp=row.ts,
+        received_at=row.received_at,
+        figures={key: value for key, value in figures.items() if value is not None},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Segment:
+    """A part of the mapping."""
+
+    vehicle: str
+    meter: str
+    start: int
+    end: int
+
+    def overlaps(self, start: int, end: int) -> bool:
+        return self.start < end and start < self.end
+
+
+class Analytics:
+    """What is asked of one device. Every method raises StoreError when the database does not answer."""
+
+    def __init__(
+        self, reads: Reads, *, rules: Mapping[Stream, Rule], policy: EfficiencyPolicy, history: timedelta | None = None
+    ) -> None:
+        """`history` is the retention of readings; None: they are all there."""
+        self._reads = reads
+        self._moments = Moments(reads, rules=rules)
+        self._max_gap = rules[VEHICLE].max_gap
+        self._policy = policy
+        self._history = None if history is None else history // timedelta(microseconds=1)
+
+    async def live(self, stream: Stream, device_id: str) -> LiveReading | None:
+        """The newest reading of a device, or None where it is unknown."""
+        rows = await self._reads.fetch(_LIVE[stream], {"device_id": device_id})
+        return live_reading(stream, rows[0]) if rows else None
+
+    async def performance(self, vehicle_id: str, window: TimeRange) -> Performance | None:
+        """A vehicle's charging in the window, or None where the vehicle is unknown."""
+        start, end = (min(max(to_microseconds(at), BEGINNING), ENDING) for at in (window.start, window.end))
+        async with self._moments.now() as moment:
+            own, others = await _segments(moment, vehicle_id, start, end)
+            if not own and not await _is_known(moment, vehicle_id):
+                return None
+            policy = await self._policy_of(moment, vehicle_id)
+            edges = {start, end, *(edge for segment in (*own, *others) for edge in (segment.start, segment.end))}
+            reads_from = self._reads_from(moment)
+            gone = [edge for edge in edges if edge % QUARTER and edge < reads_from + self._max_gap]
+            if gone:
+                return _untold(vehicle_id, window, own, others, policy, to_datetime(min(gone)))
+            reader = moment.device(VEHICLE, vehicle_id)
+            vehicle = await reader.energy(*_whole_hours(start, end), edges=edges)
+            feeds = [await _feed(moment, segment, others, edges) for segment in own]
+            work = partial(model.performance, start, end, moment.now, vehicle=vehicle, feeds=feeds, policy=policy)
+            found = work() if end - start <= LONG else await asyncio.to_thread(work)
+            silence = None
+            if start >= reads_from:
+                silence = await self._gaps(reader, vehicle, start, min(end, moment.now))
+        return _answer(vehicle_id, window, found, silence, policy)
+
+    def _reads_from(self, moment: Moment) -> int:
+        """From when on there are readings."""
+        return BEGINNING if self._history is None else moment.now - self._history
+
+    async def _policy_of(self, moment: Moment, vehicle_id: str) -> EfficiencyPolicy:
+        rows = await moment.fetch(_THRESHOLD, {"vehicle_id": vehicle_id})
+        return replace(self._policy, threshold=rows[0].threshold) if rows else self._policy
+
+    async def _gaps(self, reader: DeviceReader, vehicle: DeviceEnergy, start: int, end: int) -> Gaps:
+        stretches = silent_stretches(vehicle, start, end, longer_than=self._max_gap)
+        return gaps(await reader.neighbours(stretches), start, end, longer_than=self._max_gap)
+
+
+async def _is_known(moment: Moment, vehicle_id: str) -> bool:
+    for statement in _SIGNS_OF_IT:
+        if await moment.fetch(statement, {"vehicle_id": vehicle_id}):
+            return True
+    return False
+
+
+async def _segments(moment: Moment, vehicle_id: str, start: int, end: int) -> tuple[list[_Segment], list[_Segment]]:
+    """Those of the vehicle that have a part in (start, end], and those of others that share their meters.
+
+    They last to the whole hours around the window.
+    """
+    since, until = _whole_hours(start, end)
+    rows = await moment.fetch(
+        _SEGMENTS, {"vehicle_id": vehicle_id, "start": to_datetime(since), "end": to_datetime(until)}
+    )
+    segments = [_Segment(vehicle=row.vehicle_id, meter=row.meter_id, start=row.start, end=row.end) for row in rows]
+    own = [one for one in segments if one.vehicle == vehicle_id and one.overlaps(start, end)]
+    others = [
+        one
+        for one in segments
+        if one.vehicle != vehicle_id
+        and any(one.meter == mine.meter and one.overlaps(mine.start, mine.end) for mine in own)
+    ]
+    return own, others
+
+
+def _whole_hours(start: int, end: int) -> tuple[int, int]:
+    return start // HOUR * HOUR, -(-end // HOUR) * HOUR
+
+
+async def _feed(moment: Moment, segment: _Segment, others: Iterable[_Segment], edges: set[int]) -> model.Feed:
+    """What the meter of a segment did in it, and the other vehicles that it fed."""
+    start, end = segment.start, segment.end
+    return model.Feed(
+        meter=segment.meter,
+        start=start,
+        end=end,
+        energy=await moment.device(METER, segment.meter).energy(start, end, edges=edges),
+        others=[
+            await _mapped(moment, other, max(start, other.start), min(end, other.end), edges)
+            for other in others
+            if other.meter == segment.meter and other.overlaps(start, end)
+        ],
+    )
+
+
+async def _mapped(moment: Moment, other: _Segment, start: int, end: int, edges: set[int]) -> model.Mapped:
+    energy = await moment.device(VEHICLE, other.vehicle).energy(start, end, edges=edges)
+    return model.Mapped(vehicle=other.vehicle, start=start, end=end, energy=energy)
+
+
+def _answer(
+    vehicle_id: str, window: TimeRange, found: model.Performance, silence: Gaps | None, policy: EfficiencyPolicy
+) -> Performance:
+    whole = found.vehicle
+    return Performance(
+        vehicle_id=vehicle_id,
+        window=window,
+        dc_kwh=whole.kwh,
+        average_temperature=whole.averaged / whole.samples if whole.samples else None,
+        samples=whole.samples,
+        meters=tuple(
+            MeterShare(
+                meter_id=part.meter,
+                valid=TimeRange(start=to_datetime(part.start), end=to_datetime(part.end)),
+                ac_kwh=part.whole.kwh,
+                samples=part.whole.samples,
+                shared=part.is_shared,
+            )
+            for part in found.meters
+        ),
+        compared=found.compared,
+        coverage=found.coverage,
+        gaps=None if silence is None else silence.count,
+        longest_gap=None if silence is None else silence.longest / 1e6,
+        resets=whole.resets + sum(part.whole.resets for part in found.meters),
+        excluded=whole.excluded + sum(part.whole.excluded for part in found.meters),
+        judgement=found.judgement,
+        threshold=policy.threshold,
+    )
+
+
+def _untold(
+    vehicle_id: str,
+    window: TimeRange,
+    own: Sequence[_Segment],
+    others: Sequence[_Segment],
+    policy: EfficiencyPolicy,
+    gone: datetime,
+) -> Performance:
+    """Of a window whose edge, or that of a mapping in it, is inside a quarter-hour of which the readings are gone."""
+    start, end = to_microseconds(window.start), to_microseconds(window.end)
+    reason = (
+        f"readings of {gone:%FT%TZ} are past their retention, and only whole quarter-hours can be told of that time"
+    )
+    return Performance(
+        vehicle_id=vehicle_id,
+        window=window,
+        dc_kwh=None,
+        average_temperature=None,
+        samples=None,
+        meters=tuple(
+            MeterShare(
+                meter_id=one.meter,
+                valid=TimeRange(start=to_datetime(max(start, one.start)), end=to_datetime(min(end, one.end))),
+                ac_kwh=None,
+                samples=None,
+                shared=any(other.meter == one.meter and other.overlaps(one.start, one.end) for other in others),
+            )
+            for one in own
+        ),
+        compared=None,
+        coverage=None,
+        gaps=None,
+        longest_gap=None,
+        resets=None,
+        excluded=None,
+        judgement=Judgement(status="insufficient-data", ratio=None, reason=reason),
+        threshold=policy.threshold,
+    )
