@@ -40,11 +40,11 @@ from ingestd.store.dead_letters import DeadLetters
 from ingestd.store.device_settings import DeviceSettingsTable
 from ingestd.store.devices import Devices
 from ingestd.store.exports import Exports
+from ingestd.store.fleet import Fleet
 from ingestd.store.leadership import Leadership
 from ingestd.store.mappings import Mappings
 from ingestd.store.migrations import migrate
 from ingestd.store.partitions import Partitions
-from ingestd.store.reads import Analytics as Fleet
 from ingestd.store.retention import Retention
 from ingestd.store.rollups import Rollups
 from ingestd.store.series import Series
@@ -126,7 +126,7 @@ class Daemon:
             ),
             holder=settings.mqtt_client_id,
             store=Alerts(self._background),
-            efficiencies=Fleet(self._background, policy=policy),
+            efficiencies=self._fleet(self._background, policy),
             clock_difference=lambda: self._clocks.difference,
             broker=self._session,
             webhook=Webhook(webhook.get_secret_value()) if webhook else None,
@@ -134,7 +134,7 @@ class Daemon:
         )
 
     def _make_http(self, window: Window, policy: EfficiencyPolicy) -> HttpServer:
-        fleet = Fleet(self._reads, policy=policy)
+        fleet = self._fleet(self._reads, policy)
         return HttpServer(
             host=self._settings.http_host,
             port=self._settings.http_port,
@@ -144,12 +144,10 @@ class Daemon:
                 put=partial(self._buffer.put, urgent=True),
                 trouble=self._intake_trouble,
             ),
-            analytics=Analytics(
-                self._reads, rules=_rules(self._settings), policy=policy, history=self._settings.retention
-            ),
+            analytics=self._analytics(self._reads, policy),
             fleet=fleet,
             series=Series(self._reads, analytics=fleet),
-            devices=Devices(self._reads, analytics=fleet, offline_after=self._settings.offline_after),
+            devices=Devices(self._reads, efficiencies=fleet.efficiencies, offline_after=self._settings.offline_after),
             device_settings=DeviceSettingsTable(self._reads),
             mappings=Mappings(self._reads),
             exports=Exports(self._dsn),
@@ -159,6 +157,13 @@ class Daemon:
             ping=self._health.ping,
             exposition=self._metrics.exposition,
         )
+
+    def _analytics(self, reads: Reads, policy: EfficiencyPolicy) -> Analytics:
+        return Analytics(reads, rules=_rules(self._settings), policy=policy, history=self._settings.retention)
+
+    def _fleet(self, reads: Reads, policy: EfficiencyPolicy) -> Fleet:
+        performance = self._analytics(reads, policy).performance
+        return Fleet(reads, rules=_rules(self._settings), policy=policy, performance=performance)
 
     async def run(self, *, stop: asyncio.Event, migrate_first: bool = True) -> None:
         """Serve until `stop` is set. Raises IngestdError where it cannot start, or what a task died of."""

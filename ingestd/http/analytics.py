@@ -1,6 +1,6 @@
 """The routes that say what devices did: performance, live, fleet, series, totals, charging sessions."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
 from typing import Final
@@ -38,8 +38,7 @@ async def get_live(request: web.Request, stream: Stream) -> web.Response:
 @shared
 @heavy
 async def get_fleet(request: web.Request) -> web.Response:
-    window, as_of = parameters.window(request), datetime.now(UTC)
-    return shapes.answer(shapes.fleet(await request.app[FLEET].fleet(window), as_of=as_of))
+    return shapes.answer(shapes.fleet(await request.app[FLEET].energy(parameters.window(request))))
 
 
 async def get_series(request: web.Request, stream: Stream) -> web.Response:
@@ -62,15 +61,15 @@ async def get_series(request: web.Request, stream: Stream) -> web.Response:
 @shared
 @heavy
 async def get_fleet_series(request: web.Request) -> web.Response:
-    asked, as_of = buckets.of_fleet(parameters.Query(request, buckets.QUERY)), datetime.now(UTC)
-    points = await request.app[SERIES].of_fleet(asked.window, asked.buckets)
+    asked = buckets.of_fleet(parameters.Query(request, buckets.QUERY))
+    found = await request.app[FLEET].series(asked.window, asked.buckets)
     return shapes.answer(
         {
-            "asOf": shapes.moment(as_of),
+            "asOf": shapes.moment(found.as_of),
             "bucket": asked.bucket.text,
             "timeZone": asked.zone.key,
             "timeRange": shapes.time_range(asked.window),
-            "points": [shapes.fleet_point(point) for point in points],
+            "points": [shapes.fleet_point(point) for point in found.points],
         }
     )
 

@@ -15,7 +15,7 @@ from ingestd.analytics import (
     DevicePage,
     DeviceSettings,
     FleetEnergy,
-    FleetPoint,
+    FleetSeries,
     LiveReading,
     Mapping,
     Performance,
@@ -38,7 +38,10 @@ class Analytics(Protocol):
 class Fleet(Protocol):
     """What is asked of all devices; raises StoreError."""
 
-    async def fleet(self, window: TimeRange) -> FleetEnergy: ...
+    async def energy(self, window: TimeRange) -> FleetEnergy: ...
+    async def series(self, window: TimeRange, buckets: Sequence[Stretch]) -> FleetSeries:
+        """Of each of the buckets, which make up the window."""
+        ...
 
 
 class Series(Protocol):
@@ -50,7 +53,6 @@ class Series(Protocol):
     async def of_device(
         self, stream: Stream, device_id: str, window: TimeRange, buckets: Sequence[Stretch]
     ) -> list[Point] | None: ...
-    async def of_fleet(self, window: TimeRange, buckets: Sequence[Stretch]) -> list[FleetPoint]: ...
     async def totals(
         self, stream: Stream, device_id: str, window: TimeRange, periods: Sequence[Period]
     ) -> list[Total] | None: ...

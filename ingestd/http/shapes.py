@@ -73,18 +73,20 @@ def performance(found: Performance) -> dict[str, object]:
     }
 
 
-def fleet(found: FleetEnergy, *, as_of: datetime) -> dict[str, object]:
-    """`as_of` is when it was made: readings stored later are not in it."""
+def fleet(found: FleetEnergy) -> dict[str, object]:
+    """`asOf`: readings stored later are not in it."""
+    mapped = found.mapped
     return {
-        "asOf": moment(as_of),
+        "asOf": moment(found.as_of),
         "timeRange": time_range(found.window),
         "energy": _energy(found),
         "devices": {"meters": found.meters, "vehicles": found.vehicles},
         "mapped": {
-            "acConsumed": found.mapped_ac_kwh,
-            "dcDelivered": found.mapped_dc_kwh,
-            "efficiencyRatio": found.mapped_efficiency_ratio,
-            "lossKwh": found.mapped_ac_kwh - found.mapped_dc_kwh,
+            "acConsumed": mapped.all_ac,
+            "dcDelivered": mapped.all_dc,
+            "efficiencyRatio": found.mapped_ratio,
+            "lossKwh": mapped.all_ac - mapped.all_dc,
+            "compared": _compared(mapped),
         },
         "vehicles": {status: found.statuses.get(status, 0) for status in get_args(Status)},
         "worst": [

@@ -65,12 +65,11 @@ class Devices:
                 "limit": wanted.limit,
             },
         )
-        unmapped = "unmapped" if stream is VEHICLE else None
         return [
             Device(
                 newest=live_reading(stream, row),
                 online=row.online,
-                status=row.status or unmapped,
+                status=row.status or ("unmapped" if stream is VEHICLE else None),
                 efficiency_ratio=row.efficiency_ratio,
             )
             for row in rows

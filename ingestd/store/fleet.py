@@ -120,7 +120,7 @@ class Fleet:
         compared: dict[str, Compared | None] = {**dict.fromkeys(found.totals[VEHICLE]), **found.compared}
         for vehicle in found.apart:
             performance = await self._performance(vehicle, window)
-            compared[vehicle] = performance.compared if performance else None  # type: ignore[attr-defined]
+            compared[vehicle] = performance.compared if performance else None
         judged: dict[str, tuple[VehicleEfficiency, Compared | None]] = {}
         for vehicle, its in compared.items():
             policy = self._policy

@@ -79,9 +79,8 @@ EDGES = st.integers(0, 48).map(lambda number: START + number * HOUR) | st.intege
 
 
 @settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
-    phases=(Phase.generate,),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
