@@ -16,7 +16,7 @@ from ingestd.model.efficiency import Compared, EfficiencyPolicy, Segment, compar
 from ingestd.model.energy import HOUR, MINUTE, QUARTER, Counted, Reading, count
 from ingestd.model.quarters import Quarter, Quarters, hours, merged, quarters
 from ingestd.model.register import Point, Rule, Verdict, judge
-from ingestd.model.sessions import Feeding, ac_of, energy, sessions
+from ingestd.model.sessions import Feeding, Flow, ac_of, sessions
 
 DAY: Final = 24 * HOUR
 LATER: Final = 10 * DAY
@@ -327,7 +327,8 @@ def charging() -> Picture:
     vehicle = counted(one for span, kwh in stretches.items() for one in intervals(*span, 5 * MINUTE, kwh))
     hourly = {8: 0.0, 9: 0.0, 10: 8.8, 11: 4.6, 12: 3.4, 13: 2.2}
     meter = counted(Reading(at(hour), kwh=kwh) for hour, kwh in hourly.items())
-    feeding = Feeding(start=at(8), end=at(13), meter=meter, vehicles={"EV": vehicle})
+    flow = Flow(vehicle)
+    feeding = Feeding(start=at(8), end=at(13), meter=Flow(meter), vehicles={"EV": flow})
     picture.label(84, "power of the", "vehicle")
     before = 0.0
     for one in vehicle[1:]:
@@ -343,7 +344,7 @@ def charging() -> Picture:
             picture.line(x, 30, x, 140, dashed=True)
         picture.band(time, session.start, session.end, 140, "session", colour=VEHICLE)
         middle = (time.x(session.start) + time.x(session.end)) / 2
-        dc = energy(vehicle, session.since, session.end)
+        dc = flow.energy(session.since, session.end)
         picture.text(middle, 182, f"DC {number(dc)} kWh")
         picture.text(middle, 200, f"AC {number(ac_of(session, 'EV', [feeding]))} kWh")
     picture.label(284, "AC of the hourly", "meter, kWh")

@@ -3,14 +3,26 @@
 Pure. Times are microseconds, energy is kWh.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Final
 
 from ingestd.model.energy import HOUR, QUARTER, Counted
 
-SESSION_MIN_KW: Final = 0.3
-SESSION_PAUSE: Final = QUARTER
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRule:
+    """What can be set."""
+
+    min_kw: float = 0.3
+    """Power from which on a vehicle charges."""
+    pause: int = QUARTER
+    """So long without it, a session goes on."""
+
+
+SESSION_RULE: Final = SessionRule()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,45 +34,77 @@ class Session:
     since: int
     """The start, or just before it where the session begins with a reading of unknown interval, to take it in."""
 
+    def within(self, start: int, end: int) -> "Session | None":
+        """The part of it that lies in a window (start, end]; None where there is none."""
+        since, until = max(self.since, start), min(self.end, end)
+        return replace(self, start=max(self.start, start), end=until, since=since) if since < until else None
+
+
+class Flow:
+    """The energy of one device over time: its readings that have any, in order of time, to be found by bisection."""
+
+    def __init__(self, counted: Iterable[Counted]) -> None:
+        self._counted = [one for one in counted if one.kwh > 0]
+        self._ends = [one.at for one in self._counted]
+        starts = map(_flow_start, reversed(self._counted))
+        self._starts = list(accumulate(starts, min))[::-1]
+        """The earliest start of a reading and of all that follow it: intervals may overlap."""
+
+    def overlapping(self, start: int, end: int) -> Iterator[Counted]:
+        """The readings whose energy, or a part of it, flowed in (start, end]."""
+        first, last = bisect_right(self._ends, start), bisect_left(self._starts, end)
+        return (one for one in self._counted[first:last] if _flow_start(one) < end)
+
+    def energy(self, start: int, end: int) -> float:
+        """kWh that counts in (start, end]."""
+        return sum(one.kwh * _share(one, start, end) for one in self.overlapping(start, end))
+
+    def within(self, start: int, end: int, session: Session | None = None) -> float:
+        """kWh that flowed in (start, end], each reading's spread evenly over its interval, however short.
+
+        With a session only what belongs to it: its readings, and of those that are spread the part within it.
+        """
+        if start >= end:
+            return 0.0
+        total = 0.0
+        for one in self.overlapping(start, end):
+            since, until = start, end
+            if session is not None and one.is_spread:
+                since, until = max(start, session.since), min(end, session.end)
+            elif session is not None and not session.since < one.at <= session.end:
+                continue
+            flowed = min(until, one.at) - max(since, _flow_start(one))
+            total += one.kwh * max(0, flowed) / max(one.length, 1)
+        return total
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feeding:
-    """A meter and the vehicles that it feeds in (start, end]: their readings as they count."""
+    """A meter and the vehicles that it feeds in (start, end]."""
 
     start: int
     end: int
-    meter: Sequence[Counted]
-    vehicles: Mapping[str, Sequence[Counted]]
+    meter: Flow
+    vehicles: Mapping[str, Flow]
 
 
-def sessions(
-    counted: Iterable[Counted], *, min_kw: float = SESSION_MIN_KW, pause: int = SESSION_PAUSE
-) -> list[Session]:
+def sessions(counted: Iterable[Counted], *, rule: SessionRule = SESSION_RULE) -> list[Session]:
     """Stretches of intervals with so much power on average, and pauses between them up to so long.
 
     A reading of unknown interval begins a session or belongs to one; by itself it is none.
     """
     runs: list[list[Counted]] = []
     for one in counted:
-        if one.kwh <= 0 or one.kwh * HOUR < min_kw * one.length:
+        if one.kwh <= 0 or one.kwh * HOUR < rule.min_kw * one.length:
             continue
-        if not runs or _start(one) - runs[-1][-1].at > pause:
+        if not runs or _start(one) - runs[-1][-1].at > rule.pause:
             runs.append([])
         runs[-1].append(one)
     return [
-        Session(start=_start(run[0]), end=run[-1].at, since=run[0].at - max(run[0].length, 1))
+        Session(start=_start(run[0]), end=run[-1].at, since=_flow_start(run[0]))
         for run in runs
         if any(one.since is not None for one in run)
     ]
-
-
-def _start(one: Counted) -> int:
-    return one.at - one.length
-
-
-def energy(counted: Iterable[Counted], start: int, end: int) -> float:
-    """kWh that counts in (start, end]."""
-    return sum(one.kwh * _share(one, start, end) for one in counted)
 
 
 def ac_of(session: Session, vehicle: str, feedings: Iterable[Feeding]) -> float:
@@ -69,35 +113,29 @@ def ac_of(session: Session, vehicle: str, feedings: Iterable[Feeding]) -> float:
     Where it fed none, the part of the time.
     """
     return sum(
-        _energy_within(one, feeding) * _part(one, session, vehicle, feeding)
+        one.kwh * _share(one, feeding.start, feeding.end) * _part(one, session, vehicle, feeding)
         for feeding in feedings
-        for one in feeding.meter
-        if one.kwh > 0
+        # A reading of the vehicle that counts in the session may tell of a quarter-hour before it, where it was cut.
+        for one in feeding.meter.overlapping(max(session.since - QUARTER, feeding.start), min(session.end, feeding.end))
     )
 
 
-def _energy_within(one: Counted, feeding: Feeding) -> float:
-    return one.kwh * _share(one, feeding.start, feeding.end)
-
-
 def _part(one: Counted, session: Session, vehicle: str, feeding: Feeding) -> float:
-    start, end = max(one.at - max(one.length, 1), feeding.start), min(one.at, feeding.end)
-    everything = sum(_flow(counted, start, end) for counted in feeding.vehicles.values())
-    since, until = max(start, session.since), min(end, session.end)
+    start, end = max(_flow_start(one), feeding.start), min(one.at, feeding.end)
+    everything = sum(flow.within(start, end) for flow in feeding.vehicles.values())
     if everything > 0:
-        return _flow(feeding.vehicles[vehicle], since, until) / everything
+        return feeding.vehicles[vehicle].within(start, end, session) / everything
+    since, until = max(start, session.since), min(end, session.end)
     return max(0, until - since) / (end - start) if start < end else 0.0
 
 
-def _flow(counted: Iterable[Counted], start: int, end: int) -> float:
-    """kWh that flowed in (start, end], each reading's spread evenly over its interval, however short."""
-    if end <= start:
-        return 0.0
-    total = 0.0
-    for one in counted:
-        length = max(one.length, 1)
-        total += one.kwh * max(0, min(end, one.at) - max(start, one.at - length)) / length
-    return total
+def _start(one: Counted) -> int:
+    return one.at - one.length
+
+
+def _flow_start(one: Counted) -> int:
+    """The same, but of an unknown interval it is just before its end."""
+    return one.at - max(one.length, 1)
 
 
 def _share(one: Counted, start: int, end: int) -> float:

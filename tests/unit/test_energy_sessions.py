@@ -6,9 +6,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ingestd.model.energy import HOUR, MINUTE, Reading
-from ingestd.model.sessions import Feeding, ac_of, energy, sessions
+from ingestd.model.energy import HOUR, MINUTE, QUARTER, Counted, Reading
+from ingestd.model.sessions import Feeding, Flow, Session, ac_of, sessions
+from tests.support.streams import streams
 from tests.unit.test_energy_model import at, counted, intervals, register
 
 if TYPE_CHECKING:
@@ -22,12 +25,13 @@ def charged(
 ) -> list[tuple[int, int, float, float]]:
     """(start, end, DC, AC) of each session of a vehicle, while the meter feeds all of them."""
     told = {name: counted(readings) for name, readings in vehicles.items()}
-    feeding = Feeding(start=start, end=end, meter=counted(meter), vehicles=told)
+    flows = {name: Flow(readings) for name, readings in told.items()}
+    feeding = Feeding(start=start, end=end, meter=Flow(counted(meter)), vehicles=flows)
     return [
         (
             one.start,
             one.end,
-            round(energy(told[vehicle], one.since, one.end), 6),
+            round(flows[vehicle].energy(one.since, one.end), 6),
             round(ac_of(one, vehicle, [feeding]), 6),
         )
         for one in sessions(told[vehicle])
@@ -96,3 +100,48 @@ def test_a_short_pause_does_not_end_a_session(pause: int, count: int) -> None:
     again = intervals(at(9, 30 + pause), at(10, 30), MINUTE, 0.1)
 
     assert count == len(sessions(counted([*first, *rest, *again])))
+
+
+# Windows ---------------------------------------------------------------------------------------------------------
+
+
+@given(vehicle=streams(), other=streams(), meter=streams(), data=st.data())
+def test_the_parts_of_a_session_in_windows_that_adjoin_add_up(
+    vehicle: list[Reading], other: list[Reading], meter: list[Reading], data: st.DataObject
+) -> None:
+    """DC and AC alike, wherever the windows are cut and the mapping ends."""
+    flows = {"A": Flow(counted(vehicle)), "B": Flow(counted(other))}
+    edges = sorted(data.draw(st.lists(st.integers(0, 20 * HOUR), min_size=1, max_size=4)))
+    mapped = data.draw(st.sampled_from([DAY * 30, 3 * HOUR]))
+    feedings = [
+        Feeding(start=-HOUR, end=mapped, meter=Flow(counted(meter)), vehicles=flows),
+        Feeding(start=mapped, end=30 * DAY, meter=Flow(counted(meter)), vehicles={"A": flows["A"]}),
+    ]
+    for one in sessions(counted(vehicle)):
+        windows = zip([-HOUR, *edges], [*edges, 30 * DAY], strict=True)
+        parts = [part for start, end in windows if (part := one.within(start, end)) is not None]
+        dc, ac = flows["A"].energy(one.since, one.end), ac_of(one, "A", feedings)
+
+        assert pytest.approx(dc, abs=1e-9) == sum(flows["A"].energy(part.since, part.end) for part in parts)
+        assert pytest.approx(ac, abs=1e-9) == sum(ac_of(part, "A", feedings) for part in parts)
+
+
+@given(readings=streams(), data=st.data())
+def test_what_flowed_is_found_as_if_all_readings_were_looked_at(readings: list[Reading], data: st.DataObject) -> None:
+    ones = counted(readings)
+    start, end = sorted(data.draw(st.integers(-HOUR, 20 * HOUR)) for _ in range(2))
+
+    def share(one: Counted) -> float:
+        length = max(one.length, 1)
+        return max(0, min(end, one.at) - max(start, one.at - length)) / length
+
+    assert pytest.approx(sum(one.kwh * share(one) for one in ones), abs=1e-9) == Flow(ones).within(start, end)
+    assert [one for one in ones if one.kwh > 0 and share(one) > 0] == list(Flow(ones).overlapping(start, end))
+
+
+def test_a_session_has_no_part_in_a_window_beside_it() -> None:
+    one = Session(start=at(9), end=at(10), since=at(9))
+
+    assert None is one.within(at(8), at(9))
+    assert None is one.within(at(10), at(11))
+    assert Session(start=at(9), end=at(9) + QUARTER, since=at(9)) == one.within(0, at(9) + QUARTER)
