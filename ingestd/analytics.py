@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import inf
-from typing import Literal, TypeAlias
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 from ingestd.errors import IngestdError
 from ingestd.model.efficiency import Compared, Judgement, Status
@@ -114,16 +114,28 @@ class LiveReading:
     figures: dict[str, float]
 
 
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer(Generic[_Item]):
+    """What can be told of a window, in order of time."""
+
+    items: list[_Item]
+    reason: str | None
+    """Why some of it cannot be told; None: all of it is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """What a device sent in one bucket; figures are None where it sent nothing."""
+    """What a device did in one bucket; energy and power are None where nothing tells of them."""
 
     start: datetime  # of the bucket, also where that began before the window
     kwh: float | None
     kw: float | None  # the mean over the bucket, or over its part in the window
     soc: float | None  # %, the last one; None for a meter
     averaged: float | None  # the mean of the stream's averaged figure
-    samples: int
+    samples: int | None  # None where it cannot be told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,12 +157,12 @@ class FleetSeries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Total:
-    """What a device sent in a day or a month, as far as that lies in the window; None where it sent nothing."""
+    """What a device did in a day, week, month or year, as far as that lies in the window."""
 
-    label: str  # 2026-03-29, or 2026-03
+    label: str  # 2026-03-29, 2026-W13, 2026-03 or 2026
     within: TimeRange
-    kwh: float | None
-    samples: int
+    kwh: float | None  # None where nothing tells of it
+    samples: int | None  # None where it cannot be told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,9 +174,9 @@ class ChargingSession:
     open: bool  # nothing that came later says that it is over
     ac_kwh: float
     dc_kwh: float
-    soc_from: float  # %
-    soc_to: float
-    max_temperature: float  # °C
+    soc_from: float | None  # %; None where no reading tells of it
+    soc_to: float | None
+    max_temperature: float | None  # °C; None where it has no reading in the window
     samples: int
 
     @property

@@ -25,6 +25,7 @@ from ingestd.http.webhook import Webhook
 from ingestd.metrics import Metrics
 from ingestd.model.efficiency import EfficiencyPolicy
 from ingestd.model.register import Rule
+from ingestd.model.sessions import SessionRule
 from ingestd.mqtt.address import BrokerAddress
 from ingestd.mqtt.connection import RECEIVE_MAXIMUM
 from ingestd.mqtt.extras import Extra
@@ -62,6 +63,7 @@ HEALTH_SECONDS: Final = 2.0
 HOUSEKEEPING_SECONDS: Final = 3600.0
 HOUSEKEEPING_RETRY_SECONDS: Final = 60.0
 SUMMARY_SECONDS: Final = 60.0
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class Daemon:
@@ -146,7 +148,14 @@ class Daemon:
             ),
             analytics=self._analytics(self._reads, policy),
             fleet=fleet,
-            series=Series(self._reads, analytics=fleet),
+            series=Series(
+                self._reads,
+                rules=_rules(self._settings),
+                session=SessionRule(
+                    min_kw=self._settings.session_min_kw, pause=self._settings.session_pause // _MICROSECOND
+                ),
+                history=self._settings.retention,
+            ),
             devices=Devices(self._reads, efficiencies=fleet.efficiencies, offline_after=self._settings.offline_after),
             device_settings=DeviceSettingsTable(self._reads),
             mappings=Mappings(self._reads),
@@ -307,7 +316,7 @@ def _policy(settings: Settings) -> EfficiencyPolicy:
 
 
 def _rules(settings: Settings) -> dict[Stream, Rule]:
-    max_gap = settings.max_gap // timedelta(microseconds=1)
+    max_gap = settings.max_gap // _MICROSECOND
     return {
         METER: Rule(max_kw=settings.meter_max_kw, max_gap=max_gap),
         VEHICLE: Rule(max_kw=settings.vehicle_max_kw, max_gap=max_gap),

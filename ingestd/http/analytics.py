@@ -44,8 +44,8 @@ async def get_fleet(request: web.Request) -> web.Response:
 async def get_series(request: web.Request, stream: Stream) -> web.Response:
     device_id = parameters.identity(request, stream.id_key)
     asked = buckets.of_device(parameters.Query(request, buckets.QUERY))
-    points = await request.app[SERIES].of_device(stream, device_id, asked.window, asked.buckets)
-    if points is None:
+    found = await request.app[SERIES].of_device(stream, device_id, asked.window, asked.buckets)
+    if found is None:
         raise _unknown(stream, device_id)
     return shapes.answer(
         {
@@ -53,7 +53,8 @@ async def get_series(request: web.Request, stream: Stream) -> web.Response:
             "bucket": asked.bucket.text,
             "timeZone": asked.zone.key,
             "timeRange": shapes.time_range(asked.window),
-            "points": [shapes.point(stream, point) for point in points],
+            "points": [shapes.point(stream, point) for point in found.items],
+            **shapes.reason(found.reason),
         }
     )
 
@@ -84,8 +85,8 @@ async def get_totals(request: web.Request, stream: Stream) -> web.Response:
         asked = periods(window, by, zone)
     except OverflowError as error:
         raise buckets.no_calendar(zone) from error
-    totals = await request.app[SERIES].totals(stream, device_id, window, asked)
-    if totals is None:
+    found = await request.app[SERIES].totals(stream, device_id, window, asked)
+    if found is None:
         raise _unknown(stream, device_id)
     return shapes.answer(
         {
@@ -93,7 +94,8 @@ async def get_totals(request: web.Request, stream: Stream) -> web.Response:
             "by": by,
             "timeZone": zone.key,
             "timeRange": shapes.time_range(window),
-            "totals": [shapes.total(total) for total in totals],
+            "totals": [shapes.total(total) for total in found.items],
+            **shapes.reason(found.reason),
         }
     )
 
@@ -101,14 +103,15 @@ async def get_totals(request: web.Request, stream: Stream) -> web.Response:
 async def get_sessions(request: web.Request) -> web.Response:
     vehicle_id = parameters.identity(request, "vehicleId")
     window = parameters.window(request, longest=LONGEST_OF_SESSIONS)
-    sessions = await request.app[SERIES].sessions(vehicle_id, window)
-    if sessions is None:
+    found = await request.app[SERIES].sessions(vehicle_id, window)
+    if found is None:
         raise _unknown(VEHICLE, vehicle_id)
     return shapes.answer(
         {
             "vehicleId": vehicle_id,
             "timeRange": shapes.time_range(window),
-            "sessions": [shapes.session(session) for session in sessions],
+            "sessions": [shapes.session(session) for session in found.items],
+            **shapes.reason(found.reason),
         }
     )
 

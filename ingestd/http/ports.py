@@ -9,6 +9,7 @@ from aiohttp import web
 
 from ingestd.alerts import Alert, AlertFilter
 from ingestd.analytics import (
+    Answer,
     ChargingSession,
     DeadLetterFilter,
     Device,
@@ -45,18 +46,15 @@ class Fleet(Protocol):
 
 
 class Series(Protocol):
-    """Energy over time, of each of the buckets, which make up the window; None where the device is unknown.
-
-    Raises StoreError.
-    """
+    """Energy of one device over time; None where the device is unknown. Raises StoreError."""
 
     async def of_device(
         self, stream: Stream, device_id: str, window: TimeRange, buckets: Sequence[Stretch]
-    ) -> list[Point] | None: ...
+    ) -> Answer[Point] | None: ...
     async def totals(
         self, stream: Stream, device_id: str, window: TimeRange, periods: Sequence[Period]
-    ) -> list[Total] | None: ...
-    async def sessions(self, vehicle_id: str, window: TimeRange) -> list[ChargingSession] | None: ...
+    ) -> Answer[Total] | None: ...
+    async def sessions(self, vehicle_id: str, window: TimeRange) -> Answer[ChargingSession] | None: ...
 
 
 class Devices(Protocol):

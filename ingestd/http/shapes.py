@@ -36,6 +36,11 @@ def time_range(window: TimeRange) -> dict[str, object]:
     return {"start": moment(window.start), "end": moment(window.end)}
 
 
+def reason(text: str | None) -> dict[str, object]:
+    """Why something is null, or missing; nothing where all is told."""
+    return {} if text is None else {"reason": text}
+
+
 def live(stream: Stream, reading: LiveReading) -> dict[str, object]:
     return {
         stream.id_key: reading.device_id,

@@ -55,6 +55,11 @@ class Flow:
         first, last = bisect_right(self._ends, start), bisect_left(self._starts, end)
         return (one for one in self._counted[first:last] if _flow_start(one) < end)
 
+    def span(self, start: int, end: int) -> tuple[int, int] | None:
+        """From when to when the intervals of these last; None where there is none."""
+        ones = list(self.overlapping(start, end))
+        return (min(map(_flow_start, ones)), ones[-1].at) if ones else None
+
     def energy(self, start: int, end: int) -> float:
         """kWh that counts in (start, end]."""
         return sum(one.kwh * _share(one, start, end) for one in self.overlapping(start, end))

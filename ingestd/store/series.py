@@ -1,123 +1,167 @@
-"""Energy over time: by buckets, by days and months, by charging sessions. Nothing of it is stored."""
+"""Energy of one device over time: by buckets, by days to years, by charging sessions. Nothing of it is stored."""
 
-from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any, Final
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
 
-from psycopg import sql
-
-from ingestd.analytics import ChargingSession, FleetPoint, Point, TimeRange, Total
-from ingestd.periods import ALIGNED, QUARTER, Period, Stretch
-from ingestd.store import energy, queries
+from ingestd.analytics import Answer, ChargingSession, Point, TimeRange, Total
+from ingestd.model.device_energy import DeviceEnergy
+from ingestd.model.energy import QUARTER
+from ingestd.model.quarters import Quarter
+from ingestd.model.register import Rule
+from ingestd.model.sessions import SessionRule
+from ingestd.periods import Period, Stretch
+from ingestd.store import queries
 from ingestd.store.database import Reads
-from ingestd.store.reads import Analytics
-from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream
+from ingestd.store.device_energy import ENDING
+from ingestd.store.known import is_known
+from ingestd.store.ledger import BEGINNING
+from ingestd.store.moments import Moment, Moments
+from ingestd.store.sessions import Sessions
+from ingestd.telemetry import VEHICLE, Stream, to_datetime, to_microseconds
 
-_SQL: Final = queries.load("series.sql")
-_BUCKETS: Final = _SQL["buckets"].format()
-_KNOWN: Final = {stream: queries.ready(queries.for_stream(_SQL["known"], stream)) for stream in STREAMS}
-_LAST_SOC: Final = {VEHICLE: queries.for_stream(_SQL["last_soc"], VEHICLE), METER: sql.SQL("NULL::double precision")}
-_SERIES: Final = {
-    stream: queries.ready(
-        _SQL["series"].format(
-            readings=energy.readings(stream, "device_span"), buckets=_BUCKETS, last_soc=_LAST_SOC[stream]
-        )
-    )
-    for stream in STREAMS
-}
-_TOTALS: Final = {
-    stream: queries.ready(_SQL["totals"].format(readings=energy.readings(stream, "period"))) for stream in STREAMS
-}
-_OF_ALL: Final = {
-    stream: queries.for_stream(
-        _SQL["series_of_all"],
-        stream,
-        buckets=_BUCKETS,
-        readings_one_by_one=energy.readings(stream, "one_by_one"),
-    )
-    for stream in STREAMS
-}
-_FLEET_SERIES: Final = queries.ready(
-    _SQL["fleet_series"].format(
-        buckets=_BUCKETS, series_of_all_meters=_OF_ALL[METER], series_of_all_vehicles=_OF_ALL[VEHICLE]
-    )
-)
-_SESSIONS_SQL: Final = queries.load("sessions.sql")
-_SESSIONS: Final = queries.ready(
-    _SESSIONS_SQL["sessions"].format(
-        vehicle_readings=energy.readings(VEHICLE, "vehicle_span"),
-        vehicle_cadence=energy.cadences(VEHICLE, "vehicle_span"),
-        meter_cadences=energy.cadences(METER, "meter_span"),
-        shares=energy.SHARES,
-    )
-)
-
-PAUSE: Final = timedelta(minutes=15)
-"""So long without energy, or without a reading, a charging session goes on."""
+MANY: Final = 2_000
+"""So many rows and readings are divided in a few milliseconds; more are left to a thread."""
+_LAST_SOCS: Final = queries.ready(queries.load("series.sql")["last_socs"])
+_MICROSECOND: Final = timedelta(microseconds=1)
+_HOUR: Final = timedelta(hours=1)
+_FIRST: Final = -(-BEGINNING // QUARTER) * QUARTER
+_LAST: Final = ENDING // QUARTER * QUARTER
+"""No edge of a window lies beyond these, as no reading does."""
 
 
 class Series:
-    """What charts ask. Every method raises StoreError when the database does not answer."""
+    """What charts ask. Every method raises StoreError when the database does not answer.
 
-    def __init__(self, reads: Reads, *, analytics: Analytics) -> None:
-        self._reads = reads
-        self._analytics = analytics
+    Answers None where the device is unknown. What cannot be told, as history is gone, is None in the answer.
+    """
+
+    def __init__(
+        self, reads: Reads, *, rules: Mapping[Stream, Rule], session: SessionRule, history: timedelta | None = None
+    ) -> None:
+        """`history` is how long readings are kept; None: for ever."""
+        self._moments = Moments(reads, rules=rules)
+        self._rules = rules
+        self._session = session
+        self._history = None if history is None else history // _MICROSECOND
 
     async def of_device(
         self, stream: Stream, device_id: str, window: TimeRange, buckets: Sequence[Stretch]
-    ) -> list[Point] | None:
-        """Each of the buckets, which make up the window; None where the device is unknown."""
-        parameters = {**await self._analytics.parameters(window), **_of_buckets(buckets), "device_id": device_id}
-        rows = await self._reads.fetch(_SERIES[stream], parameters)
-        points = [Point(start=bucket.start, **row._asdict()) for bucket, row in zip(buckets, rows, strict=True)]
-        return points if any(point.samples for point in points) or await self._known(stream, device_id) else None
-
-    async def of_fleet(self, window: TimeRange, buckets: Sequence[Stretch]) -> list[FleetPoint]:
-        """Each of the buckets. Where they do not begin at quarters of an hour they are read from history alone."""
-        parameters = {**await self._analytics.parameters(window), **_of_buckets(buckets)}
-        if not parameters["rolled"]:
-            parameters |= {**energy.edges(METER, window, None), **energy.edges(VEHICLE, window, None)}
-        rows = await self._reads.fetch(_FLEET_SERIES, parameters)
-        return [FleetPoint(start=bucket.start, **row._asdict()) for bucket, row in zip(buckets, rows, strict=True)]
+    ) -> Answer[Point] | None:
+        """Each of the buckets, which make up the window."""
+        edges = _edges(window, [bucket.within.end for bucket in buckets])
+        async with self._moments.now() as moment:
+            found = await self._between(moment, stream, device_id, edges)
+            if found is None:
+                return None
+            socs = await _last_socs(moment, device_id, edges, found) if stream is VEHICLE else {}
+            points = [
+                _point(bucket, quarter, socs.get(number))
+                for number, (bucket, quarter) in enumerate(zip(buckets, found, strict=True))
+            ]
+            is_whole = None not in found and None not in socs.values()
+            return Answer(items=points, reason=None if is_whole else self._reason(moment))
 
     async def totals(
         self, stream: Stream, device_id: str, window: TimeRange, periods: Sequence[Period]
-    ) -> list[Total] | None:
-        """What the device sent in each of the periods, which lie in the window; None where it is unknown."""
-        parameters = {
-            **await self._analytics.parameters(window),
-            "device_id": device_id,
-            "starts": [period.within.start for period in periods],
-            "ends": [period.within.end for period in periods],
-        }
-        rows = await self._reads.fetch(_TOTALS[stream], parameters)
-        totals = [
-            Total(label=period.label, within=period.within, kwh=row.kwh, samples=row.samples)
-            for period, row in zip(periods, rows, strict=True)
-        ]
-        return totals if any(total.samples for total in totals) or await self._known(stream, device_id) else None
+    ) -> Answer[Total] | None:
+        """Each of the periods, which make up the window."""
+        edges = _edges(window, [period.within.end for period in periods])
+        async with self._moments.now() as moment:
+            found = await self._between(moment, stream, device_id, edges)
+            if found is None:
+                return None
+            totals = [_total(period, quarter) for period, quarter in zip(periods, found, strict=True)]
+            return Answer(items=totals, reason=self._reason(moment) if None in found else None)
 
-    async def sessions(self, vehicle_id: str, window: TimeRange) -> list[ChargingSession] | None:
-        """Those that have a part in the window, cut to it, in order of time; None where the vehicle is unknown."""
-        rows = await self._reads.fetch(
-            _SESSIONS,
-            {**await self._analytics.parameters(window), "rolled": False, "vehicle_id": vehicle_id, "pause": PAUSE},
-        )
-        return (
-            [ChargingSession(**row._asdict()) for row in rows]
-            if rows or await self._known(VEHICLE, vehicle_id)
-            else None
-        )
+    async def sessions(self, vehicle_id: str, window: TimeRange) -> Answer[ChargingSession] | None:
+        """Those that have a part in the window, cut to it, in order of time."""
+        start, end = _edges(window, [window.end])
+        async with self._moments.now() as moment:
+            kept_since = self._kept_since(moment)
+            sessions = Sessions(moment, vehicle_id, rule=self._session, max_gap=self._rules[VEHICLE].max_gap)
+            found = await sessions.within(max(start, kept_since), end)
+            if not found and not await is_known(moment, VEHICLE, vehicle_id):
+                return None
+            return Answer(items=found, reason=self._reason(moment) if start < kept_since else None)
 
-    async def _known(self, stream: Stream, device_id: str) -> bool:
-        (row,) = await self._reads.fetch(_KNOWN[stream], {"device_id": device_id})
-        return bool(row.known)
+    async def _between(
+        self, moment: Moment, stream: Stream, device: str, edges: Sequence[int]
+    ) -> list[Quarter | None] | None:
+        """What the device did in each stretch between edges; None where an edge needs readings that are gone.
+
+        None instead of a list: the device is unknown.
+        """
+        kept_since = self._kept_since(moment) + self._rules[stream].max_gap
+        gone = {edge for edge in edges if edge % QUARTER and edge < kept_since}
+        told = [number for number in range(len(edges) - 1) if not gone.intersection(edges[number : number + 2])]
+        found: list[Quarter | None] = [None] * (len(edges) - 1)
+        if told:
+            first, last = told[0], told[-1] + 1
+            wanted = edges[first : last + 1]
+            energy = await moment.device(stream, device).energy(
+                edges[first], edges[last], edges=[edge for edge in wanted if edge not in gone]
+            )
+            sums = await _sums(energy, wanted)
+            for number in told:
+                found[number] = sums[number - first]
+        if all(quarter is None or quarter.is_empty for quarter in found) and not await is_known(moment, stream, device):
+            return None
+        return found
+
+    def _kept_since(self, moment: Moment) -> int:
+        """From when on all readings are there."""
+        return BEGINNING if self._history is None else moment.now - self._history
+
+    def _reason(self, moment: Moment) -> str:
+        """Why something cannot be told."""
+        since = to_datetime(self._kept_since(moment)).replace(microsecond=0)
+        return f"readings from before {since:%Y-%m-%dT%H:%M:%SZ} are no longer kept"
 
 
-def _of_buckets(buckets: Sequence[Stretch]) -> dict[str, Any]:
-    """The rollups, which are made by the quarter of an hour, add up to buckets that begin at one."""
-    return {
-        "rolled": not any((bucket.start - ALIGNED) % QUARTER for bucket in buckets[1:]),
-        "froms": [bucket.within.start for bucket in buckets],
-        "untils": [bucket.within.end for bucket in buckets],
-    }
+def _edges(window: TimeRange, ends: Iterable[datetime]) -> list[int]:
+    """The start of the window and the ends of the stretches that make it up."""
+    return [min(max(to_microseconds(at), _FIRST), _LAST) for at in (window.start, *ends)]
+
+
+async def _sums(energy: DeviceEnergy, edges: Sequence[int]) -> list[Quarter]:
+    """Of each stretch between edges; where there is much to sum up, beside the event loop."""
+    size = len(energy.rows) + sum(len(fold.counted) for fold in energy.folds)
+    return energy.between(edges) if size <= MANY else await asyncio.to_thread(energy.between, edges)
+
+
+async def _last_socs(
+    moment: Moment, vehicle_id: str, edges: Sequence[int], found: Sequence[Quarter | None]
+) -> dict[int, float | None]:
+    """By the number of each stretch with a reading; None where that is gone from history."""
+    numbers = [number for number, quarter in enumerate(found) if quarter is not None and quarter.samples]
+    if not numbers:
+        return {}
+    since, until = [edges[number] for number in numbers], [edges[number + 1] for number in numbers]
+    within = {"start": to_datetime(since[0]), "end": to_datetime(until[-1])}
+    rows = await moment.fetch(_LAST_SOCS, {"id": vehicle_id, "since": since, "until": until, **within})
+    return {number: row.soc for number, row in zip(numbers, rows, strict=True)}
+
+
+def _point(bucket: Stretch, quarter: Quarter | None, soc: float | None) -> Point:
+    if quarter is None:
+        return Point(start=bucket.start, kwh=None, kw=None, soc=None, averaged=None, samples=None)
+    hours = (bucket.within.end - bucket.within.start) / _HOUR
+    return Point(
+        start=bucket.start,
+        kwh=None if quarter.is_empty else quarter.kwh,
+        kw=None if quarter.is_empty else quarter.kwh / hours,
+        soc=soc,
+        averaged=quarter.averaged / quarter.samples if quarter.samples else None,
+        samples=quarter.samples,
+    )
+
+
+def _total(period: Period, quarter: Quarter | None) -> Total:
+    return Total(
+        label=period.label,
+        within=period.within,
+        kwh=None if quarter is None or quarter.is_empty else quarter.kwh,
+        samples=None if quarter is None else quarter.samples,
+    )

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from ingestd.store.fleet_series import FleetSeries
+from ingestd.store.reads import Analytics
 from psycopg import sql
+from tests.support.house import JUDGEMENT
 
 from ingestd.analytics import DevicePage, TimeRange
-from ingestd.periods import Stretch, parse_bucket, periods, stretches
+from ingestd.periods import Stretch, parse_bucket, stretches
 from ingestd.store import queries
 from ingestd.store.database import READ_SETTINGS, Reads
 from ingestd.store.devices import Devices
-from ingestd.store.reads import Analytics
 from ingestd.store.rollups import LAG, Rollups
-from ingestd.store.series import Series
-from ingestd.telemetry import METER, STREAMS, VEHICLE
-from tests.support.house import JUDGEMENT
+from ingestd.telemetry import METER, STREAMS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -140,16 +140,12 @@ def buckets(bucket: str) -> list[Stretch]:
 
 
 PAGE = DevicePage(online=True, below_threshold=False, sort="id", descending=False, after=None, limit=10)
-QUESTIONS: dict[str, Callable[[Analytics, Series, Devices], Awaitable[object]]] = {
+QUESTIONS: dict[str, Callable[[Analytics, FleetSeries, Devices], Awaitable[object]]] = {
     "performance": lambda analytics, _, __: analytics.performance("vehicle-7", WINDOW),
     "fleet": lambda analytics, _, __: analytics.fleet(WINDOW),
     "efficiencies": lambda analytics, _, __: analytics.efficiencies(WINDOW),
     "live": lambda analytics, _, __: analytics.live(METER, "meter-7"),
-    "series of a vehicle": lambda _, series, __: series.of_device(VEHICLE, "vehicle-7", WINDOW, buckets("15m")),
-    "series of a meter": lambda _, series, __: series.of_device(METER, "meter-7", WINDOW, buckets("1m")),
     "series of the fleet": lambda _, series, __: series.of_fleet(WINDOW, buckets("15m")),
-    "totals": lambda _, series, __: series.totals(METER, "meter-7", WINDOW, periods(WINDOW, "day", UTC)),
-    "sessions": lambda _, series, __: series.sessions("vehicle-7", WINDOW),
     "meters": lambda _, __, devices: devices.page(METER, PAGE),
 }
 LIVE_ROWS_ALONE = {"live", "meters"}
@@ -162,7 +158,7 @@ async def test_no_question_is_answered_by_going_through_all_of_history(fleet: st
     try:
         analytics = Analytics(reads, judgement=JUDGEMENT)
         devices = Devices(reads, analytics=analytics, offline_after=timedelta(minutes=10))
-        await QUESTIONS[question](analytics, Series(reads, analytics=analytics), devices)
+        await QUESTIONS[question](analytics, FleetSeries(reads, analytics=analytics), devices)
     finally:
         await reads.close()
 

@@ -6,284 +6,376 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingestd.analytics import ChargingSession, TimeRange
-from ingestd.pipeline.delivery import Batch
+from ingestd.model.sessions import SessionRule
+from ingestd.periods import Period
 from ingestd.store.series import Series
-from ingestd.telemetry import to_microseconds
-from tests.fakes import FakeOrigin
-from tests.support.deliveries import delivery_of
+from ingestd.telemetry import METER
 from tests.support.energy import Sample
-from tests.support.house import House, opened
+from tests.support.harness import Harness, opened
+from tests.support.stages import at_every_stage
+from tests.support.streams import streams
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Sequence
 
+    from ingestd.model.energy import Reading
+
+SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
-TEN = datetime(2026, 11, 20, 10, tzinfo=UTC)
-NOON = TEN + 2 * HOUR
+DAY = timedelta(days=1)
+MIDNIGHT = datetime(2026, 11, 20, tzinfo=UTC)
+LATER = MIDNIGHT + 26 * HOUR
+"""When all is closed."""
+DAYS = TimeRange(start=MIDNIGHT - DAY, end=MIDNIGHT + 30 * DAY)
 
 
 @pytest.fixture
-async def house(shared_database_url: str) -> AsyncIterator[House]:
-    async with opened(shared_database_url) as house:
-        house.clear()
-        yield house
+async def harness(shared_database_url: str) -> AsyncIterator[Harness]:
+    async with opened(shared_database_url) as harness:
+        harness.clear()
+        yield harness
 
 
-def at(minutes: float) -> datetime:
-    return TEN + minutes * MINUTE
+def at(hour: float, minute: float = 0) -> datetime:
+    return MIDNIGHT + hour * HOUR + minute * MINUTE
 
 
-async def drive(house: House, energy: dict[float, float], *, soc: float = 50.0) -> None:
-    """Readings of `v` by the minute from ten on; its state of charge is a percent higher each minute."""
-    rows = [("v", to_microseconds(at(m)), soc + m, kwh, 20 + m / 2, None, 0) for m, kwh in energy.items()]
-    await house.writer.write(Batch.of([delivery_of(FakeOrigin(), vehicles=rows)]))
+def intervals(
+    start: datetime, end: datetime, every: timedelta, kwh: float, *, device: str = "A", soc: float = 50.0
+) -> list[Sample]:
+    """Readings after start, up to and with end."""
+    count = (end - start) // every
+    return [
+        Sample(device=device, at=start + number * every, interval=kwh, soc=soc, temperature=20 + number / 2)
+        for number in range(1, count + 1)
+    ]
 
 
-async def draw(house: House, energy: dict[float, float], meter: str = "m") -> None:
-    await house.write(meters=[Sample(device=meter, at=at(m), interval=kwh) for m, kwh in energy.items()])
+def rising(
+    start: datetime, values: Sequence[float], every: timedelta = MINUTE, *, device: str = "A", soc: float = 50.0
+) -> list[Sample]:
+    """Readings of a register from start on."""
+    return [
+        Sample(device=device, at=start + number * every, register=value, soc=soc) for number, value in enumerate(values)
+    ]
 
 
-async def sessions(house: House, start: datetime = TEN - HOUR, end: datetime = NOON) -> list[ChargingSession]:
-    found = await Series(house.reads, analytics=house.analytics).sessions("v", TimeRange(start=start, end=end))
+def series(harness: Harness, **options: timedelta) -> Series:
+    return Series(harness.reads, rules=harness.rules, session=SessionRule(), **options)
+
+
+async def sessions(
+    harness: Harness, vehicle: str = "A", start: datetime = MIDNIGHT, end: datetime = MIDNIGHT + DAY
+) -> list[ChargingSession]:
+    found = await series(harness).sessions(vehicle, TimeRange(start=start, end=end))
     assert found is not None
-    return found
+    assert None is found.reason
+    return found.items
 
 
-async def spans(house: House, start: datetime = TEN - HOUR, end: datetime = NOON) -> list[tuple[float, float]]:
-    """Beginning and end of each session, in minutes from ten on."""
-    return [((one.start - TEN) / MINUTE, (one.end - TEN) / MINUTE) for one in await sessions(house, start, end)]
+def summary(found: Sequence[ChargingSession]) -> list[tuple[datetime, datetime, float, float]]:
+    """Start, end, DC and AC of each."""
+    return [(one.start, one.end, round(one.dc_kwh, 6), round(one.ac_kwh, 6)) for one in found]
 
 
-def each_minute(*stretches: tuple[int, int], until: int = 60) -> dict[float, float]:
-    """A reading every minute; half a kWh in those that are later than the first and not later than the last."""
-    return {m: 0.5 if any(a < m <= b for a, b in stretches) else 0.0 for m in range(until + 1)}
+# Where they begin and end ----------------------------------------------------------------------------------------
 
 
-async def test_a_session_lasts_from_the_reading_before_its_energy_to_its_last_energy(house: House) -> None:
-    await drive(house, each_minute((5, 25)), soc=30)
-    await draw(house, {m: kwh * 1.25 for m, kwh in each_minute((5, 25)).items()})
-    await house.map("v", "m", TEN - HOUR)
+async def test_a_session_lasts_from_the_reading_before_its_energy_to_its_last_energy(harness: Harness) -> None:
+    charge = [
+        Sample(device="A", at=at(10, m), interval=0.5 if 5 < m <= 25 else 0.0, soc=30 + m, temperature=20 + m / 2)
+        for m in range(61)
+    ]
 
-    found = await sessions(house)
+    async def ask() -> list[ChargingSession]:
+        return await sessions(harness)
 
-    # 20 min of half a kWh. At the beginning, at minute 5, it was at 30 + 5 %.
-    assert [
-        ChargingSession(
-            start=at(5),
-            end=at(25),
-            open=False,
-            ac_kwh=12.5,
-            dc_kwh=10.0,
-            soc_from=35.0,
-            soc_to=55.0,
-            max_temperature=32.5,
-            samples=20,
-        )
-    ] == found
-    assert (2.5, 0.8) == (found[0].loss_kwh, found[0].efficiency_ratio)
+    answers = await at_every_stage(
+        harness,
+        ask,
+        now=LATER,
+        vehicles=charge,
+        meters=intervals(at(9), at(11), MINUTE, 0.625, device="m"),
+        mapped=[("A", "m", at(10, 5), at(10, 25))],
+    )
 
-
-async def test_a_pause_of_a_quarter_of_an_hour_does_not_end_it_and_a_longer_one_does(house: House) -> None:
-    await drive(house, each_minute((5, 10), (25, 30), (46, 50)))
-
-    found = await sessions(house)
-
-    assert [(at(5), at(30)), (at(46), at(50))] == [(one.start, one.end) for one in found]
-    assert [(5.0, 25), (2.0, 4)] == [(one.dc_kwh, one.samples) for one in found]
+    for found in answers:
+        (one,) = found
+        assert (at(10, 5), at(10, 25), False) == (one.start, one.end, one.open)
+        assert (35.0, 55.0, 32.5, 20) == (one.soc_from, one.soc_to, one.max_temperature, one.samples)
+        assert pytest.approx(10.0) == one.dc_kwh
+        assert pytest.approx(12.5) == one.ac_kwh
+        assert pytest.approx(2.5) == one.loss_kwh
+        assert pytest.approx(0.8) == one.efficiency_ratio
 
 
-async def test_a_silence_of_more_than_a_quarter_of_an_hour_ends_it(house: House) -> None:
-    charging = each_minute((0, 60))
+async def test_a_session_begins_where_a_register_that_was_at_rest_began_to_rise(harness: Harness) -> None:
+    """At rest for a day and read by the minute, then 150 kW from nine on."""
+    rest = rising(MIDNIGHT - 15 * HOUR, [500.0] * (24 * 60 + 1))
+    charge = rising(at(9, 1), [500 + 2.5 * number for number in range(1, 61)])
 
-    await drive(house, {m: kwh for m, kwh in charging.items() if not 10 < m < 25 and not 40 < m < 56})
+    async def ask() -> list[tuple[datetime, datetime, float, float]]:
+        return summary(await sessions(harness))
 
-    # After the second silence nobody knows when it began: a minute ago, by the vehicle's cadence.
-    assert [(0, 40), (55, 60)] == await spans(house)
-    assert [50.0, 106.0] == [one.soc_from for one in await sessions(house)]
-
-
-async def test_a_vehicle_that_reports_every_hour_may_miss_two(house: House) -> None:
-    await drive(house, {0: 0, 60: 9, 120: 9, 300: 9, 540: 9, 600: 0})
-
-    # After three hours it is the same session, after four another one, which began an hour before its first reading.
-    assert [(0, 300), (480, 540)] == await spans(house, end=TEN + 12 * HOUR)
+    answers = await at_every_stage(harness, ask, now=LATER, vehicles=rest + charge)
+    assert [[(at(9), at(10), 150.0, 0.0)]] * 4 == answers
 
 
-async def test_a_pause_without_energy_ends_it_however_seldom_the_vehicle_reports(house: House) -> None:
-    await drive(house, {0: 0, 60: 9, 120: 0, 180: 9, 240: 0})
+async def test_a_register_that_was_silent_for_the_charge_tells_one_session(harness: Harness) -> None:
+    vehicle = [
+        Sample(device="A", at=at(0), register=100.0, soc=30),
+        Sample(device="A", at=at(6), register=130.0, soc=80, temperature=33),
+    ]
+    meter = intervals(at(0), at(24), MINUTE, 0.1, device="m")
 
-    assert [(0, 60), (120, 180)] == await spans(house, end=TEN + 12 * HOUR)
+    async def ask() -> list[ChargingSession]:
+        return await sessions(harness)
+
+    for found in await at_every_stage(
+        harness, ask, now=LATER, vehicles=vehicle, meters=meter, mapped=[("A", "m", at(0), None)]
+    ):
+        assert [(at(0), at(6), 30.0, 36.0)] == summary(found)
+        assert [(30.0, 80.0, 33.0, 1)] == [
+            (one.soc_from, one.soc_to, one.max_temperature, one.samples) for one in found
+        ]
+
+    # In the midst of it no reading tells of the battery.
+    (part,) = await sessions(harness, start=at(2), end=at(3))
+    assert [(at(2), at(3), 5.0, 6.0)] == summary([part])
+    assert (30.0, 30.0, None, 0) == (part.soc_from, part.soc_to, part.max_temperature, part.samples)
 
 
-async def test_a_session_is_cut_to_the_window(house: House) -> None:
-    await drive(house, each_minute((5, 50)))
+async def test_a_register_in_whole_kilowatt_hours_tells_one_session(harness: Harness) -> None:
+    vehicle = rising(at(0), [50.0 + min(10, max(0, (m - 8 * 60) // 20)) for m in range(24 * 60)])
+    meter = [*intervals(at(0), at(8), MINUTE, 0.0, device="m")]
+    meter += intervals(at(8), at(11, 20), MINUTE, 0.06, device="m")
+    meter += intervals(at(11, 20), at(24), MINUTE, 0.0, device="m")
 
-    (found,) = await sessions(house, at(9.5), at(40))
+    async def ask() -> list[tuple[datetime, datetime, float, float]]:
+        return summary(await sessions(harness))
 
-    # Readings 10 to 39.
-    assert (at(9.5), at(39), 15.0, 30, 60.0) == (found.start, found.end, found.dc_kwh, found.samples, found.soc_from)
-
-
-async def test_the_first_reading_of_all_tells_of_an_interval_before_it(house: House) -> None:
-    await drive(house, {0: 0.5, 1: 0.5, 2: 0.5, 30: 0})
-    assert [(-1, 2)] == await spans(house)
+    answers = await at_every_stage(
+        harness, ask, now=LATER, vehicles=vehicle, meters=meter, mapped=[("A", "m", at(0), None)]
+    )
+    assert [[(at(8), at(11, 20), 10.0, 12.0)]] * 4 == answers
 
 
-async def test_a_single_reading_is_a_session_without_duration(house: House) -> None:
-    await drive(house, {0: 0.5})
-    assert [(0, 0)] == await spans(house)
+async def test_a_counter_that_creeps_on_does_not_prolong_the_session(harness: Harness) -> None:
+    charge = rising(at(9), [100 + 0.1 * number for number in range(61)])
+    creeping = rising(at(10, 1), [106 + number * 0.005 / 60 for number in range(1, 600)])
+
+    async def ask() -> list[tuple[datetime, datetime, float, float]]:
+        return summary(await sessions(harness))
+
+    answers = await at_every_stage(harness, ask, now=LATER, vehicles=charge + creeping)
+    assert [[(at(9), at(10), 6.0, 0.0)]] * 4 == answers
+
+
+@pytest.mark.parametrize(("pause", "starts"), [(15, [at(9)]), (16, [at(9), at(9, 46)])])
+async def test_a_pause_of_a_quarter_of_an_hour_does_not_end_it_and_a_longer_one_does(
+    harness: Harness, pause: int, starts: list[datetime]
+) -> None:
+    again = at(9, 30 + pause)
+    await harness.write(
+        vehicles=[
+            *intervals(at(8), at(9), MINUTE, 0.0),
+            *intervals(at(9), at(9, 30), MINUTE, 0.5),
+            *intervals(at(9, 30), again, MINUTE, 0.0),
+            *intervals(again, at(11), MINUTE, 0.5),
+        ]
+    )
+
+    assert starts == [one.start for one in await sessions(harness)]
+
+
+async def test_a_single_reading_of_unknown_interval_is_no_session(harness: Harness) -> None:
+    await harness.write(vehicles=[Sample(device="A", at=at(10), interval=8.5)])
+    assert [] == await sessions(harness)
 
 
 @pytest.mark.parametrize(
-    ("newest", "is_open"), [(20, True), (20 + 15, True), (20 + 16, False)], ids=["charging", "pause", "over"]
+    ("newest", "is_open"),
+    [(at(10, 20), True), (at(10, 35), True), (at(10, 36), False)],
+    ids=["charging", "pause", "over"],
 )
 async def test_a_session_is_open_until_a_reading_says_that_it_is_over(
-    house: House,
-    newest: int,
+    harness: Harness,
+    newest: datetime,
     is_open: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    await drive(house, each_minute((5, 20), until=newest))
+    await harness.write(
+        vehicles=[*intervals(at(10), at(10, 20), MINUTE, 0.5), *intervals(at(10, 20), newest, MINUTE, 0.0)]
+    )
 
-    assert [is_open] == [one.open for one in await sessions(house)]
-
-
-async def test_a_register_charges_while_it_rises(house: House) -> None:
-    values = {0: 100.0, 10: 100.0, 11: 101.0, 12: 102.5, 13: 102.5, 40: 102.5}
-    await house.write(vehicles=[Sample(device="v", at=at(m), register=kwh) for m, kwh in values.items()])
-
-    (found,) = await sessions(house)
-
-    assert (at(10), at(12), 2.5) == (found.start, found.end, found.dc_kwh)
+    assert [is_open] == [one.open for one in await sessions(harness)]
 
 
-# What it draws
+# What they draw --------------------------------------------------------------------------------------------------
 
 
-async def drawn(house: House) -> list[float]:
-    return [one.ac_kwh for one in await sessions(house, end=TEN + 3 * HOUR)]
+async def test_without_a_meter_there_is_neither_loss_nor_efficiency(harness: Harness) -> None:
+    await harness.write(vehicles=intervals(at(10), at(10, 20), MINUTE, 0.5))
+
+    (one,) = await sessions(harness)
+
+    assert (0.0, None, None) == (one.ac_kwh, one.loss_kwh, one.efficiency_ratio)
 
 
-async def test_without_a_meter_there_is_neither_loss_nor_efficiency(house: House) -> None:
-    await drive(house, each_minute((5, 25)))
+async def test_two_vehicles_at_one_meter_have_each_the_energy_of_its_own_charge(harness: Harness) -> None:
+    vehicles = intervals(at(14), at(14, 10), MINUTE, 0.2) + intervals(at(14, 40), at(14, 50), MINUTE, 0.2, device="B")
+    charging = [(at(14), at(14, 10), 0.22), (at(14, 10), at(14, 40), 0.0), (at(14, 40), at(14, 50), 0.22)]
+    meter = [one for start, end, kwh in charging for one in intervals(start, end, MINUTE, kwh, device="m")]
 
-    (found,) = await sessions(house)
+    async def ask() -> list[list[tuple[datetime, datetime, float, float]]]:
+        return [summary(await sessions(harness, vehicle)) for vehicle in ("A", "B")]
 
-    assert (0.0, None, None) == (found.ac_kwh, found.loss_kwh, found.efficiency_ratio)
-
-
-async def test_intervals_of_the_meter_count_where_the_session_has_a_part_in_them(house: House) -> None:
-    """The meter reports every quarter of an hour, which the session from 10:05 to 10:35 has a part in three of."""
-    await drive(house, each_minute((5, 35)))
-    await draw(house, {0: 1, 15: 2, 30: 4, 45: 8, 60: 16})
-    await house.map("v", "m", TEN - HOUR)
-
-    assert [2 + 4 + 8] == await drawn(house)
+    # The first reading of all has no interval before it.
+    expected = [[(at(14, 1), at(14, 10), 2.0, 2.2)], [(at(14, 41), at(14, 50), 2.0, 2.2)]]
+    mapped = [("A", "m", at(0), None), ("B", "m", at(0), None)]
+    answers = await at_every_stage(harness, ask, now=LATER, vehicles=vehicles, meters=meter, mapped=mapped)
+    assert [expected] * 4 == answers
 
 
-async def test_an_interval_that_ends_as_the_session_begins_does_not_count(house: House) -> None:
-    await drive(house, each_minute((15, 30)))
-    await draw(house, {0: 1, 15: 2, 30: 4, 45: 8, 60: 16})
-    await house.map("v", "m", TEN - HOUR)
+async def test_two_sessions_within_one_reading_of_a_slow_meter_share_it(harness: Harness) -> None:
+    kwh = {hour: 4.4 if hour == 10 else 0.0 for hour in range(24)}
+    meter = [Sample(device="m", at=at(hour), interval=energy) for hour, energy in kwh.items()]
+    vehicle = intervals(at(9), at(9, 10), MINUTE, 0.2) + intervals(at(9, 40), at(9, 50), MINUTE, 0.2)
 
-    assert [4] == await drawn(house)
+    async def ask() -> list[tuple[float, float]]:
+        return [(round(one.dc_kwh, 6), round(one.ac_kwh, 6)) for one in await sessions(harness)]
+
+    mapped = [("A", "m", at(0), None)]
+    answers = await at_every_stage(harness, ask, now=LATER, vehicles=vehicle, meters=meter, mapped=mapped)
+    assert [[(2.0, 2.2), (2.0, 2.2)]] * 4 == answers
 
 
-@pytest.mark.parametrize(
-    ("energy", "of_first", "of_second"),
-    [
-        pytest.param({-60: 0, 0: 1, 60: 2, 120: 4}, 0, 2, id="the one up to 11:00 has a part of both"),
-        pytest.param({-75: 0, -15: 1, 45: 2, 105: 4}, 2, 4, id="the one up to 10:45 ends as the second begins"),
-    ],
-)
-async def test_no_interval_counts_for_two_sessions(
-    house: House, energy: dict[float, float], of_first: float, of_second: float
+async def test_each_meter_counts_while_it_feeds_the_vehicle(harness: Harness) -> None:
+    await harness.write(
+        vehicles=intervals(at(10), at(10, 40), MINUTE, 0.5),
+        meters=intervals(at(9), at(11), MINUTE, 0.6, device="m") + intervals(at(9), at(11), MINUTE, 1.0, device="n"),
+    )
+    await harness.map("A", "m", at(9), at(10, 15))
+    await harness.map("A", "n", at(10, 25))
+
+    # Readings of m up to 10:15, those of n later than 10:25 (15 each).
+    assert [round(15 * 0.6 + 15 * 1.0, 6)] == [round(one.ac_kwh, 6) for one in await sessions(harness)]
+
+
+async def test_another_vehicle_shares_a_meter_only_while_it_is_mapped_to_it(harness: Harness) -> None:
+    await harness.write(
+        vehicles=intervals(at(9), at(10), MINUTE, 0.1) + intervals(at(9), at(10), MINUTE, 0.3, device="B"),
+        meters=intervals(at(8), at(10), MINUTE, 0.5, device="m"),
+    )
+    await harness.map("A", "m", at(8))
+    await harness.map("B", "m", at(9, 30))
+
+    # All of it for half an hour, then a quarter of it.
+    (one,) = await sessions(harness)
+    assert pytest.approx(30 * 0.5 + 30 * 0.5 / 4) == one.ac_kwh
+
+
+# Windows ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_session_is_cut_to_the_window(harness: Harness) -> None:
+    await harness.write(vehicles=intervals(at(10), at(10, 50), MINUTE, 0.5, soc=60))
+
+    for is_closed in (False, True):
+        if is_closed:
+            await harness.close(LATER)
+        (one,) = await sessions(harness, start=at(10, 9.5), end=at(10, 40))
+
+        # Readings 10 to 40.
+        assert (at(10, 9.5), at(10, 40), 15.5, 31) == (one.start, one.end, one.dc_kwh, one.samples)
+
+
+async def test_a_window_that_ends_within_the_first_short_interval_has_nothing_of_it(harness: Harness) -> None:
+    await harness.write(vehicles=intervals(at(9), at(10), MINUTE, 0.0) + intervals(at(10), at(10, 30), MINUTE, 0.5))
+
+    assert [] == await sessions(harness, end=at(10, 0.5))
+    assert [(at(10, 0.5), 15.0)] == [(one.start, one.dc_kwh) for one in await sessions(harness, start=at(10, 0.5))]
+
+
+async def test_a_vehicle_that_never_charged_has_no_sessions_and_one_that_is_unknown_not_even_that(
+    harness: Harness,
 ) -> None:
-    await drive(house, each_minute((2, 12), (45, 58), until=90))
-    await draw(house, energy)
-    await house.map("v", "m", TEN - 2 * HOUR)
+    await harness.write(vehicles=intervals(at(9), at(10), MINUTE, 0.0))
 
-    assert [of_first, of_second] == await drawn(house)
-
-
-async def test_of_a_meter_without_a_cadence_only_what_lies_in_the_session_counts(house: House) -> None:
-    await drive(house, each_minute((5, 25)))
-    await draw(house, {25: 10})
-    await house.map("v", "m", TEN - HOUR)
-
-    assert [10] == await drawn(house)
+    assert [] == await sessions(harness)
+    assert None is await series(harness).sessions("nobody", TimeRange(start=MIDNIGHT, end=LATER))
 
 
-async def test_each_meter_counts_while_it_feeds_the_vehicle(house: House) -> None:
-    await drive(house, each_minute((5, 35)))
-    await draw(house, each_minute((0, 60)))
-    await draw(house, {m: 2 * kwh for m, kwh in each_minute((0, 60)).items()}, meter="n")
-    await house.map("v", "m", TEN - HOUR, at(15))
-    await house.map("v", "n", at(25))
+async def test_behind_the_retention_of_history_sessions_cannot_be_told(harness: Harness) -> None:
+    now = datetime.now(UTC)
+    await harness.write(vehicles=intervals(now - 10 * HOUR, now - 5 * HOUR, MINUTE, 0.5))
+    told = series(harness, history=7 * HOUR)
 
-    # Of m the readings 6 to 14, of n those from 25 to 35.
-    assert [9 * 0.5 + 11 * 1.0] == await drawn(house)
+    around = await told.sessions("A", TimeRange(start=now - 9 * HOUR, end=now))
+    behind = await told.sessions("A", TimeRange(start=now - 9 * HOUR, end=now - 8 * HOUR))
+    before = await told.sessions("A", TimeRange(start=now - 6 * HOUR, end=now))
 
-
-async def test_a_shared_meter_gives_by_what_each_took_in_the_hour(house: House) -> None:
-    await drive(house, each_minute((5, 25)))
-    await house.write(vehicles=[Sample(device="other", at=at(30), interval=30.0)])
-    await draw(house, each_minute((0, 60)))
-    await house.map("v", "m", TEN - HOUR)
-    await house.map("other", "m", TEN - HOUR)
-
-    # 10 of the hour's 40 kWh DC are its own: a quarter of the 10 kWh in its 20 min.
-    assert [2.5] == await drawn(house)
+    assert around is not None
+    assert behind is not None
+    assert before is not None
+    (one,) = around.items
+    assert timedelta() <= one.start - (now - 7 * HOUR) < MINUTE
+    assert [] == behind.items
+    assert around.reason == behind.reason == f"readings from before {one.start:%Y-%m-%dT%H:%M:%SZ} are no longer kept"
+    assert (1, None) == (len(before.items), before.reason)
 
 
-# Whatever comes
+# Whatever comes --------------------------------------------------------------------------------------------------
 
 
-async def test_a_vehicle_that_never_charged_has_no_sessions_and_one_that_is_unknown_not_even_that(house: House) -> None:
-    await drive(house, each_minute())
-    series = Series(house.reads, analytics=house.analytics)
-    window = TimeRange(start=TEN, end=NOON)
-
-    assert [] == await series.sessions("v", window)
-    assert None is await series.sessions("nobody", window)
+def samples(device: str, readings: Sequence[Reading]) -> list[Sample]:
+    return [
+        Sample(device=device, at=MIDNIGHT + timedelta(microseconds=one.at), interval=one.kwh, register=one.register)
+        for one in readings
+    ]
 
 
-MINUTES = st.lists(st.integers(0, 400), min_size=1, max_size=30, unique=True)
-
-
-def readings(draw: Any, minutes: Iterable[int]) -> dict[float, float]:  # noqa: ANN401 - what hypothesis draws with
-    return {m: draw(st.sampled_from([0.0, 0.0, 0.25, 1.0])) for m in minutes}
-
-
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), vehicle=MINUTES, meter=MINUTES)
-def test_every_reading_with_energy_is_in_one_session(
-    shared_database_url: str, data: st.DataObject, vehicle: list[int], meter: list[int]
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(vehicle=streams(), other=streams(), meter=streams(), data=st.data())
+def test_sessions_of_windows_that_adjoin_add_up(
+    shared_database_url: str,
+    vehicle: list[Reading],
+    other: list[Reading],
+    meter: list[Reading],
+    data: st.DataObject,
 ) -> None:
-    energy, ac = readings(data.draw, vehicle), readings(data.draw, meter)
+    span = timedelta(microseconds=max(vehicle[-1].at, meter[-1].at)) + HOUR
+    start, end = MIDNIGHT - HOUR, MIDNIGHT + span
+    edges = sorted(start + (end - start) * data.draw(st.floats(0.01, 0.99)) for _ in range(2))
+    closed = data.draw(st.sampled_from([None, MIDNIGHT + span / 2, end + DAY]))
+    shared_from = data.draw(st.sampled_from([start, MIDNIGHT + 3 * HOUR]))
 
     async def run() -> None:
-        async with opened(shared_database_url) as house:
-            house.clear()
-            await drive(house, energy)
-            await draw(house, ac)
-            await house.map("v", "m", TEN - HOUR)
+        async with opened(shared_database_url) as harness:
+            harness.clear()
+            await harness.map("A", "m", start)
+            await harness.map("B", "m", shared_from)
+            await harness.write(meters=samples("m", meter), vehicles=samples("A", vehicle) + samples("B", other))
+            if closed is not None:
+                await harness.close(closed)
 
-            found = await sessions(house, end=TEN + 8 * HOUR)
+            whole = await sessions(harness, "A", start, end)
+            parts = [await sessions(harness, "A", *window) for window in pairwise([start, *edges, end])]
 
-            assert sum(energy.values()) == sum(one.dc_kwh for one in found)
-            for minute, kwh in energy.items():
-                of = [one for one in found if one.start < at(minute) <= one.end or one.start == one.end == at(minute)]
-                assert (1 if kwh > 0 else min(1, len(of))) == len(of)
-            assert all(one.end <= following.start for one, following in pairwise(found))
-            assert {one.end for one in found} <= {at(minute) for minute, kwh in energy.items() if kwh > 0}
-            assert sum(one.ac_kwh for one in found) <= sum(ac.values())
+            for figure in ("dc_kwh", "ac_kwh", "samples"):
+                expected = sum(getattr(one, figure) for one in whole)
+                assert pytest.approx(expected, abs=1e-6) == sum(getattr(one, figure) for part in parts for one in part)
+            assert all(one.end <= following.start for one, following in pairwise(whole))
+            of_other = await sessions(harness, "B", start, end)
+            fed = await series(harness).totals(METER, "m", DAYS, [Period(label="all", within=DAYS)])
+            assert fed is not None
+            assert sum(one.ac_kwh for one in whole + of_other) <= (fed.items[0].kwh or 0) + 1e-6
 
     asyncio.run(run())

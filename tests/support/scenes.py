@@ -92,7 +92,7 @@ class Scene:
 async def told(
     harness: Harness, scenes: Mapping[str, Scene], ask: Callable[[str, str], Awaitable[T]]
 ) -> dict[tuple[str, str], T]:
-    """What `ask` says of each scene in each of the ways; it is told the scene, and what its devices' names begin with."""
+    """What `ask` says of each scene in each of the ways; it is told the scene and how its devices are named."""
     found: dict[tuple[str, str], T] = {}
 
     async def ask_all(way: str, suffix: str = "") -> None:
