@@ -8,7 +8,7 @@ first and outputs last, so that what was taken in leaves by the ordinary way.
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -36,6 +36,7 @@ from ingestd.process import notify_systemd, stop_signals, tune_garbage_collectio
 from ingestd.store.alerts import Alerts
 from ingestd.store.analytics import Analytics
 from ingestd.store.clocks import Clocks
+from ingestd.store.closing import Closing
 from ingestd.store.database import Reads
 from ingestd.store.dead_letters import DeadLetters
 from ingestd.store.device_settings import DeviceSettingsTable
@@ -47,7 +48,6 @@ from ingestd.store.mappings import Mappings
 from ingestd.store.migrations import migrate
 from ingestd.store.partitions import Partitions
 from ingestd.store.retention import Retention
-from ingestd.store.rollups import Rollups
 from ingestd.store.series import Series
 from ingestd.store.writer import Writer
 from ingestd.telemetry import METER, VEHICLE, Stream, Window
@@ -63,6 +63,8 @@ HEALTH_SECONDS: Final = 2.0
 HOUSEKEEPING_SECONDS: Final = 3600.0
 HOUSEKEEPING_RETRY_SECONDS: Final = 60.0
 SUMMARY_SECONDS: Final = 60.0
+CLOSING_SECONDS: Final = 5.0
+"""How often it is looked whether a quarter can be closed, or is stale."""
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -110,7 +112,7 @@ class Daemon:
             rollups=settings.rollup_retention,
             dead_letters_kept=settings.dead_letter_retention,
         )
-        self._rollups = Rollups(self._dsn, plausible_kw=settings.vehicle_max_kw, flush_interval=settings.flush_interval)
+        self._closing = Closing(self._dsn, rules=_rules(settings), flush_interval=settings.flush_interval)
         policy = _policy(settings)
         self._alerting = self._make_alerting(policy)
         self._http = self._make_http(window, policy)
@@ -187,7 +189,7 @@ class Daemon:
                     resources.push_async_callback(reads.close)
                     opening.create_task(reads.open())
             resources.push_async_callback(self._leadership.close)
-            resources.push_async_callback(self._rollups.close)
+            resources.push_async_callback(self._closing.close)
             resources.push_async_callback(self._http.stop)
             self.http_port = await self._http.start()
             log.info("listening", host=self._settings.http_host, port=self.http_port)
@@ -196,7 +198,7 @@ class Daemon:
                 background = [
                     tasks.create_task(self._keep_house(), name="housekeeping"),
                     tasks.create_task(self._summarize(), name="summary"),
-                    tasks.create_task(self._roll_up(), name="rollups"),
+                    tasks.create_task(self._close_quarters(), name="ledger"),
                 ]
                 leading = tasks.create_task(self._lead(tasks), name="leadership")
                 background.append(leading)
@@ -278,15 +280,15 @@ class Daemon:
             )
             before = now
 
-    async def _roll_up(self) -> None:
-        """Keep the rollups up with the readings. Whoever stands by may do it too: one is let through at a time."""
+    async def _close_quarters(self) -> None:
+        """Keep the ledger up with the readings. Whoever stands by does it too: daemons divide the shares among them."""
         while True:
-            await asyncio.sleep(self._rollups.due_in(datetime.now(UTC)).total_seconds())
             try:
                 if await self._clocks.agree():
-                    await self._rollups.catch_up(arriving=self._flusher.arriving)
+                    await self._closing.catch_up(arriving=self._flusher.arriving)
             except StoreError as error:
-                log.warning("rollups are behind; tried again soon", reason=str(error))
+                log.warning("the ledger is behind; tried again soon", reason=str(error))
+            await asyncio.sleep(CLOSING_SECONDS)
 
     async def _keep_house(self) -> None:
         """Make partitions ahead of time and let go what is past its retention, for as long as the daemon runs."""

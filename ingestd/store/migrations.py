@@ -1,11 +1,13 @@
 """Applies the numbered files of sql/, each once and in its own transaction, under an advisory lock."""
 
 import re
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Final, NamedTuple
 
 import structlog
 
+from ingestd.errors import OperatorStoreError
 from ingestd.store.database import connect, translated
 
 log = structlog.get_logger(__name__)
@@ -44,8 +46,9 @@ async def migrate(dsn: str) -> list[str]:
                 "CREATE TABLE IF NOT EXISTS ingestd_migration ("
                 "version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
             )
-            rows = await (await connection.execute("SELECT version FROM ingestd_migration")).fetchall()
-            applied = {row[0] for row in rows}
+            rows = await (await connection.execute("SELECT version, name FROM ingestd_migration")).fetchall()
+            applied = dict(rows)
+            _refuse_other_schema(applied)
             pending = [migration for migration in available() if migration.version not in applied]
             for migration in pending:
                 async with connection.transaction():
@@ -57,3 +60,14 @@ async def migrate(dsn: str) -> list[str]:
                     )
                 log.info("migrated", version=migration.version, name=migration.name)
     return [f"{migration.version:04}_{migration.name}" for migration in pending]
+
+
+def _refuse_other_schema(applied: Mapping[int, str]) -> None:
+    """Nothing that was there before the first release is carried on."""
+    ours = {migration.version: migration.name for migration in available()}
+    for version, name in applied.items():
+        if ours.get(version) != name:
+            raise OperatorStoreError(
+                f"the database has another schema than this ingestd makes (migration {version:04} is {name!r}):"
+                " use an empty database"
+            )

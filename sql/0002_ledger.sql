@@ -127,35 +127,11 @@ BEGIN
 END;
 $$;
 
--- The house's own unit of time: microseconds since 2000-01-01T00:00Z.
-CREATE FUNCTION ingestd_microseconds(moment timestamptz) RETURNS bigint
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT (date_part('epoch', moment - timestamptz '2000-01-01 00:00+00') * 1000000)::bigint
-$$;
-CREATE FUNCTION ingestd_moment(microseconds bigint) RETURNS timestamptz
-LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT timestamptz '2000-01-01 00:00+00' + microseconds * interval '1 microsecond'
-$$;
-
--- Makes one partition, as ingestd_make_partition does for a day of history.
+-- The partition of one month, UTC.
 CREATE FUNCTION ingestd_make_month(parent text, month date) RETURNS boolean
-LANGUAGE plpgsql AS $$
-DECLARE
-    name   text := format('%s_%s', parent, to_char(month, 'YYYYMM'));
-    child  text := (SELECT format('%s.%I', relnamespace::regnamespace, name) FROM pg_class WHERE oid = parent::regclass);
-    low    text := date_trunc('month', month)::date::text || ' 00:00:00+00';
-    high   text := (date_trunc('month', month) + interval '1 month')::date::text || ' 00:00:00+00';
-BEGIN
-    IF to_regclass(child) IS NOT NULL THEN
-        RETURN false;
-    END IF;
-    EXECUTE format('CREATE TABLE %s (LIKE %I INCLUDING ALL) WITH (fillfactor = 80)', child, parent);
-    EXECUTE format('ALTER TABLE %s ADD CONSTRAINT bounds CHECK (start >= %L AND start < %L)', child, low, high);
-    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)', parent, child, low, high);
-    EXECUTE format('ALTER TABLE %s DROP CONSTRAINT bounds', child);
-    RETURN true;
-EXCEPTION
-    WHEN duplicate_table OR duplicate_object OR unique_violation OR invalid_object_definition OR check_violation THEN
-        RETURN false;
-END;
+LANGUAGE sql AS $$
+    SELECT ingestd_attach_partition(
+        parent, to_char(month, 'YYYYMM'), 'start',
+        to_char(month, 'YYYY-MM') || '-01 00:00:00+00', to_char(month + interval '1 month', 'YYYY-MM') || '-01 00:00:00+00'
+    )
 $$;

@@ -1,0 +1,127 @@
+-- History (append-only), live rows, the mapping of vehicles to meters, settings of devices, dead letters.
+--
+-- Plain SQL that also runs on Citus: keys start with the device id, no serial ids on history, no triggers, no foreign
+-- keys between big tables. Identities sort by bytes (COLLATE "C"): their order means nothing to people, and comparing
+-- bytes is several times cheaper than any locale.
+
+-- A reading has the energy of the interval that ends at its time, or the value of a cumulative register; the other one
+-- is NULL.
+CREATE TABLE meter_history (
+    meter_id                 text COLLATE "C"  NOT NULL,
+    ts                       timestamptz       NOT NULL,
+    kwh_consumed_ac          double precision,           -- kWh in the interval
+    voltage                  double precision  NOT NULL,  -- V
+    received_at              timestamptz       NOT NULL,
+    kwh_consumed_ac_register double precision,           -- kWh, cumulative
+    PRIMARY KEY (meter_id, ts)
+) PARTITION BY RANGE (ts);
+
+CREATE TABLE vehicle_history (
+    vehicle_id                text COLLATE "C"  NOT NULL,
+    ts                        timestamptz       NOT NULL,
+    soc                       double precision  NOT NULL,  -- state of charge, %
+    kwh_delivered_dc          double precision,           -- kWh in the interval
+    battery_temp              double precision  NOT NULL,  -- degrees Celsius
+    received_at               timestamptz       NOT NULL,
+    kwh_delivered_dc_register double precision,           -- kWh, cumulative
+    PRIMARY KEY (vehicle_id, ts)
+) PARTITION BY RANGE (ts);
+
+-- Readings of all devices in a stretch of time: rows lie about in the order of time, so a summary of each run of blocks
+-- is enough, and costs a write next to nothing.
+CREATE INDEX meter_history_ts ON meter_history USING brin (ts) WITH (pages_per_range = 32, autosummarize = on);
+CREATE INDEX vehicle_history_ts ON vehicle_history USING brin (ts) WITH (pages_per_range = 32, autosummarize = on);
+
+-- Half of every page stays free, so that an update of a live row finds room beside the old version and touches no index
+-- (a HOT update); the key never changes, so nothing else is indexed.
+CREATE TABLE meter_live (LIKE meter_history, PRIMARY KEY (meter_id)) WITH (fillfactor = 50);
+CREATE TABLE vehicle_live (LIKE vehicle_history, PRIMARY KEY (vehicle_id)) WITH (fillfactor = 50);
+
+-- Which meter feeds which vehicle, from valid_from up to but not including valid_to (NULL: until further notice).
+CREATE TABLE vehicle_meter_mapping (
+    vehicle_id text COLLATE "C"  NOT NULL,
+    valid_from timestamptz       NOT NULL,
+    valid_to   timestamptz,
+    meter_id   text COLLATE "C"  NOT NULL,
+    PRIMARY KEY (vehicle_id, valid_from),
+    CHECK (valid_to > valid_from)
+);
+CREATE INDEX vehicle_meter_mapping_meter ON vehicle_meter_mapping (meter_id, valid_from);
+
+-- What is set for single devices; NULL: as for all others. The device need not have reported.
+CREATE TABLE device_setting (
+    kind          text              NOT NULL,  -- the stream
+    id            text COLLATE "C"  NOT NULL,
+    threshold     double precision  CHECK (threshold > 0 AND threshold <= 1),  -- at a 2.3 kW socket, 80 % is healthy
+    offline_after interval          CHECK (offline_after > interval '0'),
+    max_kw        double precision  CHECK (max_kw > 0 AND max_kw <= 1000000),
+    PRIMARY KEY (kind, id)
+);
+
+-- What could not become a reading, kept with the reason. The id is there to page and to name one by.
+CREATE TABLE dead_letter (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    received_at timestamptz  NOT NULL,
+    stored_at   timestamptz  NOT NULL DEFAULT now(),  -- by the database's clock; from when on its retention counts
+    source      text         NOT NULL,
+    stream      text         NOT NULL,
+    topic       text         NOT NULL,
+    payload     bytea        NOT NULL,
+    reason      text         NOT NULL,
+    detail      text         NOT NULL
+);
+CREATE INDEX dead_letter_received_at ON dead_letter (received_at);
+CREATE INDEX dead_letter_stored_at ON dead_letter (stored_at);
+
+-- Makes a partition. The table is built aside and attached, because ATTACH takes only a SHARE UPDATE EXCLUSIVE lock on
+-- the parent: reads and writes of other partitions go on (CREATE TABLE ... PARTITION OF would stop them). Returns false
+-- where it is there already, also when another session wins the race.
+CREATE FUNCTION ingestd_attach_partition(parent text, suffix text, key text, low text, high text) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    name  text := format('%s_%s', parent, suffix);
+    -- In the schema of the parent, whatever search_path has in front of it.
+    child text := (SELECT format('%s.%I', relnamespace::regnamespace, name) FROM pg_class WHERE oid = parent::regclass);
+BEGIN
+    IF to_regclass(child) IS NOT NULL THEN
+        IF EXISTS (
+            SELECT FROM pg_inherits
+            WHERE inhparent = parent::regclass AND inhrelid = child::regclass AND NOT inhdetachpending
+        ) THEN
+            RETURN false;
+        END IF;
+        -- Detached by somebody. Whether it may come back, or has to go, is not ours to decide.
+        RAISE invalid_table_definition USING MESSAGE = format('%s is detached: it is no partition of %s', name, parent);
+    END IF;
+    EXECUTE format('CREATE TABLE %s (LIKE %I INCLUDING ALL)', child, parent);
+    -- With this constraint in place ATTACH need not scan the table.
+    EXECUTE format('ALTER TABLE %s ADD CONSTRAINT bounds CHECK (%I >= %L AND %I < %L)', child, key, low, key, high);
+    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)', parent, child, low, high);
+    EXECUTE format('ALTER TABLE %s DROP CONSTRAINT bounds', child);
+    RETURN true;
+EXCEPTION
+    -- Another session was faster (how it shows depends on how far it has come), or somebody attached a table of
+    -- another name that holds the time, or the default partition has rows of it already.
+    WHEN duplicate_table OR duplicate_object OR unique_violation OR invalid_object_definition OR check_violation THEN
+        RETURN false;
+END;
+$$;
+
+-- The partition of history of one UTC day.
+CREATE FUNCTION ingestd_make_partition(parent text, day date) RETURNS boolean
+LANGUAGE sql AS $$
+    SELECT ingestd_attach_partition(
+        parent, to_char(day, 'YYYYMMDD'), 'ts',
+        to_char(day, 'YYYY-MM-DD') || ' 00:00:00+00', to_char(day + 1, 'YYYY-MM-DD') || ' 00:00:00+00'
+    )
+$$;
+
+-- The house's own unit of time: microseconds since 2000-01-01T00:00Z.
+CREATE FUNCTION ingestd_microseconds(moment timestamptz) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (date_part('epoch', moment - timestamptz '2000-01-01 00:00+00') * 1000000)::bigint
+$$;
+CREATE FUNCTION ingestd_moment(microseconds bigint) RETURNS timestamptz
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT timestamptz '2000-01-01 00:00+00' + microseconds * interval '1 microsecond'
+$$;
