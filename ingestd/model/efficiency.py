@@ -15,7 +15,7 @@ Status: TypeAlias = Literal["ok", "below-threshold", "insufficient-data", "unmap
 ENOUGH: Final = 0.9
 """Share of a unit that has to be known."""
 DIGITS: Final = 12
-"""Of a ratio: sums of doubles differ in the last place."""
+"""To which is rounded what is judged: sums of doubles differ in the last place."""
 _NOTHING: Final = Quarter()
 
 
@@ -36,7 +36,7 @@ class EfficiencyPolicy:
         """None: no meter is mapped to the vehicle."""
         if compared is None:
             return Judgement(status="unmapped", ratio=None, reason="no meter is mapped to the vehicle in this window")
-        ac, share = compared.ac, compared.share
+        ac, share = round(compared.ac, DIGITS), compared.share
         if ac <= 0 or ac < self.min_kwh:
             reason = f"{ac:.3g} kWh of AC can be compared, at least {self.min_kwh:g} needed"
             return Judgement(status="insufficient-data", ratio=None, reason=reason)
@@ -83,7 +83,9 @@ class Compared:
     @property
     def share(self) -> float:
         """The lesser of both; 0 of 0 is 1."""
-        return min(self.ac / self.all_ac if self.all_ac else 1.0, self.dc / self.all_dc if self.all_dc else 1.0)
+        of_ac = self.ac / self.all_ac if self.all_ac else 1.0
+        of_dc = self.dc / self.all_dc if self.all_dc else 1.0
+        return round(min(of_ac, of_dc), DIGITS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from ingestd.model.register import Rule
 from ingestd.store import queries
 from ingestd.store.database import Reads
 from ingestd.store.device_energy import ENDING, DeviceReader
+from ingestd.store.known import is_known
 from ingestd.store.ledger import BEGINNING
 from ingestd.store.moments import Moment, Moments
 from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream, to_datetime, to_microseconds
@@ -28,9 +29,6 @@ _PERFORMANCE: Final = queries.load("performance.sql")
 _LIVE: Final = {stream: queries.ready(queries.for_stream(_PERFORMANCE["live"], stream)) for stream in STREAMS}
 _THRESHOLD: Final = queries.ready(_PERFORMANCE["threshold"])
 _SEGMENTS: Final = queries.ready(_PERFORMANCE["segments"])
-_SIGNS_OF_IT: Final = tuple(
-    queries.ready(_PERFORMANCE[name]) for name in ("is_live", "is_mapped", "has_quarter", "has_reading")
-)
 
 
 def live_reading(stream: Stream, row: Any) -> LiveReading:  # noqa: ANN401 - psycopg makes the namedtuple's class at run time
@@ -80,12 +78,11 @@ class Analytics:
         start, end = (min(max(to_microseconds(at), BEGINNING), ENDING) for at in (window.start, window.end))
         async with self._moments.now() as moment:
             own, others = await _segments(moment, vehicle_id, start, end)
-            if not own and not await _is_known(moment, vehicle_id):
+            if not own and not await is_known(moment, VEHICLE, vehicle_id):
                 return None
             policy = await self._policy_of(moment, vehicle_id)
             edges = {start, end, *(edge for segment in (*own, *others) for edge in (segment.start, segment.end))}
-            reads_from = self._reads_from(moment)
-            gone = [edge for edge in edges if edge % QUARTER and edge < reads_from + self._max_gap]
+            gone = [edge for edge in edges if edge % QUARTER and self._is_gone(edge - self._max_gap, moment)]
             if gone:
                 return _untold(vehicle_id, window, own, others, policy, to_datetime(min(gone)))
             reader = moment.device(VEHICLE, vehicle_id)
@@ -94,28 +91,23 @@ class Analytics:
             work = partial(model.performance, start, end, moment.now, vehicle=vehicle, feeds=feeds, policy=policy)
             found = work() if end - start <= LONG else await asyncio.to_thread(work)
             silence = None
-            if start >= reads_from:
-                silence = await self._gaps(reader, vehicle, start, min(end, moment.now))
+            if not self._is_gone(start, moment):
+                silence = await self._gaps(reader, vehicle, window, moment.now)
         return _answer(vehicle_id, window, found, silence, policy)
 
-    def _reads_from(self, moment: Moment) -> int:
-        """From when on there are readings."""
-        return BEGINNING if self._history is None else moment.now - self._history
+    def _is_gone(self, at: int, moment: Moment) -> bool:
+        """Whether readings of that time are past their retention."""
+        return self._history is not None and at < moment.now - self._history
 
     async def _policy_of(self, moment: Moment, vehicle_id: str) -> EfficiencyPolicy:
         rows = await moment.fetch(_THRESHOLD, {"vehicle_id": vehicle_id})
         return replace(self._policy, threshold=rows[0].threshold) if rows else self._policy
 
-    async def _gaps(self, reader: DeviceReader, vehicle: DeviceEnergy, start: int, end: int) -> Gaps:
+    async def _gaps(self, reader: DeviceReader, vehicle: DeviceEnergy, window: TimeRange, now: int) -> Gaps:
+        """Of the window up to now."""
+        start, end = to_microseconds(window.start), min(to_microseconds(window.end), now)
         stretches = silent_stretches(vehicle, start, end, longer_than=self._max_gap)
         return gaps(await reader.neighbours(stretches), start, end, longer_than=self._max_gap)
-
-
-async def _is_known(moment: Moment, vehicle_id: str) -> bool:
-    for statement in _SIGNS_OF_IT:
-        if await moment.fetch(statement, {"vehicle_id": vehicle_id}):
-            return True
-    return False
 
 
 async def _segments(moment: Moment, vehicle_id: str, start: int, end: int) -> tuple[list[_Segment], list[_Segment]]:

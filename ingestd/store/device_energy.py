@@ -19,7 +19,7 @@ from ingestd.telemetry import STREAMS, Stream
 ENDING: Final = 1 << 57
 """Later than any reading, in microseconds."""
 MOST_EDGES: Final = 8
-"""Where more edges than these lie inside of quarters, all of the window is read from history."""
+"""Where more edges than these lie inside of quarters, all that is between them is read from history."""
 FEW: Final = 500
 """So many readings take a millisecond or two; more are left to a thread."""
 
@@ -56,8 +56,10 @@ class DeviceReader:
         inside = sorted({edge // QUARTER * QUARTER for edge in (start, end, *edges) if edge % QUARTER})
         inside = [quarter for quarter in inside if first <= quarter < final]
         stretches = [(quarter, quarter + QUARTER) for quarter in inside]
+        if len(stretches) > MOST_EDGES:
+            stretches = [(inside[0], inside[-1] + QUARTER)]
         rows: dict[int, Quarter] = {}
-        if each_reading or len(stretches) > MOST_EDGES:
+        if each_reading:
             stretches = [(first, final)] if first < final else []
         elif first < final:
             rows = await self._rows(first, final)

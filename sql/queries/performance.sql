@@ -23,19 +23,3 @@ WHERE own.vehicle_id = %(vehicle_id)s
   AND own.valid_from < %(end)s AND coalesce(own.valid_to, 'infinity') > %(start)s
   AND other.valid_from < %(end)s AND coalesce(other.valid_to, 'infinity') > %(start)s
 ORDER BY start, other.vehicle_id
-
--- name: is_live
--- Whether the vehicle has reported and was not forgotten.
-SELECT true AS found FROM vehicle_live WHERE vehicle_id = %(vehicle_id)s
-
--- name: is_mapped
--- Whether it was ever mapped to a meter.
-SELECT true AS found FROM vehicle_meter_mapping WHERE vehicle_id = %(vehicle_id)s LIMIT 1
-
--- name: has_quarter
--- Whether the ledger knows it.
-SELECT true AS found FROM vehicle_quarter WHERE vehicle_id = %(vehicle_id)s LIMIT 1
-
--- name: has_reading
--- Whether history knows it.
-SELECT true AS found FROM vehicle_history WHERE vehicle_id = %(vehicle_id)s LIMIT 1

@@ -2,50 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.energy import Sample
-from tests.support.harness import opened
 from tests.support.scenes import (
     HOUR,
     MINUTE,
     QUARTER,
     SECOND,
     WAYS,
-    Figures,
     Mapped,
     Scene,
+    answered,
+    asked,
     at,
-    figures,
     intervals,
     register,
-    told,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
-    from tests.support.harness import Harness
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A question, and what is right of its answer."""
-
-    start: datetime
-    end: datetime
-    vehicle: str
-    right: Figures
-
-
-def asked(start: float = 0, end: float = 24, *, of: str = "v", **right: Any) -> Asked:  # noqa: ANN401 - figures of all kinds
-    """Of hours of the day; the whole day where it does not say."""
-    return Asked(start=at(start), end=at(end), vehicle=of, right=right)
+    from tests.support.scenes import Answers, Cases
 
 
 def sent(device: str, hour: float, kwh: float) -> Sample:
@@ -81,7 +62,7 @@ def in_line(*values: float) -> Scene:
     return Scene(vehicles=register("v", *values, start=at(12)), mapped=())
 
 
-EDGES: dict[str, tuple[Scene, list[Asked]]] = {
+EDGES: Cases = {
     "what is stamped midnight is of the day that ended": (
         Scene(meters=[sent("m", 12, 3.0), sent("m", 24, 5.0)]),
         [asked(ac=8.0, samples=(0, 2)), asked(24, 48, ac=0.0, samples=(0, 0))],
@@ -106,7 +87,7 @@ EDGES: dict[str, tuple[Scene, list[Asked]]] = {
         [asked(0, 33, dc=0.0), asked(33, 34, dc=150.0), asked(33, 33.25, dc=37.5)],
     ),
 }
-REGISTERS: dict[str, tuple[Scene, list[Asked]]] = {
+REGISTERS: Cases = {
     "read each 30 s, changed each hour": (Scene(vehicles=polled(30 * SECOND, HOUR, 11)), [asked(dc=33.0, excluded=0)]),
     "read each 10 s, changed each quarter": (
         Scene(vehicles=polled(10 * SECOND, QUARTER, 2.75)),
@@ -148,7 +129,7 @@ REGISTERS: dict[str, tuple[Scene, list[Asked]]] = {
         [asked(dc=165.0, excluded=9)],
     ),
 }
-COMPARED: dict[str, tuple[Scene, list[Asked]]] = {
+COMPARED: Cases = {
     "intervals beside a register": (
         Scene(
             vehicles=register("v", *(round(0.1 * n, 1) for n in range(11)), start=at(11, 59)),
@@ -251,7 +232,7 @@ COMPARED: dict[str, tuple[Scene, list[Asked]]] = {
         [asked(dc=10.0, ac=12.0)],
     ),
 }
-SHARED: dict[str, tuple[Scene, list[Asked]]] = {
+SHARED: Cases = {
     "one charges after the other": (
         Scene(
             vehicles=[
@@ -270,33 +251,17 @@ SHARED: dict[str, tuple[Scene, list[Asked]]] = {
         [asked(of=vehicle, ac=2.2, dc=2.0, ratio=round(2 / 2.2, 9), status="ok") for vehicle in "ab"],
     ),
 }
-CASES = EDGES | REGISTERS | COMPARED | SHARED
+CASES: Cases = {**EDGES, **REGISTERS, **COMPARED, **SHARED}
 
 
 @pytest.fixture(scope="module")
-def answers(shared_database_url: str) -> dict[tuple[str, str], list[Figures]]:
-    """All of them at once, as closing takes its time."""
-
-    async def run() -> dict[tuple[str, str], list[Figures]]:
-        async with opened(shared_database_url) as harness:
-            names = {f"{number}": name for number, name in enumerate(CASES)}
-
-            async def ask(number: str, prefix: str) -> list[Figures]:
-                return [await answer(harness, prefix, one) for one in CASES[names[number]][1]]
-
-            found = await told(harness, {number: CASES[name][0] for number, name in names.items()}, ask)
-        return {(names[number], way): answered for (number, way), answered in found.items()}
-
-    return asyncio.run(run())
-
-
-async def answer(harness: Harness, prefix: str, one: Asked) -> Figures:
-    return figures(await harness.performance(f"{prefix}.{one.vehicle}", one.start, one.end))
+def answers(shared_database_url: str) -> Answers:
+    return answered(shared_database_url, CASES)
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", CASES)
-def test_a_case_has_the_right_figures(answers: dict[tuple[str, str], list[Figures]], case: str, way: str) -> None:
+def test_a_case_has_the_right_figures(answers: Answers, case: str, way: str) -> None:
     right = [one.right for one in CASES[case][1]]
 
     assert right == [{name: found[name] for name in one} for one, found in zip(right, answers[case, way], strict=True)]
@@ -304,7 +269,5 @@ def test_a_case_has_the_right_figures(answers: dict[tuple[str, str], list[Figure
 
 @pytest.mark.parametrize("way", WAYS[1:])
 @pytest.mark.parametrize("case", CASES)
-def test_all_of_an_answer_is_the_same_whatever_is_closed(
-    answers: dict[tuple[str, str], list[Figures]], case: str, way: str
-) -> None:
+def test_all_of_an_answer_is_the_same_whatever_is_closed(answers: Answers, case: str, way: str) -> None:
     assert answers[case, "open"] == answers[case, way]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from ingestd.telemetry import VEHICLE
 from tests.support.energy import Sample
+from tests.support.harness import opened
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from tests.support.harness import Harness
 
 T = TypeVar("T")
+Figures: TypeAlias = dict[str, Any]
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
@@ -120,9 +123,6 @@ async def told(
     return found
 
 
-Figures: TypeAlias = dict[str, Any]
-
-
 def figures(found: Performance) -> Figures:
     """All that a performance says, without the last digits of sums."""
     compared = found.compared
@@ -148,3 +148,43 @@ def figures(found: Performance) -> Figures:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question, and what is right of its answer."""
+
+    start: datetime
+    end: datetime
+    vehicle: str
+    right: Figures
+
+
+def asked(start: float = 0, end: float = 24, *, of: str = "v", **right: Any) -> Asked:  # noqa: ANN401 - figures of all kinds
+    """Of hours of the day; the whole day where it does not say."""
+    return Asked(start=at(start), end=at(end), vehicle=of, right=right)
+
+
+Cases: TypeAlias = "Mapping[str, tuple[Scene, Sequence[Asked]]]"
+"""By name: what devices sent, and what is asked of it."""
+Answers: TypeAlias = dict[tuple[str, str], list[Figures]]
+"""By case and way."""
+
+
+def answered(url: str, cases: Cases) -> Answers:
+    """All that is asked, in each of the ways; of all cases at once, as closing takes its time."""
+
+    async def run() -> Answers:
+        async with opened(url) as harness:
+            names = {str(number): name for number, name in enumerate(cases)}
+
+            async def ask(number: str, prefix: str) -> list[Figures]:
+                return [
+                    figures(await harness.performance(f"{prefix}.{one.vehicle}", one.start, one.end))
+                    for one in cases[names[number]][1]
+                ]
+
+            found = await told(harness, {number: cases[name][0] for number, name in names.items()}, ask)
+        return {(names[number], way): answers for (number, way), answers in found.items()}
+
+    return asyncio.run(run())
