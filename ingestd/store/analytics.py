@@ -28,7 +28,7 @@ LONG: Final = 48 * HOUR
 _PERFORMANCE: Final = queries.load("performance.sql")
 _LIVE: Final = {stream: queries.ready(queries.for_stream(_PERFORMANCE["live"], stream)) for stream in STREAMS}
 _THRESHOLD: Final = queries.ready(_PERFORMANCE["threshold"])
-_SEGMENTS: Final = queries.ready(_PERFORMANCE["segments"])
+_SEGMENTS: Final = queries.ready(_PERFORMANCE["segments_of_vehicle"])
 
 
 def live_reading(stream: Stream, row: Any) -> LiveReading:  # noqa: ANN401 - psycopg makes the namedtuple's class at run time

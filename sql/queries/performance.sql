@@ -8,7 +8,7 @@ SELECT {columns} FROM {live} WHERE {id} = %(device_id)s
 -- The vehicle's own efficiency threshold, where it is set.
 SELECT threshold FROM device_setting WHERE kind = 'vehicle' AND id = %(vehicle_id)s AND threshold IS NOT NULL
 
--- name: segments
+-- name: segments_of_vehicle
 -- Segments of the mapping, as far as they lie in (start, end]: those of the vehicle, and those of other vehicles that
 -- the same meter feeds at the same time.
 SELECT DISTINCT
