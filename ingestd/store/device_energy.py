@@ -48,8 +48,7 @@ class DeviceReader:
         self, start: int, end: int, *, edges: Collection[int] = (), each_reading: bool = False
     ) -> DeviceEnergy:
         """Of (start, end], to be divided at quarters and at these edges, or anywhere where `each_reading` is wanted."""
-        await self._look_up_rule()
-        trusted_until = await self._trusted_until()
+        trusted_until = await self._look_up_exceptions()
         base = await self._base(trusted_until)
         first, last = start // QUARTER * QUARTER, -(-end // QUARTER) * QUARTER
         final = max(first, min(last, base.at))  # what lies behind it may change
@@ -71,19 +70,14 @@ class DeviceReader:
                 rows.pop(quarter, None)
         return DeviceEnergy(start=start, end=end, rows=rows, folds=folds)
 
-    async def _look_up_rule(self) -> None:
-        """The rule with the most power of the device, where it is set."""
-        for own in await self._fetch("own_max_kw"):
+    async def _look_up_exceptions(self) -> int:
+        """The device's own most power is its rule's from now on; returns up to where rows say what is so."""
+        (own,) = await self._fetch("exceptions", now=moment(self._now))
+        if own.max_kw is not None:
             self._rule = replace(self._rule, max_kw=own.max_kw)
-
-    async def _trusted_until(self) -> int:
-        """Up to where rows say what is so."""
-        if self._made_until is None:
+        if self._made_until is None or (own.is_stale and own.stale_from is None):
             return BEGINNING
-        (stale,) = await self._fetch("stale_from", now=moment(self._now))
-        if not stale.is_stale:
-            return self._made_until
-        return BEGINNING if stale.start is None else min(self._made_until, stale.start - QUARTER)
+        return min(self._made_until, own.stale_from - QUARTER) if own.is_stale else self._made_until
 
     async def _base(self, until: int) -> Base:
         """Behind which readings have to be looked at, to know more than the rows that start before `until` do."""

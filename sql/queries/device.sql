@@ -1,12 +1,10 @@
 -- What is stored of one device. {quarter}, {history} and so on are the tables and columns of its stream.
 
--- name: own_max_kw
--- The most power of the device, where it is set.
-SELECT max_kw FROM device_setting WHERE kind = {stream} AND id = %(id)s AND max_kw IS NOT NULL
-
--- name: stale_from
--- The first quarter of the device that has to be made anew.
-SELECT CASE WHEN isfinite(min(start)) THEN ingestd_microseconds(min(start)) END AS start, count(*) > 0 AS is_stale
+-- name: exceptions
+-- Of the device its most power, where it is set, and the first quarter that has to be made anew.
+SELECT
+    (SELECT max_kw FROM device_setting WHERE kind = {stream} AND id = %(id)s) AS max_kw,
+    CASE WHEN isfinite(min(start)) THEN ingestd_microseconds(min(start)) END AS stale_from, count(*) > 0 AS is_stale
 FROM {stale}
 WHERE {id} = %(id)s AND due <= %(now)s
 
