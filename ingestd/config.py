@@ -141,7 +141,7 @@ class Settings(BaseModel):
     efficiency_threshold: Annotated[float, Field(gt=0, le=1)] = 0.85
     efficiency_min_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
     efficiency_min_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    max_gap: Annotated[Duration, Field(ge=timedelta(minutes=15), le=timedelta(days=1))] = timedelta(hours=1)
+    max_gap: Annotated[Duration, Field(ge=timedelta(minutes=30), le=timedelta(days=1))] = timedelta(hours=1)
     vehicle_max_kw: Kilowatts = 400
     meter_max_kw: Kilowatts = 2000
     session_min_kw: Kilowatts = 0.3

@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 from ingestd.analytics import TimeRange
 from ingestd.http.bodies import BODIES, ORDINARY
 from ingestd.http.problems import Problem, bad_parameter
+from ingestd.periods import last_day
 from ingestd.telemetry import IDENTITY_RULE, TIMESTAMP_RULE, Timestamp, is_identity
 
 DEFAULT_WINDOW: Final = timedelta(hours=24)
@@ -98,8 +99,13 @@ def window(request: web.Request, *, longest: timedelta = LONGEST_WINDOW) -> Time
 
 
 def window_of(query: Query, *, longest: timedelta = LONGEST_WINDOW) -> TimeRange:
-    """startTime and endTime from the query; the last 24 hours where both are left out."""
+    """startTime and endTime from the query.
+
+    Where both are left out, the last 24 hours from a whole quarter-hour on: of these rows tell all but the end.
+    """
     start, end = query.moment("startTime"), query.moment("endTime")
+    if start is None and end is None:
+        return last_day(datetime.now(UTC))
     if end is None:
         end = datetime.now(UTC)
     if start is None:

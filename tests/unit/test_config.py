@@ -258,7 +258,7 @@ def test_a_bad_database_url_is_refused(url: str) -> None:
         ("efficiency_min_share", "-0.1"),
         ("efficiency_min_share", "1.01"),
         ("efficiency_min_share", "nan"),
-        ("max_gap", "14m"),
+        ("max_gap", "29m"),
         ("max_gap", "25h"),
         ("vehicle_max_kw", "0"),
         ("vehicle_max_kw", "nan"),
@@ -306,8 +306,8 @@ def test_what_counts_as_energy_and_as_a_session_is_settable() -> None:
     assert (timedelta(hours=1), 400.0, 2000.0) == (default.max_gap, default.vehicle_max_kw, default.meter_max_kw)
     assert (0.3, timedelta(minutes=15)) == (default.session_min_kw, default.session_pause)
 
-    given = given_as(max_gap="15m", vehicle_max_kw="2.3", meter_max_kw="1000000")
-    assert (timedelta(minutes=15), 2.3, 1e6) == (given.max_gap, given.vehicle_max_kw, given.meter_max_kw)
+    given = given_as(max_gap="30m", vehicle_max_kw="2.3", meter_max_kw="1000000")
+    assert (timedelta(minutes=30), 2.3, 1e6) == (given.max_gap, given.vehicle_max_kw, given.meter_max_kw)
     given = given_as(max_gap="1d", session_min_kw="0.01", session_pause="0")
     assert (timedelta(days=1), 0.01, timedelta(0)) == (given.max_gap, given.session_min_kw, given.session_pause)
 
