@@ -70,6 +70,13 @@ class Counted(NamedTuple):
         return (start, end) if start < end else None
 
     @property
+    def tells_at_once(self) -> bool:
+        """Whether all that it counts for was known when it came: nothing that followed had to be waited for."""
+        if self.register is None:
+            return not self.may_be_cut
+        return not (self.may_be_cut or self.is_excluded or self.is_reset or self.is_undecided)
+
+    @property
     def length(self) -> int:
         """Of its interval, in microseconds; 0 where it is unknown."""
         return 0 if self.since is None else self.at - self.since

@@ -7,12 +7,12 @@ of the time they tell: so it is the same whenever it is made. Times are microsec
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import sub
-from typing import Final
+from operator import attrgetter, sub
+from typing import Final, cast
 
-from ingestd.model.energy import MINUTE, QUARTER, Reading, State, count, decided
-from ingestd.model.quarters import Quarter, quarters
-from ingestd.model.register import Rule
+from ingestd.model.energy import MINUTE, QUARTER, Counted, Reading, State, count, decided
+from ingestd.model.quarters import Quarter, quarter_of, quarters
+from ingestd.model.register import Point, Register, Rule
 
 LOOK_AHEAD: Final = MINUTE
 """So far behind its end a row's state is decided: of a device that reports by the minute nothing is open then."""
@@ -85,30 +85,21 @@ def make(readings: Readings, base: Base, *, until: int, rule: Rule, now: int, st
 
     `until` is the end of a quarter. A quarter of `stored` has a row in any case, as it has one already.
     """
-    made, undecided = _figures(readings, base, base.at, until, rule, now)
+    counted = _counted(readings, base.state, rule, now)
+    made = _figures(readings, counted, base.state, base.at, until)
     for start in stored:
         if base.at <= start < until:
             made.setdefault(start, Quarter())
-    states = _states(readings, base.state, sorted(made), rule)
+    states = _states(readings, counted, base.state, sorted(made), rule)
     return Made(
         rows=[Row(start=start, quarter=made[start], state=state, final_until=final) for start, state, final in states],
-        undecided_since=undecided,
+        undecided_since=next((one.at for one in counted or () if one.is_undecided), None),
     )
 
 
 def quarters_of(readings: Readings, base: Base, *, start: int, end: int, rule: Rule, now: int) -> dict[int, Quarter]:
     """What readings behind a base tell of (start, end], which begins no earlier than the base."""
-    return _figures(readings, base, start, end, rule, now)[0]
-
-
-def _figures(
-    readings: Readings, base: Base, start: int, end: int, rule: Rule, now: int
-) -> tuple[dict[int, Quarter], int | None]:
-    """The quarters of (start, end], and the first reading that is undecided."""
-    if base.state is not None and _nothing_to_decide(readings, base.state, rule):
-        return _sums(readings, base.state, start, end), None
-    counted = count(readings.one_by_one(), base.state, rule=rule, now=now)
-    return quarters(counted, start, end), next((one.at for one in counted if one.is_undecided), None)
+    return _figures(readings, _counted(readings, base.state, rule, now), base.state, start, end)
 
 
 def changed(made: Sequence[Row], stored: Mapping[int, State], *, marked_until: int) -> list[Row] | None:
@@ -125,40 +116,114 @@ def changed(made: Sequence[Row], stored: Mapping[int, State], *, marked_until: i
     return None
 
 
+def _counted(readings: Readings, state: State | None, rule: Rule, now: int) -> list[Counted] | None:
+    """What those count for that tell something of their own; None where there is nothing to decide."""
+    if state is not None and _nothing_to_decide(readings, state, rule):
+        return None
+    return count(_telling(readings, state, rule).one_by_one(), state, rule=rule, now=now)
+
+
+def _figures(
+    readings: Readings, counted: list[Counted] | None, state: State | None, start: int, end: int
+) -> dict[int, Quarter]:
+    """The quarters of (start, end]."""
+    if counted is None:
+        return {} if state is None else _sums(readings, state, start, end)
+    made = quarters(counted, start, end)
+    if len(counted) < len(readings):
+        _count_samples(made, readings, start, end)
+    return made
+
+
+def _count_samples(made: dict[int, Quarter], readings: Readings, start: int, end: int) -> None:
+    """Of all readings, where not all of them were counted."""
+    first, last = bisect_right(readings.at, start), bisect_right(readings.at, end)
+    while first < last:
+        quarter = quarter_of(readings.at[first])
+        behind = bisect_right(readings.at, quarter + QUARTER, first, last)
+        row = made.setdefault(quarter, Quarter())
+        row.samples, row.averaged = behind - first, sum(readings.averaged[first:behind])
+        first = behind
+
+
 def _states(
-    readings: Readings, state: State | None, starts: Iterable[int], rule: Rule
+    readings: Readings, counted: list[Counted] | None, state: State | None, starts: Iterable[int], rule: Rule
 ) -> Iterator[tuple[int, State, int]]:
     """The state at the end of each quarter, and what is final there."""
     ahead: State | None
     for start in starts:
         end = start + QUARTER
-        near = readings.part(0, bisect_right(readings.at, end + LOOK_AHEAD))
-        if state is not None and _nothing_to_decide(near, state, rule):
-            known, inside = len(near), bisect_right(near.at, end)
-            ahead = _plain_state(near, known, state)
-            state = _plain_state(near, inside, state)
+        if counted is None and state is not None:
+            ahead = _plain_state(readings, end + LOOK_AHEAD, state)
+            state = _plain_state(readings, end, state)
         else:
-            counted = count(near.one_by_one(), state, rule=rule, now=end + LOOK_AHEAD)
-            known = decided(counted)
-            inside = min(known, bisect_right(near.at, end))
-            ahead = State.after(counted[:known], state)
-            state = State.after(counted[:inside], state)
-        readings = readings.part(inside, len(readings))
+            near = _near(readings, counted or [], state, end + LOOK_AHEAD, rule)
+            ahead = State.after(near, state)
+            state = State.after(near[: bisect_right(near, end, key=_time)], state)
         if state is None or ahead is None:  # its first reading is of a later quarter
             continue
         yield start, state, min(end, ahead.final_until(rule))
 
 
+def _near(
+    readings: Readings, counted: Sequence[Counted], state: State | None, until: int, rule: Rule
+) -> Sequence[Counted]:
+    """What is decided behind a state by the readings up to `until`, and by the time they tell."""
+    first = 0 if state is None else bisect_right(counted, state.previous_at, key=_time)
+    near = counted[first : bisect_right(counted, until, key=_time)]
+    if all(one.tells_at_once for one in near):
+        return near
+    first = 0 if state is None else bisect_right(readings.at, state.previous_at)
+    near = _counted(readings.part(first, bisect_right(readings.at, until)), state, rule, until) or []
+    return near[: decided(near)]
+
+
+def _telling(readings: Readings, state: State | None, rule: Rule) -> Readings:
+    """Without readings of a register that is as it was before and behind them: these two tell the same.
+
+    The last of each quarter is kept, and the last up to a minute behind it, as states are asked for there. All are kept
+    where intervals are among them, or where the register is not in line throughout.
+    """
+    values = readings.register
+    if None in values or len(set(values)) == len(values) or not _is_in_line(readings, state, rule):
+        return readings
+    cells = [(at - 1) // QUARTER * 2 + ((at - 1) % QUARTER >= LOOK_AHEAD) for at in readings.at]
+    last = len(readings) - 1
+    telling = [
+        number
+        for number, value in enumerate(values)
+        if number in (0, last)
+        or not values[number - 1] == value == values[number + 1]
+        or cells[number] != cells[number + 1]
+    ]
+    return Readings(
+        at=[readings.at[number] for number in telling],
+        kwh=[None] * len(telling),
+        register=[values[number] for number in telling],
+        averaged=[readings.averaged[number] for number in telling],
+    )
+
+
+def _is_in_line(readings: Readings, state: State | None, rule: Rule) -> bool:
+    """Whether the register never falls, and never rises by more than can have flowed."""
+    register = None if state is None else state.register
+    for at, value in zip(readings.at, readings.register, strict=True):
+        if value is not None and (register is None or value != register.high_water):
+            if register is not None and not register.is_in_line(Point(at, value), rule):
+                return False
+            register = Register(high_water=value, changed_at=at, read_at=at)
+    return True
+
+
 def _nothing_to_decide(readings: Readings, state: State, rule: Rule) -> bool:
     """Whether all are readings of short intervals, each beginning with the one before, and plausible for certain."""
-    if state.register is not None or not all(register is None for register in readings.register):
+    if state.register is not None or None in readings.kwh:
         return False
     if not readings:
         return True
-    at = readings.at
+    at, kwh = readings.at, cast("Sequence[float]", readings.kwh)
     longest = max(at[0] - state.previous_at, *map(sub, at[1:], at)) if len(at) > 1 else at[0] - state.previous_at
-    most = rule.most(0, MINUTE)
-    return longest <= min(QUARTER, rule.max_gap) and all(kwh is not None and kwh <= most for kwh in readings.kwh)
+    return longest <= min(QUARTER, rule.max_gap) and max(kwh) <= rule.most(0, MINUTE)
 
 
 def _sums(readings: Readings, state: State, start: int, end: int) -> dict[int, Quarter]:
@@ -166,12 +231,13 @@ def _sums(readings: Readings, state: State, start: int, end: int) -> dict[int, Q
     made: dict[int, Quarter] = {}
     if not readings:
         return made
+    kwh = cast("Sequence[float]", readings.kwh)
     since, until = max(state.previous_at, start), min(readings.at[-1], end)
     first = bisect_right(readings.at, start)
     for quarter in range(since // QUARTER * QUARTER, until, QUARTER):
         last = bisect_right(readings.at, min(quarter + QUARTER, end))
         made[quarter] = Quarter(
-            kwh=sum(kwh for kwh in readings.kwh[first:last] if kwh is not None),
+            kwh=sum(kwh[first:last]),
             samples=last - first,
             known=min(until, quarter + QUARTER) - max(since, quarter),
             averaged=sum(readings.averaged[first:last]),
@@ -180,8 +246,12 @@ def _sums(readings: Readings, state: State, start: int, end: int) -> dict[int, Q
     return made
 
 
-def _plain_state(readings: Readings, number: int, state: State) -> State:
-    """Behind the first `number` of such readings."""
+def _plain_state(readings: Readings, until: int, state: State) -> State:
+    """Behind those of such readings up to a moment."""
+    number = bisect_right(readings.at, until)
     if not number:
         return state
     return State(previous_at=readings.at[number - 1], was_at_rest=readings.kwh[number - 1] == 0, register=None)
+
+
+_time: Final = attrgetter("at")

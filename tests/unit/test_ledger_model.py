@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.model.energy import HOUR, MINUTE, QUARTER, Reading, count
+from ingestd.model.energy import HOUR, MINUTE, QUARTER, Reading, State, count, decided
 from ingestd.model.ledger import LOOK_AHEAD, Base, Readings, Row, changed, make
 from ingestd.model.quarters import Quarter, quarter_of, quarters
 from ingestd.model.register import Rule
@@ -154,3 +154,40 @@ def test_where_nothing_is_to_be_decided_sums_say_the_same_as_the_rule(
     for row in made.rows:
         whole = expected[row.start]
         assert pytest.approx((whole.kwh, whole.known)) == (row.quarter.kwh, row.quarter.known)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([MINUTE, MINUTE, 5 * MINUTE, 20 * MINUTE, 2 * HOUR]),
+            st.sampled_from([0.0, 0.0, 0.0, 0.1, 3.0, 11.0, 300.0, -5.0]),
+        ),
+        min_size=1,
+        max_size=80,
+    ),
+    st.integers(0, QUARTER),
+)
+def test_where_a_register_is_read_again_and_again_rows_are_those_of_all_readings(
+    steps: list[tuple[int, float]], offset: int
+) -> None:
+    """Figures and states, although readings that only repeat others are left out."""
+    at, value, readings = offset, 500.0, [Reading(offset, register=500.0, averaged=1.0)]
+    for number, (pause, rise) in enumerate(steps, 2):
+        at, value = at + pause, value + rise
+        readings.append(Reading(at, register=value, averaged=float(number)))
+    until = at // QUARTER * QUARTER + QUARTER
+
+    made = make(columns(readings), Base(at=0, state=None), until=until, rule=RULE, now=until)
+
+    expected = quarters(count(readings, rule=RULE, now=until), 0, until)
+    assert {start: figures(row) for start, row in expected.items()} == {
+        row.start: figures(row.quarter) for row in made.rows
+    }
+    for row in made.rows:
+        near = [one for one in readings if one.at <= row.end + LOOK_AHEAD]
+        counted = count(near, rule=RULE, now=row.end + LOOK_AHEAD)
+        known = counted[: decided(counted)]
+        ahead = State.after(known, None)
+        assert State.after([one for one in known if one.at <= row.end], None) == row.state
+        assert ahead is not None
+        assert min(row.end, ahead.final_until(RULE)) == row.final_until
