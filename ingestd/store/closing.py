@@ -8,21 +8,19 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 from zlib import crc32
 
 import structlog
 
 from ingestd.model.closing import Begin, Close, Make, Progress, plan
 from ingestd.model.energy import HOUR
+from ingestd.model.ledger import Base, Readings, Row
 from ingestd.model.register import Rule
 from ingestd.store.database import Connection, bounded, closed_on_error, connect, translated
-from ingestd.store.ledger import BEGINNING, RECENT, LedgerTables, moment
+from ingestd.store.ledger import BEGINNING, LONG_AGO, LedgerTables, moment
 from ingestd.store.stale import made_of, make_anew, undecided
 from ingestd.telemetry import STREAMS, Stream, to_datetime, to_microseconds
-
-if TYPE_CHECKING:
-    from ingestd.model.ledger import Row
 
 log = structlog.get_logger(__name__)
 
@@ -220,19 +218,14 @@ class _Work:
 
     async def _make_some(self, some: Sequence[str], made_until: int, until: int, closed_until: int, now: int) -> None:
         bases = await self._tables.bases(some, until=made_until)
-        since = {device: base.state.previous_at if base.state else BEGINNING for device, (base, _) in bases.items()}
-        recent = {device: at for device, at in since.items() if at >= made_until - RECENT}
-        readings = await self._tables.readings(recent, until=closed_until)
-        for device in since.keys() - recent.keys():
-            readings |= await self._tables.readings({device: since[device]}, until=closed_until)
+        stored = await self._tables.quarters({device: base.at for device, base in bases.items()}, until=made_until)
         rows: list[tuple[str, Row]] = []
         marks: list[tuple[str, int, int]] = []
         counted = 0
-        for device, of_device in readings.items():
-            base, stored = bases[device]
-            rule = self._rule_of(device)
-            made = await made_of(of_device, base, until=until, rule=rule, now=now, stored=stored)
-            rows += [(device, row) for row in made.rows]
+        for device, of_device in (await self._readings(bases, made_until, closed_until)).items():
+            rule, its = self._rule_of(device), stored[device]
+            made = await made_of(of_device, bases[device], until=until, rule=rule, now=now, stored=its)
+            rows += [(device, row) for row in made.rows if row.quarter != its.get(row.start)]
             marks += undecided(device, made, rule)
             counted += len(of_device)
             if counted > TURN:
@@ -240,6 +233,15 @@ class _Work:
                 await asyncio.sleep(0)
         await self._tables.store(rows, made_until=made_until)
         await self._tables.mark(marks)
+
+    async def _readings(self, bases: Mapping[str, Base], made_until: int, closed_until: int) -> dict[str, Readings]:
+        """All behind the bases; what may be very much is fetched by itself."""
+        since = {device: base.state.previous_at if base.state else BEGINNING for device, base in bases.items()}
+        near = {device: at for device, at in since.items() if at >= made_until - LONG_AGO}
+        readings = await self._tables.readings(near, until=closed_until)
+        for device in since.keys() - near.keys():
+            readings |= await self._tables.readings({device: since[device]}, until=closed_until)
+        return readings
 
     async def _sum_hours(self, share: int, made_until: int, until: int) -> None:
         """Of the hours that ended between, those of all devices of the share: some are silent by now."""

@@ -13,7 +13,7 @@ from ingestd.model.quarters import Quarter
 from ingestd.model.register import Rule
 from ingestd.store import queries
 from ingestd.store.database import Snapshot
-from ingestd.store.ledger import BEGINNING, base_and_stored, moment, quarter_of_row, readings_of
+from ingestd.store.ledger import BEGINNING, base_of, moment, quarter_of_row, readings_of
 from ingestd.telemetry import STREAMS, Stream
 
 ENDING: Final = 1 << 57
@@ -82,7 +82,7 @@ class DeviceReader:
     async def _base(self, until: int) -> Base:
         """Behind which readings have to be looked at, to know more than the rows that start before `until` do."""
         rows = await self._fetch("base", until=moment(until))
-        return base_and_stored(rows[0])[0] if rows else Base(at=BEGINNING, state=None)
+        return base_of(rows[0]) if rows else Base(at=BEGINNING, state=None)
 
     async def _fold(self, start: int, end: int, trusted_until: int) -> Fold:
         """What readings of a final stretch count for: those that have a part in it are all before a known row."""

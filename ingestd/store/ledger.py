@@ -18,6 +18,8 @@ BEGINNING: Final = -(1 << 53)
 """Earlier than any reading, in microseconds."""
 RECENT: Final = 2 * HOUR
 """Rows behind which others are made are as a rule not older."""
+LONG_AGO: Final = 26 * HOUR
+"""Those of who reports by the hour, or was silent for a day, are not older than this."""
 
 _SOURCES: Final = queries.load("closing.sql")
 _SQL: Final = {
@@ -44,24 +46,40 @@ class LedgerTables:
             await cursor.execute(_SQL[self._stream][name], parameters)
             return await cursor.fetchall() if cursor.description else []
 
-    async def bases(self, ids: Sequence[str], *, until: int) -> dict[str, tuple[Base, range | list[int]]]:
-        """Of each device where rows have to be made from, behind those that start before `until`; and which are there.
+    async def bases(self, ids: Sequence[str], *, until: int) -> dict[str, Base]:
+        """Of each device where rows have to be made from, behind those that start before `until`.
 
         `until` is the end of the newest quarter that is made.
         """
-        recent = await self.fetch("bases", ids=list(ids), since=moment(until - RECENT), until=moment(until))
-        found: dict[str, tuple[Base, range | list[int]]] = {row.id: base_and_stored(row) for row in recent}
-        for device in ids:
-            if device not in found:
-                found[device] = await self.base(device, until=until)
-        return found
+        found: dict[str, Base] = {}
+        for reach in (RECENT, LONG_AGO):
+            left = [device for device in ids if device not in found]
+            if left:
+                rows = await self.fetch("bases", ids=left, since=moment(until - reach), until=moment(until))
+                found |= {row.id: base_of(row) for row in rows}
+        return found | {device: await self.base(device, until=until) for device in ids if device not in found}
 
-    async def base(self, device: str, *, until: int) -> tuple[Base, range | list[int]]:
+    async def base(self, device: str, *, until: int) -> Base:
         """The same of one device, however old its rows are."""
         rows = await self.fetch("base", id=device, until=moment(until))
-        if rows:
-            return base_and_stored(rows[0])
-        return Base(at=BEGINNING, state=None), list(await self.states_of_device(device, since=BEGINNING, until=until))
+        return base_of(rows[0]) if rows else Base(at=BEGINNING, state=None)
+
+    async def quarters(self, since: Mapping[str, int], *, until: int) -> dict[str, dict[int, Quarter]]:
+        """Of each device the figures of the rows that start in [since, until), by start."""
+        found: dict[str, dict[int, Quarter]] = {device: {} for device in since}
+        behind = {device: at for device, at in since.items() if at < until}
+        if behind:
+            oldest = min(behind.values())
+            rows = await self.fetch(
+                "quarters_of_devices",
+                ids=list(behind),
+                since=list(behind.values()),
+                oldest=moment(oldest),
+                until=moment(until),
+            )
+            for row in rows:
+                found[row.id][row.start] = quarter_of_row(row)
+        return found
 
     async def readings(self, since: Mapping[str, int], *, until: int) -> dict[str, Readings]:
         """Of many devices those behind a moment of their own; who has none is not in it."""
@@ -138,9 +156,8 @@ def state_of(row: Any) -> State:  # noqa: ANN401 - a row of the ledger as a name
     return State(previous_at=row.previous_at, was_at_rest=row.at_rest, register=register)
 
 
-def base_and_stored(row: Any) -> tuple[Base, range]:  # noqa: ANN401
-    base = Base(at=row.start + QUARTER, state=state_of(row))
-    return base, range(base.at, row.newest + QUARTER, QUARTER)
+def base_of(row: Any) -> Base:  # noqa: ANN401
+    return Base(at=row.start + QUARTER, state=state_of(row))
 
 
 def quarter_of_row(row: Any) -> Quarter:  # noqa: ANN401

@@ -12,7 +12,7 @@ from ingestd.store import queries
 from ingestd.store.ledger import (
     BEGINNING,
     RECENT,
-    base_and_stored,
+    base_of,
     moment,
     quarter_of_row,
     readings_of,
@@ -94,10 +94,10 @@ class OpenStretch:
 
     async def _bases(self, devices: Sequence[str]) -> dict[str, Base]:
         rows = await self._fetch("bases", ids=devices, since=moment(self._since - RECENT), until=moment(self._since))
-        found = {row.id: base_and_stored(row)[0] for row in rows}
+        found = {row.id: base_of(row) for row in rows}
         for device in [device for device in devices if device not in found][:ONE_BY_ONE]:
             rows = await self._fetch("base", id=device, until=moment(self._since))
-            found[device] = base_and_stored(rows[0])[0] if rows else Base(at=BEGINNING, state=None)
+            found[device] = base_of(rows[0]) if rows else Base(at=BEGINNING, state=None)
         return found
 
     async def _readings(self, since: dict[str, int]) -> dict[str, Readings]:

@@ -30,7 +30,7 @@ async def make_anew(
     if not starts:
         return
     last = made_until - QUARTER if BEGINNING in starts else max(starts)
-    base, _ = await tables.base(device, until=max(min(starts) - QUARTER, BEGINNING))
+    base = await tables.base(device, until=max(min(starts) - QUARTER, BEGINNING))
     reach, most = REACH, READINGS_AT_ONCE
     while True:
         until = min(last + QUARTER + reach, made_until)

@@ -130,6 +130,15 @@ SELECT
 FROM {quarter}
 WHERE {id} = %(id)s AND start >= %(since)s AND start < %(until)s
 
+-- name: quarters_of_devices
+-- Figures of the rows from a moment on, of each device its own.
+SELECT
+    asked.id, ingestd_microseconds(start) AS start, kwh, samples, parts, (known_seconds * 1e6)::bigint AS known,
+    averaged_sum AS averaged, resets, excluded
+FROM unnest(%(ids)s::text[], %(since)s::bigint[]) AS asked (id, since)
+JOIN {quarter} AS row ON row.{id} = asked.id AND start >= ingestd_moment(asked.since)
+WHERE start >= %(oldest)s AND start < %(until)s
+
 -- name: store
 -- Rows of quarters, in place of those that are there.
 INSERT INTO {quarter} AS row (
