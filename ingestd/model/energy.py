@@ -185,29 +185,32 @@ def _of_interval(reading: Reading, kwh: float, previous_at: int | None, *, was_a
 
 def _of_register(one: Judged, rule: Rule, averaged: float) -> Counted:
     before = one.before
-    since = rest_since = rest_until = None
-    shortest = 0
-    if before is not None and one.verdict is Verdict.UNCHANGED:
+    if before is None:
+        return Counted(at=one.at, kwh=0.0, register=one.after, averaged=averaged)
+    if one.verdict is Verdict.UNCHANGED:
         # It may only be slow: known is what lies more than MAX_GAP back.
-        rest_since = max(before.changed_at, before.read_at - rule.max_gap)
-        rest_until = one.at - rule.max_gap
-    elif before is not None and one.since is not None:
-        since, shortest, rest_since = one.since, one.at - before.read_at, before.changed_at
-    return Counted(
-        at=one.at,
-        kwh=one.kwh,
-        since=since,
-        shortest=shortest,
+        return Counted(
+            at=one.at,
+            kwh=0.0,
+            register=one.after,
+            rest_since=max(before.changed_at, before.read_at - rule.max_gap),
+            rest_until=one.at - rule.max_gap,
+            averaged=averaged,
+        )
+    since = one.since
+    shortest = 0 if since is None else one.at - before.read_at
+    may_be_cut = one.kwh > 0 and since is not None and one.at - since > max(QUARTER, shortest)
+    rest_since = None if since is None else before.changed_at
+    counted = Counted(one.at, one.kwh, since, shortest, register=one.after, rest_since=rest_since, averaged=averaged)
+    if one.verdict is Verdict.RISE:
+        return counted._replace(may_be_cut=True) if may_be_cut else counted
+    return counted._replace(
         is_excluded=one.verdict in _EXCLUDED,
         is_reset=one.verdict in _RESETS,
         is_undecided=one.verdict is Verdict.UNDECIDED,
         is_final=one.is_final,
-        may_be_cut=one.kwh > 0 and since is not None and one.at - since > max(QUARTER, shortest),
-        register=one.after,
-        rest_since=rest_since,
-        rest_until=rest_until,
+        may_be_cut=may_be_cut,
         hides_interval=one.verdict in _HIDING,
-        averaged=averaged,
     )
 
 

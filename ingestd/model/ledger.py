@@ -7,7 +7,9 @@ of the time they tell: so it is the same whenever it is made. Times are microsec
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from operator import attrgetter, sub
+from types import MappingProxyType
 from typing import Final, cast
 
 from ingestd.model.energy import MINUTE, QUARTER, Counted, Reading, State, count, decided
@@ -80,17 +82,27 @@ class Made:
     """The first reading that is out of line, and stays so unless others follow within MAX_GAP."""
 
 
-def make(readings: Readings, base: Base, *, until: int, rule: Rule, now: int, stored: Iterable[int] = ()) -> Made:
+def make(
+    readings: Readings,
+    base: Base,
+    *,
+    until: int,
+    rule: Rule,
+    now: int,
+    stored: Iterable[int] = (),
+    known: Mapping[int, Row] = MappingProxyType({}),
+) -> Made:
     """The rows of (base.at, until], out of all readings behind the base's state.
 
-    `until` is the end of a quarter. A quarter of `stored` has a row in any case, as it has one already.
+    `until` is the end of a quarter. A quarter of `stored` has a row in any case, as it has one already. The states of
+    the rows that are `known`, by start, are taken over: they are not looked for once more.
     """
     counted = _counted(readings, base.state, rule, now)
     made = _figures(readings, counted, base.state, base.at, until)
-    for start in stored:
+    for start in chain(stored, known):
         if base.at <= start < until:
             made.setdefault(start, Quarter())
-    states = _states(readings, counted, base.state, sorted(made), rule)
+    states = _states(readings, counted, base.state, sorted(made), rule, known)
     return Made(
         rows=[Row(start=start, quarter=made[start], state=state, final_until=final) for start, state, final in states],
         undecided_since=next((one.at for one in counted or () if one.is_undecided), None),
@@ -147,11 +159,20 @@ def _count_samples(made: dict[int, Quarter], readings: Readings, start: int, end
 
 
 def _states(
-    readings: Readings, counted: list[Counted] | None, state: State | None, starts: Iterable[int], rule: Rule
+    readings: Readings,
+    counted: list[Counted] | None,
+    state: State | None,
+    starts: Iterable[int],
+    rule: Rule,
+    known: Mapping[int, Row],
 ) -> Iterator[tuple[int, State, int]]:
     """The state at the end of each quarter, and what is final there."""
     ahead: State | None
     for start in starts:
+        if start in known:
+            state = known[start].state
+            yield start, state, known[start].final_until
+            continue
         end = start + QUARTER
         if counted is None and state is not None:
             ahead = _plain_state(readings, end + LOOK_AHEAD, state)

@@ -218,14 +218,14 @@ class _Work:
 
     async def _make_some(self, some: Sequence[str], made_until: int, until: int, closed_until: int, now: int) -> None:
         bases = await self._tables.bases(some, until=made_until)
-        stored = await self._tables.quarters({device: base.at for device, base in bases.items()}, until=made_until)
+        known = await self._tables.rows({device: base.at for device, base in bases.items()}, until=made_until)
         rows: list[tuple[str, Row]] = []
         marks: list[tuple[str, int, int]] = []
         counted = 0
         for device, of_device in (await self._readings(bases, made_until, closed_until)).items():
-            rule, its = self._rule_of(device), stored[device]
-            made = await made_of(of_device, bases[device], until=until, rule=rule, now=now, stored=its)
-            rows += [(device, row) for row in made.rows if row.quarter != its.get(row.start)]
+            rule, its = self._rule_of(device), known[device]
+            made = await made_of(of_device, bases[device], until=until, rule=rule, now=now, known=its)
+            rows += [(device, row) for row in made.rows if row != its.get(row.start)]
             marks += undecided(device, made, rule)
             counted += len(of_device)
             if counted > TURN:

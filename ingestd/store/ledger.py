@@ -64,21 +64,23 @@ class LedgerTables:
         rows = await self.fetch("base", id=device, until=moment(until))
         return base_of(rows[0]) if rows else Base(at=BEGINNING, state=None)
 
-    async def quarters(self, since: Mapping[str, int], *, until: int) -> dict[str, dict[int, Quarter]]:
-        """Of each device the figures of the rows that start in [since, until), by start."""
-        found: dict[str, dict[int, Quarter]] = {device: {} for device in since}
+    async def rows(self, since: Mapping[str, int], *, until: int) -> dict[str, dict[int, Row]]:
+        """Of each device the rows that start in [since, until), by start."""
+        found: dict[str, dict[int, Row]] = {device: {} for device in since}
         behind = {device: at for device, at in since.items() if at < until}
         if behind:
             oldest = min(behind.values())
             rows = await self.fetch(
-                "quarters_of_devices",
+                "rows_of_devices",
                 ids=list(behind),
                 since=list(behind.values()),
                 oldest=moment(oldest),
                 until=moment(until),
             )
             for row in rows:
-                found[row.id][row.start] = quarter_of_row(row)
+                found[row.id][row.start] = Row(
+                    start=row.start, quarter=quarter_of_row(row), state=state_of(row), final_until=row.final_until
+                )
         return found
 
     async def readings(self, since: Mapping[str, int], *, until: int) -> dict[str, Readings]:

@@ -1,8 +1,9 @@
 """Makes anew what is stale: of one device a stretch of its rows, up to where all is as before."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 from ingestd.model.energy import HOUR, QUARTER
@@ -57,9 +58,18 @@ async def make_anew(
     await tables.mark(marks)
 
 
-async def made_of(readings: Readings, base: Base, *, until: int, rule: Rule, now: int, stored: Iterable[int]) -> Made:
+async def made_of(
+    readings: Readings,
+    base: Base,
+    *,
+    until: int,
+    rule: Rule,
+    now: int,
+    stored: Iterable[int] = (),
+    known: Mapping[int, Row] = MappingProxyType({}),
+) -> Made:
     """Rows; where there are many readings, beside the event loop."""
-    work = partial(make, readings, base, until=until, rule=rule, now=now, stored=stored)
+    work = partial(make, readings, base, until=until, rule=rule, now=now, stored=stored, known=known)
     return work() if len(readings) <= FEW else await asyncio.to_thread(work)
 
 

@@ -130,11 +130,13 @@ SELECT
 FROM {quarter}
 WHERE {id} = %(id)s AND start >= %(since)s AND start < %(until)s
 
--- name: quarters_of_devices
--- Figures of the rows from a moment on, of each device its own.
+-- name: rows_of_devices
+-- The rows from a moment on, of each device its own.
 SELECT
     asked.id, ingestd_microseconds(start) AS start, kwh, samples, parts, (known_seconds * 1e6)::bigint AS known,
-    averaged_sum AS averaged, resets, excluded
+    averaged_sum AS averaged, resets, excluded,
+    ingestd_microseconds(final_until) AS final_until, ingestd_microseconds(previous_at) AS previous_at, at_rest,
+    high_water, ingestd_microseconds(changed_at) AS changed_at, ingestd_microseconds(read_at) AS read_at
 FROM unnest(%(ids)s::text[], %(since)s::bigint[]) AS asked (id, since)
 JOIN {quarter} AS row ON row.{id} = asked.id AND start >= ingestd_moment(asked.since)
 WHERE start >= %(oldest)s AND start < %(until)s

@@ -62,12 +62,12 @@ class Ledger:
         self.closed_until = now
         if any(self.made_until < one.at <= until for one in self.arrived):
             base = self.base(self.made_until)
-            self.store(base, until, now, list(self.rows))
+            self.store(base, until, now)
         self.made_until = until
 
-    def store(self, base: Base, until: int, now: int, stored: list[int]) -> None:
+    def store(self, base: Base, until: int, now: int) -> None:
         readings = self.readings(base.state.previous_at if base.state else -FAR)
-        made = make(readings, base, until=until, rule=RULE, now=now, stored=stored)
+        made = make(readings, base, until=until, rule=RULE, now=now, known=self.rows)
         self.rows.update((row.start, row) for row in made.rows)
         self.mark_undecided(made.undecided_since)
 
