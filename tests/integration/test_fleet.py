@@ -79,7 +79,7 @@ EDGES = st.integers(0, 48).map(lambda number: START + number * HOUR) | st.intege
 
 
 @settings(
-    max_examples=15,
+    max_examples=8,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
