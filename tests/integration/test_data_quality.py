@@ -199,6 +199,17 @@ async def test_another_most_power_counts_all_readings_anew(harness: Harness) -> 
     assert figures(at_once) == figures(await harness.performance("v", at(8), at(24)))
 
 
+async def test_by_another_rule_all_readings_are_counted_anew(harness: Harness) -> None:
+    await harness.write(vehicles=at_minutes("v", ALL, kwh=1.0))
+    await harness.close(LATER)
+
+    async with opened(harness.url, max_kw=50) as stricter:
+        await stricter.close(LATER)
+        found = await stricter.performance("v", at(8), at(12))
+
+    assert (0.0, 240) == (found.dc_kwh, found.excluded)
+
+
 # Who is known ----------------------------------------------------------------------------------------------------
 
 
@@ -257,17 +268,18 @@ def forget(harness: Harness) -> None:
 
 
 async def charge_for_days(harness: Harness) -> None:
-    await harness.map("v", "m", at(20))
+    await harness.map("v", "m", at(42))
     await harness.write(
-        vehicles=intervals("v", at(8), at(70), 5 * MINUTE, 0.09), meters=intervals("m", at(8), at(70), 5 * MINUTE, 0.1)
+        vehicles=intervals("v", at(40), at(62), 5 * MINUTE, 0.09),
+        meters=intervals("m", at(40), at(62), 5 * MINUTE, 0.1),
     )
-    await harness.close(at(71))
+    await harness.close(at(63))
 
 
 async def test_behind_the_retention_whole_quarters_are_told_and_gaps_are_not(harness: Harness) -> None:
     await charge_for_days(harness)
     analytics = with_retention(harness)
-    window = TimeRange(start=at(10, 15), end=at(60))
+    window = TimeRange(start=at(40, 15), end=at(60))
     before = await analytics.performance("v", window)
     forget(harness)
     found = await analytics.performance("v", window)
@@ -276,22 +288,22 @@ async def test_behind_the_retention_whole_quarters_are_told_and_gaps_are_not(har
     assert found is not None
     assert figures(before) == figures(found)
     assert (None, None, "ok") == (found.gaps, found.longest_gap, found.judgement.status)
-    assert pytest.approx((60 - 10.25) * 12 * 0.09) == found.dc_kwh
+    assert pytest.approx((60 - 40.25) * 12 * 0.09) == found.dc_kwh
 
 
 @pytest.mark.parametrize(
     ("start", "end", "edge"),
     [
-        pytest.param(at(10, 7), at(60), at(10, 7), id="the start"),
-        pytest.param(at(10), at(12, 7), at(12, 7), id="the end"),
-        pytest.param(at(10), at(60), at(20, 1), id="an edge of the mapping"),
+        pytest.param(at(40, 7), at(60), at(40, 7), id="the start"),
+        pytest.param(at(40), at(45, 7), at(45, 7), id="the end"),
+        pytest.param(at(40), at(60), at(43, 1), id="an edge of the mapping"),
     ],
 )
 async def test_behind_the_retention_a_part_of_a_quarter_cannot_be_told(
     harness: Harness, start: datetime, end: datetime, edge: datetime
 ) -> None:
     await charge_for_days(harness)
-    if edge == at(20, 1):
+    if edge == at(43, 1):
         await harness.mappings.set(vehicle_id="v", meter_id="n", valid_from=edge, valid_to=None, replace=True)
 
     found = await with_retention(harness).performance("v", TimeRange(start=start, end=end))
@@ -320,11 +332,11 @@ async def test_many_changes_of_the_mapping_leave_what_was_before_to_the_rows(har
     await charge_for_days(harness)
     for number in range(20):
         meter = "m" if number % 2 else "n"
-        await harness.map("v", meter, at(60, 7 + 20 * number))
-    expected = await harness.performance("v", at(10), at(69))
+        await harness.map("v", meter, at(57, 7 + 12 * number))
+    expected = await harness.performance("v", at(40), at(62))
     forget(harness)
 
-    found = await with_retention(harness).performance("v", TimeRange(start=at(10), end=at(69)))
+    found = await with_retention(harness).performance("v", TimeRange(start=at(40), end=at(62)))
 
     assert found is not None
     assert {**figures(expected), "gaps": (None, None)} == figures(found)
