@@ -1,11 +1,11 @@
 """The reads of one device behind the analytics routes: its newest reading, and how a vehicle charges."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ingestd.analytics import LiveReading, MeterShare, Performance, TimeRange
 from ingestd.model import performance as model
@@ -22,8 +22,9 @@ from ingestd.store.ledger import BEGINNING
 from ingestd.store.moments import Moment, Moments
 from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream, to_datetime, to_microseconds
 
-LONG: Final = 48 * HOUR
+LONG: Final = 7 * 24 * HOUR
 """A window of more takes longer than a few milliseconds, and is left to a thread."""
+_Result = TypeVar("_Result")
 
 _PERFORMANCE: Final = queries.load("performance.sql")
 _LIVE: Final = {stream: queries.ready(queries.for_stream(_PERFORMANCE["live"], stream)) for stream in STREAMS}
@@ -89,7 +90,7 @@ class Analytics:
             vehicle = await reader.energy(*_whole_hours(start, end), edges=edges)
             feeds = [await _feed(moment, segment, others, edges) for segment in own]
             work = partial(model.performance, start, end, moment.now, vehicle=vehicle, feeds=feeds, policy=policy)
-            found = work() if end - start <= LONG else await asyncio.to_thread(work)
+            found = await _done(work, start, end)
             silence = None
             if not self._is_gone(start, moment):
                 silence = await self._gaps(reader, vehicle, window, moment.now)
@@ -106,8 +107,14 @@ class Analytics:
     async def _gaps(self, reader: DeviceReader, vehicle: DeviceEnergy, window: TimeRange, now: int) -> Gaps:
         """Of the window up to now."""
         start, end = to_microseconds(window.start), min(to_microseconds(window.end), now)
-        stretches = silent_stretches(vehicle, start, end, longer_than=self._max_gap)
+        work = partial(silent_stretches, vehicle, start, end, longer_than=self._max_gap)
+        stretches = await _done(work, start, end)
         return gaps(await reader.neighbours(stretches), start, end, longer_than=self._max_gap)
+
+
+async def _done(work: Callable[[], _Result], start: int, end: int) -> _Result:
+    """What is to be done for a window."""
+    return work() if end - start <= LONG else await asyncio.to_thread(work)
 
 
 async def _segments(moment: Moment, vehicle_id: str, start: int, end: int) -> tuple[list[_Segment], list[_Segment]]:

@@ -101,8 +101,9 @@ class DeviceReader:
         return work() if len(readings) <= FEW else await asyncio.to_thread(work)
 
     async def _rows(self, since: int, until: int) -> dict[int, Quarter]:
-        rows = await self._fetch("quarters", since=moment(since), until=moment(until))
-        return {row.start: quarter_of_row(row) for row in rows}
+        parameters = {"id": self._device, "since": moment(since), "until": moment(until)}
+        rows = self._snapshot.each(self._sql["quarters"], parameters)
+        return {row.start: quarter_of_row(row) async for row in rows}
 
     async def neighbours(self, stretches: Collection[tuple[int, int]]) -> list[tuple[int | None, int | None]]:
         """Of each stretch without a reading the last one before it, and the first one behind."""
