@@ -93,7 +93,7 @@ class DeviceReader:
 
     async def _counted(self, base: Base, until: int) -> list[Counted]:
         since = base.state.previous_at if base.state else BEGINNING
-        rows = await self._fetch("readings", since=moment(since), until=moment(until))
+        rows = await self._fetch("readings_within", since=moment(since), until=moment(until))
         if not rows:
             return []
         readings = readings_of(rows[0])

@@ -4,28 +4,21 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Final
 
-from psycopg import sql
-
-from ingestd.analytics import Device, DevicePage, DeviceSort, TimeRange, VehicleEfficiency
+from ingestd.analytics import Device, DevicePage, SortKey, TimeRange, VehicleEfficiency
 from ingestd.periods import last_day
 from ingestd.store import queries
 from ingestd.store.analytics import live_reading
 from ingestd.store.database import Reads
-from ingestd.telemetry import VEHICLE, Stream
+from ingestd.telemetry import STREAMS, VEHICLE, Stream, to_microseconds
 
 SHARED_SECONDS: Final = 5.0
 """So long the efficiencies serve all who page through a list."""
 
-_SQL: Final = queries.load("lists.sql")
-_KEYS: Final[dict[DeviceSort, tuple[sql.SQL, str]]] = {
-    "id": (sql.SQL("{id}"), "text"),
-    "lastSeen": (sql.SQL("received_at"), "timestamptz"),
-    "efficiency": (sql.SQL("coalesce(efficiency_ratio, %(without_ratio)s::double precision)"), "float8"),
+_PAGE: Final = {
+    stream: queries.ready(queries.for_stream(queries.load("lists.sql")["page"], stream)) for stream in STREAMS
 }
-"""What a page is sorted by, and its type."""
 
 
 class Devices:
@@ -48,16 +41,18 @@ class Devices:
 
     async def page(self, stream: Stream, wanted: DevicePage) -> list[Device]:
         """At most `wanted.limit` of the devices that have reported."""
-        after_key, after_id = wanted.after or (None, None)
+        after_key, after_id = wanted.after or ("", None)
         judged = await self._of_last_day() if stream is VEHICLE else ()
         rows = await self._reads.fetch(
-            _page(stream, wanted.sort, descending=wanted.descending),
+            _PAGE[stream],
             {
                 "offline_after": self._offline_after,
                 "ids": [one.vehicle_id for one in judged],
                 "statuses": [one.status for one in judged],
                 "ratios": [one.efficiency_ratio for one in judged],
-                "after_key": after_key,
+                "sort": wanted.sort,
+                "descending": wanted.descending,
+                "after_key": _number(after_key),
                 "after_id": after_id,
                 "online": wanted.online,
                 "status": "below-threshold" if wanted.below_threshold else None,
@@ -85,16 +80,8 @@ class Devices:
             return self._judged
 
 
-@cache
-def _page(stream: Stream, sort: DeviceSort, *, descending: bool) -> queries.Statement:
-    key, of_type = _KEYS[sort]
-    return queries.ready(
-        queries.for_stream(
-            _SQL["page"],
-            stream,
-            key=key.format(id=sql.Identifier(stream.id_column)),
-            of_type=sql.Identifier(of_type),
-            beyond=sql.SQL("<" if descending else ">"),
-            direction=sql.SQL("DESC" if descending else "ASC"),
-        )
-    )
+def _number(key: SortKey) -> float | None:
+    """What a page is sorted by, as the statement compares it; by id there is nothing but the id."""
+    if isinstance(key, datetime):
+        return to_microseconds(key)
+    return None if isinstance(key, str) else key

@@ -6,8 +6,12 @@ from ingestd.store import queries
 from ingestd.store.moments import Moment
 from ingestd.telemetry import STREAMS, Stream
 
+_SOURCES: Final = queries.load("known.sql")
 _SIGNS: Final = {
-    stream: [queries.ready(queries.for_stream(source, stream)) for source in queries.load("known.sql").values()]
+    stream: [
+        queries.ready(queries.for_stream(_SOURCES[name], stream))
+        for name in ("known_by_live", "known_by_mapping", "known_by_quarter", "known_by_reading")
+    ]
     for stream in STREAMS
 }
 

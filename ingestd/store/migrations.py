@@ -47,7 +47,7 @@ async def migrate(dsn: str) -> list[str]:
                 "version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
             )
             rows = await (await connection.execute("SELECT version, name FROM ingestd_migration")).fetchall()
-            applied = dict(rows)
+            applied: dict[int, str] = dict(rows)
             _refuse_other_schema(applied)
             pending = [migration for migration in available() if migration.version not in applied]
             for migration in pending:

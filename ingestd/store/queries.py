@@ -45,8 +45,8 @@ def load(filename: str) -> dict[str, sql.SQL]:
     return {name: sql.SQL(cast("LiteralString", body.strip())) for name, body in _BLOCK.findall(text)}
 
 
-def for_stream(statement: sql.SQL, stream: Stream, **others: sql.Composable) -> sql.Composed:
-    """Fill in the names of a stream's tables and columns, and whatever else the statement leaves open."""
+def for_stream(statement: sql.SQL, stream: Stream) -> sql.Composed:
+    """Fill in the names of a stream's tables and columns."""
     columns = [sql.Identifier(name) for name in stream.row_columns]
     return statement.format(
         stream=sql.Literal(stream.name),
@@ -57,8 +57,6 @@ def for_stream(statement: sql.SQL, stream: Stream, **others: sql.Composable) -> 
         hour=sql.Identifier(f"{stream.name}_hour"),
         stale=sql.Identifier(f"{stream.name}_stale"),
         day=sql.Identifier(f"{stream.name}_day"),
-        late=sql.Identifier(f"{stream.name}_late"),
-        belated=sql.Identifier(f"{stream.name}_belated"),
         energy=sql.Identifier(stream.columns[stream.energy_key]),
         register=sql.Identifier(stream.columns[stream.register_key]),
         averaged=sql.Identifier(stream.columns[stream.averaged_key]),
@@ -75,7 +73,6 @@ def for_stream(statement: sql.SQL, stream: Stream, **others: sql.Composable) -> 
         values=sql.SQL(", ").join(sql.SQL("newest.{}").format(column) for column in columns),
         merged=sql.SQL(", ").join(sql.SQL("{0} = newest.{0}").format(column) for column in columns[1:]),
         assignments=sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(column) for column in columns[1:]),
-        **others,
     )
 
 
@@ -83,10 +80,7 @@ def texts(filename: str) -> dict[str, str]:
     """Name -> text, for people to read: `name:stream` of each stream where it names a stream's tables or columns."""
     found: dict[str, str] = {}
     for name, statement in load(filename).items():
-        try:
-            filled = {f"{name}:{stream.name}": for_stream(statement, stream).as_string() for stream in STREAMS}
-        except (KeyError, IndexError):  # filled in by its module with something else, or not at all
-            filled = {name: statement.as_string()}
+        filled = {f"{name}:{stream.name}": for_stream(statement, stream).as_string() for stream in STREAMS}
         found |= filled if len(set(filled.values())) > 1 else {name: next(iter(filled.values()))}
     return found
 
@@ -104,5 +98,5 @@ def ready(source: sql.SQL | sql.Composed) -> Statement:
 
 
 def all_ready(sources: dict[str, sql.SQL]) -> dict[str, Statement]:
-    """Name -> statement; of those that leave nothing open."""
-    return {name: ready(source) for name, source in sources.items()}
+    """Name -> statement; of those that are not of one stream."""
+    return {name: ready(source) for name, source in sources.items() if "{" not in source.as_string()}

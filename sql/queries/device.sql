@@ -25,7 +25,7 @@ WHERE {id} = %(id)s AND start >= %(quarter)s AND start < %(until)s
 ORDER BY start
 LIMIT 1
 
--- name: readings
+-- name: readings_within
 -- Readings in (since, until], as arrays in order of time; no row where there is none.
 SELECT array_agg(at) AS at, array_agg(kwh) AS kwh, array_agg(register) AS register, array_agg(averaged) AS averaged
 FROM (

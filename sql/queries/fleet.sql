@@ -143,7 +143,3 @@ SELECT width_bucket(start, %(edges)s::timestamptz[]) AS number, sum(kwh) AS kwh
 FROM {hour}
 WHERE start >= %(since)s AND start < %(until)s AND filled > 0
 GROUP BY 1
-
--- name: samples_of_all
--- How many readings rows of a stretch stand for.
-SELECT coalesce(sum(samples), 0)::bigint AS samples FROM {quarter} WHERE start >= %(since)s AND start < %(until)s

@@ -2,17 +2,32 @@
 
 -- name: page
 -- Devices that have reported, some of them, from behind the cursor on (keyset paging): the newest reading, whether the
--- device was heard within the time that is set for it or for all, and what is thought of its efficiency.
+-- device was heard within the time that is set for it or for all, and what is thought of its efficiency. The planner
+-- sees what the parameters are: of each CASE one branch is left, and a page by id is read along the key.
 SELECT *
 FROM (
-    SELECT live.*, received_at > now() - coalesce(offline_after, %(offline_after)s::interval) AS online, status, efficiency_ratio
+    SELECT
+        live.*, received_at > now() - coalesce(offline_after, %(offline_after)s::interval) AS online,
+        status, efficiency_ratio,
+        CASE %(sort)s::text
+            WHEN 'lastSeen' THEN ingestd_microseconds(received_at)::double precision
+            WHEN 'efficiency' THEN coalesce(efficiency_ratio, %(without_ratio)s::double precision)
+        END AS sort_key
     FROM {live} AS live
     LEFT JOIN device_setting AS own ON own.kind = {stream} AND own.id = live.{id}
     LEFT JOIN unnest(%(ids)s::text[], %(statuses)s::text[], %(ratios)s::double precision[])
         AS judged (id, status, efficiency_ratio) ON judged.id = live.{id}
 ) AS device
-WHERE (%(after_id)s::text IS NULL OR ({key}, {id}) {beyond} (%(after_key)s::{of_type}, %(after_id)s::text))
+WHERE CASE
+        WHEN %(after_id)s::text IS NULL THEN true
+        WHEN %(sort)s::text = 'id' AND %(descending)s::boolean THEN {id} < %(after_id)s::text
+        WHEN %(sort)s::text = 'id' THEN {id} > %(after_id)s::text
+        WHEN %(descending)s::boolean THEN (sort_key, {id}) < (%(after_key)s::double precision, %(after_id)s::text)
+        ELSE (sort_key, {id}) > (%(after_key)s::double precision, %(after_id)s::text)
+    END
   AND (%(online)s::boolean IS NULL OR online = %(online)s::boolean)
   AND (%(status)s::text IS NULL OR status = %(status)s::text)
-ORDER BY {key} {direction}, {id} {direction}
+ORDER BY
+    CASE WHEN %(descending)s::boolean THEN sort_key END DESC, CASE WHEN NOT %(descending)s::boolean THEN sort_key END,
+    CASE WHEN %(descending)s::boolean THEN {id} END DESC, CASE WHEN NOT %(descending)s::boolean THEN {id} END
 LIMIT %(limit)s

@@ -12,7 +12,6 @@ import pytest
 
 from bench.stage import find_psql
 from ingestd import statements
-from tests.support.statements import LISTS, STAYING
 
 if TYPE_CHECKING:
     from ingestd.statements import PrintedStatement
@@ -39,7 +38,7 @@ def of(name: str) -> PrintedStatement:
 
 @pytest.mark.parametrize(
     "statement",
-    [one for one in STAYING if one.name not in LISTS and "FROM STDIN" not in one.text],
+    [one for one in statements.all_statements() if "FROM STDIN" not in one.text],
     ids=lambda statement: statement.name,
 )
 def test_a_statement_is_taken_as_it_is_printed(statement: PrintedStatement, shared_database_url: str) -> None:

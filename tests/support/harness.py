@@ -17,6 +17,7 @@ from ingestd.store.analytics import Analytics
 from ingestd.store.closing import Closing
 from ingestd.store.database import Reads
 from ingestd.store.device_settings import DeviceSettingsTable
+from ingestd.store.fleet import Fleet
 from ingestd.store.mappings import Mappings
 from ingestd.store.writer import Writer
 from ingestd.telemetry import METER, STREAMS, VEHICLE
@@ -54,6 +55,7 @@ class Harness:
         self.closing = Closing(url, rules=self.rules)
         self.reads = Reads(url)
         self.analytics = Analytics(self.reads, rules=self.rules, policy=policy, history=history)
+        self.fleet = Fleet(self.reads, rules=self.rules, policy=policy, performance=self.analytics.performance)
         self.mappings = Mappings(self.reads)
         self.settings = DeviceSettingsTable(self.reads)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from ingestd.analytics import FleetEnergy, MeterShare, Performance, TimeRange
-from ingestd.model.efficiency import Judgement
+from ingestd.model.efficiency import Compared, Judgement
 
 WINDOW = TimeRange(start=datetime(2026, 11, 20, tzinfo=UTC), end=datetime(2026, 11, 21, tzinfo=UTC))
 
@@ -66,29 +66,29 @@ def test_the_ratio_is_that_of_the_judgement_and_not_of_the_sums() -> None:
     )
 
 
-def fleet_of(*, ac: float, dc: float, vehicles: int = 3, mapped_ac: float = 0.0, mapped_dc: float = 0.0) -> FleetEnergy:
+def fleet_of(*, ac: float, dc: float, vehicles: int = 3) -> FleetEnergy:
     return FleetEnergy(
         window=WINDOW,
+        as_of=WINDOW.end,
         ac_kwh=ac,
         dc_kwh=dc,
         meters=2,
         vehicles=vehicles,
-        mapped_ac_kwh=mapped_ac,
-        mapped_dc_kwh=mapped_dc,
+        mapped=Compared(ac=4.0, dc=5.0, all_ac=8.0, all_dc=6.0),
+        mapped_ratio=1.25,
         statuses={},
         worst=(),
     )
 
 
-def test_a_fleet_has_a_ratio_of_all_and_one_of_those_mapped_to_each_other() -> None:
-    found = fleet_of(ac=8.0, dc=6.0, mapped_ac=4.0, mapped_dc=5.0)
+def test_a_fleet_has_a_ratio_of_all_beside_that_of_what_is_compared() -> None:
+    found = fleet_of(ac=8.0, dc=6.0)
 
-    assert (0.75, 1.25) == (found.efficiency_ratio, found.mapped_efficiency_ratio)
+    assert (0.75, 1.25) == (found.efficiency_ratio, found.mapped_ratio)
 
 
-def test_a_fleet_without_ac_or_without_vehicles_has_no_ratio() -> None:
+def test_a_fleet_without_ac_or_without_vehicles_has_no_ratio_of_all() -> None:
     assert (None, None) == (
         fleet_of(ac=0.0, dc=6.0).efficiency_ratio,
         fleet_of(ac=8.0, dc=0.0, vehicles=0).efficiency_ratio,
     )
-    assert None is fleet_of(ac=8.0, dc=6.0, mapped_dc=1.0).mapped_efficiency_ratio

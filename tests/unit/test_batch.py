@@ -115,10 +115,10 @@ def test_merging_keeps_the_first_row_of_every_key_with_its_delivery(deliveries: 
     assert [letter for delivery in deliveries for letter in delivery.dead_letters] == batch.dead_letters
 
 
-def test_older_rows_are_parted_from_the_others_each_with_its_delivery() -> None:
+def test_rows_up_to_a_moment_are_parted_from_the_others_each_with_its_delivery() -> None:
     rows = [meter_row("a", 3), meter_row("b", 1), meter_row("a", 2), meter_row("c", 0)]
     batch = StreamBatch(rows=rows, origins=[0, 1, 2, 3])
-    moment = rows[2][1]
+    moment = rows[1][1]
 
     older, others = batch.parted(moment)
 
@@ -126,10 +126,10 @@ def test_older_rows_are_parted_from_the_others_each_with_its_delivery() -> None:
     assert StreamBatch(rows=[rows[0], rows[2]], origins=[0, 2]) == others
 
 
-def test_where_no_row_is_older_the_batch_stays_as_it_is() -> None:
+def test_where_all_rows_are_later_the_batch_stays_as_it_is() -> None:
     batch = StreamBatch(rows=[meter_row("a", 3), meter_row("b", 1)], origins=[0, 1])
 
-    for moment in (None, batch.rows[1][1]):
+    for moment in (None, batch.rows[1][1] - 1):
         older, others = batch.parted(moment)
         assert [] == older.rows
         assert batch is others
