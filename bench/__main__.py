@@ -63,7 +63,13 @@ SCENARIOS: Final[dict[str, Callable[[Stage, Sizes], dict[str, Any]]]] = {
     help="Whose history is read; each reports once a minute. Growth is measured with a two-hundredth of them.",
 )
 @click.option(
-    "--history-days", type=click.IntRange(min=1), default=1, show_default=True, help="How long that history is."
+    "--history-days", type=click.IntRange(min=1), default=1, show_default=True, help="How long they have reported."
+)
+@click.option(
+    "--kept-days",
+    type=click.IntRange(min=1),
+    show_default="all",
+    help="Of how many of these days the readings are kept. The ledger tells of all.",
 )
 @click.option(
     "--out",

@@ -13,7 +13,7 @@ from bench.errors import BenchError
 from bench.report import percentile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bench.report import Figures
 
@@ -25,16 +25,17 @@ ANSWER_SECONDS: Final = 30.0
 _OK: Final = 200
 
 
-def ask(urls: Sequence[str], *, rate: float) -> Figures:
+def ask(urls: Sequence[str], *, rate: float, anew: bool = False) -> Figures:
     """Ask all of them, `rate` a second, whoever has answered; returns `p50`, `p99` and `highest` in seconds.
 
-    A request that has to wait for a connection counts from when it was due. Raises BenchError for anything but 200.
+    A request that has to wait for a connection counts from when it was due. `anew` takes no answer that was made for
+    somebody else. Raises BenchError for anything but 200.
     """
-    seconds = uvloop.run(_ask(urls, rate))
+    seconds = uvloop.run(_ask(urls, rate, {"Cache-Control": "no-cache"} if anew else {}))
     return {"p50": percentile(seconds, 0.5), "p99": percentile(seconds, 0.99), "highest": max(seconds)}
 
 
-async def _ask(urls: Sequence[str], rate: float) -> list[float]:
+async def _ask(urls: Sequence[str], rate: float, headers: Mapping[str, str]) -> list[float]:
     seconds: list[float] = []
 
     async def take_turns(client: aiohttp.ClientSession, started: float, first: int) -> None:
@@ -48,7 +49,7 @@ async def _ask(urls: Sequence[str], rate: float) -> list[float]:
 
     connector = aiohttp.TCPConnector(limit=CONNECTIONS)
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as client:
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as client:
         await asyncio.gather(*(_get(client, url) for url in urls[:WARMING_UP]))
         started = perf_counter()
         await asyncio.gather(*(take_turns(client, started, first) for first in range(CONNECTIONS)))

@@ -155,7 +155,9 @@ def _reads(results: dict[str, Any]) -> dict[str, str]:
     return {
         "reads": _markdown(["route", "p50", "p99", "max", "p50 ÷ bare"], rows),
         "reads_rows": f"{reads['rows']:,}",
+        "reads_days": f"{reads['ledger_days']}",
         "reads_asked": f"{reads['asked_per_second']:.0f}",
+        "reads_asked_of_fleet": f"{reads['asked_of_fleet_per_second']:.0f}",
         "reads_ingested": f"{reads['ingested_per_second']:.0f}",
     }
 
@@ -165,7 +167,7 @@ def _growth(results: dict[str, Any]) -> dict[str, str]:
         [
             str(row["days"]),
             f"{row['rows']:,}",
-            *(f"{row[size] / 2**20:,.0f} MiB" for size in ("history_bytes", "index_bytes", "rollup_bytes")),
+            *(f"{row[size] / 2**20:,.0f} MiB" for size in ("history_bytes", "index_bytes", "ledger_bytes")),
             *(
                 figure
                 for route in ("live", "performance")
@@ -177,7 +179,7 @@ def _growth(results: dict[str, Any]) -> dict[str, str]:
         ]
         for row in results["growth"]["lengths"]
     ]
-    head = ["days", "rows", "history", "its indexes", "rollups"]
+    head = ["days", "rows", "history", "its indexes", "ledger"]
     for route in ("live", "performance"):
         head += [f"{route}, p50 / p99", "p99 ÷ a day's"]
     return {"growth": _markdown(head, rows), "growth_devices": f"{results['growth']['devices']:,}"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString, NamedTuple
 from bench.asking import ask
 from bench.daemon import running
 from bench.history import make_history
-from bench.reads import ASKED, LIVE, PERFORMANCE, duration_columns, route_urls, some_vehicles
+from bench.reads import LIVE, OF_DEVICE, PERFORMANCE, device_urls, duration_columns, some_vehicles
 from bench.report import Column, Figures, Table, medians, progress
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _SIZES: LiteralString = """
     SELECT json_build_object(
         'history_bytes', sum(pg_table_size(oid)) FILTER (WHERE relname LIKE '%\\_history%'),
         'index_bytes', sum(pg_indexes_size(oid)) FILTER (WHERE relname LIKE '%\\_history%'),
-        'rollup_bytes', sum(pg_total_relation_size(oid)) FILTER (WHERE relname LIKE '%\\_day')
+        'ledger_bytes', sum(pg_total_relation_size(oid)) FILTER (WHERE relname ~ '_(quarter|hour)_')
     )
     FROM pg_class
     WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
@@ -37,7 +37,7 @@ _SIZES: LiteralString = """
 def measure(stage: Stage, sizes: Sizes) -> dict[str, Any]:
     """All lengths of history exist at the same time and take turns; `of_a_day` is a p99 as a multiple of a day's."""
     devices = max(2, round(sizes.devices * SHARE))
-    print(f"Growth: {ASKED:.0f} requests/s over the history of {devices:,} devices")
+    print(f"Growth: {OF_DEVICE.rate:.0f} requests/s over the history of {devices:,} devices")
     table = Table(
         [
             Column("round"),
@@ -48,7 +48,7 @@ def measure(stage: Stage, sizes: Sizes) -> dict[str, Any]:
         ]
     )
     table.head()
-    vehicles = some_vehicles(devices, requests=max(1, round(ASKED * sizes.seconds * PART)))
+    vehicles = some_vehicles(devices, requests=max(1, round(OF_DEVICE.rate * sizes.seconds * PART)))
     rounds: list[dict[tuple[str, int], Figures]] = []
     with ExitStack() as resources:
         lengths = {days: _length(resources, stage, devices, days) for days in DAYS}
@@ -58,7 +58,7 @@ def measure(stage: Stage, sizes: Sizes) -> dict[str, Any]:
                 for days in DAYS if number % 2 else DAYS[::-1]:
                     progress(f"growth, round {number} of {sizes.rounds}: {route} over {days} days")
                     url = lengths[days].urls[route]
-                    runs[route, days] = ask([url.format(vehicle) for vehicle in vehicles], rate=ASKED)
+                    runs[route, days] = ask([url.format(vehicle) for vehicle in vehicles], rate=OF_DEVICE.rate)
             for route, days in itertools.product(ROUTES, DAYS):
                 run = runs[route, days]
                 run["of_a_day"] = (run["p99"] or 0.0) / (runs[route, DAYS[0]]["p99"] or 1.0)
@@ -89,4 +89,4 @@ def _length(resources: ExitStack, stage: Stage, devices: int, days: int) -> _Len
     place.checkpoint()
     daemon = resources.enter_context(running(place))
     resources.callback(daemon.stop)
-    return _Length({"rows": rows, **place.query(_SIZES)}, route_urls(daemon.url))
+    return _Length({"rows": rows, **place.query(_SIZES)}, device_urls(daemon.url))

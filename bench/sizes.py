@@ -17,3 +17,5 @@ class Sizes:
     devices: int
     """Whose history is read, with a reading a minute each."""
     history_days: int
+    kept_days: int | None
+    """Of how many of them the readings are there; None: of all."""

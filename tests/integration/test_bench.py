@@ -8,16 +8,18 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from psycopg import sql
 
 from bench.backlog import Backlog
 from bench.contestants import BATCHES, INGESTD, ONE_BY_ONE, PIPE, Contestant
 from bench.drain import drain
-from bench.history import catch_up, make_history
+from bench.history import RULES, make_history
 from bench.load import Load
 from bench.mqtt import Client
 from bench.processes import cpu_seconds
 from bench.stage import Place
-from ingestd.store.rollups import LAG
+from ingestd.model import ledger
+from ingestd.store.closing import LAG, Closing
 from ingestd.telemetry import METER, VEHICLE
 from tests.support.polling import until
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ingestd.demo.servers import PrivateMosquitto, PrivatePostgres
+
+
+LOOK_AHEAD = timedelta(microseconds=ledger.LOOK_AHEAD)
 
 
 @pytest.fixture
@@ -79,8 +84,9 @@ def test_a_load_without_a_broker_says_so(broker: PrivateMosquitto) -> None:
         load.stop()
 
 
-def test_history_is_complete_and_rolled_up_as_the_daemon_does_it(place: Place) -> None:
-    rows = make_history(place, devices=4, days=1)
+@pytest.mark.parametrize("registers", [False, True], ids=["intervals", "registers"])
+def test_history_has_the_ledger_that_closing_makes_of_it(place: Place, registers: bool) -> None:  # noqa: FBT001
+    rows = make_history(place, devices=4, days=1, registers=registers)
 
     assert 4 * 25 * 60 == rows  # a day, and what came before it
     assert rows == place.query("SELECT (SELECT count(*) FROM meter_history) + (SELECT count(*) FROM vehicle_history)")
@@ -91,32 +97,46 @@ def test_history_is_complete_and_rolled_up_as_the_daemon_does_it(place: Place) -
     assert ["EV-00001 meter-00000", "EV-00003 meter-00002"] == place.query(
         "SELECT array_agg(vehicle_id || ' ' || meter_id ORDER BY vehicle_id) FROM vehicle_meter_mapping"
     )
-    made = rollups_of(place)
-    settled = place.query("SELECT settled FROM rollup WHERE stream = 'vehicle'")
+    made, made_until = ledger_of(place), place.query("SELECT min(made_until) FROM ledger_share")
     with place.connect() as connection:
-        connection.execute("TRUNCATE meter_day, vehicle_day")
-        connection.execute("UPDATE rollup SET settled = '-infinity', announced = '-infinity'")
+        connection.execute("TRUNCATE meter_quarter, meter_hour, vehicle_quarter, vehicle_hour")
+        connection.execute("UPDATE ledger_share SET made_until = '-infinity'")
+        connection.execute("UPDATE ledger SET closed_until = '-infinity'")
 
-    asyncio.run(catch_up(place.dsn, settled + LAG))
+    asyncio.run(catch_up(place.dsn, made_until + LOOK_AHEAD + LAG))
 
-    assert settled == place.query("SELECT settled FROM rollup WHERE stream = 'vehicle'")
-    assert made == rollups_of(place)
-    assert len(made) >= 4
+    assert made_until == place.query("SELECT min(made_until) FROM ledger_share")
+    assert made == ledger_of(place)
+    assert 2 * 24 <= min(map(len, made.values()))
 
 
-def rollups_of(place: Place) -> list[dict[str, Any]]:
-    """All of them, sums to the millionth: they are added up in another order."""
-    rows: list[dict[str, Any]] = place.query("""
-        SELECT json_agg(r ORDER BY r::text)
-        FROM (SELECT * FROM meter_day UNION ALL SELECT * FROM vehicle_day) AS r
-    """)
-    return [
-        {
-            name: [round(number, 6) for number in value] if isinstance(value, list) else value
-            for name, value in row.items()
-        }
-        for row in rows
-    ]
+def test_history_may_be_shorter_than_its_ledger(place: Place) -> None:
+    rows = make_history(place, devices=2, days=3, kept_days=1)
+
+    assert 2 * 25 * 60 == rows == place.query("SELECT 2 * count(*) FROM meter_history")
+    assert 73 * 4 - 2 <= place.query("SELECT count(*) FROM vehicle_quarter") <= 73 * 4 + 1
+
+
+async def catch_up(dsn: str, now: datetime) -> None:
+    closing = Closing(dsn, rules=RULES)
+    try:
+        await closing.catch_up(now)
+    finally:
+        await closing.close()
+
+
+def ledger_of(place: Place) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows by table, sums to the millionth: they are added up in another order."""
+    found = {}
+    with place.connect() as connection:
+        for table in ("meter_quarter", "meter_hour", "vehicle_quarter", "vehicle_hour"):
+            rows = connection.execute(
+                sql.SQL("SELECT * FROM {} ORDER BY 1, 2").format(sql.Identifier(table))
+            ).fetchall()
+            found[table] = [
+                tuple(round(value, 6) if isinstance(value, float) else value for value in row) for row in rows
+            ]
+    return found
 
 
 def test_cpu_time_is_told_to_less_than_a_hundredth_of_a_second(place: Place) -> None:
