@@ -114,20 +114,37 @@ def compare(segments: Sequence[Segment], *, all_dc: float, policy: EfficiencyPol
 def _units(segment: Segment, policy: EfficiencyPolicy) -> Iterator[tuple[Quarter, Quarter]]:
     """What is compared: quarters, or whole hours where the meter has a part of a longer reading in them."""
     spread = {start // HOUR * HOUR for start, row in segment.meter.items() if row.is_spread}
-    by_hour = {HOUR: (hours(segment.meter), hours(segment.vehicle)), QUARTER: (segment.meter, segment.vehicle)}
-    for length, (meters, vehicles) in by_hour.items():
-        for start in sorted(meters.keys() & vehicles.keys()):
-            is_hour = start // HOUR * HOUR in spread
-            if is_hour is not (length == HOUR):
-                continue
-            if is_hour and not segment.start <= start <= start + HOUR <= segment.end:
-                continue
-            within = min(start + length, segment.end) - max(start, segment.start)
-            meter, vehicle = meters[start], vehicles[start]
-            if _is_compared(meter, vehicle, within) and not _is_edge_of_hole(
-                start, length, within, meters, vehicles, policy
-            ):
-                yield meter, vehicle
+    quarters = [start for start in segment.meter if start // HOUR * HOUR not in spread]
+    yield from _compared(segment, quarters, QUARTER, segment.meter, segment.vehicle, policy)
+    if spread:
+        whole = [start for start in sorted(spread) if segment.start <= start and start + HOUR <= segment.end]
+        yield from _compared(segment, whole, HOUR, hours(segment.meter), hours(segment.vehicle), policy)
+
+
+def _compared(
+    segment: Segment, starts: Sequence[int], length: int, meters: Quarters, vehicles: Quarters, policy: EfficiencyPolicy
+) -> Iterator[tuple[Quarter, Quarter]]:
+    """What can be, of units of this length."""
+    for start in starts:
+        meter, vehicle = meters[start], vehicles.get(start)
+        if vehicle is None:
+            continue
+        within = min(start + length, segment.end) - max(start, segment.start)
+        if _is_compared(meter, vehicle, within) and not _is_edge_of_hole(
+            start, length, within, meters, vehicles, policy
+        ):
+            yield meter, vehicle
+
+
+def is_whole(meter: Quarter, vehicle: Quarter, within: int) -> bool:
+    """Whether a unit is compared whatever lies around it: both know nearly all of it, and the meter tells it apart."""
+    return (
+        meter.samples > 0
+        and meter.parts == 0
+        and not vehicle.is_empty
+        and meter.known >= ENOUGH * within
+        and vehicle.known >= ENOUGH * within
+    )
 
 
 def _is_compared(meter: Quarter, vehicle: Quarter, within: int) -> bool:

@@ -40,6 +40,12 @@ class Window:
         return max(self.until // HOUR * HOUR, self.hours_from)
 
     @property
+    def units(self) -> int:
+        """How many rows a device has in it that always reports: of hours, and of quarters at both ends."""
+        quarters = self.hours_from - self.since + self.until - self.hours_until
+        return (self.hours_until - self.hours_from) // HOUR + quarters // QUARTER
+
+    @property
     def parts(self) -> list[tuple[int, int]]:
         """The parts of quarters with rows at its edges."""
         first = self.start, min(self.since, self.end)

@@ -1,11 +1,13 @@
 """Compares the vehicles of a fleet with their meters: by sums where both know all, else by the rule of a single one."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from ingestd.model.device_energy import total
-from ingestd.model.efficiency import Compared, EfficiencyPolicy, Segment, compare
+from ingestd.model.efficiency import Compared, EfficiencyPolicy, Segment, compare, is_whole
 from ingestd.model.energy import HOUR, QUARTER
 from ingestd.model.fleet import Fed, Window
 from ingestd.model.quarters import Quarter
@@ -20,7 +22,18 @@ _SQL: Final = {
     stream: {name: queries.ready(queries.for_stream(source, stream)) for name, source in _SOURCES.items()}
     for stream in STREAMS
 }
-_NOTHING: Final = Quarter()
+_NONE: Final[frozenset[int]] = frozenset()
+TURN: Final = 500
+"""After so many segments the event loop has its turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sums:
+    """What one device did in all rows of a window."""
+
+    whole: Quarter
+    is_known: bool
+    """Whether all of it is: in each of its hours, and of the quarters at its ends."""
 
 
 class Comparison:
@@ -30,91 +43,133 @@ class Comparison:
         self,
         at: Moment,
         window: Window,
+        *,
         segments: Sequence[Fed],
+        sums: Mapping[Stream, Mapping[str, Sums]],
         beside: Mapping[Stream, OfDevices],
         policy: EfficiencyPolicy,
     ) -> None:
+        """`sums` are those of the window's rows, `beside` is what has to be added to them."""
         self._at = at
         self._window = window
         self._segments = segments
+        self._sums = sums
         self._beside = beside
         self._policy = policy
+        self._found = {segment.vehicle: Compared() for segment in segments}
         self._closer: defaultdict[int, set[int]] = defaultdict(set)
         """By number of the segment: quarters that are looked at closer."""
 
     async def result(self) -> dict[str, Compared]:
         """By vehicle; its DC in all is not told."""
-        found = {segment.vehicle: Compared() for segment in self._segments}
         window = self._window
         touched = self._touched()
+        left = [number for number in range(len(self._segments)) if number in touched or not self._is_summed(number)]
         for name, first, last in (
             ("compared_quarters", window.since, window.hours_from),
             ("compared_hours", window.hours_from, window.hours_until),
             ("compared_quarters", window.hours_until, window.until),
         ):
-            if first < last and self._segments:
-                unit = HOUR if name == "compared_hours" else QUARTER
-                for row in await self._sums(name, first, last, unit, touched):
-                    found[self._segments[row.number].vehicle].add(Compared(ac=row.ac, dc=row.dc, all_ac=row.all_ac))
-                    for start in row.starts or ():
-                        self._closer[row.number].update(range(start, start + unit, QUARTER))
-        await self._look_closer(found)
-        return found
+            if first < last and left:
+                await self._sum_units(name, first, last, left, touched)
+        await self._look_closer()
+        return self._found
 
-    async def _sums(self, name: str, first: int, last: int, unit: int, touched: Iterable[tuple[int, int]]) -> list[Any]:
-        units = {(number, start // unit * unit) for number, start in touched if first <= start < last}
+    def _is_summed(self, number: int) -> bool:
+        """Whether all rows of the segment's devices are its own and can be compared, and so their sums have been."""
+        segment, window = self._segments[number], self._window
+        meter, vehicle = self._sums[METER].get(segment.meter), self._sums[VEHICLE].get(segment.vehicle)
+        if meter is None or vehicle is None or segment.start > window.since or segment.end < window.until:
+            return False
+        if not meter.is_known or not vehicle.is_known or meter.whole.parts:
+            return False
+        self._found[segment.vehicle].add(
+            Compared(ac=meter.whole.kwh, dc=vehicle.whole.kwh, all_ac=meter.whole.kwh),
+        )
+        return True
+
+    async def _sum_units(
+        self, name: str, first: int, last: int, left: Sequence[int], touched: Mapping[int, set[int]]
+    ) -> None:
+        """Of segments in the rows of [first, last): what is whole is summed up, the rest is looked at closer."""
+        unit = HOUR if name == "compared_hours" else QUARTER
+        units = {
+            (number, start // unit * unit)
+            for number in left
+            for start in touched.get(number, ())
+            if first <= start < last
+        }
         for number, start in units:
             self._closer[number].update(range(start, start + unit, QUARTER))
+        segments = [self._segments[number] for number in left]
         parameters = {
-            "numbers": list(range(len(self._segments))),
-            "vehicles": [segment.vehicle for segment in self._segments],
-            "meters": [segment.meter for segment in self._segments],
-            "since": [segment.start for segment in self._segments],
-            "until": [segment.end for segment in self._segments],
+            "numbers": left,
+            "vehicles": [segment.vehicle for segment in segments],
+            "meters": [segment.meter for segment in segments],
+            "since": [segment.start for segment in segments],
+            "until": [segment.end for segment in segments],
             "first": moment(first),
             "last": moment(last),
             "touched": [number for number, _ in units],
             "touched_starts": [start for _, start in units],
         }
-        return await self._at.fetch(_SQL[VEHICLE][name], parameters)
+        async for row in self._at.each(_SQL[VEHICLE][name], parameters):
+            vehicle = self._segments[row.number].vehicle
+            self._found[vehicle].add(Compared(ac=row.ac, dc=row.dc, all_ac=row.all_ac))
+            for start in row.starts or ():
+                self._closer[row.number].update(range(start, start + unit, QUARTER))
 
-    def _touched(self) -> set[tuple[int, int]]:
-        """Segments and quarters with a row, of which more is known than is in the row."""
-        return {
-            (number, start)
-            for number, segment in enumerate(self._segments)
-            for rows in self._beside_of(segment)
-            for start in rows
-            if self._window.since <= start < self._window.until
-        }
+    def _touched(self) -> dict[int, set[int]]:
+        """By number of the segment the quarters with a row, of which more is known than is in the row."""
+        since, until = self._window.since, self._window.until
+        touched: defaultdict[int, set[int]] = defaultdict(set)
+        for number, segment in enumerate(self._segments):
+            for rows in self._beside_of(segment):
+                for start in rows:
+                    if since <= start < until:
+                        touched[number].add(start)
+        return touched
 
     def _beside_of(self, segment: Fed) -> tuple[Mapping[int, Quarter], Mapping[int, Quarter]]:
         """Of its meter and of its vehicle."""
         return self._beside[METER].get(segment.meter, {}), self._beside[VEHICLE].get(segment.vehicle, {})
 
-    async def _look_closer(self, found: Mapping[str, Compared]) -> None:
+    async def _look_closer(self) -> None:
         """By the rule that a single vehicle is compared by."""
-        rows = {
-            METER: await self._rows(METER, ((one.meter, self._closer[n]) for n, one in enumerate(self._segments))),
-            VEHICLE: await self._rows(
-                VEHICLE, ((one.vehicle, self._closer[n]) for n, one in enumerate(self._segments))
-            ),
-        }
-        for number, segment in enumerate(self._segments):
+        segments = self._segments
+        meters = await self._rows(METER, ((segments[number].meter, its) for number, its in self._closer.items()))
+        vehicles = await self._rows(VEHICLE, ((segments[number].vehicle, its) for number, its in self._closer.items()))
+        for number, segment in enumerate(segments):
             beside_meter, beside_vehicle = self._beside_of(segment)
-            if not self._closer[number] and not beside_meter:
-                continue
-            starts = self._closer[number]
-            meter = _within(segment, starts, rows[METER].get(segment.meter, {}), beside_meter)
-            vehicle = _within(segment, starts, rows[VEHICLE].get(segment.vehicle, {}), beside_vehicle)
-            part = compare(
-                [Segment(start=segment.start, end=segment.end, meter=meter, vehicle=vehicle)],
-                all_dc=0.0,
-                policy=self._policy,
-            )
-            if part is not None:
-                all_ac = sum(row.kwh for row in _within(segment, (), {}, beside_meter).values())
-                found[segment.vehicle].add(Compared(ac=part.ac, dc=part.dc, all_ac=all_ac))
+            starts = self._closer.get(number, _NONE)
+            if starts or not self._is_all_whole(segment, beside_meter, beside_vehicle):
+                meter = _within(segment, starts, meters.get(segment.meter, {}), beside_meter)
+                vehicle = _within(segment, starts, vehicles.get(segment.vehicle, {}), beside_vehicle)
+                self._compare(segment, meter, vehicle, _within(segment, (), {}, beside_meter))
+            if number % TURN == 0:
+                await asyncio.sleep(0)
+
+    def _is_all_whole(self, segment: Fed, meter: Mapping[int, Quarter], vehicle: Mapping[int, Quarter]) -> bool:
+        """Whether all that is beside the rows of a segment can be compared as it is; if so, it has been."""
+        ac = dc = 0.0
+        for start, row in meter.items():
+            within = min(start + QUARTER, segment.end) - max(start, segment.start)
+            other = vehicle.get(start)
+            if other is None or within <= 0 or not is_whole(row, other, within):
+                return False
+            ac += row.kwh
+            dc += other.kwh
+        self._found[segment.vehicle].add(Compared(ac=ac, dc=dc, all_ac=ac))
+        return True
+
+    def _compare(
+        self, segment: Fed, meter: Mapping[int, Quarter], vehicle: Mapping[int, Quarter], beside: Mapping[int, Quarter]
+    ) -> None:
+        segments = [Segment(start=segment.start, end=segment.end, meter=meter, vehicle=vehicle)]
+        part = compare(segments, all_dc=0.0, policy=self._policy)
+        if part is not None:
+            all_ac = sum(row.kwh for row in beside.values())
+            self._found[segment.vehicle].add(Compared(ac=part.ac, dc=part.dc, all_ac=all_ac))
 
     async def _rows(self, stream: Stream, wanted: Iterable[tuple[str, Iterable[int]]]) -> OfDevices:
         pairs = {(device, start) for device, starts in wanted for start in starts}
@@ -133,5 +188,5 @@ def _within(
     found = {start: rows[start] for start in starts if start in rows}
     for start, more in beside.items():
         if segment.start < start + QUARTER and start < segment.end:
-            found[start] = total([found.get(start, _NOTHING), more])
+            found[start] = total([found[start], more]) if start in found else more
     return found

@@ -16,7 +16,7 @@ from ingestd.model.quarters import Quarter
 from ingestd.model.register import Rule
 from ingestd.periods import Stretch
 from ingestd.store import queries
-from ingestd.store.comparison import Comparison
+from ingestd.store.comparison import Comparison, Sums
 from ingestd.store.database import Reads
 from ingestd.store.device_energy import ENDING
 from ingestd.store.ledger import BEGINNING, moment, quarter_of_row
@@ -78,8 +78,8 @@ class Fleet:
         return FleetEnergy(
             window=window,
             as_of=found.as_of,
-            ac_kwh=total(meters.values()).kwh,
-            dc_kwh=total(reporting.values()).kwh,
+            ac_kwh=sum(its.kwh for its in meters.values()),
+            dc_kwh=sum(its.kwh for its in reporting.values()),
             meters=len(meters),
             vehicles=len(reporting),
             mapped=mapped,
@@ -142,7 +142,8 @@ class Fleet:
         async with self._moments.now() as at:
             window, as_of = _window(at, asked)
             beside = {stream: await _beside(at, stream, window) for stream in STREAMS}
-            totals = {stream: await _totals(at, stream, window, beside[stream]) for stream in STREAMS}
+            sums = {stream: await _sums(at, stream, window) for stream in STREAMS}
+            totals = {stream: _totals(sums[stream], beside[stream]) for stream in STREAMS}
             segments = [
                 Fed(vehicle=row.vehicle_id, meter=row.meter_id, start=row.since, end=row.until)
                 for row in await at.fetch(
@@ -150,7 +151,8 @@ class Fleet:
                 )
             ]
             alike, apart = divided(segments, start=window.start, end=window.asked_end)
-            compared = await Comparison(at, window, alike, beside, self._policy).result()
+            comparison = Comparison(at, window, segments=alike, sums=sums, beside=beside, policy=self._policy)
+            compared = await comparison.result()
             thresholds = {row.id: row.threshold for row in await at.fetch(_SQL[VEHICLE]["own_thresholds"], {})}
         for vehicle, its in compared.items():
             its.all_dc = totals[VEHICLE].get(vehicle, _NOTHING).kwh
@@ -222,17 +224,24 @@ async def _by_bucket(at: Moment, stream: Stream, window: Window, edges: Sequence
     return energy
 
 
-async def _totals(at: Moment, stream: Stream, window: Window, beside: OfDevices) -> dict[str, Quarter]:
-    """Of every device with a reading, or a part of one."""
-    totals: dict[str, Quarter] = {}
+async def _sums(at: Moment, stream: Stream, window: Window) -> dict[str, Sums]:
+    """Of every device with a row in the window."""
     parameters = {
         "since": moment(window.since),
         "hours_from": moment(window.hours_from),
         "hours_until": moment(window.hours_until),
         "until": moment(window.until),
     }
-    async for row in at.each(_SQL[stream]["energy_of_all"], parameters):
-        totals[row.id] = Quarter(kwh=row.kwh, samples=row.samples, parts=row.parts)
+    units = window.units
+    return {
+        row.id: Sums(whole=Quarter(kwh=row.kwh, samples=row.samples, parts=row.parts), is_known=row.known == units)
+        async for row in at.each(_SQL[stream]["energy_of_all"], parameters)
+    }
+
+
+def _totals(sums: Mapping[str, Sums], beside: OfDevices) -> dict[str, Quarter]:
+    """Of every device with a reading, or a part of one."""
+    totals = {device: its.whole for device, its in sums.items()}
     for device, parts in beside.items():
         totals[device] = total([totals.get(device, _NOTHING), *parts.values()])
     return {device: its for device, its in totals.items() if not its.is_empty}

@@ -1,13 +1,16 @@
 """What all devices of a stream did that is in no row yet: their readings, by the same rule, many at a time."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 from ingestd.model.energy import QUARTER
 from ingestd.model.ledger import Base, Readings, quarters_of
 from ingestd.model.quarters import Quarter
+from ingestd.model.register import Rule
+from ingestd.model.sums import Sums, quarters_of_sums
 from ingestd.store import queries
 from ingestd.store.ledger import (
     BEGINNING,
@@ -24,7 +27,7 @@ from ingestd.telemetry import STREAMS, Stream
 OfDevices: TypeAlias = dict[str, dict[int, Quarter]]
 """By device and start of the quarter."""
 
-AT_ONCE: Final = 500
+AT_ONCE: Final = 1000
 ONE_BY_ONE: Final = 200
 """So many devices without a recent row are looked up. What others tell of closed quarters shows at the next closing."""
 TURN: Final = 50
@@ -33,8 +36,7 @@ TURN: Final = 50
 _FLEET: Final = queries.load("fleet.sql")
 _CLOSING: Final = queries.load("closing.sql")
 _SOURCES: Final = {
-    "readings_of_all": _FLEET["readings_of_all"],
-    "quarters_of_many": _FLEET["quarters_of_many"],
+    **{name: _FLEET[name] for name in ("sums_of_all", "states_of_all", "readings_of_many", "quarters_of_many")},
     **{name: _CLOSING[name] for name in ("bases", "base", "readings", "own_max_kw")},
 }
 _SQL: Final = {
@@ -60,18 +62,52 @@ class OpenStretch:
     async def changes(self) -> OfDevices:
         """What has to be added to the rows: what is behind them, and what is told only now of those that are there."""
         self._own_max_kw = {row.id: row.max_kw for row in await self._fetch("own_max_kw")}
+        before = {"start": moment(self._since - QUARTER), "end": moment(self._since)}
+        states = {row.id: row async for row in self._at.each(self._sql["states_of_all"], before)}
         found: OfDevices = {}
+        to_decide: list[str] = []
         reaching_back: list[str] = []
-        between = {"since": self._since, "until": self._until, "before": self._since - QUARTER}
-        parameters = {name: moment(at) for name, at in between.items()}
-        async for row in self._at.each(self._sql["readings_of_all"], parameters):
-            if row.final_until is None or row.final_until < self._since:
-                reaching_back.append(row.id)
+        for number, (device, sums) in enumerate((await self._sums()).items()):
+            row = states.get(device)
+            if row is None or row.final_until < self._since:
+                reaching_back.append(device)
+            elif (quarters := self._of_sums(device, sums, row)) is not None:
+                found[device] = quarters
             else:
-                base = Base(at=self._since, state=state_of(row))
-                found[row.id] = self._quarters(row.id, base, readings_of(row))
+                to_decide.append(device)
+            if number % TURN == 0:
+                await asyncio.sleep(0)
+        for number in range(0, len(to_decide), AT_ONCE):
+            found |= await self._decided(to_decide[number : number + AT_ONCE], states)
         for number in range(0, len(reaching_back), AT_ONCE):
             found |= await self._changes_before(reaching_back[number : number + AT_ONCE])
+        return found
+
+    async def _sums(self) -> dict[str, list[Any]]:
+        """Of each device with readings the sums of each quarter, in order."""
+        between = {"since": self._since, "until": self._until, "start": self._start, "end": self._end}
+        parameters = {name: moment(at) for name, at in between.items()}
+        sums: dict[str, list[Any]] = {}
+        async for row in self._at.each(self._sql["sums_of_all"], parameters):
+            sums.setdefault(row.id, []).append(row)
+        for its in sums.values():
+            its.sort(key=attrgetter("start"))
+        return sums
+
+    def _of_sums(self, device: str, sums: Sequence[Sums], row: Any) -> dict[int, Quarter] | None:  # noqa: ANN401
+        if row.high_water is not None:
+            return None
+        return quarters_of_sums(
+            sums, previous_at=row.previous_at, start=self._start, end=self._end, rule=self._rule_of(device)
+        )
+
+    async def _decided(self, devices: Sequence[str], states: Mapping[str, Any]) -> OfDevices:
+        """Reading by reading."""
+        parameters = {"ids": devices, "since": moment(self._since), "until": moment(self._until)}
+        found: OfDevices = {}
+        async for row in self._at.each(self._sql["readings_of_many"], parameters):
+            base = Base(at=self._since, state=state_of(states[row.id]))
+            found[row.id] = self._quarters(row.id, base, readings_of(row))
         return found
 
     async def _changes_before(self, devices: Sequence[str]) -> OfDevices:
@@ -113,10 +149,12 @@ class OpenStretch:
         return {row.id: readings_of(row) for row in rows}
 
     def _quarters(self, device: str, base: Base, readings: Readings) -> dict[int, Quarter]:
-        own = self._own_max_kw.get(device)
-        rule = self._rule if own is None else replace(self._rule, max_kw=own)
         start = max(base.at, self._start)
-        return quarters_of(readings, base, start=start, end=self._end, rule=rule, now=self._at.now)
+        return quarters_of(readings, base, start=start, end=self._end, rule=self._rule_of(device), now=self._at.now)
+
+    def _rule_of(self, device: str) -> Rule:
+        own = self._own_max_kw.get(device)
+        return self._rule if own is None else replace(self._rule, max_kw=own)
 
     async def _fetch(self, name: str, **parameters: object) -> list[Any]:
         return await self._at.fetch(self._sql[name], parameters)

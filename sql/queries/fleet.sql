@@ -1,39 +1,57 @@
 -- The whole fleet: sums of rows of the ledger, and what is not in rows yet.
 
 -- name: energy_of_all
--- Each device of a stream: whole hours in the middle of a window, quarters of an hour at its ends.
-SELECT id, sum(kwh) AS kwh, sum(samples)::bigint AS samples, sum(parts)::bigint AS parts
+-- Each device of a stream: whole hours in the middle of a window, quarters of an hour at its ends; and of how many of
+-- these all is known.
+SELECT id, sum(kwh) AS kwh, sum(samples)::bigint AS samples, sum(parts)::bigint AS parts, sum(known)::bigint AS known
 FROM (
-    SELECT {id} AS id, kwh, samples, parts
+    SELECT {id} AS id, kwh, samples, parts, (known_seconds >= 3600 AND filled = 4)::integer AS known
     FROM {hour}
     WHERE start >= %(hours_from)s AND start < %(hours_until)s
     UNION ALL
-    SELECT {id}, kwh, samples, parts
+    SELECT {id}, kwh, samples, parts, (known_seconds >= 900 AND samples > 0)::integer
     FROM {quarter}
     WHERE start >= %(since)s AND start < %(hours_from)s
     UNION ALL
-    SELECT {id}, kwh, samples, parts
+    SELECT {id}, kwh, samples, parts, (known_seconds >= 900 AND samples > 0)::integer
     FROM {quarter}
     WHERE start >= %(hours_until)s AND start < %(until)s
 ) AS part
 GROUP BY id
 
--- name: readings_of_all
--- Each device's readings in (since, until], as arrays in order of time, with the row of the quarter before.
-SELECT reading.*,
+-- name: sums_of_all
+-- Each device's readings in (since, until], by the quarter of an hour: the sums of those in (start, end], and what tells
+-- whether there is anything to decide about one of them.
+SELECT
+    {id} AS id,
+    ingestd_microseconds(date_bin('15 minutes', ts - interval '1 microsecond', '2000-01-01Z')) AS start,
+    count(*) FILTER (WHERE ts > %(start)s AND ts <= %(end)s) AS samples,
+    coalesce(sum({energy}) FILTER (WHERE ts > %(start)s AND ts <= %(end)s), 0) AS kwh,
+    ingestd_microseconds(min(ts)) AS first, ingestd_microseconds(max(ts)) AS last,
+    max({energy}) AS most, count({register}) AS registers
+FROM {history}
+WHERE ts > %(since)s AND ts <= %(until)s
+GROUP BY {id}, date_bin('15 minutes', ts - interval '1 microsecond', '2000-01-01Z')
+
+-- name: states_of_all
+-- The state of each device at the end of one quarter, as far as it has a row.
+SELECT
+    {id} AS id,
     ingestd_microseconds(final_until) AS final_until, ingestd_microseconds(previous_at) AS previous_at, at_rest,
     high_water, ingestd_microseconds(changed_at) AS changed_at, ingestd_microseconds(read_at) AS read_at
+FROM {quarter}
+WHERE start >= %(start)s AND start < %(end)s
+
+-- name: readings_of_many
+-- Readings of these devices in (since, until], as arrays in order of time.
+SELECT id, array_agg(at) AS at, array_agg(kwh) AS kwh, array_agg(register) AS register, array_agg(averaged) AS averaged
 FROM (
-    SELECT id, array_agg(at) AS at, array_agg(kwh) AS kwh, array_agg(register) AS register, array_agg(averaged) AS averaged
-    FROM (
-        SELECT {id} AS id, ingestd_microseconds(ts) AS at, {energy} AS kwh, {register} AS register, {averaged} AS averaged
-        FROM {history}
-        WHERE ts > %(since)s AND ts <= %(until)s
-        ORDER BY 1, 2
-    ) AS in_order
-    GROUP BY id
-) AS reading
-LEFT JOIN {quarter} AS row ON row.{id} = reading.id AND row.start = %(before)s
+    SELECT {id} AS id, ingestd_microseconds(ts) AS at, {energy} AS kwh, {register} AS register, {averaged} AS averaged
+    FROM {history}
+    WHERE {id} = ANY(%(ids)s) AND ts > %(since)s AND ts <= %(until)s
+    ORDER BY 1, 2
+) AS in_order
+GROUP BY id
 
 -- name: segments
 -- Which meter feeds which vehicle in a window.
