@@ -36,7 +36,9 @@ async def harness(shared_database_url: str) -> AsyncIterator[Harness]:
 
 
 async def page(harness: Harness, stream: Stream, wanted: DevicePage = ALL) -> list[Device]:
-    return await Devices(harness.reads, efficiencies=harness.fleet.efficiencies, offline_after=10 * MINUTE).page(stream, wanted)
+    return await Devices(harness.reads, efficiencies=harness.fleet.efficiencies, offline_after=10 * MINUTE).page(
+        stream, wanted
+    )
 
 
 async def ids(harness: Harness, stream: Stream, wanted: DevicePage = ALL) -> list[str]:
