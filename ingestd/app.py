@@ -109,7 +109,7 @@ class Daemon:
             partitions=self._partitions,
             dead_letters=DeadLetters(self._background),
             history=settings.retention,
-            rollups=settings.rollup_retention,
+            ledger=settings.rollup_retention,
             dead_letters_kept=settings.dead_letter_retention,
         )
         self._closing = Closing(self._dsn, rules=_rules(settings), flush_interval=settings.flush_interval)
@@ -118,6 +118,7 @@ class Daemon:
         self._http = self._make_http(window, policy)
         self._metrics.expose_in_flight(self._buffer.in_flight)
         self._metrics.expose_clock_difference(lambda: self._clocks.difference)
+        self._metrics.expose_ledger(lambda: self._closing.made_until, lambda: self._closing.stale_devices)
 
     def _make_alerting(self, policy: EfficiencyPolicy) -> Alerting:
         settings = self._settings

@@ -5,7 +5,8 @@ received = committed + duplicate + dead_lettered + in_flight holds whenever it i
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -13,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ingestd.alerts import KINDS
-from ingestd.telemetry import Source
+from ingestd.telemetry import STREAMS, Source, Stream
 
 FLUSH_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 
@@ -97,6 +98,37 @@ class Metrics:
             return math.nan if known is None else known.total_seconds()
 
         gauge.set_function(seconds)
+
+    def expose_ledger(
+        self,
+        made_until: Callable[[], Mapping[Stream, datetime | None]],
+        stale_devices: Callable[[], Mapping[Stream, int | None]],
+    ) -> None:
+        """How far the ledger of each stream is, when scraped; NaN before it is known."""
+        until = Gauge(
+            "ingestd_ledger_made_until_timestamp_seconds",
+            "Unix time up to which the quarters of all devices are in the ledger",
+            ["stream"],
+            registry=self.registry,
+        )
+        stale = Gauge(
+            "ingestd_ledger_stale_devices",
+            "Devices with quarters that are to be made anew, as something came late",
+            ["stream"],
+            registry=self.registry,
+        )
+
+        def seconds(stream: Stream) -> float:
+            known = made_until()[stream]
+            return math.nan if known is None else known.timestamp()
+
+        def devices(stream: Stream) -> float:
+            known = stale_devices()[stream]
+            return math.nan if known is None else known
+
+        for stream in STREAMS:
+            until.labels(stream.name).set_function(partial(seconds, stream))
+            stale.labels(stream.name).set_function(partial(devices, stream))
 
     def expose_in_flight(self, in_flight: Callable[[], Mapping[tuple[str, Source], int]]) -> None:
         """Read the readings held, by (stream, source), when scraped."""

@@ -45,10 +45,13 @@ class Make:
 Step: TypeAlias = Begin | Close | Make
 
 
-def plan(progress: Progress, *, closable: int, left_out: frozenset[int] = frozenset()) -> Step | None:
+def plan(
+    progress: Progress, *, closable: int, left_out: frozenset[int] = frozenset(), resumes_at: int | None = None
+) -> Step | None:
     """The next step; None: all is done. Readings up to `closable` are thought to be there.
 
-    The share that is furthest behind comes first. Those left out are being made by others.
+    The share that is furthest behind comes first. Those left out are being made by others. A step goes on up to where
+    history resumes, where it is known that there is nothing before.
     """
     if progress.closed_until is None or None in progress.made_until:
         return Begin()
@@ -58,7 +61,8 @@ def plan(progress: Progress, *, closable: int, left_out: frozenset[int] = frozen
     if not behind:
         return None
     made_until, share = min(behind)
-    until = min(made_until + MOST_AT_ONCE, last)
+    resumes_at = made_until if resumes_at is None else (resumes_at - 1) // QUARTER * QUARTER
+    until = min(max(made_until + MOST_AT_ONCE, resumes_at), last)
     if progress.closed_until < until + LOOK_AHEAD:
         return Close(until + LOOK_AHEAD)
     return Make(share, until)

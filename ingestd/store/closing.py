@@ -16,6 +16,7 @@ import structlog
 from ingestd.model.closing import Begin, Close, Make, Progress, plan
 from ingestd.model.energy import HOUR
 from ingestd.model.ledger import Base, Readings, Row
+from ingestd.model.quarters import quarter_of
 from ingestd.model.register import Rule
 from ingestd.store.database import Connection, bounded, closed_on_error, connect, translated
 from ingestd.store.ledger import BEGINNING, LONG_AGO, LedgerTables, moment
@@ -54,9 +55,13 @@ class Closing:
         self._connection: Connection | None = None
         self._resting: dict[tuple[Stream, str], float] = {}
         """Until when a device is not made anew, by the event loop's clock."""
+        self._ruled: set[Stream] = set()
+        """Streams whose ledger is made by our rule: who changes it later, has a newer one."""
         self._told_at = 0.0
         self.made_until: dict[Stream, datetime | None] = dict.fromkeys(STREAMS)
         """Up to where the rows of all devices are made, as far as is known."""
+        self.stale_devices: dict[Stream, int | None] = dict.fromkeys(STREAMS)
+        """How many devices had quarters to be made anew when it was looked last."""
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -68,38 +73,49 @@ class Closing:
         None from `arriving` on: where a backlog comes in, all that is left of it would be late.
         """
         now = now or datetime.now(UTC)
-        closable = min(now - self._flush_interval - LAG, arriving or now)
+        closable = to_microseconds(min(now - self._flush_interval - LAG, arriving or now))
         with translated():
             connection = await self._connected()
             for stream in STREAMS:
                 work = _Work(connection, stream, self._rules[stream])
                 async with bounded(connection, STEP_SECONDS):
-                    await work.keep_rule()
+                    may_change = stream not in self._ruled
+                    if not await work.keep_rule(may_change=may_change):
+                        log.warning("another ingestd makes the ledger by another rule", stream=stream.name)
+                        continue
+                self._ruled.add(stream)
                 await self._close(work, closable, now)
                 await self._make_anew(work, now)
 
-    async def _close(self, work: "_Work", closable: datetime, now: datetime) -> None:
+    async def _close(self, work: "_Work", closable: int, now: datetime) -> None:
         left_out: frozenset[int] = frozenset()
+        resumes_at: int | None = None
         while True:
             async with bounded(work.connection, STEP_SECONDS):
                 progress = await work.progress()
                 self._tell(work.stream, progress, now)
-                match plan(progress, closable=to_microseconds(closable), left_out=left_out):
+                match plan(progress, closable=closable, left_out=left_out, resumes_at=resumes_at):
                     case None:
                         return
                     case Begin():
-                        if not await work.begin():
+                        if not await work.begin(closable):
                             return
                     case Close(until):
                         await work.close(until)
-                    case Make(share, until) if not await work.make(share, until, now=to_microseconds(now)):
-                        left_out |= {share}
+                    case Make(share, until):
+                        made = await work.make(share, until, now=to_microseconds(now))
+                        if made is None:
+                            left_out |= {share}
+                        elif not made:
+                            resumes_at = await work.resumes_at(until)
 
     async def _make_anew(self, work: "_Work", now: datetime) -> None:
         clock = asyncio.get_running_loop().time
         self._resting = {key: until for key, until in self._resting.items() if clock() < until}
         resting = [device for stream, device in self._resting if stream is work.stream]
-        for device in await work.stale(now=to_microseconds(now), left_out=resting):
+        async with bounded(work.connection, STEP_SECONDS):
+            devices, self.stale_devices[work.stream] = await work.stale(now=to_microseconds(now), resting=resting)
+        for device in devices:
             began = clock()
             async with bounded(work.connection, STEP_SECONDS):
                 await work.make_anew(device, now=to_microseconds(now))
@@ -144,62 +160,80 @@ class _Work:
             made_until=tuple(share.made_until and to_microseconds(share.made_until) for share in shares),
         )
 
-    async def keep_rule(self) -> None:
-        """Where the rule is another one than at the last time, all that history can tell is made anew."""
+    async def keep_rule(self, *, may_change: bool) -> bool:
+        """Where the rule is another one than at the last time, all that history can tell is made anew.
+
+        Returns False where it is another one and may not be changed.
+        """
         (row,) = await self._tables.fetch("progress")
         max_gap = timedelta(microseconds=self._rule.max_gap)
         own = await self._tables.fetch("own_max_kw")
         self._own_max_kw = {device.id: device.max_kw for device in own}
         if (row.max_kw, row.max_gap) == (self._rule.max_kw, max_gap):
-            return
+            return True
+        if not may_change:
+            return False
         async with self.connection.transaction():
             await self._tables.fetch("set_rule", max_kw=self._rule.max_kw, max_gap=max_gap)
-            if row.max_kw is not None:
-                first_day = await self._first_day()
-                log.info("ledger is made anew by another rule", stream=self.stream.name, since=str(first_day))
-                await self._tables.fetch("begin", since=first_day)
-                await self._tables.fetch("forget_quarters", since=first_day)
-                await self._tables.fetch("forget_hours", since=first_day)
-
-    async def begin(self) -> bool:
-        """From the first day of history on; returns whether there is one."""
-        first_day = await self._first_day()
-        if first_day is None:
-            return False
-        await self._tables.fetch("begin", since=first_day)
-        await self.close(to_microseconds(first_day))
-        log.info("ledger begins", stream=self.stream.name, since=f"{first_day:%F}")
+            first = await self.resumes_at(BEGINNING)
+            if row.closed_until is not None and first is not None:
+                since = moment(quarter_of(first))
+                log.info("ledger is made anew by another rule", stream=self.stream.name, since=f"{since:%F}")
+                for statement in ("begin_anew", "forget_quarters", "forget_hours"):
+                    await self._tables.fetch(statement, since=since)
         return True
+
+    async def begin(self, closable: int) -> bool:
+        """Where history begins; returns whether there is any that can be closed."""
+        first = await self.resumes_at(BEGINNING)
+        if first is None or first >= closable:
+            return False
+        since = quarter_of(first)
+        await self._tables.fetch("begin", since=moment(since))
+        await self.close(since)
+        log.info("ledger begins", stream=self.stream.name, since=f"{moment(since):%F}")
+        return True
+
+    async def resumes_at(self, since: int) -> int | None:
+        """Where there may be readings later than a moment; None: nowhere."""
+        (row,) = await self._tables.fetch("first_day", later_than=moment(since))
+        day = None if row.first_day is None else max(row.first_day, since, BEGINNING)
+        if day == since:
+            return since
+        until = "infinity" if day is None else moment(day)
+        (row,) = await self._tables.fetch("first_reading", since=moment(since), until=until)
+        return day if row.at is None else cast("int", row.at)
 
     async def close(self, until: int) -> None:
         async with self.connection.transaction():
             await self._tables.fetch("hold_writers")
             await self._tables.fetch("close", until=moment(until))
 
-    async def make(self, share: int, until: int, *, now: int) -> bool:
-        """The rows of one share; returns whether it was there to be taken."""
+    async def make(self, share: int, until: int, *, now: int) -> bool | None:
+        """The rows of one share; returns whether any device sent something, None where others make it."""
         async with self.connection.transaction():
             made_until = await self._take(share)
             closed_until = await self._closed_until()
             if made_until is None or closed_until is None:
-                return False
-            if made_until >= until:
+                return None
+            if made_until >= until or closed_until < until:
                 return True
-            for some in await self._active(share, made_until, until):
+            groups = await self._active(share, made_until, until)
+            for some in groups:
                 await self._make_some(some, made_until, until, closed_until, now)
             await self._sum_hours(share, made_until, until)
             await self._tables.fetch("move_on", share=share, until=moment(until))
-        return True
+        return bool(groups)
 
-    async def stale(self, *, now: int, left_out: Sequence[str]) -> list[str]:
-        """Devices with quarters that are due."""
+    async def stale(self, *, now: int, resting: Sequence[str]) -> tuple[list[str], int]:
+        """Devices with quarters that are due, but for those that rest; and how many there are in all."""
         made = [until for until in (await self.progress()).made_until if until is not None]
         if not made:
-            return []
+            return [], 0
         rows = await self._tables.fetch(
-            "stale_devices", now=moment(now), until=moment(min(made)), left_out=left_out, limit=STALE_AT_ONCE
+            "stale_devices", now=moment(now), until=moment(min(made)), resting=resting, limit=STALE_AT_ONCE
         )
-        return [row.id for row in rows]
+        return [row.id for row in rows if row.id not in resting], rows[0].devices if rows else 0
 
     async def make_anew(self, device: str, *, now: int) -> None:
         """What is stale of a device, or the first part of it."""
@@ -282,10 +316,6 @@ class _Work:
     async def _closed_until(self) -> int | None:
         (row,) = await self._tables.fetch("progress")
         return None if row.closed_until is None else to_microseconds(row.closed_until)
-
-    async def _first_day(self) -> datetime | None:
-        (row,) = await self._tables.fetch("first_day", later_than=moment(BEGINNING))
-        return cast("datetime | None", row.first_day)
 
     def _rule_of(self, device: str) -> Rule:
         own = self._own_max_kw.get(device)

@@ -12,10 +12,11 @@ from ingestd.model.quarters import Quarter
 from ingestd.model.register import Register
 from ingestd.store import queries
 from ingestd.store.database import Connection
-from ingestd.telemetry import EPOCH, STREAMS, Stream, to_datetime
+from ingestd.telemetry import EPOCH, STREAMS, Stream, to_datetime, to_microseconds
 
 BEGINNING: Final = -(1 << 53)
 """Earlier than any reading, in microseconds."""
+LATEST: Final = to_microseconds(datetime.max.replace(tzinfo=EPOCH.tzinfo))
 RECENT: Final = 2 * HOUR
 """Rows behind which others are made are as a rule not older."""
 LONG_AGO: Final = 26 * HOUR
@@ -29,7 +30,7 @@ _SQL: Final = {
 
 def moment(at: int) -> datetime:
     """Microseconds as PostgreSQL takes them; the beginning of all as the earliest datetime there is."""
-    return datetime.min.replace(tzinfo=EPOCH.tzinfo) if at == BEGINNING else to_datetime(at)
+    return datetime.min.replace(tzinfo=EPOCH.tzinfo) if at <= BEGINNING else to_datetime(min(at, LATEST))
 
 
 class LedgerTables:

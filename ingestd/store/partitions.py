@@ -1,4 +1,7 @@
-"""History as a table of days, away from the hot path: partitions made ahead, listed, and dropped in their time."""
+"""History as a table of days, away from the hot path: partitions made ahead, listed, and dropped in their time.
+
+So are the months of the ledger, which are made where rows are stored.
+"""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -22,7 +25,9 @@ CHANGE_SECONDS: Final = 60.0
 """A change that takes longer is given up: the server may be frozen, and then no timeout of its own fires."""
 DROP_LOCK_TIMEOUT: Final = "1s"
 """There is another round for a partition in use, and nobody shall wait behind us for long."""
-ROLLUPS_AT_ONCE: Final = 5000
+DAY: Final = r"_\d{8}$"
+"""How the names of days end: YYYYMMDD. What has another name is not ours."""
+MONTH: Final = r"_\d{6}$"
 MARK: Final = "ingestd: being dropped, as it is past INGESTD_RETENTION"
 
 _SQL: Final = queries.load("partitions.sql")
@@ -64,8 +69,8 @@ class Partitions:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._made_ahead_on: int | None = None
-        self._dropped: Counter[Stream] = Counter()
-        """Days that the last round dropped."""
+        self._dropped: Counter[str] = Counter()
+        """By table, how many the last round dropped."""
 
     async def make_ahead(self) -> None:
         """Today's partitions and those of the next days, so that midnight costs nothing; once a day is enough."""
@@ -90,49 +95,54 @@ class Partitions:
                 for row in await rows_of(connection, _SQL["list_partitions"], {"history": stream.history, "mark": MARK})
             ]
 
-    async def drop(self, stream: Stream, *, older_than: timedelta) -> None:
-        """Drop the partitions of a stream that ended longer ago, and finish what an earlier round left undone.
+    async def drop_days(self, stream: Stream, *, older_than: timedelta) -> None:
+        """Drop the days of history that ended longer ago, up to where the ledger is made."""
+        async with self._connected() as connection:
+            async with bounded(connection, READ_SECONDS):
+                ((made_until,),) = await rows_of(connection, _SQL["ledger_made_until"], {"stream": stream.name})
+            await self._drop(connection, stream.history, DAY, older_than, made_until)
 
-        By the database's clock. A round that drops more than a day more than the one before says so at warning.
+    async def drop_months(self, stream: Stream, *, older_than: timedelta) -> None:
+        """Drop the months of the ledger that ended longer ago."""
+        async with self._connected() as connection:
+            for table in (f"{stream.name}_quarter", f"{stream.name}_hour"):
+                await self._drop(connection, table, MONTH, older_than, None)
 
-        Neither readers nor writers of other days wait for it. A TransientStoreError asks for another round: where a
-        day is not rolled up yet, and where one is in use, which hides it from queries that begin from now on.
+    async def _drop(
+        self, connection: Connection, table: str, suffix: str, older_than: timedelta, made_until: str | None
+    ) -> None:
+        """Drop the partitions of a table that ended longer ago, and finish what an earlier round left undone.
+
+        By the database's clock. A round that drops more than one more than the one before says so at warning.
+
+        Neither readers nor writers of others wait for it. A TransientStoreError asks for another round: where one ended
+        later than `made_until`, and where one is in use, which hides it from queries that begin from now on.
         """
-        statement = queries.for_stream(_SQL["steps_to_drop"], stream)
-        parameters = {"history": stream.history, "mark": MARK, "older_than": older_than}
-        async with self._connected() as connection, _alone(connection, stream):
+        parameters = {
+            "table": table,
+            "suffix": suffix,
+            "mark": MARK,
+            "older_than": older_than,
+            "made_until": made_until,
+        }
+        async with _alone(connection, table):
             async with bounded(connection, CHANGE_SECONDS):
                 await connection.execute(f"SET lock_timeout = '{DROP_LOCK_TIMEOUT}'")
-                expired = await rows_of(connection, statement, parameters)
-            if len(expired) > self._dropped[stream] + 1:
+                expired = await rows_of(connection, _SQL["steps_to_drop"], parameters)
+            if len(expired) > self._dropped[table] + 1:
                 log.warning(
-                    "many days of history are past their retention and are dropped now",
-                    table=stream.history,
-                    days=len(expired),
-                    before=self._dropped[stream],
+                    "many partitions are past their retention and are dropped now",
+                    table=table,
+                    partitions=len(expired),
+                    before=self._dropped[table],
                     first=expired[0].name,
                     last=expired[-1].name,
                     retention_days=older_than.days,
                 )
-            self._dropped[stream] = len(expired)
+            self._dropped[table] = len(expired)
             for name, steps in expired:
                 async with bounded(connection, CHANGE_SECONDS):
                     await _take(connection, name, steps)
-
-    async def delete_rollups(self, stream: Stream, *, older_than: timedelta) -> None:
-        """Delete the rollups of days that ended longer ago."""
-        statement = queries.for_stream(_SQL["delete_rollups"], stream)
-        parameters = {"older_than": older_than, "limit": ROLLUPS_AT_ONCE}
-        deleted = 0
-        async with self._connected() as connection:
-            while True:
-                async with bounded(connection, CHANGE_SECONDS):
-                    gone = len(await rows_of(connection, statement, parameters))
-                deleted += gone
-                if gone < ROLLUPS_AT_ONCE:
-                    break
-        if deleted:
-            log.info("old rollups deleted", stream=stream.name, deleted=deleted)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Connection]:
@@ -142,13 +152,13 @@ class Partitions:
 
 
 @asynccontextmanager
-async def _alone(connection: Connection, stream: Stream) -> AsyncIterator[None]:
-    """As the only one who drops partitions of this stream."""
-    parameters = {"history": stream.history}
+async def _alone(connection: Connection, table: str) -> AsyncIterator[None]:
+    """As the only one who drops partitions of this table."""
+    parameters = {"table": table}
     async with bounded(connection, CHANGE_SECONDS):
         ((granted,),) = await rows_of(connection, _SQL["try_drop_lock"], parameters)
     if not granted:
-        raise TransientStoreError(f"another ingestd is dropping partitions of {stream.history}")
+        raise TransientStoreError(f"another ingestd is dropping partitions of {table}")
     try:
         yield
     finally:
@@ -160,7 +170,7 @@ async def _alone(connection: Connection, stream: Stream) -> AsyncIterator[None]:
 async def _take(connection: Connection, name: str, steps: Sequence[str]) -> None:
     """Not in one transaction: DETACH CONCURRENTLY is several."""
     if not steps:
-        raise TransientStoreError(f"{name} is past its retention, but not rolled up yet")
+        raise TransientStoreError(f"{name} is past its retention, but not in the ledger yet")
     try:
         for step in steps:
             await connection.execute(step.encode())

@@ -11,7 +11,7 @@ from ingestd.telemetry import STREAMS
 
 
 class Retention:
-    """History by days, their rollups, dead letters; what has no retention stays for ever."""
+    """History by days, the ledger by months, dead letters; what has no retention stays for ever."""
 
     def __init__(
         self,
@@ -20,16 +20,16 @@ class Retention:
         partitions: Partitions,
         dead_letters: DeadLetters,
         history: timedelta | None,
-        rollups: timedelta | None,
+        ledger: timedelta | None,
         dead_letters_kept: timedelta,
     ) -> None:
         self._clocks = clocks
         self._chores = [partial(dead_letters.expire, older_than=dead_letters_kept)]
         for stream in STREAMS:
             if history is not None:
-                self._chores.append(partial(partitions.drop, stream, older_than=history))
-            if rollups is not None:
-                self._chores.append(partial(partitions.delete_rollups, stream, older_than=rollups))
+                self._chores.append(partial(partitions.drop_days, stream, older_than=history))
+            if ledger is not None:
+                self._chores.append(partial(partitions.drop_months, stream, older_than=ledger))
 
     async def apply(self) -> None:
         """One round. Raises StoreError where something is left to be tried again soon: all, while the clocks differ."""

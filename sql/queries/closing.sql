@@ -9,7 +9,11 @@ SELECT nullif(closed_until, '-infinity') AS closed_until, max_kw, max_gap FROM l
 SELECT share, nullif(made_until, '-infinity') AS made_until FROM ledger_share WHERE stream = {stream} ORDER BY share
 
 -- name: begin
--- The ledger begins: every share at the first day of history.
+-- The ledger begins: every share where history does.
+UPDATE ledger_share SET made_until = %(since)s WHERE stream = {stream} AND made_until = '-infinity'
+
+-- name: begin_anew
+-- Every share goes back to there.
 UPDATE ledger_share SET made_until = %(since)s WHERE stream = {stream}
 
 -- name: set_rule
@@ -27,11 +31,15 @@ DELETE FROM {hour} WHERE start >= %(since)s
 -- name: first_day
 -- When the partitions of history that end later than a moment begin. Told by their bounds, as one that somebody
 -- attached may have any name, and be of more than a day.
-SELECT min(bounds[1]::timestamptz) AS first_day
+SELECT ingestd_microseconds(min(bounds[1]::timestamptz)) AS first_day
 FROM pg_inherits
 JOIN pg_class AS child ON child.oid = inhrelid
 CROSS JOIN regexp_match(pg_get_expr(relpartbound, child.oid), 'FROM \(''(.+)''\) TO \(''(.+)''\)') AS bounds
 WHERE inhparent = '{history}'::regclass AND bounds[2]::timestamptz > %(later_than)s
+
+-- name: first_reading
+-- Of a stretch without partitions of known bounds: what is there lies in the default one, or in one without a beginning.
+SELECT ingestd_microseconds(min(ts)) AS at FROM {history} WHERE ts > %(since)s AND ts < %(until)s::timestamptz
 
 -- name: hold_writers
 -- Waits until every transaction that asked what is closed has ended, and holds new ones up until this one has.
@@ -97,6 +105,17 @@ SELECT
     high_water, ingestd_microseconds(changed_at) AS changed_at, ingestd_microseconds(read_at) AS read_at
 FROM {quarter}
 WHERE {id} = %(id)s AND start <= (SELECT final_until FROM newest) - interval '15 minutes'
+ORDER BY start DESC
+LIMIT 1
+
+-- name: base_behind_history
+-- The newest row that ends before a moment: what lies before it cannot be made anew, as its readings are gone.
+SELECT
+    ingestd_microseconds(start) AS start,
+    ingestd_microseconds(previous_at) AS previous_at, at_rest,
+    high_water, ingestd_microseconds(changed_at) AS changed_at, ingestd_microseconds(read_at) AS read_at
+FROM {quarter}
+WHERE {id} = %(id)s AND start < %(until)s AND start <= %(history)s::timestamptz - interval '15 minutes'
 ORDER BY start DESC
 LIMIT 1
 
@@ -194,14 +213,13 @@ SELECT id, ingestd_moment(start), ingestd_moment(due)
 FROM unnest(%(ids)s::text[], %(starts)s::bigint[], %(due)s::bigint[]) AS mark (id, start, due)
 
 -- name: stale_devices
--- Devices with quarters that are due, those that wait for longest in front.
-SELECT {id} AS id
+-- Devices with quarters that are due, those that wait for longest in front and those that rest at the end; and how many
+-- there are in all.
+SELECT {id} AS id, count(*) OVER () AS devices
 FROM {stale}
-WHERE due <= %(now)s
-  AND start < %(until)s
-  AND {id} <> ALL(%(left_out)s)
+WHERE due <= %(now)s AND start < %(until)s
 GROUP BY {id}
-ORDER BY min(due), min(start)
+ORDER BY {id} = ANY(%(resting)s), min(due), min(start)
 LIMIT %(limit)s
 
 -- name: take_marks

@@ -1,4 +1,4 @@
--- History as a table of days: made, listed, dropped. And the rollups' rows, whose time comes later.
+-- History as a table of days: made, listed, dropped. The ledger as a table of months: dropped.
 
 -- name: make_partition
 -- Of one day, given as days since 2000-01-01; false where it is there already.
@@ -35,15 +35,15 @@ ORDER BY day
 -- name: try_drop_lock
 -- One daemon at a time drops partitions of a table. Held by the session, as a drop takes several transactions; and not
 -- waited for, as a detach that is finished waits for all statements under way, this one included.
-SELECT pg_try_advisory_lock(hashtext('ingestd-partitions'), hashtext(%(history)s))
+SELECT pg_try_advisory_lock(hashtext('ingestd-partitions'), hashtext(%(table)s))
 
 -- name: drop_unlock
 -- The end of the session would do it as well, but a moment later.
-SELECT pg_advisory_unlock(hashtext('ingestd-partitions'), hashtext(%(history)s))
+SELECT pg_advisory_unlock(hashtext('ingestd-partitions'), hashtext(%(table)s))
 
 -- name: steps_to_drop
 -- What is left to do about the partitions of one table whose time has ended, in statements to be run one by one; none
--- yet where the day is not rolled up. The mark tells what we began to drop, and have to finish, from what somebody
+-- yet where one ended later than `made_until`. The mark tells what we began to drop, and have to finish, from what somebody
 -- detached by hand, which is not ours to touch; it goes again where the partition is to stay after all. Only one
 -- partition of a table can be half detached: that one comes first. Last come those that wait for nothing but their
 -- DROP, so that they hold up no other.
@@ -52,7 +52,7 @@ FROM pg_class AS parent
 JOIN pg_class AS child
     ON child.relnamespace = parent.relnamespace
     AND child.relkind = 'r'
-    AND child.relname ~ ('^' || parent.relname || '_\d\d\d\d\d\d\d\d$')
+    AND child.relname ~ ('^' || parent.relname || %(suffix)s)
 LEFT JOIN pg_inherits ON inhrelid = child.oid AND inhparent = parent.oid
 CROSS JOIN LATERAL (
     SELECT
@@ -68,17 +68,15 @@ CROSS JOIN LATERAL (
         WHEN inhrelid IS NULL AND marked THEN ARRAY[its.drop]
         WHEN inhdetachpending AND marked THEN ARRAY[detach || ' FINALIZE', its.drop]
         WHEN inhdetachpending THEN NULL
-        WHEN ended_at <= least(now() - %(older_than)s::interval, (SELECT settled FROM rollup WHERE stream = {stream}))
+        WHEN ended_at <= least(now() - %(older_than)s::interval, %(made_until)s::timestamptz)
             THEN ARRAY[comment || quote_literal(%(mark)s::text), detach || ' CONCURRENTLY', its.drop]
         WHEN marked THEN ARRAY[comment || 'NULL']
         WHEN ended_at <= now() - %(older_than)s::interval THEN ARRAY[]::text[]
     END AS steps
 ) AS left_to_do
-WHERE parent.oid = %(history)s::regclass AND steps IS NOT NULL
+WHERE parent.oid = %(table)s::regclass AND steps IS NOT NULL
 ORDER BY inhdetachpending DESC NULLS LAST, child.relname
 
--- name: delete_rollups
--- Of days that ended before a time, some at once so that no transaction grows long.
-DELETE FROM {day}
-WHERE ({id}, day) IN (SELECT {id}, day FROM {day} WHERE day < (now() - %(older_than)s::interval)::date LIMIT %(limit)s)
-RETURNING day
+-- name: ledger_made_until
+-- Up to when the rows of all devices are made: what is older is not needed for them.
+SELECT min(made_until)::text AS made_until FROM ledger_share WHERE stream = %(stream)s
