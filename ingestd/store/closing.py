@@ -30,15 +30,15 @@ LAG: Final = timedelta(seconds=30)
 SHARES: Final = 4
 STEP_SECONDS: Final = 300.0
 LOCK_TIMEOUT: Final = "2s"
-READINGS_AT_ONCE: Final = 20_000
-DEVICES_AT_ONCE: Final = 500
+READINGS_AT_ONCE: Final = 5000
+DEVICES_AT_ONCE: Final = 250
 MOST_OF_A_DEVICE: Final = 20_000
 """Readings of one device in one step. Who sends more is made apart, and holds up no other."""
 STALE_AT_ONCE: Final = 1000
 """Devices that are made anew before it is looked again whether a quarter can be closed."""
 REST: Final = 50.0
 """A device that was made anew rests for so many times as long as that took: late readings cost little of all time."""
-TURN: Final = 1000
+TURN: Final = 500
 """After so many readings the event loop has its turn."""
 FAR_BEHIND: Final = timedelta(hours=2)
 """A ledger that is further behind tells how far it has come, now and then."""
@@ -169,6 +169,8 @@ class _Work:
         max_gap = timedelta(microseconds=self._rule.max_gap)
         own = await self._tables.fetch("own_max_kw")
         self._own_max_kw = {device.id: device.max_kw for device in own}
+        (history,) = await self._tables.fetch("first_day", later_than=moment(BEGINNING))
+        self._tables.history_since = BEGINNING if history.first_day is None else max(history.first_day, BEGINNING)
         if (row.max_kw, row.max_gap) == (self._rule.max_kw, max_gap):
             return True
         if not may_change:
@@ -176,7 +178,7 @@ class _Work:
         async with self.connection.transaction():
             await self._tables.fetch("set_rule", max_kw=self._rule.max_kw, max_gap=max_gap)
             first = await self.resumes_at(BEGINNING)
-            if row.closed_until is not None and first is not None:
+            if row.max_kw is not None and row.closed_until is not None and first is not None:
                 since = moment(quarter_of(first))
                 log.info("ledger is made anew by another rule", stream=self.stream.name, since=f"{since:%F}")
                 for statement in ("begin_anew", "forget_quarters", "forget_hours"):

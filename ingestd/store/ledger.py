@@ -1,5 +1,6 @@
 """The ledger of one stream in the database: its rows, the readings they are made of, the marks of what is stale."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -19,6 +20,7 @@ BEGINNING: Final = -(1 << 53)
 LATEST: Final = to_microseconds(datetime.max.replace(tzinfo=EPOCH.tzinfo))
 RECENT: Final = 2 * HOUR
 """Rows behind which others are made are as a rule not older."""
+ROWS_IN_A_TURN: Final = 1000
 LONG_AGO: Final = 26 * HOUR
 """Those of who reports by the hour, or was silent for a day, are not older than this."""
 
@@ -40,6 +42,8 @@ class LedgerTables:
         self._connection = connection
         self._stream = stream
         self._months: set[tuple[int, int]] = set()
+        self.history_since = BEGINNING
+        """Readings before that are gone, and what they told cannot be made anew."""
 
     async def fetch(self, name: str, **parameters: object) -> list[Any]:
         """Rows of a statement of closing.sql, as namedtuples."""
@@ -57,12 +61,15 @@ class LedgerTables:
             left = [device for device in ids if device not in found]
             if left:
                 rows = await self.fetch("bases", ids=left, since=moment(until - reach), until=moment(until))
-                found |= {row.id: base_of(row) for row in rows}
+                found |= {row.id: base_of(row) for row in rows if row.start >= self.history_since}
         return found | {device: await self.base(device, until=until) for device in ids if device not in found}
 
     async def base(self, device: str, *, until: int) -> Base:
         """The same of one device, however old its rows are."""
         rows = await self.fetch("base", id=device, until=moment(until))
+        if not rows or rows[0].start < self.history_since:
+            history = moment(self.history_since)
+            rows = await self.fetch("base_behind_history", id=device, until=moment(until), history=history) or rows
         return base_of(rows[0]) if rows else Base(at=BEGINNING, state=None)
 
     async def rows(self, since: Mapping[str, int], *, until: int) -> dict[str, dict[int, Row]]:
@@ -98,8 +105,17 @@ class LedgerTables:
         return {row.id: readings_of(row) for row in rows}
 
     async def readings_of_device(self, device: str, *, since: int, until: int, most: int) -> Readings:
-        rows = await self.fetch("readings_of_device", id=device, since=moment(since), until=moment(until), most=most)
-        at, kwh, register, averaged = zip(*rows, strict=True) if rows else ((), (), (), ())
+        columns: tuple[list[Any], ...] = ([], [], [], [])
+        async with self._connection.cursor(binary=True) as cursor:
+            await cursor.execute(
+                _SQL[self._stream]["readings_of_device"],
+                {"id": device, "since": moment(since), "until": moment(until), "most": most},
+            )
+            while rows := await cursor.fetchmany(ROWS_IN_A_TURN):
+                for column, values in zip(columns, zip(*rows, strict=True), strict=True):
+                    column.extend(values)
+                await asyncio.sleep(0)
+        at, kwh, register, averaged = columns
         return Readings(at=at, kwh=kwh, register=register, averaged=averaged)
 
     async def states_of_device(self, device: str, *, since: int, until: int) -> dict[int, State]:

@@ -16,9 +16,10 @@ import structlog
 from structlog.testing import capture_logs
 
 from ingestd.errors import NoPartitionError, StoreError, TransientStoreError
+from ingestd.model.register import Rule
 from ingestd.pipeline.delivery import Batch
-from ingestd.store.partitions import DAYS_AHEAD, MARK, ROLLUPS_AT_ONCE, Partitions
-from ingestd.store.rollups import Rollups
+from ingestd.store.closing import Closing
+from ingestd.store.partitions import DAYS_AHEAD, MARK, Partitions
 from ingestd.store.writer import Writer
 from ingestd.telemetry import METER, STREAMS, VEHICLE, DeadLetter, Window, decode, now_microseconds, to_microseconds
 from tests.fakes import FakeOrigin
@@ -88,7 +89,8 @@ class History:
 def beside(dsn: str) -> Iterator[History]:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("SET timezone = 'UTC'")
-        connection.execute("UPDATE rollup SET settled = now(), plausible_kw = 400")  # as where the daemon is at work
+        connection.execute("UPDATE ledger SET closed_until = now()")  # as where the daemon is at work
+        connection.execute("UPDATE ledger_share SET made_until = now()")
         yield History(connection)
 
 
@@ -99,7 +101,12 @@ def history(shared_database_url: str) -> Iterator[History]:
         for stream in STREAMS:
             for name in history.tables(stream):
                 history.execute(f"DROP TABLE {name} CASCADE")
-            history.execute(f"TRUNCATE {stream.name}_day")
+            for table in ("quarter", "hour"):
+                parent = f"'{stream.name}_{table}'::regclass"
+                for (name,) in history.execute(
+                    f"SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = {parent}"  # noqa: S608
+                ):
+                    history.execute(f"DROP TABLE {name}")
         yield history
 
 
@@ -150,16 +157,17 @@ async def test_a_partition_of_any_other_name_keeps_nobody_from_work(
 ) -> None:
     at = midday(today())
     history.execute(f"CREATE TABLE meter_history_others PARTITION OF meter_history {bounds}")
-    writer, rollups = Writer(shared_database_url), Rollups(shared_database_url, plausible_kw=400)
+    rules = dict.fromkeys(STREAMS, Rule(max_kw=400))
+    writer, closing = Writer(shared_database_url), Closing(shared_database_url, rules=rules)
     try:
         await writer.open()
         await partitions.make_ahead()
         assert stored(new=1) == await writer.write(batch_of(at))
-        await rollups.catch_up(at + A_DAY)
+        await closing.catch_up(at + A_DAY)
         assert names(today()) == [partition.name for partition in await partitions.days()][:1]
-        await partitions.drop(METER, older_than=RETENTION)
+        await partitions.drop_days(METER, older_than=RETENTION)
     finally:
-        await rollups.close()
+        await closing.close()
         await writer.close()
         history.execute("DROP TABLE meter_history_others")
 
@@ -282,10 +290,10 @@ async def test_whole_days_go_once_they_ended_longer_ago_than_the_retention(
     history.make(OLD, stream=VEHICLE)
     ended = datetime.now(UTC) - (midday(day) + timedelta(hours=12))
 
-    await partitions.drop(METER, older_than=ended + timedelta(minutes=1))
+    await partitions.drop_days(METER, older_than=ended + timedelta(minutes=1))
     assert names(day, next_day, today()) == history.tables()
 
-    await partitions.drop(METER, older_than=ended - timedelta(minutes=1))
+    await partitions.drop_days(METER, older_than=ended - timedelta(minutes=1))
     assert names(next_day, today()) == history.tables()
     assert [(20,)] == history.execute("SELECT count(*) FROM meter_history")
     assert names(OLD, stream=VEHICLE) == history.tables(VEHICLE)
@@ -299,9 +307,9 @@ async def test_a_round_that_drops_many_days_more_than_the_last_says_so(
         before = structlog.get_config()
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
         with capture_logs() as logs:
-            await partitions.drop(METER, older_than=RETENTION)
+            await partitions.drop_days(METER, older_than=RETENTION)
         structlog.configure(**before)
-        return [(line["days"], line["before"]) for line in logs]
+        return [(line["partitions"], line["before"]) for line in logs]
 
     days = [OLD + number * A_DAY for number in range(6)]
     assert [] == await said(days[0])
@@ -311,12 +319,12 @@ async def test_a_round_that_drops_many_days_more_than_the_last_says_so(
     assert [] == history.tables()
 
 
-async def test_a_day_is_not_dropped_before_it_is_rolled_up(partitions: Partitions, history: History) -> None:
+async def test_a_day_is_not_dropped_before_it_is_in_the_ledger(partitions: Partitions, history: History) -> None:
     history.make(OLD, OLD + A_DAY)
-    history.execute("UPDATE rollup SET settled = '2020-01-02' WHERE stream = 'meter'")
+    history.execute("UPDATE ledger_share SET made_until = '2020-01-02' WHERE stream = 'meter' AND share = 1")
 
-    with pytest.raises(TransientStoreError, match="meter_history_20200102 is past its retention, but not rolled up"):
-        await partitions.drop(METER, older_than=RETENTION)
+    with pytest.raises(TransientStoreError, match="meter_history_20200102 is past its retention, but not in"):
+        await partitions.drop_days(METER, older_than=RETENTION)
 
     assert names(OLD + A_DAY) == history.tables()
 
@@ -326,7 +334,7 @@ async def test_bounds_and_not_names_tell_how_new_the_readings_are(partitions: Pa
     for tail, span in bounds.items():
         history.execute(f"CREATE TABLE meter_history_{tail} PARTITION OF meter_history FOR VALUES FROM {span}")
 
-    await partitions.drop(METER, older_than=RETENTION)
+    await partitions.drop_days(METER, older_than=RETENTION)
 
     assert [f"meter_history_{tail}" for tail in bounds] == history.tables()
 
@@ -339,7 +347,7 @@ async def test_what_a_crash_left_undone_is_finished(partitions: Partitions, hist
     history.execute(f"ALTER TABLE meter_history DETACH PARTITION meter_history_{detached:%Y%m%d}")
     history.half_detach(half)
 
-    await partitions.drop(METER, older_than=RETENTION)
+    await partitions.drop_days(METER, older_than=RETENTION)
 
     assert names(today()) == history.tables()
 
@@ -348,7 +356,7 @@ async def test_what_somebody_else_detached_is_left_alone(partitions: Partitions,
     history.make(OLD, OLD + A_DAY, today())
     history.execute("ALTER TABLE meter_history DETACH PARTITION meter_history_20200101")
 
-    await partitions.drop(METER, older_than=RETENTION)
+    await partitions.drop_days(METER, older_than=RETENTION)
 
     assert names(OLD, today()) == history.tables()
 
@@ -360,11 +368,11 @@ async def test_what_somebody_else_has_half_detached_is_theirs_to_finish(
     history.half_detach(OLD)
 
     with pytest.raises(StoreError, match='"meter_history_20200101" already pending detach'):
-        await partitions.drop(METER, older_than=RETENTION)
+        await partitions.drop_days(METER, older_than=RETENTION)
 
     assert names(OLD, OLD + A_DAY) == history.tables()
     history.execute("ALTER TABLE meter_history DETACH PARTITION meter_history_20200101 FINALIZE")
-    await partitions.drop(METER, older_than=RETENTION)
+    await partitions.drop_days(METER, older_than=RETENTION)
     assert names(OLD) == history.tables()
 
 
@@ -374,10 +382,10 @@ async def test_a_day_that_is_to_stay_after_all_may_be_detached_by_hand(
     day = today() - 5 * A_DAY
     history.make(day)
     history.mark(day)
-    await partitions.drop(METER, older_than=10 * A_DAY)  # the retention was raised meanwhile
+    await partitions.drop_days(METER, older_than=10 * A_DAY)  # the retention was raised meanwhile
     history.execute(f"ALTER TABLE meter_history DETACH PARTITION meter_history_{day:%Y%m%d}")
 
-    await partitions.drop(METER, older_than=RETENTION)
+    await partitions.drop_days(METER, older_than=RETENTION)
 
     assert names(day) == history.tables()
 
@@ -390,18 +398,18 @@ async def test_a_table_that_others_depend_on_stays_and_holds_up_no_other(
 
     for _ in range(2):
         with pytest.raises(StoreError, match="other objects depend on it"):
-            await partitions.drop(METER, older_than=RETENTION)
+            await partitions.drop_days(METER, older_than=RETENTION)
 
     assert names(OLD) == history.tables()
     history.execute("DROP VIEW new_year")
-    await partitions.drop(METER, older_than=RETENTION)
+    await partitions.drop_days(METER, older_than=RETENTION)
     assert [] == history.tables()
 
 
 async def test_several_daemons_may_drop_at_once(shared_database_url: str, history: History) -> None:
     history.make(*(OLD + n * A_DAY for n in range(10)), today())
 
-    drops = (Partitions(shared_database_url).drop(METER, older_than=RETENTION) for _ in range(3))
+    drops = (Partitions(shared_database_url).drop_days(METER, older_than=RETENTION) for _ in range(3))
     ended = await asyncio.gather(*drops, return_exceptions=True)
 
     # Whoever comes in between is told to try again later.
@@ -419,7 +427,7 @@ async def test_a_reader_keeps_a_day_for_as_long_as_it_likes_and_nobody_else_wait
     history.make(OLD, OLD + A_DAY, rows=10)
     with psycopg.connect(shared_database_url) as reader:
         reader.execute("SELECT FROM meter_history")
-        dropping = asyncio.create_task(partitions.drop(METER, older_than=RETENTION))
+        dropping = asyncio.create_task(partitions.drop_days(METER, older_than=RETENTION))
         await eventually(lambda: len(history.execute(WAITING)) == 1)
 
         late = midday(today() - A_DAY)
@@ -432,7 +440,7 @@ async def test_a_reader_keeps_a_day_for_as_long_as_it_likes_and_nobody_else_wait
         assert "dropping" == (await partitions.days())[0].state
         assert stored(new=1) == await writer.write(batch_of(midday(today() + A_DAY)))
 
-    await partitions.drop(METER, older_than=RETENTION)
+    await partitions.drop_days(METER, older_than=RETENTION)
     assert names(*(today() + n * A_DAY for n in (-1, 0, 1))) == history.tables()
 
 
@@ -441,7 +449,7 @@ async def test_days_are_dropped_while_readings_are_written(
 ) -> None:
     history.make(*(OLD + n * A_DAY for n in range(20)))
     begin = midday(today())
-    dropping = asyncio.create_task(partitions.drop(METER, older_than=RETENTION))
+    dropping = asyncio.create_task(partitions.drop_days(METER, older_than=RETENTION))
     number = 0
     while not dropping.done():
         assert stored(new=1) == await writer.write(batch_of(begin + timedelta(seconds=number)))
@@ -457,12 +465,12 @@ async def test_a_reading_that_was_on_its_way_to_a_dropped_day_is_stored(
 ) -> None:
     at = midday(OLD)
     await writer.write(batch_of(at))
-    await partitions.drop(METER, older_than=RETENTION)
+    await partitions.drop_days(METER, older_than=RETENTION)
     late = batch_of(at + timedelta(seconds=1), midday(today()))
 
     assert stored(new=2) == await writer.write(late)
 
-    await partitions.drop(METER, older_than=RETENTION)
+    await partitions.drop_days(METER, older_than=RETENTION)
     assert names(today()) == history.tables()
 
 
@@ -481,34 +489,32 @@ async def test_a_reading_on_its_way_to_a_half_dropped_day_has_no_place_until_it_
     with pytest.raises(NoPartitionError, match="meter_history_20200101 is detached"):
         await writer.write(late)
 
-    await partitions.drop(METER, older_than=RETENTION)
+    await partitions.drop_days(METER, older_than=RETENTION)
 
     assert stored(new=1) == await writer.write(late)
 
 
-# Rollups
+# The ledger
 
 
-async def test_rollups_go_once_their_day_ended_longer_ago_than_their_retention(
+async def test_months_of_the_ledger_go_once_they_ended_longer_ago_than_their_retention(
     partitions: Partitions, history: History
 ) -> None:
-    many = ROLLUPS_AT_ONCE + 1
-    for stream, day, devices in [
-        (METER, OLD, many),
-        (METER, today() - 4 * A_DAY, 1),
-        (METER, today() - 2 * A_DAY, 1),
-        (METER, today(), 1),
-        (VEHICLE, OLD, 1),
-    ]:
-        history.execute(
-            f"INSERT INTO {stream.name}_day ({stream.id_column}, day, kwh, samples, averaged)"  # noqa: S608
-            f" SELECT 'd-' || n, '{day}', '{{}}', '{{}}', '{{}}' FROM generate_series(1, {devices}) AS n"
-        )
+    for stream, month in [(METER, OLD), (METER, today()), (VEHICLE, OLD)]:
+        for table in ("quarter", "hour"):
+            history.execute(f"SELECT ingestd_make_month('{stream.name}_{table}', '{month}')")
+    history.execute("CREATE TABLE meter_hour_20200101_copy (LIKE meter_hour)")
 
-    await partitions.delete_rollups(METER, older_than=RETENTION)
+    await partitions.drop_months(METER, older_than=RETENTION)
 
-    assert [(today() - 2 * A_DAY,), (today(),)] == history.execute("SELECT day FROM meter_day ORDER BY 1")
-    assert [(1,)] == history.execute("SELECT count(*) FROM vehicle_day")
+    left = history.execute(
+        r"SELECT relname FROM pg_class WHERE relname ~ '^(meter|vehicle)_(quarter|hour)_\d{6}$' AND relkind = 'r'"
+        " ORDER BY 1"
+    )
+    this_month = [f"meter_{table}_{today():%Y%m}" for table in ("hour", "quarter")]
+    expected = [*this_month, "vehicle_hour_202001", "vehicle_quarter_202001"]
+    assert [(name,) for name in expected] == left
+    history.execute("DROP TABLE meter_hour_20200101_copy")
 
 
 # Hostile clocks
