@@ -8,11 +8,11 @@ VALUES (%(task)s, %(holder)s, %(now)s, %(now)s)
 ON CONFLICT (task) DO UPDATE SET
     holder = excluded.holder,
     watched_since = CASE
-        WHEN watch.watched_at < excluded.watched_at - %(patience)s THEN excluded.watched_at
+        WHEN watch.watched_at < excluded.watched_at - %(patience)s::interval THEN excluded.watched_at
         ELSE watch.watched_since
     END,
     watched_at = excluded.watched_at
-WHERE watch.holder = excluded.holder OR watch.watched_at < excluded.watched_at - %(patience)s
+WHERE watch.holder = excluded.holder OR watch.watched_at < excluded.watched_at - %(patience)s::interval
 RETURNING watched_since
 
 -- name: silent_devices

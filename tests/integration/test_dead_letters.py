@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from ingestd.store.rollups import Rollups
 from tests.support.daemon import ROOT, Daemon
 from tests.support.devices import Device
 from tests.support.polling import until
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from ingestd.demo.servers import PrivateMosquitto
 
 NOW = datetime.now(UTC)
+NONE = {"acConsumed": 0.0}
 OLD = NOW - timedelta(days=100)
 
 
@@ -84,34 +83,24 @@ def test_what_has_been_mended_is_replayed_and_the_rest_stays(bad_daemon: Daemon,
     assert bad_daemon.request("GET", "/v1/analytics/meter/late-1/live").status == 200
 
 
-def test_what_is_replayed_into_days_that_are_rolled_up_counts_at_once_and_in_their_rollups(
+def test_what_is_replayed_into_closed_quarters_counts_at_once_and_within_seconds_in_the_ledger(
     bad_daemon: Daemon, database_url: str
 ) -> None:
-    def roll_up() -> None:
-        async def run() -> None:
-            rollups = Rollups(database_url, plausible_kw=400)
-            await rollups.catch_up()
-            await rollups.close()
-
-        asyncio.run(run())
-
-    def kwh() -> float:
-        window = f"startTime={moment(OLD - timedelta(days=2))}&endTime={moment(NOW)}"
-        answer = bad_daemon.request("GET", f"/v1/analytics/fleet?{window}").json()
-        return float(answer["energy"]["acConsumed"])
-
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("SELECT ingestd_make_partition('meter_history', %s)", ((OLD - timedelta(days=1)).date(),))
-        roll_up()
-        rolled_up = "SELECT settled > %s FROM rollup WHERE stream = 'meter'"
-        assert connection.execute(rolled_up, (OLD + timedelta(days=50),)).fetchall() == [(True,)]
+        made = "SELECT min(made_until) > %s FROM ledger_share WHERE stream = 'meter'"
+        until(lambda: connection.execute(made, (NOW - timedelta(hours=2),)).fetchall() == [(True,)])
+
+    def kwh(path: str) -> float:
+        window = f"startTime={moment(OLD - timedelta(days=2))}&endTime={moment(NOW)}"
+        answer = bad_daemon.request("GET", f"{path}{window}", headers={"Cache-Control": "no-cache"}).json()
+        return sum(total["kwh"] or 0.0 for total in answer.get("totals", ())) + answer.get("energy", NONE)["acConsumed"]
 
     assert command(database_url, "replay", INGESTD_MAX_AGE="200d").startswith("2 stored")
-    assert kwh() == 2 * 0.5
-    roll_up()
-    assert count(database_url, "meter_late") == 0
-    assert count(database_url, "meter_day") == 2
-    assert kwh() == 2 * 0.5
+
+    assert kwh("/v1/analytics/meter/late-1/totals?by=year&") == 0.5
+    until(lambda: kwh("/v1/analytics/fleet?") == 2 * 0.5, within=10.0)
+    assert count(database_url, "meter_stale") == 0
+    assert count(database_url, "meter_quarter") == 2
 
 
 @pytest.mark.usefixtures("bad_daemon")

@@ -12,19 +12,19 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from ingestd.store.reads import Analytics
 from psycopg import sql
+from tests.support.house import JUDGEMENT, opened
 
 from ingestd.analytics import TimeRange
 from ingestd.errors import OperatorStoreError
 from ingestd.pipeline.delivery import Batch
 from ingestd.store.database import Reads
 from ingestd.store.migrations import available, migrate
-from ingestd.store.reads import Analytics
 from ingestd.store.writer import Writer
 from ingestd.telemetry import MICROSECONDS_PER_DAY, STREAMS, to_microseconds
 from tests.fakes import FakeOrigin
 from tests.support.deliveries import NOW, delivery_of
-from tests.support.house import JUDGEMENT, opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping

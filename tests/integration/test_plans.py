@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from ingestd.store.fleet_series import FleetSeries
 from ingestd.store.reads import Analytics
+from ingestd.store.rollups import LAG, Rollups
 from psycopg import sql
 from tests.support.house import JUDGEMENT
 
@@ -18,7 +19,6 @@ from ingestd.periods import Stretch, parse_bucket, stretches
 from ingestd.store import queries
 from ingestd.store.database import READ_SETTINGS, Reads
 from ingestd.store.devices import Devices
-from ingestd.store.rollups import LAG, Rollups
 from ingestd.telemetry import METER, STREAMS
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import Counter
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
 import psycopg
@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from ingestd.errors import DataStoreError, NoPartitionError, OperatorStoreError, StoreError, TransientStoreError
+from ingestd.model.register import Rule
 from ingestd.pipeline.delivery import Batch
-from ingestd.store.rollups import Rollups
+from ingestd.store.closing import Closing
 from ingestd.store.writer import Writer
 from ingestd.telemetry import (
     METER,
@@ -60,9 +61,9 @@ class Database:
     def live(self, stream: Stream) -> list[tuple[Any, ...]]:
         return self._rows(stream, stream.live)
 
-    def late(self, stream: Stream) -> list[tuple[Any, ...]]:
-        """(device, from when on its rollups are untrue)."""
-        return self.execute(f"SELECT {stream.id_column}, since FROM {stream.name}_late ORDER BY 1, 2")  # noqa: S608
+    def stale(self, stream: Stream) -> list[tuple[Any, ...]]:
+        """(device, start of a quarter that has to be made anew)."""
+        return self.execute(f"SELECT {stream.id_column}, start FROM {stream.name}_stale ORDER BY 1, 2")  # noqa: S608
 
     def is_empty(self) -> bool:
         tables = ["dead_letter", *(table for stream in STREAMS for table in (stream.history, stream.live))]
@@ -409,168 +410,144 @@ async def test_a_row_that_no_partition_takes_is_data_the_database_refuses(writer
         await writer.write(batch_of(meters=[meter_row("a", 0)]))
 
 
-# What is late for the rollups
+# What is stale in the ledger
 
 MINUTE = 60
-DAY = 24 * 60 * MINUTE
+HALF_AN_HOUR = 30 * MINUTE
+DAY = 48 * HALF_AN_HOUR
 MIDNIGHT = -(10 * 60 + 30) * MINUTE  # as seen from NOW, which is 10:30
 
 
-def announce(database: Database, stream: Stream, second: int) -> None:
-    """Rollups are about to take in what is older than this."""
+def quarter(hour: int, minute: int, *, day: int = 20) -> datetime:
+    """The start of one."""
+    return datetime(2026, 11, day, hour, minute, tzinfo=UTC)
+
+
+def close(database: Database, stream: Stream, second: int = 0) -> None:
+    """Quarters up to so many seconds after NOW are closed."""
     at = to_datetime(NOW + second * SECOND)
-    database.execute(f"UPDATE rollup SET announced = '{at}' WHERE stream = '{stream.name}'")  # noqa: S608
+    database.execute(f"UPDATE ledger SET closed_until = '{at}' WHERE stream = '{stream.name}'")  # noqa: S608
 
 
-async def test_before_anything_is_announced_nothing_is_late(writer: Writer, database: Database) -> None:
+async def test_before_anything_is_closed_nothing_is_stale(writer: Writer, database: Database) -> None:
     await writer.write(batch_of(meters=[meter_row("m", MIDNIGHT - DAY)], vehicles=[vehicle_row()]))
 
-    assert [] == database.late(METER) == database.late(VEHICLE)
+    assert [] == database.stale(METER) == database.stale(VEHICLE)
 
 
 @pytest.mark.parametrize("redelivered", [False, True], ids=["new", "beside a redelivery"])
-async def test_what_is_older_than_what_was_announced_is_marked_from_its_first_quarter_of_each_day(
+async def test_each_closed_quarter_with_a_reading_more_is_stale(
     writer: Writer, database: Database, *, redelivered: bool
 ) -> None:
-    there = [meter_row("there", 1)] if redelivered else []
+    there = [meter_row("there", -1)] if redelivered else []
     await writer.write(batch_of(meters=there))
-    announce(database, METER, 0)
+    close(database, METER)
     meters = [
-        meter_row("just-in-time", 0),
+        meter_row("in-time", 1),
+        meter_row("late", 0),
         meter_row("late", -1),
         meter_row("late", 1),
         meter_row("later", -1),
         meter_row("later", -40 * MINUTE, register=5.0),
-        meter_row("later", -20 * MINUTE),
-        meter_row("over-midnight", MIDNIGHT - 1),
         meter_row("over-midnight", MIDNIGHT),
+        meter_row("over-midnight", MIDNIGHT + 1),
         meter_row("long-ago", MIDNIGHT - 30 * DAY + 29 * MINUTE),
     ]
 
     await writer.write(batch_of(meters=[*there, *meters], vehicles=[vehicle_row("v", -1)]))
 
     assert [
-        ("late", datetime(2026, 11, 20, 10, 15, tzinfo=UTC)),
-        ("later", datetime(2026, 11, 20, 9, 45, tzinfo=UTC)),
+        ("late", quarter(10, 15)),
+        ("later", quarter(9, 45)),
+        ("later", quarter(10, 15)),
         ("long-ago", datetime(2026, 10, 21, 0, 15, tzinfo=UTC)),
-        ("over-midnight", datetime(2026, 11, 19, 23, 45, tzinfo=UTC)),
-        ("over-midnight", datetime(2026, 11, 20, 0, 0, tzinfo=UTC)),
-    ] == database.late(METER)
-    assert [] == database.late(VEHICLE)
+        ("over-midnight", quarter(23, 45, day=19)),
+        ("over-midnight", quarter(0, 0)),
+    ] == database.stale(METER)
+    assert [] == database.stale(VEHICLE)
 
 
-async def test_each_stream_is_late_by_what_was_announced_for_it(writer: Writer, database: Database) -> None:
-    announce(database, METER, -10)
-    announce(database, VEHICLE, 10)
+async def test_a_redelivery_makes_nothing_stale(writer: Writer, database: Database) -> None:
+    batch = batch_of(meters=[meter_row("m", -1)], vehicles=[vehicle_row("v", -1)])
+    await writer.write(batch)
+    close(database, METER)
+    close(database, VEHICLE)
 
-    await writer.write(batch_of(meters=[meter_row("m", 0)], vehicles=[vehicle_row("v", 0), vehicle_row("w", 10)]))
+    await writer.write(batch)
 
-    assert [] == database.late(METER)
-    assert [("v", datetime(2026, 11, 20, 10, 30, tzinfo=UTC))] == database.late(VEHICLE)
+    assert [] == database.stale(METER) == database.stale(VEHICLE)
 
 
-async def test_late_is_told_to_the_microsecond(writer: Writer, database: Database) -> None:
-    announce(database, METER, 0)
+async def test_each_stream_has_quarters_of_its_own(writer: Writer, database: Database) -> None:
+    close(database, METER, -10)
+    close(database, VEHICLE, 10)
+
+    await writer.write(batch_of(meters=[meter_row("m", 0)], vehicles=[vehicle_row("v", 10), vehicle_row("w", 11)]))
+
+    assert [] == database.stale(METER)
+    assert [("v", quarter(10, 30))] == database.stale(VEHICLE)
+
+
+async def test_what_is_closed_is_told_to_the_microsecond(writer: Writer, database: Database) -> None:
+    close(database, METER)
 
     await writer.write(
-        batch_of(meters=[("at", NOW, 1.0, 230.0, None, NOW), ("just-before", NOW - 1, 1.0, 230.0, None, NOW)])
+        batch_of(meters=[("at", NOW, 1.0, 230.0, None, NOW), ("just-behind", NOW + 1, 1.0, 230.0, None, NOW)])
     )
 
-    assert ["just-before"] == [device for device, _ in database.late(METER)]
+    assert ["at"] == [device for device, _ in database.stale(METER)]
 
 
-async def test_a_batch_that_fails_marks_nothing_late(writer: Writer, database: Database) -> None:
-    announce(database, METER, 0)
+async def test_a_batch_that_fails_makes_nothing_stale(writer: Writer, database: Database) -> None:
+    close(database, METER)
     database.execute("ALTER TABLE meter_history ADD CHECK (voltage < 100)")
 
     with pytest.raises(DataStoreError):
         await writer.write(batch_of(meters=[meter_row("m", -1)]))
 
-    assert [] == database.late(METER)
-
-
-async def test_what_was_rolled_up_makes_late_what_comes_after(
-    writer: Writer, database: Database, database_url: str
-) -> None:
-    rollups = Rollups(database_url, plausible_kw=400)
-    await writer.write(batch_of(meters=[meter_row("m", 0)], vehicles=[vehicle_row("v", 0)]))
-    # A quarter of an hour is rolled up a minute after its end: at 10:46 what is before 10:45 (NOW is 10:30). Totals
-    # follow more closely.
-    await rollups.catch_up(to_datetime(NOW + 16 * MINUTE * SECOND))
-    await rollups.close()
-
-    rows = [meter_row("m", 15 * MINUTE - 1), meter_row("n", 16 * MINUTE)]
-    await writer.write(batch_of(meters=rows, vehicles=[vehicle_row("v", 16 * MINUTE)]))
-
-    assert ["m"] == [device for device, _ in database.late(METER)]
-    assert [] == database.late(VEHICLE)
-
-
-async def test_of_a_backlog_that_comes_in_nothing_is_late(
-    writer: Writer, database: Database, database_url: str
-) -> None:
-    """After eight hours without ingestd, what the broker has kept comes in order of time."""
-    rollups = Rollups(database_url, plausible_kw=400)
-    await writer.write(batch_of(meters=[meter_row("m", 0)]))
-    now = to_datetime(NOW + 8 * 60 * MINUTE * SECOND)
-    arriving = 20 * MINUTE
-
-    await rollups.catch_up(now, arriving=to_datetime(NOW + arriving * SECOND))
-    await writer.write(batch_of(meters=[meter_row("m", second) for second in range(arriving, 8 * 60 * MINUTE, 600)]))
-
-    assert [] == database.late(METER)
-    assert [("m", 1)] == database.execute("SELECT meter_id, samples[cardinality(samples)] FROM meter_day")
-    await rollups.catch_up(now)  # up to the quarter that is not over yet
-    await rollups.close()
-    assert [("m", 1 + 45)] == database.execute(
-        "SELECT meter_id, sum(samples[cardinality(samples)]) FROM meter_day GROUP BY meter_id"
-    )
+    assert [] == database.stale(METER)
 
 
 @pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
-async def test_what_is_announced_while_a_batch_begins_holds_for_that_batch_whatever_the_databases_default(
+async def test_what_is_closed_while_a_batch_begins_holds_for_that_batch_whatever_the_databases_default(
     database_url: str, database: Database, isolation: str
 ) -> None:
-    """Or a reading could be neither in the rollup, which has not seen it yet, nor marked late."""
+    """Or a reading could be neither in the row, which has not seen it yet, nor mark it as stale."""
     database.default("default_transaction_isolation", isolation)
     writer = Writer(database_url)
     await writer.open()
 
-    with psycopg.connect(database_url) as rollups:
-        rollups.execute("SELECT pg_advisory_xact_lock(1768843110, 0)")
-        rollups.execute("UPDATE rollup SET announced = %s", (to_datetime(NOW + SECOND),))
+    with psycopg.connect(database_url) as closing:
+        closing.execute("SELECT pg_advisory_xact_lock(1768843110, 1)")
+        closing.execute("UPDATE ledger SET closed_until = %s", (to_datetime(NOW),))
         writing = asyncio.create_task(writer.write(batch_of(meters=[meter_row("m", 0)])))
         await eventually(lambda: len(database.execute(f"{WRITERS} AND wait_event = 'advisory'")) == 1)
     await writing
     await writer.close()
 
-    assert ["m"] == [device for device, _ in database.late(METER)]
+    assert ["m"] == [device for device, _ in database.stale(METER)]
 
 
-async def test_an_announcement_waits_for_the_batches_under_way(
-    database_url: str, writer: Writer, database: Database
-) -> None:
-    """Then whatever was not late for them is committed before it is rolled up."""
-    await writer.write(batch_of(meters=[meter_row("m", 0)]))
-    rollups = Rollups(database_url, plausible_kw=400)
+async def test_a_closing_waits_for_the_batches_under_way(database_url: str, writer: Writer, database: Database) -> None:
+    """Then whatever marked nothing is committed before its quarter is made."""
+    await writer.write(batch_of(meters=[meter_row("m", -2)]))
+    close(database, METER, MIDNIGHT)
+    close(database, VEHICLE, MIDNIGHT)
+    closing = Closing(database_url, rules=dict.fromkeys(STREAMS, Rule(max_kw=400)))
     with psycopg.connect(database_url) as holder:
         holder.execute("SELECT FROM meter_live FOR UPDATE")
-        writing = asyncio.create_task(writer.write(batch_of(meters=[meter_row("m", 1)])))
+        writing = asyncio.create_task(writer.write(batch_of(meters=[meter_row("m", 0)])))
         await eventually(lambda: len(database.execute(f"{WRITERS} AND wait_event_type = 'Lock'")) == 1)
-        rolling_up = asyncio.create_task(rollups.catch_up(to_datetime(NOW + 16 * MINUTE * SECOND)))
-        waiting = (
-            "SELECT 1 FROM pg_stat_activity WHERE application_name = 'ingestd-rollups' AND wait_event = 'advisory'"
-        )
+        catching_up = asyncio.create_task(closing.catch_up(to_datetime(NOW + HALF_AN_HOUR * SECOND)))
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'ingestd-ledger' AND wait_event = 'advisory'"
         await eventually(lambda: len(database.execute(waiting)) == 1)
-        assert [] == database.execute("SELECT 1 FROM rollup WHERE isfinite(announced)")
+        assert [] == database.execute(f"SELECT 1 FROM ledger WHERE closed_until > '{quarter(0, 0)}'")  # noqa: S608
     await writing
-    await rolling_up
-    await rollups.close()
+    await catching_up
+    await closing.close()
 
-    assert [] == database.late(METER)
-    assert [("m", date(2026, 11, 20), 2)] == database.execute(
-        "SELECT meter_id, day, samples[cardinality(samples)] FROM meter_day"
-    )
+    assert [] == database.stale(METER)
+    assert [("m", quarter(10, 15), 2)] == database.execute("SELECT meter_id, start, samples FROM meter_quarter")
 
 
 # When it cannot

@@ -86,3 +86,10 @@ def count(database_url: str, table: str) -> int:
         assert row is not None
         number: int = row[0]
         return number
+
+
+def ledger_has_begun(database_url: str) -> bool:
+    """What comes from then on is late where it is of another day, and shows in figures of the fleet within seconds."""
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute("SELECT bool_and(isfinite(made_until)) FROM ledger_share").fetchall()
+        return rows == [(True,)]
