@@ -64,10 +64,9 @@ class Analytics:
     ) -> None:
         """`history` is the retention of readings; None: they are all there."""
         self._reads = reads
-        self._moments = Moments(reads, rules=rules)
+        self._moments = Moments(reads, rules=rules, history=history)
         self._max_gap = rules[VEHICLE].max_gap
         self._policy = policy
-        self._history = None if history is None else history // timedelta(microseconds=1)
 
     async def live(self, stream: Stream, device_id: str) -> LiveReading | None:
         """The newest reading of a device, or None where it is unknown."""
@@ -83,7 +82,7 @@ class Analytics:
                 return None
             policy = await self._policy_of(moment, vehicle_id)
             edges = {start, end, *(edge for segment in (*own, *others) for edge in (segment.start, segment.end))}
-            gone = [edge for edge in edges if edge % QUARTER and self._is_gone(edge - self._max_gap, moment)]
+            gone = [edge for edge in edges if edge % QUARTER and edge - self._max_gap < moment.kept_since]
             if gone:
                 return _untold(vehicle_id, window, own, others, policy, to_datetime(min(gone)))
             reader = moment.device(VEHICLE, vehicle_id)
@@ -92,13 +91,9 @@ class Analytics:
             work = partial(model.performance, start, end, moment.now, vehicle=vehicle, feeds=feeds, policy=policy)
             found = await _done(work, start, end)
             silence = None
-            if not self._is_gone(start, moment):
+            if start >= moment.kept_since:
                 silence = await self._gaps(reader, vehicle, window, moment.now)
         return _answer(vehicle_id, window, found, silence, policy)
-
-    def _is_gone(self, at: int, moment: Moment) -> bool:
-        """Whether readings of that time are past their retention."""
-        return self._history is not None and at < moment.now - self._history
 
     async def _policy_of(self, moment: Moment, vehicle_id: str) -> EfficiencyPolicy:
         rows = await moment.fetch(_THRESHOLD, {"vehicle_id": vehicle_id})

@@ -34,14 +34,26 @@ class DeviceReader:
     """One device as one snapshot sees it. Errors are psycopg's."""
 
     def __init__(
-        self, snapshot: Snapshot, stream: Stream, device: str, *, rule: Rule, made_until: int | None, now: int
+        self,
+        snapshot: Snapshot,
+        stream: Stream,
+        device: str,
+        *,
+        rule: Rule,
+        made_until: int | None,
+        kept_since: int,
+        now: int,
     ) -> None:
-        """`made_until`: up to where the rows of all devices of the stream are made; None: there are none."""
+        """`made_until`: up to where the rows of all devices of the stream are made; None: there are none.
+
+        `kept_since`: from when on all readings are there.
+        """
         self._snapshot = snapshot
         self._sql = _SQL[stream]
         self._device = device
         self._rule = rule
         self._made_until = made_until
+        self._kept_since = kept_since
         self._now = now
 
     async def energy(
@@ -49,19 +61,18 @@ class DeviceReader:
     ) -> DeviceEnergy:
         """Of (start, end], to be divided at quarters and at these edges, or anywhere where `each_reading` is wanted."""
         trusted_until = await self._look_up_exceptions()
-        base = await self._base(trusted_until)
         first, last = start // QUARTER * QUARTER, -(-end // QUARTER) * QUARTER
-        final = max(first, min(last, base.at))  # what lies behind it may change
+        if each_reading:
+            folds = [await self._fold(first, last, trusted_until)] if first < last else []
+            return DeviceEnergy(start=start, end=end, rows={}, folds=folds)
+        base = await self._base(trusted_until)
+        final = max(first, min(last, max(base.at, self._told_by_rows_alone())))  # what lies behind it may change
         inside = sorted({edge // QUARTER * QUARTER for edge in (start, end, *edges) if edge % QUARTER})
         inside = [quarter for quarter in inside if first <= quarter < final]
         stretches = [(quarter, quarter + QUARTER) for quarter in inside]
         if len(stretches) > MOST_EDGES:
             stretches = [(inside[0], inside[-1] + QUARTER)]
-        rows: dict[int, Quarter] = {}
-        if each_reading:
-            stretches = [(first, final)] if first < final else []
-        elif first < final:
-            rows = await self._rows(first, final)
+        rows = await self._rows(first, final) if first < final else {}
         folds = [await self._fold(*stretch, trusted_until) for stretch in stretches]
         if final < end:
             folds.append(Fold(start=final, end=last, counted=await self._counted(base, ENDING)))
@@ -79,14 +90,19 @@ class DeviceReader:
             return BEGINNING
         return min(self._made_until, own.stale_from - QUARTER) if own.is_stale else self._made_until
 
+    def _told_by_rows_alone(self) -> int:
+        """Up to where no readings are left that could tell more than the rows."""
+        made_until = BEGINNING if self._made_until is None else self._made_until
+        return min(self._kept_since // QUARTER * QUARTER, made_until)
+
     async def _base(self, until: int) -> Base:
         """Behind which readings have to be looked at, to know more than the rows that start before `until` do."""
         rows = await self._fetch("base", until=moment(until))
         return base_of(rows[0]) if rows else Base(at=BEGINNING, state=None)
 
     async def _fold(self, start: int, end: int, trusted_until: int) -> Fold:
-        """What readings of a final stretch count for: those that have a part in it are all before a known row."""
-        base = await self._base(start)
+        """What readings of a stretch count for; of a final one, those with a part in it are all before a known row."""
+        base = await self._base(min(start, trusted_until))
         rows = await self._fetch("final_row", quarter=moment(end - QUARTER), until=moment(trusted_until))
         until = rows[0].start + QUARTER + LOOK_AHEAD if rows else ENDING
         return Fold(start=start, end=end, counted=await self._counted(base, until))

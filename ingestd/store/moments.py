@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from ingestd.model.register import Rule
 from ingestd.store import queries
 from ingestd.store.database import Reads, Snapshot
 from ingestd.store.device_energy import DeviceReader
+from ingestd.store.ledger import BEGINNING
 from ingestd.telemetry import STREAMS, Stream, to_microseconds
 
 _SQL: Final = {name: queries.ready(source) for name, source in queries.load("ledger.sql").items()}
@@ -18,12 +19,18 @@ class Moment:
     """A snapshot with what is known of the ledger in it. Errors are psycopg's."""
 
     def __init__(
-        self, snapshot: Snapshot, *, rules: Mapping[Stream, Rule], made_until: Mapping[str, int | None]
+        self,
+        snapshot: Snapshot,
+        *,
+        rules: Mapping[Stream, Rule],
+        made_until: Mapping[str, int | None],
+        history: timedelta | None,
     ) -> None:
         self._snapshot = snapshot
         self._rules = rules
         self._made_until = made_until
         self.now = to_microseconds(datetime.now(UTC))
+        self._history = None if history is None else history // timedelta(microseconds=1)
 
     def device(self, stream: Stream, device: str) -> DeviceReader:
         """What one device did."""
@@ -33,8 +40,14 @@ class Moment:
             device,
             rule=self._rules[stream],
             made_until=self._made_until[stream.name],
+            kept_since=self.kept_since,
             now=self.now,
         )
+
+    @property
+    def kept_since(self) -> int:
+        """From when on all readings are there."""
+        return BEGINNING if self._history is None else self.now - self._history
 
     def made_until(self, stream: Stream) -> int | None:
         """Up to where the rows of all its devices are made; None: there are none."""
@@ -56,9 +69,11 @@ class Moment:
 class Moments:
     """Opens them. Raises StoreError."""
 
-    def __init__(self, reads: Reads, *, rules: Mapping[Stream, Rule]) -> None:
+    def __init__(self, reads: Reads, *, rules: Mapping[Stream, Rule], history: timedelta | None = None) -> None:
+        """`history` is how long readings are kept; None: for ever."""
         self._reads = reads
         self._rules = rules
+        self._history = history
 
     @asynccontextmanager
     async def now(self) -> AsyncIterator[Moment]:
@@ -66,4 +81,4 @@ class Moments:
         async with self._reads.snapshot() as snapshot:
             rows = await snapshot.fetch(_SQL["made_until"], {})
             made_until = {stream.name: None for stream in STREAMS} | {row.stream: row.made_until for row in rows}
-            yield Moment(snapshot, rules=self._rules, made_until=made_until)
+            yield Moment(snapshot, rules=self._rules, made_until=made_until, history=self._history)

@@ -24,7 +24,6 @@ from ingestd.telemetry import VEHICLE, Stream, to_datetime, to_microseconds
 MANY: Final = 2_000
 """So many rows and readings are divided in a few milliseconds; more are left to a thread."""
 _LAST_SOCS: Final = queries.ready(queries.load("series.sql")["last_socs"])
-_MICROSECOND: Final = timedelta(microseconds=1)
 _HOUR: Final = timedelta(hours=1)
 _FIRST: Final = -(-BEGINNING // QUARTER) * QUARTER
 _LAST: Final = ENDING // QUARTER * QUARTER
@@ -41,10 +40,9 @@ class Series:
         self, reads: Reads, *, rules: Mapping[Stream, Rule], session: SessionRule, history: timedelta | None = None
     ) -> None:
         """`history` is how long readings are kept; None: for ever."""
-        self._moments = Moments(reads, rules=rules)
+        self._moments = Moments(reads, rules=rules, history=history)
         self._rules = rules
         self._session = session
-        self._history = None if history is None else history // _MICROSECOND
 
     async def of_device(
         self, stream: Stream, device_id: str, window: TimeRange, buckets: Sequence[Stretch]
@@ -61,7 +59,7 @@ class Series:
                 for number, (bucket, quarter) in enumerate(zip(buckets, found, strict=True))
             ]
             is_whole = None not in found and None not in socs.values()
-            return Answer(items=points, reason=None if is_whole else self._reason(moment))
+            return Answer(items=points, reason=None if is_whole else _reason(moment))
 
     async def totals(
         self, stream: Stream, device_id: str, window: TimeRange, periods: Sequence[Period]
@@ -73,18 +71,17 @@ class Series:
             if found is None:
                 return None
             totals = [_total(period, quarter) for period, quarter in zip(periods, found, strict=True)]
-            return Answer(items=totals, reason=self._reason(moment) if None in found else None)
+            return Answer(items=totals, reason=_reason(moment) if None in found else None)
 
     async def sessions(self, vehicle_id: str, window: TimeRange) -> Answer[ChargingSession] | None:
         """Those that have a part in the window, cut to it, in order of time."""
         start, end = _edges(window, [window.end])
         async with self._moments.now() as moment:
-            kept_since = self._kept_since(moment)
             sessions = Sessions(moment, vehicle_id, rule=self._session, max_gap=self._rules[VEHICLE].max_gap)
-            found = await sessions.within(max(start, kept_since), end)
+            found = await sessions.within(max(start, moment.kept_since), end)
             if not found and not await is_known(moment, VEHICLE, vehicle_id):
                 return None
-            return Answer(items=found, reason=self._reason(moment) if start < kept_since else None)
+            return Answer(items=found, reason=_reason(moment) if start < moment.kept_since else None)
 
     async def _between(
         self, moment: Moment, stream: Stream, device: str, edges: Sequence[int]
@@ -93,7 +90,7 @@ class Series:
 
         None instead of a list: the device is unknown.
         """
-        kept_since = self._kept_since(moment) + self._rules[stream].max_gap
+        kept_since = moment.kept_since + self._rules[stream].max_gap
         gone = {edge for edge in edges if edge % QUARTER and edge < kept_since}
         told = [number for number in range(len(edges) - 1) if not gone.intersection(edges[number : number + 2])]
         found: list[Quarter | None] = [None] * (len(edges) - 1)
@@ -110,14 +107,10 @@ class Series:
             return None
         return found
 
-    def _kept_since(self, moment: Moment) -> int:
-        """From when on all readings are there."""
-        return BEGINNING if self._history is None else moment.now - self._history
 
-    def _reason(self, moment: Moment) -> str:
-        """Why something cannot be told."""
-        since = to_datetime(self._kept_since(moment)).replace(microsecond=0)
-        return f"readings from before {since:%Y-%m-%dT%H:%M:%SZ} are no longer kept"
+def _reason(moment: Moment) -> str:
+    """Why something cannot be told."""
+    return f"readings from before {to_datetime(moment.kept_since):%Y-%m-%dT%H:%M:%SZ} are no longer kept"
 
 
 def _edges(window: TimeRange, ends: Iterable[datetime]) -> list[int]:
