@@ -4,7 +4,7 @@ Pure. Times are microseconds, energy is kWh.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Final
@@ -46,18 +46,21 @@ class Flow:
     def __init__(self, counted: Iterable[Counted]) -> None:
         self._counted = [one for one in counted if one.kwh > 0]
         self._ends = [one.at for one in self._counted]
-        starts = map(_flow_start, reversed(self._counted))
-        self._starts = list(accumulate(starts, min))[::-1]
+        self._starts = [_flow_start(one) for one in self._counted]
+        self._earliest = list(accumulate(reversed(self._starts), min))[::-1]
         """The earliest start of a reading and of all that follow it: intervals may overlap."""
 
-    def overlapping(self, start: int, end: int) -> Iterator[Counted]:
+    def overlapping(self, start: int, end: int) -> list[Counted]:
         """The readings whose energy, or a part of it, flowed in (start, end]."""
-        first, last = bisect_right(self._ends, start), bisect_left(self._starts, end)
-        return (one for one in self._counted[first:last] if _flow_start(one) < end)
+        return [self._counted[number] for number in self._numbers(start, end)]
+
+    def _numbers(self, start: int, end: int) -> list[int]:
+        first, last = bisect_right(self._ends, start), bisect_left(self._earliest, end)
+        return [number for number in range(first, last) if self._starts[number] < end]
 
     def span(self, start: int, end: int) -> tuple[int, int] | None:
         """From when to when the intervals of these last; None where there is none."""
-        ones = list(self.overlapping(start, end))
+        ones = self.overlapping(start, end)
         return (min(map(_flow_start, ones)), ones[-1].at) if ones else None
 
     def energy(self, start: int, end: int) -> float:
@@ -72,14 +75,15 @@ class Flow:
         if start >= end:
             return 0.0
         total = 0.0
-        for one in self.overlapping(start, end):
+        for number in self._numbers(start, end):
+            begin, at = self._starts[number], self._ends[number]
             since, until = start, end
-            if session is not None and one.is_spread:
+            if session is not None and at - begin > QUARTER:
                 since, until = max(start, session.since), min(end, session.end)
-            elif session is not None and not session.since < one.at <= session.end:
+            elif session is not None and not session.since < at <= session.end:
                 continue
-            flowed = min(until, one.at) - max(since, _flow_start(one))
-            total += one.kwh * max(0, flowed) / max(one.length, 1)
+            flowed = min(until, at) - max(since, begin)
+            total += self._counted[number].kwh * max(0, flowed) / (at - begin)
         return total
 
 

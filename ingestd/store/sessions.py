@@ -112,12 +112,11 @@ class Sessions:
         socs = await self._moment.fetch(
             _SQL["session_socs"], {"vehicle_id": self._vehicle, "start": starts, "end": ends}
         )
-        newest = await self._moment.fetch(_SQL["newest_of_vehicle"], {"vehicle_id": self._vehicle})
         return [
             ChargingSession(
                 start=to_datetime(one.start),
                 end=to_datetime(one.end),
-                open=any(live.at <= one.end + self._rule.pause for live in newest),
+                open=soc.newest is not None and soc.newest <= one.end + self._rule.pause,
                 ac_kwh=of.ac,
                 dc_kwh=of.dc,
                 soc_from=soc.soc_from,

@@ -17,7 +17,8 @@ WHERE meter_id = %(meter_id)s AND vehicle_id <> %(vehicle_id)s
 ORDER BY valid_from, vehicle_id
 
 -- name: session_socs
--- Of each session the state of charge when it began, or that of its first reading, and when it ended.
+-- Of each session the state of charge when it began, or that of its first reading, and when it ended; and when the
+-- newest reading was.
 SELECT
     coalesce(
         (
@@ -33,10 +34,7 @@ SELECT
     (
         SELECT soc FROM vehicle_history
         WHERE vehicle_id = %(vehicle_id)s AND ts <= ingestd_moment("end") ORDER BY ts DESC LIMIT 1
-    ) AS soc_to
+    ) AS soc_to,
+    (SELECT ingestd_microseconds(ts) FROM vehicle_live WHERE vehicle_id = %(vehicle_id)s) AS newest
 FROM unnest(%(start)s::bigint[], %(end)s::bigint[]) WITH ORDINALITY AS session (start, "end", number)
 ORDER BY number
-
--- name: newest_of_vehicle
--- When its newest reading was.
-SELECT ingestd_microseconds(ts) AS at FROM vehicle_live WHERE vehicle_id = %(vehicle_id)s

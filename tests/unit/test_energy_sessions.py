@@ -136,7 +136,7 @@ def test_what_flowed_is_found_as_if_all_readings_were_looked_at(readings: list[R
         return max(0, min(end, one.at) - max(start, one.at - length)) / length
 
     assert pytest.approx(sum(one.kwh * share(one) for one in ones), abs=1e-9) == Flow(ones).within(start, end)
-    assert [one for one in ones if one.kwh > 0 and share(one) > 0] == list(Flow(ones).overlapping(start, end))
+    assert [one for one in ones if one.kwh > 0 and share(one) > 0] == Flow(ones).overlapping(start, end)
 
 
 def test_a_session_has_no_part_in_a_window_beside_it() -> None:
