@@ -302,6 +302,24 @@ def test_the_sessions_of_a_vehicle(daemon: Daemon, names: Names) -> None:
     } == found
 
 
+def test_what_cannot_be_told_as_history_is_gone_has_a_reason(
+    broker: PrivateMosquitto, database_url: str, names: Names
+) -> None:
+    start = NOON - 30 * DAY + MINUTE
+    with Daemon(mqtt_url=broker.url, database_url=database_url, retention="7d", max_age="7d") as daemon:
+        daemon.wait_healthy()
+        post(daemon, vehicle(names.vehicle, NOON))
+        found = {
+            what: get(daemon, f"/v1/analytics/vehicle/{names.vehicle}/{what}", startTime=start, endTime=start + HOUR)
+            for what in ("series", "totals", "sessions")
+        }
+        recent = get(daemon, f"/v1/analytics/vehicle/{names.vehicle}/sessions")
+
+    assert {"no longer kept"} == {answer["reason"][-14:] for answer in found.values()}
+    assert ([], None) == (found["sessions"]["sessions"], found["totals"]["totals"][0]["samples"])
+    assert "reason" not in recent
+
+
 @pytest.mark.parametrize(
     "what", ["vehicle/{}/series", "meter/{}/series", "vehicle/{}/totals", "meter/{}/totals", "vehicle/{}/sessions"]
 )
