@@ -174,8 +174,7 @@ class Daemon:
         return Analytics(reads, rules=_rules(self._settings), policy=policy, history=self._settings.retention)
 
     def _fleet(self, reads: Reads, policy: EfficiencyPolicy) -> Fleet:
-        performance = self._analytics(reads, policy).performance
-        return Fleet(reads, rules=_rules(self._settings), policy=policy, performance=performance)
+        return Fleet(reads, rules=_rules(self._settings), policy=policy)
 
     async def run(self, *, stop: asyncio.Event, migrate_first: bool = True) -> None:
         """Serve until `stop` is set. Raises IngestdError where it cannot start, or what a task died of."""

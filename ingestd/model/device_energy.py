@@ -27,12 +27,12 @@ class DeviceEnergy:
     start: int
     end: int
     rows: Quarters = field(repr=False)
-    """None of them lies in a fold."""
+    """None of them lies in a fold. The last holds what is before `end`, where that is inside of it."""
     folds: Sequence[Fold] = ()
 
     def quarters(self, start: int, end: int) -> dict[int, Quarter]:
         """Those of (start, end], a part of the window; where an edge is inside a quarter, there has to be a fold."""
-        made = {at: row for at, row in self.rows.items() if start <= at and at + QUARTER <= end}
+        made = {at: row for at, row in self.rows.items() if start <= at and min(at + QUARTER, self.end) <= end}
         for fold in self.folds:
             since, until = max(start, fold.start), min(end, fold.end)
             if since < until:

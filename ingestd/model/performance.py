@@ -70,18 +70,10 @@ def performance(
     start: int, end: int, now: int, *, vehicle: DeviceEnergy, feeds: Sequence[Feed], policy: EfficiencyPolicy
 ) -> Performance:
     """Of (start, end]. The energy of all devices can be divided at its edges and at those of all mappings."""
-    meters: list[MeterPart] = []
-    segments: list[Segment] = []
-    for feed in feeds:
-        since, until = max(start, feed.start), min(end, feed.end)
-        if since >= until:
-            continue
-        rows = _part_of_vehicle(feed, vehicle, since, until)
-        shared = any(other.start < until and since < other.end for other in feed.others)
-        segments.append(Segment(start=since, end=until, meter=rows, vehicle=vehicle.quarters(since, until)))
-        meters.append(MeterPart(meter=feed.meter, start=since, end=until, whole=total(rows.values()), is_shared=shared))
+    parts = list(_parts(start, end, vehicle, feeds))
+    meters = [meter for _, meter in parts]
     whole = vehicle.total(start, end)
-    compared = compare(segments, all_dc=whole.kwh, policy=policy)
+    compared = compare([segment for segment, _ in parts], all_dc=whole.kwh, policy=policy)
     return Performance(
         vehicle=whole,
         meters=meters,
@@ -89,6 +81,27 @@ def performance(
         judgement=policy.judge(compared),
         coverage=_coverage(start, min(end, now), whole, meters),
     )
+
+
+def compared_of(
+    start: int, end: int, *, vehicle: DeviceEnergy, feeds: Sequence[Feed], policy: EfficiencyPolicy
+) -> Compared | None:
+    """What of it can be compared. The vehicle's energy is needed where it is fed; its DC in all is not told."""
+    return compare([segment for segment, _ in _parts(start, end, vehicle, feeds)], all_dc=0.0, policy=policy)
+
+
+def _parts(start: int, end: int, vehicle: DeviceEnergy, feeds: Sequence[Feed]) -> Iterator[tuple[Segment, MeterPart]]:
+    """What each feed has in (start, end]."""
+    for feed in feeds:
+        since, until = max(start, feed.start), min(end, feed.end)
+        if since >= until:
+            continue
+        rows = _part_of_vehicle(feed, vehicle, since, until)
+        shared = any(other.start < until and since < other.end for other in feed.others)
+        yield (
+            Segment(start=since, end=until, meter=rows, vehicle=vehicle.quarters(since, until)),
+            MeterPart(meter=feed.meter, start=since, end=until, whole=total(rows.values()), is_shared=shared),
+        )
 
 
 def _part_of_vehicle(feed: Feed, vehicle: DeviceEnergy, start: int, end: int) -> dict[int, Quarter]:

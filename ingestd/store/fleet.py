@@ -2,12 +2,12 @@
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from ingestd.analytics import FleetEnergy, FleetPoint, FleetSeries, Performance, TimeRange, VehicleEfficiency
+from ingestd.analytics import FleetEnergy, FleetPoint, FleetSeries, TimeRange, VehicleEfficiency
 from ingestd.model.device_energy import total
 from ingestd.model.efficiency import Compared, EfficiencyPolicy
 from ingestd.model.energy import HOUR, QUARTER
@@ -16,6 +16,7 @@ from ingestd.model.quarters import Quarter
 from ingestd.model.register import Rule
 from ingestd.periods import Stretch
 from ingestd.store import queries
+from ingestd.store.apart import Apart, around
 from ingestd.store.comparison import Comparison, Sums
 from ingestd.store.database import Reads
 from ingestd.store.device_energy import ENDING
@@ -38,12 +39,11 @@ _SQL: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """What was read of a window, but for vehicles that are looked at one by one."""
+    """What was read of a window."""
 
     window: Window
     totals: Mapping[Stream, Mapping[str, Quarter]]
     compared: Mapping[str, Compared]
-    apart: frozenset[str]
     thresholds: Mapping[str, float]
     as_of: datetime
 
@@ -57,17 +57,14 @@ class Fleet:
         *,
         rules: Mapping[Stream, Rule],
         policy: EfficiencyPolicy,
-        performance: Callable[[str, TimeRange], Awaitable[Performance | None]],
     ) -> None:
-        """`performance` tells of a vehicle that sums will not do for."""
         self._moments = Moments(reads, rules=rules)
         self._policy = policy
-        self._performance = performance
 
     async def energy(self, window: TimeRange) -> FleetEnergy:
         """Of all devices and of all vehicles with their meters."""
         found = await self._find(window)
-        vehicles = await self._judged(found, window)
+        vehicles = self._judged(found)
         mapped = Compared()
         for one in vehicles.values():
             if one[1] is not None:
@@ -90,7 +87,7 @@ class Fleet:
 
     async def efficiencies(self, window: TimeRange) -> list[VehicleEfficiency]:
         """Of every vehicle that is mapped to a meter in the window."""
-        vehicles = await self._judged(await self._find(window), window)
+        vehicles = self._judged(await self._find(window))
         return [efficiency for efficiency, compared in vehicles.values() if compared is not None]
 
     async def series(self, asked: TimeRange, buckets: Sequence[Stretch]) -> FleetSeries:
@@ -115,12 +112,9 @@ class Fleet:
         end = min(until) // HOUR * HOUR
         return TimeRange(start=to_datetime(end - CLOSED_HOURS * HOUR), end=to_datetime(end))
 
-    async def _judged(self, found: _Found, window: TimeRange) -> dict[str, tuple[VehicleEfficiency, Compared | None]]:
+    def _judged(self, found: _Found) -> dict[str, tuple[VehicleEfficiency, Compared | None]]:
         """Every vehicle with a reading or a mapping in the window: its efficiency, and what of it is compared."""
         compared: dict[str, Compared | None] = {**dict.fromkeys(found.totals[VEHICLE]), **found.compared}
-        for vehicle in found.apart:
-            performance = await self._performance(vehicle, window)
-            compared[vehicle] = performance.compared if performance else None
         judged: dict[str, tuple[VehicleEfficiency, Compared | None]] = {}
         for vehicle, its in compared.items():
             policy = self._policy
@@ -144,21 +138,18 @@ class Fleet:
             beside = {stream: await _beside(at, stream, window) for stream in STREAMS}
             sums = {stream: await _sums(at, stream, window) for stream in STREAMS}
             totals = {stream: _totals(sums[stream], beside[stream]) for stream in STREAMS}
-            segments = [
-                Fed(vehicle=row.vehicle_id, meter=row.meter_id, start=row.since, end=row.until)
-                for row in await at.fetch(
-                    _SQL[VEHICLE]["segments"], {"start": moment(window.start), "end": moment(window.asked_end)}
-                )
-            ]
+            segments = await _segments(at, window.start, window.asked_end)
             alike, apart = divided(segments, start=window.start, end=window.asked_end)
             comparison = Comparison(at, window, segments=alike, sums=sums, beside=beside, policy=self._policy)
             compared = await comparison.result()
+            if apart:
+                all_segments = await _segments(at, *around(window))
+                left = Apart(at, window, segments=all_segments, beside=beside, policy=self._policy)
+                compared |= await left.compared(apart)
             thresholds = {row.id: row.threshold for row in await at.fetch(_SQL[VEHICLE]["own_thresholds"], {})}
         for vehicle, its in compared.items():
             its.all_dc = totals[VEHICLE].get(vehicle, _NOTHING).kwh
-        return _Found(
-            window=window, totals=totals, compared=compared, apart=frozenset(apart), thresholds=thresholds, as_of=as_of
-        )
+        return _Found(window=window, totals=totals, compared=compared, thresholds=thresholds, as_of=as_of)
 
 
 _NOTHING: Final = Quarter()
@@ -175,6 +166,12 @@ def _window(at: Moment, asked: TimeRange) -> tuple[Window, datetime]:
     if end > made_until + OPEN and None not in made:
         end, as_of = max(start, made_until), made_until
     return Window(start=start, end=end, asked_end=asked_end, made_until=made_until), to_datetime(as_of)
+
+
+async def _segments(at: Moment, start: int, end: int) -> list[Fed]:
+    """Those with a part in (start, end], cut to it."""
+    rows = await at.fetch(_SQL[VEHICLE]["segments"], {"start": moment(start), "end": moment(end)})
+    return [Fed(vehicle=row.vehicle_id, meter=row.meter_id, start=row.since, end=row.until) for row in rows]
 
 
 async def _beside(at: Moment, stream: Stream, window: Window) -> OfDevices:

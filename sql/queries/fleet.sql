@@ -140,6 +140,16 @@ SELECT
 FROM unnest(%(ids)s::text[], %(starts)s::bigint[]) AS asked (id, start)
 JOIN {quarter} AS row ON row.{id} = asked.id AND row.start = ingestd_moment(asked.start)
 
+-- name: quarters_between
+-- Rows of many devices, of each in a stretch of its own.
+SELECT
+    asked.id, ingestd_microseconds(start) AS start, kwh, samples, parts, (known_seconds * 1e6)::bigint AS known,
+    averaged_sum AS averaged, resets, excluded
+FROM unnest(%(ids)s::text[], %(since)s::bigint[], %(until)s::bigint[]) AS asked (id, since, until)
+JOIN {quarter} AS row ON row.{id} = asked.id
+    AND row.start >= ingestd_moment(asked.since) AND row.start < ingestd_moment(asked.until)
+WHERE row.start >= %(oldest)s AND row.start < %(newest)s
+
 -- name: quarters_of_all
 -- The rows of one quarter in which a longer reading has a part.
 SELECT

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ingestd.analytics import TimeRange
-from ingestd.model.efficiency import Compared, EfficiencyPolicy, Segment, compare
+from ingestd.model.efficiency import Compared, EfficiencyPolicy, Segment, Status, compare
 from ingestd.model.energy import HOUR, MINUTE, QUARTER, Reading
 from ingestd.periods import parse_bucket, stretches
 from ingestd.store.fleet import Fleet
@@ -21,18 +21,12 @@ from tests.support.energy import Sample
 from tests.support.harness import Harness, opened
 from tests.support.streams import streams
 
-if TYPE_CHECKING:
-    from ingestd.analytics import Performance
-
 POLICY = EfficiencyPolicy(threshold=0.85, min_kwh=0.5, min_share=0.5, session_min_kw=0.3)
 DAY = 24 * HOUR
+SECOND = MINUTE // 60
 NOW = to_microseconds(datetime.now(UTC))
 START = NOW // HOUR * HOUR - 40 * HOUR
 """Of all streams: what they send later than 40 hours from then on has not been sent yet, for some."""
-
-
-async def nobody(vehicle: str, _: TimeRange) -> Performance | None:
-    raise AssertionError(f"{vehicle} has to be looked at by sums")
 
 
 def samples(device: str, readings: list[Reading]) -> list[Sample]:
@@ -95,7 +89,7 @@ def test_the_fleet_says_what_its_devices_say(database_url: str, data: st.DataObj
             harness.clear()
             for n in range(3):
                 await harness.map(f"v{n}", f"m{n}", to_datetime(START - DAY))
-            fleet = Fleet(harness.reads, rules=harness.rules, policy=POLICY, performance=nobody)
+            fleet = Fleet(harness.reads, rules=harness.rules, policy=POLICY)
 
             async def write(chosen: list[int]) -> None:
                 for stream in STREAMS:
@@ -137,6 +131,56 @@ def test_the_fleet_says_what_its_devices_say(database_url: str, data: st.DataObj
             assert pytest.approx(found.dc_kwh) == sum(point.dc_kwh or 0.0 for point in series.points)
 
     asyncio.run(run())
+
+
+@settings(
+    max_examples=8,
+    deadline=None,
+    phases=[Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_vehicles_whose_meters_are_shared_or_change_are_compared_as_single_ones(
+    database_url: str, data: st.DataObject
+) -> None:
+    sent = {(stream, n): data.draw(streams()) for stream in STREAMS for n in range(3)}
+    edge = st.integers(0, 48 * 60).map(lambda number: START + number * MINUTE + 7 * SECOND) | EDGES
+
+    async def run() -> None:
+        async with opened(database_url) as harness:
+            harness.clear()
+            for n in range(3):
+                edges = sorted(data.draw(st.lists(edge, min_size=2, max_size=3, unique=True)))
+                for since, until in pairwise(edges):
+                    meter = f"m{data.draw(st.integers(0, 2))}"
+                    await harness.map(f"v{n}", meter, to_datetime(since), to_datetime(until))
+            for n in range(3):
+                await harness.write(
+                    meters=samples(f"m{n}", sent[METER, n]), vehicles=samples(f"v{n}", sent[VEHICLE, n])
+                )
+            await harness.close(to_datetime(data.draw(st.sampled_from([NOW, NOW - 20 * MINUTE, NOW - HOUR]))))
+            start, end = sorted((data.draw(edge), data.draw(edge)))
+            asked = window(start, max(end, start + QUARTER))
+
+            found = await Fleet(harness.reads, rules=harness.rules, policy=POLICY).efficiencies(asked)
+
+            assert {
+                one.vehicle_id: (one.status, one.efficiency_ratio, round(one.ac_kwh, 6)) for one in found
+            } == await judged_singly(harness, [f"v{n}" for n in range(3)], asked)
+
+    asyncio.run(run())
+
+
+async def judged_singly(
+    harness: Harness, vehicles: list[str], asked: TimeRange
+) -> dict[str, tuple[Status, float | None, float]]:
+    """Those that are mapped: status, ratio and AC."""
+    found = {}
+    for vehicle in vehicles:
+        one = await harness.analytics.performance(vehicle, asked)
+        if one is not None and one.compared is not None:
+            found[vehicle] = one.judgement.status, one.judgement.ratio, round(one.ac_kwh or 0.0, 6)
+    return found
 
 
 def sum_of(figures: list[Compared]) -> Compared:

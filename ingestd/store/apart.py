@@ -1,0 +1,216 @@
+"""Vehicles of a fleet that sums will not do for: meters feed several at once, or a mapping begins or ends in an hour.
+
+They are compared by the model of a single vehicle, so many at a time as have a bounded number of rows.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ingestd.model import performance as model
+from ingestd.model.device_energy import DeviceEnergy, Fold
+from ingestd.model.efficiency import Compared, EfficiencyPolicy
+from ingestd.model.energy import HOUR, QUARTER
+from ingestd.model.fleet import Fed, Window
+from ingestd.model.quarters import Quarter
+from ingestd.store import queries
+from ingestd.store.device_energy import ENDING
+from ingestd.store.ledger import moment, quarter_of_row
+from ingestd.store.many import ManyDevices
+from ingestd.store.moments import Moment
+from ingestd.store.open_stretch import OfDevices
+from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream
+
+MOST_ROWS: Final = 50_000
+"""About so many quarters are looked at in one step."""
+
+_SOURCE: Final = queries.load("fleet.sql")["quarters_between"]
+_QUARTERS: Final = {stream: queries.ready(queries.for_stream(_SOURCE, stream)) for stream in STREAMS}
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """Of one device: the stretch that is looked at, and the edges in it."""
+
+    since: int = ENDING
+    until: int = -ENDING
+    edges: set[int] = field(default_factory=set)
+
+    def add(self, start: int, end: int) -> None:
+        self.since, self.until = min(self.since, start), max(self.until, end)
+        self.edges |= {start, end}
+
+
+class Apart:
+    """Of one moment and window. Errors are psycopg's."""
+
+    def __init__(
+        self,
+        at: Moment,
+        window: Window,
+        *,
+        segments: Iterable[Fed],
+        beside: Mapping[Stream, OfDevices],
+        policy: EfficiencyPolicy,
+    ) -> None:
+        """`segments` are those of all vehicles, in the whole hours around the window; `beside` is what rows lack."""
+        self._at = at
+        self._window = window
+        self._beside = beside
+        self._policy = policy
+        self._of_vehicle: defaultdict[str, list[Fed]] = defaultdict(list)
+        self._of_meter: defaultdict[str, list[Fed]] = defaultdict(list)
+        for segment in segments:
+            self._of_vehicle[segment.vehicle].append(segment)
+            self._of_meter[segment.meter].append(segment)
+        self._many = {stream: ManyDevices(at, stream) for stream in STREAMS}
+
+    async def compared(self, vehicles: Iterable[str]) -> dict[str, Compared]:
+        """Of each of these; its DC in all is not told."""
+        for many in self._many.values():
+            await many.look_up_rules()
+        found: dict[str, Compared] = {}
+        for some in self._steps(vehicles):
+            energies = {stream: await self._energies(stream, self._wanted(stream, some)) for stream in STREAMS}
+            found |= await asyncio.to_thread(self._compare, some, energies)
+        return found
+
+    def _steps(self, vehicles: Iterable[str]) -> Iterator[list[str]]:
+        some: list[str] = []
+        rows = 0
+        for vehicle in vehicles:
+            some.append(vehicle)
+            pieces = self._own(vehicle)
+            pieces = [*pieces, *(other for own in pieces for other in self._others(own))]
+            rows += sum(2 * -(-(piece.end - piece.start) // QUARTER) for piece in pieces)
+            if rows > MOST_ROWS:
+                yield some
+                some, rows = [], 0
+        if some:
+            yield some
+
+    def _own(self, vehicle: str) -> list[Fed]:
+        """Its segments with a part in the window."""
+        start, end = self._window.start, self._window.asked_end
+        return [segment for segment in self._of_vehicle[vehicle] if segment.start < end and start < segment.end]
+
+    def _others(self, own: Fed) -> list[Fed]:
+        """What of other vehicles' segments lies in this one, of the same meter."""
+        return [
+            Fed(
+                vehicle=other.vehicle,
+                meter=other.meter,
+                start=max(own.start, other.start),
+                end=min(own.end, other.end),
+            )
+            for other in self._of_meter[own.meter]
+            if other.vehicle != own.vehicle and other.start < own.end and own.start < other.end
+        ]
+
+    def _wanted(self, stream: Stream, vehicles: Iterable[str]) -> dict[str, _Wanted]:
+        """What of the stream's devices is needed to compare these vehicles."""
+        window = self._window
+        wanted: defaultdict[str, _Wanted] = defaultdict(_Wanted)
+        for vehicle in vehicles:
+            for own in self._own(vehicle):
+                others = self._others(own)
+                devices = [own.meter] if stream is METER else [vehicle, *(other.vehicle for other in others)]
+                for device in devices:
+                    for piece in (own, *others):
+                        wanted[device].add(piece.start, piece.end)
+                    wanted[device].edges |= {window.start, window.asked_end}
+        return wanted
+
+    async def _energies(self, stream: Stream, wanted: Mapping[str, _Wanted]) -> dict[str, DeviceEnergy]:
+        folds = await self._folds(stream, wanted)
+        parameters = {
+            "ids": list(wanted),
+            "since": [its.since // QUARTER * QUARTER for its in wanted.values()],
+            "until": [min(its.until, self._window.made_until) for its in wanted.values()],
+            "oldest": moment(min(its.since for its in wanted.values()) // QUARTER * QUARTER),
+            "newest": moment(self._window.made_until),
+        }
+        rows: dict[str, dict[int, Quarter]] = {device: {} for device in wanted}
+        async for row in self._at.each(_QUARTERS[stream], parameters):
+            rows[row.id][row.start] = quarter_of_row(row)
+        for device, its in rows.items():
+            for start, more in self._beside[stream].get(device, {}).items():
+                its[start] = _sum(its[start], more) if start in its else more
+            for fold in folds.get(device, ()):
+                its.pop(fold.start, None)
+        end = self._window.asked_end if self._is_open(self._window.asked_end) else ENDING
+        return {
+            device: DeviceEnergy(start=its.since, end=end, rows=rows[device], folds=folds.get(device, ()))
+            for device, its in wanted.items()
+        }
+
+    async def _folds(self, stream: Stream, wanted: Mapping[str, _Wanted]) -> dict[str, list[Fold]]:
+        """The quarters that an edge cuts."""
+        cut: defaultdict[int, list[str]] = defaultdict(list)
+        for device, its in wanted.items():
+            inside = (edge for edge in its.edges if edge % QUARTER and not self._is_last(edge))
+            for quarter in {edge // QUARTER * QUARTER for edge in inside}:
+                cut[quarter].append(device)
+        found: defaultdict[str, list[Fold]] = defaultdict(list)
+        for quarter, devices in cut.items():
+            counted = await self._many[stream].counted(devices, quarter, quarter + QUARTER)
+            for device in devices:
+                found[device].append(Fold(start=quarter, end=quarter + QUARTER, counted=counted.get(device, ())))
+        return found
+
+    def _is_open(self, edge: int) -> bool:
+        """Whether there are no rows of that time, and so what is beside them holds all up to the end of the window."""
+        return edge >= self._window.made_until
+
+    def _is_last(self, edge: int) -> bool:
+        return edge == self._window.asked_end and self._is_open(edge)
+
+    def _compare(
+        self,
+        vehicles: Sequence[str],
+        energies: Mapping[Stream, Mapping[str, DeviceEnergy]],
+    ) -> dict[str, Compared]:
+        found: dict[str, Compared] = {}
+        for vehicle in vehicles:
+            feeds = [
+                model.Feed(
+                    meter=own.meter,
+                    start=own.start,
+                    end=own.end,
+                    energy=energies[METER][own.meter],
+                    others=[
+                        model.Mapped(
+                            vehicle=other.vehicle,
+                            start=other.start,
+                            end=other.end,
+                            energy=energies[VEHICLE][other.vehicle],
+                        )
+                        for other in self._others(own)
+                    ],
+                )
+                for own in self._own(vehicle)
+            ]
+            compared = model.compared_of(
+                self._window.start,
+                self._window.asked_end,
+                vehicle=energies[VEHICLE][vehicle],
+                feeds=feeds,
+                policy=self._policy,
+            )
+            if compared is not None:
+                found[vehicle] = compared
+        return found
+
+
+def around(window: Window) -> tuple[int, int]:
+    """The whole hours around a window: a meter is divided by the DC of an hour where it is slow."""
+    return window.start // HOUR * HOUR, -(-window.asked_end // HOUR) * HOUR
+
+
+def _sum(one: Quarter, other: Quarter) -> Quarter:
+    whole = Quarter()
+    whole.add(one)
+    whole.add(other)
+    return whole
