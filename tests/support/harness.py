@@ -55,7 +55,7 @@ class Harness:
         self.closing = Closing(url, rules=self.rules)
         self.reads = Reads(url)
         self.analytics = Analytics(self.reads, rules=self.rules, policy=policy, history=history)
-        self.fleet = Fleet(self.reads, rules=self.rules, policy=policy, performance=self.analytics.performance)
+        self.fleet = Fleet(self.reads, rules=self.rules, policy=policy)
         self.mappings = Mappings(self.reads)
         self.settings = DeviceSettingsTable(self.reads)
 
