@@ -81,13 +81,15 @@ CREATE INDEX vehicle_hour_start ON vehicle_hour USING brin (start) WITH (pages_p
 CREATE TABLE meter_stale (
     meter_id text COLLATE "C"  NOT NULL,
     start    timestamptz       NOT NULL,
-    due      timestamptz       NOT NULL DEFAULT '-infinity'
+    due      timestamptz       NOT NULL DEFAULT '-infinity',
+    marked_at timestamptz      NOT NULL DEFAULT now()
 );
 CREATE INDEX meter_stale_device ON meter_stale (meter_id, start);
 CREATE TABLE vehicle_stale (
     vehicle_id text COLLATE "C"  NOT NULL,
     start      timestamptz       NOT NULL,
-    due        timestamptz       NOT NULL DEFAULT '-infinity'
+    due        timestamptz       NOT NULL DEFAULT '-infinity',
+    marked_at  timestamptz       NOT NULL DEFAULT now()
 );
 CREATE INDEX vehicle_stale_device ON vehicle_stale (vehicle_id, start);
 

@@ -161,6 +161,10 @@ def _answer(
     vehicle_id: str, window: TimeRange, found: model.Performance, silence: Gaps | None, policy: EfficiencyPolicy
 ) -> Performance:
     whole = found.vehicle
+    judgement = found.judgement
+    if silence is None:
+        reason = f"{judgement.reason}; gaps cannot be told: the window begins before the retention of readings"
+        judgement = replace(judgement, reason=reason)
     return Performance(
         vehicle_id=vehicle_id,
         window=window,
@@ -183,7 +187,7 @@ def _answer(
         longest_gap=None if silence is None else silence.longest / 1e6,
         resets=whole.resets + sum(part.whole.resets for part in found.meters),
         excluded=whole.excluded + sum(part.whole.excluded for part in found.meters),
-        judgement=found.judgement,
+        judgement=judgement,
         threshold=policy.threshold,
     )
 

@@ -76,16 +76,19 @@ class Closing:
         closable = to_microseconds(min(now - self._flush_interval - LAG, arriving or now))
         with translated():
             connection = await self._connected()
-            for stream in STREAMS:
-                work = _Work(connection, stream, self._rules[stream])
-                async with bounded(connection, STEP_SECONDS):
-                    may_change = stream not in self._ruled
-                    if not await work.keep_rule(may_change=may_change):
-                        log.warning("another ingestd makes the ledger by another rule", stream=stream.name)
-                        continue
-                self._ruled.add(stream)
+            works = [_Work(connection, stream, self._rules[stream]) for stream in STREAMS]
+            for work in [work for work in works if await self._keep_rule(work)]:
                 await self._close(work, closable, now)
                 await self._make_anew(work, now)
+
+    async def _keep_rule(self, work: "_Work") -> bool:
+        """Whether rows are made by our rule. It is set once: of two daemons that differ, the newer one sets it."""
+        async with bounded(work.connection, STEP_SECONDS):
+            if not await work.keep_rule(may_change=work.stream not in self._ruled):
+                log.warning("another ingestd makes the ledger by another rule", stream=work.stream.name)
+                return False
+        self._ruled.add(work.stream)
+        return True
 
     async def _close(self, work: "_Work", closable: int, now: datetime) -> None:
         left_out: frozenset[int] = frozenset()

@@ -125,9 +125,11 @@ class Comparison:
         touched: defaultdict[int, set[int]] = defaultdict(set)
         for number, segment in enumerate(self._segments):
             for rows in self._beside_of(segment):
-                for start in rows:
-                    if since <= start < until:
-                        touched[number].add(start)
+                for start, row in rows.items():
+                    # Where the meter is slow, all of the hour is looked at.
+                    hour = start // HOUR * HOUR
+                    its = range(hour, hour + HOUR, QUARTER) if row.parts else (start,)
+                    touched[number].update(quarter for quarter in its if since <= quarter < until)
         return touched
 
     def _beside_of(self, segment: Fed) -> tuple[Mapping[int, Quarter], Mapping[int, Quarter]]:

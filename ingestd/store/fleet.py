@@ -12,7 +12,7 @@ from ingestd.model.device_energy import total
 from ingestd.model.efficiency import Compared, EfficiencyPolicy
 from ingestd.model.energy import HOUR, QUARTER
 from ingestd.model.fleet import Fed, Window, divided
-from ingestd.model.quarters import Quarter
+from ingestd.model.quarters import Quarter, quarters
 from ingestd.model.register import Rule
 from ingestd.periods import Stretch
 from ingestd.store import queries
@@ -20,7 +20,8 @@ from ingestd.store.apart import Apart, around
 from ingestd.store.comparison import Comparison, Sums
 from ingestd.store.database import Reads
 from ingestd.store.device_energy import ENDING
-from ingestd.store.ledger import BEGINNING, moment, quarter_of_row
+from ingestd.store.ledger import BEGINNING, moment
+from ingestd.store.many import ManyDevices
 from ingestd.store.moments import Moment, Moments
 from ingestd.store.open_stretch import OfDevices, OpenStretch
 from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream, to_datetime, to_microseconds
@@ -94,7 +95,7 @@ class Fleet:
         """Energy in each of the buckets, which make up the window; they begin and end with quarters of an hour."""
         edges = [to_microseconds(bucket.within.start) for bucket in buckets]
         async with self._moments.now() as at:
-            window, as_of = _window(at, asked)
+            window, as_of = await _window(at, asked)
             energies = {stream: await _by_bucket(at, stream, window, edges) for stream in STREAMS}
         points = [
             FleetPoint(start=bucket.start, ac_kwh=energies[METER].get(number), dc_kwh=energies[VEHICLE].get(number))
@@ -134,7 +135,7 @@ class Fleet:
 
     async def _find(self, asked: TimeRange) -> _Found:
         async with self._moments.now() as at:
-            window, as_of = _window(at, asked)
+            window, as_of = await _window(at, asked)
             beside = {stream: await _beside(at, stream, window) for stream in STREAMS}
             sums = {stream: await _sums(at, stream, window) for stream in STREAMS}
             totals = {stream: _totals(sums[stream], beside[stream]) for stream in STREAMS}
@@ -155,16 +156,19 @@ class Fleet:
 _NOTHING: Final = Quarter()
 
 
-def _window(at: Moment, asked: TimeRange) -> tuple[Window, datetime]:
+async def _window(at: Moment, asked: TimeRange) -> tuple[Window, datetime]:
     """The window as it can be answered, and up to when that is."""
     made = [at.made_until(stream) for stream in STREAMS]
     made_until = min((until for until in made if until is not None), default=BEGINNING)
     start = max(to_microseconds(asked.start), BEGINNING)
-    asked_end = min(to_microseconds(asked.end), ENDING)
-    end = min(asked_end, at.now + HOUR)
+    end = asked_end = min(to_microseconds(asked.end), ENDING)
     as_of = at.now
-    if end > made_until + OPEN and None not in made:
-        end, as_of = max(start, made_until), made_until
+    if at.has_other_rows or (None not in made and end > made_until + OPEN and at.now > made_until + OPEN):
+        as_of = start if at.has_other_rows else made_until
+        end = asked_end = max(start, min(end, as_of))
+    for stream in STREAMS:
+        for mark in await at.fetch(_SQL[stream]["oldest_mark"], {"now": to_datetime(at.now)}):
+            as_of = as_of if mark.since is None else min(as_of, mark.since)
     return Window(start=start, end=end, asked_end=asked_end, made_until=made_until), to_datetime(as_of)
 
 
@@ -181,23 +185,28 @@ async def _beside(at: Moment, stream: Stream, window: Window) -> OfDevices:
         quarter = since // QUARTER * QUARTER
         part = await OpenStretch(at, stream, since=quarter, until=until, start=since, end=until).changes()
         its = {device: rows[quarter] for device, rows in part.items() if quarter in rows}
-        for row in await at.fetch(_SQL[stream]["quarters_of_all"], {"start": moment(quarter)}):
-            # A longer reading flows evenly.
-            share = (until - since) / QUARTER
-            samples = its.get(row.id, _NOTHING).samples
-            its[row.id] = replace(
-                quarter_of_row(row), kwh=row.kwh * share, known=round(row.known * share), samples=samples
-            )
+        its |= await _parts_of_slow(at, stream, quarter, since, until)
         for device, row in its.items():
             found.setdefault(device, {})[quarter] = row
-    if window.end > window.made_until:
+    if window.end > window.made_until - OPEN:  # what is open may tell of what has rows
         until = ENDING if at.now <= window.made_until + OPEN else window.made_until + OPEN
         stretch = OpenStretch(
             at, stream, since=window.made_until, until=until, start=window.since_of_open, end=window.end
         )
+        whole_until = ENDING if window.end > window.made_until else window.end
         for device, rows in (await stretch.changes()).items():
-            found.setdefault(device, {}).update(rows)
+            more = {start: row for start, row in rows.items() if start + QUARTER <= whole_until}
+            found.setdefault(device, {}).update(more)
     return found
+
+
+async def _parts_of_slow(at: Moment, stream: Stream, quarter: int, since: int, until: int) -> dict[str, Quarter]:
+    """Of devices of which a longer reading has a part in a quarter: what lies in (since, until] of it."""
+    rows = await at.fetch(_SQL[stream]["quarters_of_all"], {"start": moment(quarter)})
+    many = ManyDevices(at, stream)
+    await many.look_up_rules()
+    counted = await many.counted([row.id for row in rows], quarter, quarter + QUARTER)
+    return {device: quarters(its, since, until).get(quarter, _NOTHING) for device, its in counted.items()}
 
 
 async def _by_bucket(at: Moment, stream: Stream, window: Window, edges: Sequence[int]) -> dict[int, float]:

@@ -24,8 +24,11 @@ class Moment:
         *,
         rules: Mapping[Stream, Rule],
         made_until: Mapping[str, int | None],
+        has_other_rows: bool,
         history: timedelta | None,
     ) -> None:
+        """`has_other_rows`: there are rows that were made by another rule, and serve nobody."""
+        self.has_other_rows = has_other_rows
         self._snapshot = snapshot
         self._rules = rules
         self._made_until = made_until
@@ -73,6 +76,7 @@ class Moments:
         """`history` is how long readings are kept; None: for ever."""
         self._reads = reads
         self._rules = rules
+        self._by_name = {stream.name: rule for stream, rule in rules.items()}
         self._history = history
 
     @asynccontextmanager
@@ -80,5 +84,18 @@ class Moments:
         """Raises StoreError, also for what is read in it."""
         async with self._reads.snapshot() as snapshot:
             rows = await snapshot.fetch(_SQL["made_until"], {})
-            made_until = {stream.name: None for stream in STREAMS} | {row.stream: row.made_until for row in rows}
-            yield Moment(snapshot, rules=self._rules, made_until=made_until, history=self._history)
+            made_until: dict[str, int | None] = {stream.name: None for stream in STREAMS}
+            has_other_rows = False
+            for row in rows:
+                rule = self._by_name[row.stream]
+                if row.max_kw in (None, rule.max_kw) and row.max_gap in (None, timedelta(microseconds=rule.max_gap)):
+                    made_until[row.stream] = row.made_until
+                else:
+                    has_other_rows = True
+            yield Moment(
+                snapshot,
+                rules=self._rules,
+                made_until=made_until,
+                has_other_rows=has_other_rows,
+                history=self._history,
+            )

@@ -53,6 +53,10 @@ FROM (
 ) AS in_order
 GROUP BY id
 
+-- name: oldest_mark
+-- Since when the first of the quarters that are stale waits to be made anew.
+SELECT ingestd_microseconds(min(greatest(marked_at, due))) AS since FROM {stale} WHERE due <= %(now)s
+
 -- name: segments
 -- Which meter feeds which vehicle in a window.
 SELECT
