@@ -102,18 +102,19 @@ def sessions(counted: Iterable[Counted], *, rule: SessionRule = SESSION_RULE) ->
 
     A reading of unknown interval begins a session or belongs to one; by itself it is none.
     """
-    runs: list[list[Counted]] = []
+    runs: list[tuple[Session, bool]] = []
+    """With whether there is a known interval in it."""
     for one in counted:
         if one.kwh <= 0 or one.kwh * HOUR < rule.min_kw * one.length:
             continue
-        if not runs or _start(one) - runs[-1][-1].at > rule.pause:
-            runs.append([])
-        runs[-1].append(one)
-    return [
-        Session(start=_start(run[0]), end=run[-1].at, since=_flow_start(run[0]))
-        for run in runs
-        if any(one.since is not None for one in run)
-    ]
+        run, is_known = Session(start=_start(one), end=one.at, since=_flow_start(one)), one.since is not None
+        # A register may tell of time in which there were other readings.
+        while runs and run.start - runs[-1][0].end <= rule.pause:
+            before, was_known = runs.pop()
+            run = replace(run, start=min(run.start, before.start), since=min(run.since, before.since))
+            is_known = is_known or was_known
+        runs.append((run, is_known))
+    return [run for run, is_known in runs if is_known]
 
 
 def ac_of(session: Session, vehicle: str, feedings: Iterable[Feeding]) -> float:

@@ -145,3 +145,18 @@ def test_a_session_has_no_part_in_a_window_beside_it() -> None:
     assert None is one.within(at(8), at(9))
     assert None is one.within(at(10), at(11))
     assert Session(start=at(9), end=at(9) + QUARTER, since=at(9)) == one.within(0, at(9) + QUARTER)
+
+
+def test_a_register_that_tells_of_the_time_of_other_readings_is_one_session_with_them() -> None:
+    vehicle = [
+        Reading(at(1), register=0.0),
+        Reading(at(5), kwh=0.0),
+        *intervals(at(5), at(6), MINUTE, 0.1),
+        *intervals(at(8), at(9), MINUTE, 0.1),
+        Reading(at(12), register=60.0),
+    ]
+
+    ((start, end, dc, _),) = charged("A", {"A": vehicle}, [])
+
+    # The first minute of the second charge tells of an unknown time.
+    assert (at(1), at(12), 72.0) == (start, end, dc)
