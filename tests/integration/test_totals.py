@@ -194,3 +194,28 @@ async def test_behind_the_retention_of_history_whole_days_are_told_and_parts_of_
     ]
     assert found.reason is not None
     assert "no longer kept" in found.reason
+
+
+async def test_totals_add_up_to_the_dc_of_the_performance_and_sessions_to_its_ac(harness: Harness) -> None:
+    start = utc("2026-11-20T18:00:00")
+    charge = range(1, 241)  # over midnight
+    await harness.map("v", "m", start)
+    await harness.write(
+        vehicles=[Sample(device="v", at=start, interval=0.0)]
+        + [Sample(device="v", at=start + (180 + n) * MINUTE, interval=0.17) for n in (0, *charge)],
+        meters=[Sample(device="m", at=start + n * MINUTE, interval=0.2 if n > 180 else 0.0) for n in range(421)],
+    )
+    window = TimeRange(start=start + 7 * MINUTE, end=start + 8 * HOUR)
+    series = Series(harness.reads, rules=harness.rules, session=SessionRule())
+
+    for is_closed in (False, True):
+        if is_closed:
+            await harness.close(start + 10 * HOUR)
+        performance = await harness.performance("v", window.start, window.end)
+        days = await totals(harness, window, "day")
+        sessions = await series.sessions("v", window)
+
+        assert sessions is not None
+        assert pytest.approx(performance.dc_kwh) == sum(kwh or 0.0 for _, kwh, _ in days)
+        assert pytest.approx(performance.dc_kwh) == sum(one.dc_kwh for one in sessions.items)
+        assert pytest.approx(performance.ac_kwh) == sum(one.ac_kwh for one in sessions.items)
