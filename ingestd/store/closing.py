@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, cast
+from typing import Any, Final, cast
 from zlib import crc32
 
 import structlog
@@ -154,6 +154,8 @@ class _Work:
         self._rule = rule
         self._tables = LedgerTables(connection, stream)
         self._own_max_kw: dict[str, float] = {}
+        self._active_in: tuple[int, int] | None = None
+        self._active_rows: list[Any] = []
 
     async def progress(self) -> Progress:
         closed_until = await self._closed_until()
@@ -295,11 +297,13 @@ class _Work:
 
     async def _active(self, share: int, made_until: int, until: int) -> list[list[str]]:
         """Devices of the share that sent something, in groups of so many as fit into memory."""
-        rows = await self._tables.fetch("active", since=moment(made_until), until=moment(until))
+        if self._active_in != (made_until, until):  # asked once for all shares: what comes later is marked
+            self._active_rows = await self._tables.fetch("active", since=moment(made_until), until=moment(until))
+            self._active_in = (made_until, until)
         groups: list[list[str]] = [[]]
         readings = 0
         busy = []
-        for row in rows:
+        for row in self._active_rows:
             if share_of(row.id) != share:
                 continue
             if row.readings > MOST_OF_A_DEVICE:

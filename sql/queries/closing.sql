@@ -79,14 +79,13 @@ SELECT id, max_kw FROM device_setting WHERE kind = {stream} AND max_kw IS NOT NU
 -- For each of many devices the row behind which others have to be made: the last one that ends before all is open
 -- behind its newest row. Only rows of the last hours are looked at.
 SELECT DISTINCT ON (id)
-    id, ingestd_microseconds(start) AS start, newest,
+    id, ingestd_microseconds(start) AS start,
     ingestd_microseconds(previous_at) AS previous_at, at_rest,
     high_water, ingestd_microseconds(changed_at) AS changed_at, ingestd_microseconds(read_at) AS read_at
 FROM (
     SELECT
         {id} AS id, start, previous_at, at_rest, high_water, changed_at, read_at,
-        first_value(final_until) OVER (PARTITION BY {id} ORDER BY start DESC) AS final_until,
-        ingestd_microseconds(max(start) OVER (PARTITION BY {id})) AS newest
+        first_value(final_until) OVER (PARTITION BY {id} ORDER BY start DESC) AS final_until
     FROM {quarter}
     WHERE {id} = ANY(%(ids)s) AND start >= %(since)s AND start < %(until)s
 ) AS row
@@ -94,19 +93,21 @@ WHERE start + interval '15 minutes' <= final_until
 ORDER BY id, start DESC
 
 -- name: base
--- The same for one device, however old its rows are.
+-- The same for one device, however old its rows are. Each row is found by the index alone, before it is read.
 WITH newest AS (
-    SELECT start, final_until FROM {quarter} WHERE {id} = %(id)s AND start < %(until)s ORDER BY start DESC LIMIT 1
+    SELECT final_until
+    FROM {quarter}
+    WHERE {id} = %(id)s AND start = (SELECT max(start) FROM {quarter} WHERE {id} = %(id)s AND start < %(until)s)
 )
 SELECT
     ingestd_microseconds(start) AS start,
-    (SELECT ingestd_microseconds(start) FROM newest) AS newest,
     ingestd_microseconds(previous_at) AS previous_at, at_rest,
     high_water, ingestd_microseconds(changed_at) AS changed_at, ingestd_microseconds(read_at) AS read_at
 FROM {quarter}
-WHERE {id} = %(id)s AND start <= (SELECT final_until FROM newest) - interval '15 minutes'
-ORDER BY start DESC
-LIMIT 1
+WHERE {id} = %(id)s AND start = (
+    SELECT max(start) FROM {quarter}
+    WHERE {id} = %(id)s AND start <= (SELECT final_until FROM newest) - interval '15 minutes'
+)
 
 -- name: base_behind_history
 -- The newest row that ends before a moment: what lies before it cannot be made anew, as its readings are gone.
@@ -115,9 +116,10 @@ SELECT
     ingestd_microseconds(previous_at) AS previous_at, at_rest,
     high_water, ingestd_microseconds(changed_at) AS changed_at, ingestd_microseconds(read_at) AS read_at
 FROM {quarter}
-WHERE {id} = %(id)s AND start < %(until)s AND start <= %(history)s::timestamptz - interval '15 minutes'
-ORDER BY start DESC
-LIMIT 1
+WHERE {id} = %(id)s AND start = (
+    SELECT max(start) FROM {quarter}
+    WHERE {id} = %(id)s AND start < %(until)s AND start <= %(history)s::timestamptz - interval '15 minutes'
+)
 
 -- name: readings
 -- Of many devices those later than `since`, each as arrays in order of time.
