@@ -45,8 +45,8 @@ def load(filename: str) -> dict[str, sql.SQL]:
     return {name: sql.SQL(cast("LiteralString", body.strip())) for name, body in _BLOCK.findall(text)}
 
 
-def for_stream(statement: sql.SQL, stream: Stream) -> sql.Composed:
-    """Fill in the names of a stream's tables and columns."""
+def for_stream(statement: sql.SQL, stream: Stream, **others: sql.Composable) -> sql.Composed:
+    """Fill in the names of a stream's tables and columns; `others` is for statements that are made elsewhere."""
     columns = [sql.Identifier(name) for name in stream.row_columns]
     return statement.format(
         stream=sql.Literal(stream.name),
@@ -73,6 +73,7 @@ def for_stream(statement: sql.SQL, stream: Stream) -> sql.Composed:
         values=sql.SQL(", ").join(sql.SQL("newest.{}").format(column) for column in columns),
         merged=sql.SQL(", ").join(sql.SQL("{0} = newest.{0}").format(column) for column in columns[1:]),
         assignments=sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(column) for column in columns[1:]),
+        **others,
     )
 
 

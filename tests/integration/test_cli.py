@@ -314,6 +314,16 @@ def test_migrate_says_what_it_has_applied_and_then_that_nothing_is_left(
             administrator.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
 
+@pytest.mark.parametrize("command", ["migrate", "run"])
+def test_a_database_of_another_schema_is_one_line(shell: Shell, database_url: str, command: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE ingestd_migration SET name = 'initial' WHERE version = 1")
+
+    finished = shell.run(command, database_url=database_url)
+
+    assert_refused(finished, r"\(migration 0001 is 'initial'\): use an empty database")
+
+
 def test_run_without_migrating_says_what_is_missing(shell: Shell, postgres_server: PrivatePostgres) -> None:
     finished = shell.run("run", "--no-migrate", database_url=postgres_server.dsn())
 
