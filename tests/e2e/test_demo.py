@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def get(address: str) -> Any:  # noqa: ANN401 - JSON
-    with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - loopback
+    with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310 - loopback
         return json.load(answer)
 
 
@@ -62,8 +62,8 @@ def test_demo_invites_shows_a_bad_charger_and_leaves_nothing_behind(directory: P
         # All of the last day is there when the invitation is: a reading a minute, and those that have come since.
         assert good["samples"]["vehicle"] >= 1440
         assert good["samples"]["meter"] >= 1440
-        fleet = get(f"{address}/v1/analytics/fleet")
-        assert fleet["devices"] == {"meters": 20, "vehicles": 20}
+        fleet = f"{address}/v1/analytics/fleet"
+        until(lambda: get(fleet)["devices"] == {"meters": 20, "vehicles": 20}, within=60)
         before = get(f"{address}/v1/analytics/vehicle/EV-0003/live")["timestamp"]
         until(lambda: get(f"{address}/v1/analytics/vehicle/EV-0003/live")["timestamp"] > before, within=20)
     finally:

@@ -23,8 +23,8 @@ POISON_EVERY: Final = 97
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _LATE_EVERY: Final = 7
-_LATE_BY: Final = timedelta(minutes=2, microseconds=1)
-"""Older than what rollups and running totals wait for; the microsecond tells such readings from the others."""
+_LATE_BY: Final = timedelta(minutes=20, microseconds=1)
+"""Of a quarter-hour that is closed; the microsecond tells such readings from the others."""
 _NUMBER: Final = re.compile(rb'"n":\s*(\d+)')
 _TIMESTAMP: Final = re.compile(rb'"timestamp":\s*"([^"]+)"')
 

@@ -14,22 +14,38 @@ What can honestly be asserted, and of whom:
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import namedtuple_row
 
+from ingestd.model.energy import Reading, count
+from ingestd.model.quarters import Quarter, quarters
+from ingestd.model.register import Rule
+from ingestd.store.closing import Closing
+from ingestd.store.ledger import BEGINNING, quarter_of_row
 from ingestd.store.queries import for_stream
-from ingestd.telemetry import STREAMS
+from ingestd.telemetry import METER, STREAMS, VEHICLE, to_microseconds
 from tests.faults.numbered import Book, expected, is_poison
+from tests.support.polling import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
     from ingestd.telemetry import Stream
 
+Figures: TypeAlias = tuple[float, int, int, int, float, int, int]
+
+RULES: Final = {METER: Rule(max_kw=2000), VEHICLE: Rule(max_kw=400)}
+"""As they are where nothing is set."""
+CLOSING_SECONDS: Final = 60.0
+HALF_AN_HOUR: Final = timedelta(minutes=30)
 PAGE: Final = 20_000
 SHOWN: Final = 10
 
@@ -48,17 +64,19 @@ class Verdict:
     """Rows that are not what was sent."""
     stale_live: list[str] = field(default_factory=list)
     """Devices whose live row is not their newest."""
-    totals: int = 0
-    belated: int = 0
-    untrue_totals: list[str] = field(default_factory=list)
-    """Devices of which running totals and belated readings together are not what history says."""
+    made: int = 0
+    """Rows of the ledger."""
+    stale: int = 0
+    """Quarters that were stale when the campaign was over."""
+    untrue_rows: list[str] = field(default_factory=list)
+    """Devices of which the ledger, once nothing is stale, is not what the rule says of their history."""
 
     @property
     def good(self) -> bool:
-        return not (self.lost or self.doubled or self.altered or self.stale_live or self.untrue_totals)
+        return not (self.lost or self.doubled or self.altered or self.stale_live or self.untrue_rows)
 
     def complaints(self) -> Iterator[str]:
-        for name in ("lost", "doubled", "altered", "stale_live", "untrue_totals"):
+        for name in ("lost", "doubled", "altered", "stale_live", "untrue_rows"):
             if found := getattr(self, name):
                 yield f"{name}: {len(found)}, such as {found[:SHOWN]}"
 
@@ -78,10 +96,9 @@ def judge(book: Book, database_url: str) -> Verdict:
                 if (stream, device, *energy) != expected(number) or is_poison(number):
                     verdict.altered.append(number)
             verdict.stale_live += _devices(connection, _STALE_LIVE, stream)
-            ((totals, belated),) = connection.execute(for_stream(_TOTALS, stream)).fetchall()
-            verdict.totals += totals
-            verdict.belated += belated
-            verdict.untrue_totals += _devices(connection, _UNTRUE_TOTALS, stream)
+            ((made, stale),) = connection.execute(for_stream(_MADE, stream)).fetchall()
+            verdict.made += made
+            verdict.stale += stale
         for (payload,) in connection.execute("SELECT payload FROM dead_letter"):
             letters[book.number(payload)] += 1
     verdict.dead_letters = letters.total()
@@ -113,33 +130,66 @@ _STALE_LIVE: Final = sql.SQL("""
     SELECT {id} FROM (SELECT {id}, max(ts) AS newest FROM {history} GROUP BY {id}) AS history
     LEFT JOIN {live} AS live USING ({id}) WHERE live.ts IS DISTINCT FROM newest
 """)
-_TOTALS: Final = sql.SQL(
-    "SELECT (SELECT count(*) FROM running_total WHERE stream = {stream}), (SELECT count(*) FROM {belated})"
-)
-_UNTRUE_TOTALS: Final = sql.SQL("""
-    WITH counted AS (
-        SELECT min(until) AS since, max(until) AS until FROM running_total WHERE stream = {stream}
-    ), total AS (
-        SELECT unnest(ids) AS id, unnest(kwh) AS kwh, unnest(samples) AS samples, unnest(registers) AS registers
-        FROM running_total JOIN roster USING (stream) JOIN counted USING (until)
-        WHERE stream = {stream}
-    ), said AS (
-        SELECT id, sum(kwh) AS kwh, sum(samples) AS samples, sum(registers) AS registers
-        FROM (
-            SELECT * FROM total
-            UNION ALL
-            SELECT {id}, kwh, 1, (kwh IS NULL)::integer FROM {belated}, counted WHERE ts >= since AND ts < until
-        ) AS part
-        GROUP BY id
-    ), known AS (
-        SELECT {id} AS id, sum({energy}) AS kwh, count(*) AS samples, count({register}) AS registers
-        FROM {history}, counted
-        WHERE ts >= since AND ts < until
-        GROUP BY {id}
-    )
-    SELECT id
-    FROM said FULL JOIN known USING (id)
-    WHERE coalesce(said.samples, 0) <> coalesce(known.samples, 0)
-       OR coalesce(said.registers, 0) <> coalesce(known.registers, 0)
-       OR abs(coalesce(said.kwh, 0) - coalesce(known.kwh, 0)) > 1e-6
+_MADE: Final = sql.SQL("SELECT (SELECT count(*) FROM {quarter}), (SELECT count(*) FROM {stale})")
+_LEDGER: Final = sql.SQL("""
+    SELECT
+        {id} AS id, ingestd_microseconds(start) AS start, kwh, samples, parts, (known_seconds * 1e6)::bigint AS known,
+        averaged_sum AS averaged, resets, excluded
+    FROM {quarter}
 """)
+_READINGS: Final = sql.SQL("""
+    SELECT {id}, ingestd_microseconds(ts), {energy}, {register}, {averaged} FROM {history} ORDER BY 1, 2
+""")
+
+
+async def close(database_url: str, now: datetime) -> None:
+    """Every quarter that is over at a time to come, beside the daemon; what is stale by then is made anew."""
+    closing = Closing(database_url, rules=RULES)
+    try:
+        await eventually(partial(_is_closed, closing, database_url, now), within=CLOSING_SECONDS)
+    finally:
+        await closing.close()
+
+
+async def _is_closed(closing: Closing, database_url: str, now: datetime) -> bool:
+    await closing.catch_up(now)
+    with psycopg.connect(database_url) as connection:
+        stale = [connection.execute(for_stream(_MADE, stream)).fetchall()[0][1] for stream in STREAMS]
+        ((made,),) = connection.execute(
+            "SELECT min(made_until) > %s FROM ledger_share", [now - HALF_AN_HOUR]
+        ).fetchall()
+        return made and not any(stale)
+
+
+def untrue_rows(database_url: str, now: datetime) -> list[str]:
+    """Devices whose rows are not what the rule says of their readings; asked when all is closed and nothing stale."""
+    untrue: list[str] = []
+    with psycopg.connect(database_url) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        for stream in STREAMS:
+            rows: defaultdict[str, dict[int, Figures]] = defaultdict(dict)
+            with connection.cursor(row_factory=namedtuple_row) as cursor:
+                stored: list[Any] = cursor.execute(for_stream(_LEDGER, stream)).fetchall()
+            for row in stored:
+                rows[row.id][row.start] = figures(quarter_of_row(row))
+            readings: defaultdict[str, list[Reading]] = defaultdict(list)
+            for device, *reading in connection.execute(for_stream(_READINGS, stream)):
+                readings[device].append(Reading(*reading))
+            made = "SELECT ingestd_microseconds(min(made_until)) FROM ledger_share WHERE stream = %s"
+            ((made_until,),) = connection.execute(made, [stream.name]).fetchall()
+            for device in readings.keys() | rows.keys():
+                counted = count(readings[device], rule=RULES[stream], now=to_microseconds(now))
+                said = quarters(counted, BEGINNING, made_until)
+                expected_rows = {at: figures(row) for at, row in said.items()}
+                if not_empty(expected_rows) != not_empty(rows[device]):
+                    untrue.append(device)
+    return untrue
+
+
+def figures(row: Quarter) -> Figures:
+    """Without the last digits of sums."""
+    return (round(row.kwh, 6), row.samples, row.parts, row.known, round(row.averaged, 6), row.resets, row.excluded)
+
+
+def not_empty(rows: Mapping[int, Figures]) -> dict[int, Figures]:
+    return {start: row for start, row in rows.items() if any(row)}

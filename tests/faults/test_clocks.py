@@ -73,7 +73,8 @@ def test_a_clock_years_ahead_deletes_nothing(
     day = NOW - timedelta(days=30)
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("SELECT ingestd_make_partition('meter_history', %s::date)", [day])
-        connection.execute("UPDATE rollup SET settled = now(), plausible_kw = 400")
+        connection.execute("UPDATE ledger SET closed_until = now()")
+        connection.execute("UPDATE ledger_share SET made_until = now()")
     store_letter(database_url, "recent", received="0 s", stored="0 s")
     with daemon_at("+1000d", broker, database_url, monkeypatch) as daemon:
         until(lambda: "clocks differ" in daemon.log.read_text(), within=20)
@@ -86,7 +87,8 @@ def test_a_clock_years_ahead_deletes_nothing(
         assert f"{day:%Y%m%d}" in days(database_url)
         assert 1 == count(database_url, "dead_letter")
         assert f"{NOW + timedelta(days=10):%Y%m%d}" > max(days(database_url))
-        assert [] == ask(database_url, "SELECT FROM rollup WHERE settled > now() OR announced > now() + interval '1 d'")
+        assert [] == ask(database_url, "SELECT FROM ledger WHERE closed_until > now() + interval '1 d'")
+        assert [] == ask(database_url, "SELECT FROM ledger_share WHERE made_until > now()")
 
 
 def test_good_readings_that_a_clock_far_behind_refused_come_back(
