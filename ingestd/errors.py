@@ -61,3 +61,7 @@ class EmptySegmentError(IngestdError):
 
 class BufferFullError(IngestdError):
     """No room for another delivery now; the sender keeps it and tries again."""
+
+
+class TooManyReadingsError(IngestdError):
+    """What is asked for would have to be made of more readings than an answer may take."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
+from ingestd.errors import TooManyReadingsError
 from ingestd.http import buckets, parameters, shapes
 from ingestd.http.heavy import heavy
 from ingestd.http.ports import ANALYTICS, FLEET, SERIES
@@ -63,7 +64,10 @@ async def get_series(request: web.Request, stream: Stream) -> web.Response:
 @heavy
 async def get_fleet_series(request: web.Request) -> web.Response:
     asked = buckets.of_fleet(parameters.Query(request, buckets.QUERY))
-    found = await request.app[FLEET].series(asked.window, asked.buckets)
+    try:
+        found = await request.app[FLEET].series(asked.window, asked.buckets)
+    except TooManyReadingsError as error:
+        raise buckets.too_fine(str(error), asked.window) from error
     return shapes.answer(
         {
             "asOf": shapes.moment(found.as_of),

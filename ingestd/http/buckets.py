@@ -57,6 +57,11 @@ def of_fleet(query: parameters.Query) -> Asked:
     return asked
 
 
+def too_fine(fault: str, window: TimeRange) -> Problem:
+    """Whole quarters are summed up already, however many readings they stand for."""
+    return _bad_bucket(fault, window, at_least=QUARTER)
+
+
 def time_zone(query: parameters.Query) -> ZoneInfo:
     """The parameter `timeZone`, UTC if left out."""
     name = query.text("timeZone")

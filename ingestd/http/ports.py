@@ -41,7 +41,7 @@ class Fleet(Protocol):
 
     async def energy(self, window: TimeRange) -> FleetEnergy: ...
     async def series(self, window: TimeRange, buckets: Sequence[Stretch]) -> FleetSeries:
-        """Of each of the buckets, which make up the window."""
+        """Of each of the buckets, which make up the window. Raises TooManyReadingsError where they are too short."""
         ...
 
 

@@ -20,6 +20,7 @@ from ingestd.store.apart import Apart, around
 from ingestd.store.comparison import Comparison, Sums
 from ingestd.store.database import Reads
 from ingestd.store.device_energy import ENDING
+from ingestd.store.fine_buckets import fine_buckets
 from ingestd.store.ledger import BEGINNING, moment
 from ingestd.store.many import ManyDevices
 from ingestd.store.moments import Moment, Moments
@@ -28,6 +29,7 @@ from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream, to_datetime, to_m
 
 OPEN: Final = 2 * HOUR
 """So much is read from history at most. A ledger that is further behind tells up to when its answer is made."""
+MOST_READINGS: Final = 2_000_000
 WORST: Final = 10
 CLOSED_HOURS: Final = 24
 
@@ -58,9 +60,12 @@ class Fleet:
         *,
         rules: Mapping[Stream, Rule],
         policy: EfficiencyPolicy,
+        most_readings: int = MOST_READINGS,
     ) -> None:
+        """No more than `most_readings` are looked at one by one for an answer."""
         self._moments = Moments(reads, rules=rules)
         self._policy = policy
+        self._most_readings = most_readings
 
     async def energy(self, window: TimeRange) -> FleetEnergy:
         """Of all devices and of all vehicles with their meters."""
@@ -92,11 +97,18 @@ class Fleet:
         return [efficiency for efficiency, compared in vehicles.values() if compared is not None]
 
     async def series(self, asked: TimeRange, buckets: Sequence[Stretch]) -> FleetSeries:
-        """Energy in each of the buckets, which make up the window; they begin and end with quarters of an hour."""
+        """Energy in each of the buckets, which make up the window.
+
+        Raises TooManyReadingsError where they cut quarters of an hour, and there are too many readings to look at.
+        """
         edges = [to_microseconds(bucket.within.start) for bucket in buckets]
         async with self._moments.now() as at:
             window, as_of = await _window(at, asked)
-            energies = {stream: await _by_bucket(at, stream, window, edges) for stream in STREAMS}
+            if any(edge % QUARTER for edge in edges[1:]):
+                within = [max(window.start, min(edge, window.end)) for edge in edges]
+                energies = await fine_buckets(at, window, [*within, window.end], most=self._most_readings)
+            else:
+                energies = {stream: await _by_bucket(at, stream, window, edges) for stream in STREAMS}
         points = [
             FleetPoint(start=bucket.start, ac_kwh=energies[METER].get(number), dc_kwh=energies[VEHICLE].get(number))
             for number, bucket in enumerate(buckets)

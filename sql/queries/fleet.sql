@@ -175,3 +175,10 @@ SELECT width_bucket(start, %(edges)s::timestamptz[]) AS number, sum(kwh) AS kwh
 FROM {hour}
 WHERE start >= %(since)s AND start < %(until)s AND filled > 0
 GROUP BY 1
+
+-- name: samples_of_all
+-- How many readings the rows of each device stand for.
+SELECT {id} AS id, sum(samples)::bigint AS readings
+FROM {quarter}
+WHERE start >= %(since)s AND start < %(until)s
+GROUP BY {id}

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any, LiteralString
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ingestd.analytics import TimeRange
+from ingestd.errors import TooManyReadingsError
 from ingestd.model.efficiency import Compared, EfficiencyPolicy, Segment, Status, compare
 from ingestd.model.energy import HOUR, MINUTE, QUARTER, Reading
+from ingestd.model.quarters import Quarter
 from ingestd.periods import parse_bucket, stretches
+from ingestd.store.database import Snapshot
 from ingestd.store.fleet import Fleet
 from ingestd.store.moments import Moments
 from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream, to_datetime, to_microseconds
 from tests.support.energy import Sample
 from tests.support.harness import Harness, opened
 from tests.support.streams import streams
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ingestd.store.queries import Statement
 
 POLICY = EfficiencyPolicy(threshold=0.85, min_kwh=0.5, min_share=0.5, session_min_kw=0.3)
 DAY = 24 * HOUR
@@ -51,6 +61,17 @@ async def of_devices(
             if not energy.is_empty:
                 found[device] = (round(energy.kwh, 6), energy.samples)
     return found
+
+
+async def in_buckets(harness: Harness, stream: Stream, devices: list[str], edges: list[int]) -> list[float | None]:
+    """kWh in each stretch between edges, None where nothing was sent."""
+    sums = [Quarter() for _ in edges[1:]]
+    async with Moments(harness.reads, rules=harness.rules).now() as at:
+        for device in devices:
+            energy = await at.device(stream, device).energy(edges[0], edges[-1], edges=edges)
+            for into, its in zip(sums, energy.between(edges), strict=True):
+                into.add(its)
+    return [None if its.is_empty else its.kwh for its in sums]
 
 
 async def compared(harness: Harness, vehicle: str, meter: str, start: int, end: int) -> Compared:
@@ -126,9 +147,16 @@ def test_the_fleet_says_what_its_devices_say(database_url: str, data: st.DataObj
                 one.vehicle_id: (one.status, one.efficiency_ratio)
                 for one in await fleet.efficiencies(window(start, end))
             }
-            series = await fleet.series(window(start, end), stretches(window(start, end), parse_bucket("30m"), UTC))
-            assert pytest.approx(found.ac_kwh) == sum(point.ac_kwh or 0.0 for point in series.points)
-            assert pytest.approx(found.dc_kwh) == sum(point.dc_kwh or 0.0 for point in series.points)
+            for bucket in ("30m", "10m") if end - start <= DAY else ("30m",):
+                asked = stretches(window(start, end), parse_bucket(bucket), UTC)
+                series = await fleet.series(window(start, end), asked)
+                edges = [*(to_microseconds(stretch.within.start) for stretch in asked), end]
+                for stream, kwh in (
+                    (METER, [point.ac_kwh for point in series.points]),
+                    (VEHICLE, [point.dc_kwh for point in series.points]),
+                ):
+                    expected = await in_buckets(harness, stream, [f"{names[stream.name]}{n}" for n in range(3)], edges)
+                    assert [one if one is None else pytest.approx(one, abs=1e-4) for one in expected] == kwh
 
     asyncio.run(run())
 
@@ -169,6 +197,68 @@ def test_vehicles_whose_meters_are_shared_or_change_are_compared_as_single_ones(
             } == await judged_singly(harness, [f"v{n}" for n in range(3)], asked)
 
     asyncio.run(run())
+
+
+MANY: LiteralString = """
+    SELECT ingestd_make_partition(parent, (now() AT TIME ZONE 'UTC')::date - back)
+    FROM unnest(ARRAY['meter_history', 'vehicle_history']) AS parent, generate_series(0, 1) AS back;
+    CREATE TEMP TABLE pair AS
+    SELECT 'v' || n AS vehicle_id, 'm' || CASE WHEN n < 500 THEN n ELSE n / 2 * 2 END AS meter_id, n
+    FROM generate_series(0, 999) AS n;
+    CREATE TEMP TABLE time AS
+    SELECT date_trunc('minute', now()) - back * interval '10 minutes' AS ts FROM generate_series(0, 18) AS back;
+    INSERT INTO meter_history (meter_id, ts, kwh_consumed_ac, voltage, received_at)
+    SELECT meter_id, ts, 1 + n % 7, 230, ts FROM pair, time ON CONFLICT DO NOTHING;
+    INSERT INTO vehicle_history (vehicle_id, ts, soc, kwh_delivered_dc, battery_temp, received_at)
+    SELECT vehicle_id, ts, 50, (1 + n % 7) * 0.4, 25, ts FROM pair, time;
+    INSERT INTO vehicle_meter_mapping (vehicle_id, meter_id, valid_from)
+    SELECT vehicle_id, meter_id, now() - CASE WHEN n < 500 THEN make_interval(mins => 50, secs => n) ELSE '1 day' END
+    FROM pair
+"""
+"""Vehicles whose mapping began within the last hour, and as many that share their meter with another one."""
+
+
+async def test_a_thousand_vehicles_that_sums_will_not_do_for_take_a_few_statements(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(MANY)
+    statements = 0
+    fetch = Snapshot.fetch
+
+    async def counted(self: Snapshot, statement: Statement, parameters: Mapping[str, object]) -> list[Any]:
+        nonlocal statements
+        statements += 1
+        return await fetch(self, statement, parameters)
+
+    async with opened(database_url) as harness:
+        await harness.close(datetime.now(UTC))
+        asked = TimeRange(start=datetime.now(UTC) - timedelta(hours=2), end=datetime.now(UTC))
+        some = [f"v{n}" for n in range(0, 1000, 125)]
+        singly = await judged_singly(harness, some, asked)
+        monkeypatch.setattr(Snapshot, "fetch", counted)
+
+        found = await Fleet(harness.reads, rules=harness.rules, policy=POLICY).efficiencies(asked)
+
+    assert len(found) == 1000
+    assert statements < 100
+    assert singly == {
+        one.vehicle_id: (one.status, one.efficiency_ratio, round(one.ac_kwh, 6))
+        for one in found
+        if one.vehicle_id in some
+    }
+
+
+async def test_buckets_that_cut_quarters_are_refused_where_they_have_too_many_readings(database_url: str) -> None:
+    asked = window(START, START + HOUR)
+    async with opened(database_url) as harness:
+        readings = [Reading(at=number * MINUTE, kwh=0.1) for number in range(1, 61)]
+        await harness.write(meters=samples("m0", readings))
+        fleet = Fleet(harness.reads, rules=harness.rules, policy=POLICY, most_readings=59)
+        await fleet.series(asked, stretches(asked, parse_bucket("15m"), UTC))
+
+        with pytest.raises(TooManyReadingsError, match="60 readings are in this window, at most 59"):
+            await fleet.series(asked, stretches(asked, parse_bucket("10m"), UTC))
 
 
 async def judged_singly(

@@ -1,0 +1,87 @@
+"""Energy of a whole fleet in buckets that cut quarters of an hour: by the rule, reading by reading, up to a limit."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from ingestd.errors import TooManyReadingsError
+from ingestd.model.device_energy import DeviceEnergy, Fold
+from ingestd.model.energy import QUARTER, Counted
+from ingestd.model.fleet import Window
+from ingestd.model.quarters import Quarter
+from ingestd.store import queries
+from ingestd.store.device_energy import ENDING
+from ingestd.store.ledger import moment
+from ingestd.store.many import ManyDevices
+from ingestd.store.moments import Moment
+from ingestd.telemetry import STREAMS, Stream
+
+AT_ONCE: Final = 50_000
+"""So many readings are looked at in one step."""
+
+_SOURCES: Final = {
+    "samples_of_all": queries.load("fleet.sql")["samples_of_all"],
+    "active": queries.load("closing.sql")["active"],
+}
+_SQL: Final = {
+    stream: {name: queries.ready(queries.for_stream(source, stream)) for name, source in _SOURCES.items()}
+    for stream in STREAMS
+}
+
+
+async def fine_buckets(
+    at: Moment, window: Window, edges: Sequence[int], *, most: int
+) -> dict[Stream, dict[int, float]]:
+    """kWh of each stretch (edges[n], edges[n + 1]] of the window, by number; none where nothing was sent.
+
+    Raises TooManyReadingsError, psycopg's errors.
+    """
+    readings = {stream: await _readings(at, stream, window) for stream in STREAMS}
+    if (found := sum(of_stream.total() for of_stream in readings.values())) > most:
+        raise TooManyReadingsError(f"{found:,} readings are in this window, at most {most:,} are looked at one by one")
+    return {stream: await _energy(at, stream, readings[stream], edges) for stream in STREAMS}
+
+
+async def _readings(at: Moment, stream: Stream, window: Window) -> Counter[str]:
+    """How many each device has that may tell of the window."""
+    first, last = window.start // QUARTER * QUARTER, min(-(-window.end // QUARTER) * QUARTER, window.made_until)
+    rows = await at.fetch(_SQL[stream]["samples_of_all"], {"since": moment(first), "until": moment(last)})
+    since = moment(max(first, window.made_until))
+    rows += await at.fetch(_SQL[stream]["active"], {"since": since, "until": moment(ENDING)})
+    found: Counter[str] = Counter()
+    for row in rows:
+        found[row.id] += row.readings
+    return found
+
+
+async def _energy(at: Moment, stream: Stream, readings: Counter[str], edges: Sequence[int]) -> dict[int, float]:
+    many = ManyDevices(at, stream)
+    await many.look_up_rules()
+    first, last = edges[0] // QUARTER * QUARTER, -(-edges[-1] // QUARTER) * QUARTER
+    sums = [Quarter() for _ in edges[1:]]
+    for devices in _steps(readings):
+        counted = await many.counted(devices, first, last)
+        await asyncio.to_thread(_add, sums, edges, counted)
+    return {number: its.kwh for number, its in enumerate(sums) if not its.is_empty}
+
+
+def _steps(readings: Counter[str]) -> Iterator[list[str]]:
+    devices: list[str] = []
+    number = 0
+    for device, its in readings.items():
+        devices.append(device)
+        number += its
+        if number > AT_ONCE:
+            yield devices
+            devices, number = [], 0
+    if devices:
+        yield devices
+
+
+def _add(sums: Sequence[Quarter], edges: Sequence[int], counted: Mapping[str, Sequence[Counted]]) -> None:
+    start, end = edges[0], edges[-1]
+    for its in counted.values():
+        energy = DeviceEnergy(start=start, end=end, rows={}, folds=[Fold(start=start, end=end, counted=its)])
+        for into, part in zip(sums, energy.between(edges), strict=True):
+            into.add(part)
