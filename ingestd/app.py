@@ -8,7 +8,7 @@ first and outputs last, so that what was taken in leaves by the ordinary way.
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -65,6 +65,10 @@ HOUSEKEEPING_RETRY_SECONDS: Final = 60.0
 SUMMARY_SECONDS: Final = 60.0
 CLOSING_SECONDS: Final = 5.0
 """How often it is looked whether a quarter can be closed, or is stale."""
+BACKLOG: Final = timedelta(minutes=15)
+"""Readings that come in later than this after they were taken are a backlog. The ledger lets them in first."""
+PUT_OFF_SECONDS: Final = 120.0
+"""But for no longer than this."""
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -282,13 +286,22 @@ class Daemon:
 
     async def _close_quarters(self) -> None:
         """Keep the ledger up with the readings. Whoever stands by does it too: daemons divide the shares among them."""
+        done_at = time.monotonic()
         while True:
-            try:
-                if await self._clocks.agree():
-                    await self._closing.catch_up(arriving=self._flusher.arriving)
-            except StoreError as error:
-                log.warning("the ledger is behind; tried again soon", reason=str(error))
+            if not self._is_backlog_coming_in() or time.monotonic() - done_at > PUT_OFF_SECONDS:
+                try:
+                    if await self._clocks.agree():
+                        await self._closing.catch_up(arriving=self._flusher.arriving)
+                except StoreError as error:
+                    log.warning("the ledger is behind; tried again soon", reason=str(error))
+                done_at = time.monotonic()
             await asyncio.sleep(CLOSING_SECONDS)
+
+    def _is_backlog_coming_in(self) -> bool:
+        arriving, committed = self._flusher.arriving, self._flusher.last_commit_at
+        if arriving is None or committed is None or time.monotonic() - committed > CLOSING_SECONDS:
+            return False
+        return datetime.now(UTC) - arriving > BACKLOG
 
     async def _keep_house(self) -> None:
         """Make partitions ahead of time and let go what is past its retention, for as long as the daemon runs."""
