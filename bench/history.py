@@ -14,7 +14,6 @@ from ingestd.model.energy import QUARTER
 from ingestd.model.ledger import LOOK_AHEAD
 from ingestd.model.register import Rule
 from ingestd.store.closing import LAG
-from ingestd.store.queries import for_stream
 from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream, to_datetime, to_microseconds
 
 if TYPE_CHECKING:
@@ -201,9 +200,15 @@ def _for_stream(statement: sql.SQL, stream: Stream, *, registers: bool = False) 
     figures = {stream.columns[stream.averaged_key]: _AVERAGED[stream]}
     if stream is VEHICLE:
         figures["soc"] = 50
-    return for_stream(
-        statement,
-        stream,
+    return statement.format(
+        stream=sql.Literal(stream.name),
+        history=sql.Identifier(stream.history),
+        live=sql.Identifier(stream.live),
+        quarter=sql.Identifier(f"{stream.name}_quarter"),
+        hour=sql.Identifier(f"{stream.name}_hour"),
+        id=sql.Identifier(stream.id_column),
+        energy=sql.Identifier(stream.columns[stream.energy_key]),
+        register=sql.Identifier(stream.columns[stream.register_key]),
         identity=_IDENTITY[stream],
         made_energy=null if registers else energy,
         made_register=register if registers else null,
