@@ -13,6 +13,7 @@ from ingestd.http import parameters, shapes
 from ingestd.http.heavy import heavy
 from ingestd.http.ports import DEVICES
 from ingestd.http.problems import bad_parameter
+from ingestd.http.shared import asks_anew
 from ingestd.telemetry import STREAMS, VEHICLE, Stream
 
 _PARAMETERS: Final = {"limit", "after", "sort", "order", "status"}
@@ -41,7 +42,7 @@ async def get_devices(request: web.Request, stream: Stream) -> web.Response:
         after=_after(query, sort),
         limit=query.number("limit", default=100, lowest=1, highest=1000),
     )
-    devices = await request.app[DEVICES].page(stream, wanted)
+    devices = await request.app[DEVICES].page(stream, wanted, anew=asks_anew(request))
     return shapes.answer(
         {
             stream.topic_root: [shapes.device(stream, device) for device in devices],

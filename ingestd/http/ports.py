@@ -60,7 +60,9 @@ class Series(Protocol):
 class Devices(Protocol):
     """Lists of devices; raises StoreError."""
 
-    async def page(self, stream: Stream, wanted: DevicePage) -> list[Device]: ...
+    async def page(self, stream: Stream, wanted: DevicePage, *, anew: bool = False) -> list[Device]:
+        """`anew` takes nothing that was made for others."""
+        ...
 
 
 class DeviceSettingsTable(Protocol):

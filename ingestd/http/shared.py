@@ -48,11 +48,13 @@ class SharedAnswers:
 SHARED_ANSWERS: Final = web.AppKey("shared_answers", SharedAnswers)
 
 
-def shared(handler: _Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """A handler whose answer depends on the address alone.
+def asks_anew(request: web.Request) -> bool:
+    """Whether `Cache-Control: no-cache` asks for nothing that was made before (RFC 9111 §5.2.1.4)."""
+    return "no-cache" in request.headers.get(hdrs.CACHE_CONTROL, "")
 
-    `Cache-Control: no-cache` asks for a new one (RFC 9111 §5.2.1.4).
-    """
+
+def shared(handler: _Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """A handler whose answer depends on the address alone."""
 
     @wraps(handler)
     async def answer(request: web.Request) -> web.Response:
@@ -61,8 +63,7 @@ def shared(handler: _Handler) -> Callable[[web.Request], Awaitable[web.Response]
             assert isinstance(body, bytes)  # noqa: S101 - shapes.answer makes it so
             return body
 
-        anew = "no-cache" in request.headers.get(hdrs.CACHE_CONTROL, "")
-        body, age = await request.app[SHARED_ANSWERS].answer(request.path_qs, make, anew=anew)
+        body, age = await request.app[SHARED_ANSWERS].answer(request.path_qs, make, anew=asks_anew(request))
         return web.Response(body=body, content_type="application/json", headers={hdrs.AGE: f"{age:.0f}"})
 
     return answer

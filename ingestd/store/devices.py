@@ -39,10 +39,10 @@ class Devices:
         self._judged: Sequence[VehicleEfficiency] = ()
         self._judged_at: float | None = None  # monotonic seconds
 
-    async def page(self, stream: Stream, wanted: DevicePage) -> list[Device]:
-        """At most `wanted.limit` of the devices that have reported."""
+    async def page(self, stream: Stream, wanted: DevicePage, *, anew: bool = False) -> list[Device]:
+        """At most `wanted.limit` of the devices that have reported; `anew` takes no efficiencies made before."""
         after_key, after_id = wanted.after or ("", None)
-        judged = await self._of_last_day() if stream is VEHICLE else ()
+        judged = await self._of_last_day(anew=anew) if stream is VEHICLE else ()
         rows = await self._reads.fetch(
             _PAGE[stream],
             {
@@ -70,10 +70,10 @@ class Devices:
             for row in rows
         ]
 
-    async def _of_last_day(self) -> Sequence[VehicleEfficiency]:
+    async def _of_last_day(self, *, anew: bool) -> Sequence[VehicleEfficiency]:
         """Of mapped vehicles; the same for all who ask within a few seconds."""
         async with self._judging:
-            if self._judged_at is None or time.monotonic() - self._judged_at > SHARED_SECONDS:
+            if anew or self._judged_at is None or time.monotonic() - self._judged_at > SHARED_SECONDS:
                 asked_at = time.monotonic()
                 self._judged = await self._efficiencies(last_day(datetime.now(UTC)))
                 self._judged_at = asked_at
