@@ -193,6 +193,8 @@ async def _segments(at: Moment, start: int, end: int) -> list[Fed]:
 async def _beside(at: Moment, stream: Stream, window: Window) -> OfDevices:
     """What is not in rows of whole quarters: parts of quarters at the window's edges, and what is not made yet."""
     found: OfDevices = {}
+    if window.start >= window.end:
+        return found
     for since, until in window.parts:
         quarter = since // QUARTER * QUARTER
         part = await OpenStretch(at, stream, since=quarter, until=until, start=since, end=until).changes()
@@ -200,15 +202,13 @@ async def _beside(at: Moment, stream: Stream, window: Window) -> OfDevices:
         its |= await _parts_of_slow(at, stream, quarter, since, until)
         for device, row in its.items():
             found.setdefault(device, {})[quarter] = row
-    if window.end > window.made_until - OPEN:  # what is open may tell of what has rows
-        until = ENDING if at.now <= window.made_until + OPEN else window.made_until + OPEN
-        stretch = OpenStretch(
-            at, stream, since=window.made_until, until=until, start=window.since_of_open, end=window.end
-        )
-        whole_until = ENDING if window.end > window.made_until else window.end
-        for device, rows in (await stretch.changes()).items():
-            more = {start: row for start, row in rows.items() if start + QUARTER <= whole_until}
-            found.setdefault(device, {}).update(more)
+    # What is open may tell of quarters that have rows, also of long ago.
+    until = ENDING if at.now <= window.made_until + OPEN else window.made_until + OPEN
+    stretch = OpenStretch(at, stream, since=window.made_until, until=until, start=window.since_of_open, end=window.end)
+    whole_until = ENDING if window.end > window.made_until else window.end
+    for device, rows in (await stretch.changes()).items():
+        more = {start: row for start, row in rows.items() if start + QUARTER <= whole_until}
+        found.setdefault(device, {}).update(more)
     return found
 
 

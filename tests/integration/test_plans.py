@@ -177,7 +177,7 @@ async def scans_of(url: str, ask: Callable[[Asked], Awaitable[object]]) -> list[
     await reads.open()
     try:
         analytics = Analytics(reads, rules=RULES, policy=POLICY)
-        fleet = Fleet(reads, rules=RULES, policy=POLICY, performance=analytics.performance)
+        fleet = Fleet(reads, rules=RULES, policy=POLICY)
         await ask(
             Asked(
                 analytics=analytics,
