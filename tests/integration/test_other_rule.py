@@ -1,0 +1,76 @@
+# ruff: noqa: SIM300 - expected == actual
+"""What rows of another rule, and marks that are not worked off yet, do to answers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ingestd.analytics import TimeRange
+from tests.support.energy import Sample
+from tests.support.harness import opened
+
+if TYPE_CHECKING:
+    from tests.support.harness import Harness
+
+START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=12)
+WINDOW = TimeRange(start=START - timedelta(hours=1), end=START + timedelta(hours=6))
+EVERY_40_MINUTES = [
+    Sample(device="v", at=START + timedelta(minutes=40 * number), interval=4.0 if number else 0.0)
+    for number in range(6)
+]
+
+
+async def dc(harness: Harness) -> float | None:
+    found = await harness.analytics.performance("v", WINDOW)
+    assert found is not None
+    return found.dc_kwh
+
+
+@pytest.mark.parametrize(
+    ("max_kw", "max_gap", "expected"),
+    [
+        (400, timedelta(minutes=30), 20.0),
+        (400, timedelta(hours=2), 20.0),
+        # Of 40 minutes each, 5 kW are 3.33 kWh.
+        (5, timedelta(hours=1), 0.0),
+    ],
+)
+async def test_rows_of_another_rule_are_not_mixed_with_ours(
+    database_url: str, max_kw: float, max_gap: timedelta, expected: float
+) -> None:
+    async with opened(database_url) as before:
+        await before.write(vehicles=EVERY_40_MINUTES)
+        await before.close(START + timedelta(hours=3))
+        assert 20.0 == pytest.approx(await dc(before))
+    async with opened(database_url, max_kw=max_kw, max_gap=max_gap) as harness:
+        assert expected == pytest.approx(await dc(harness))
+        fleet = await harness.fleet.energy(WINDOW)
+        assert (0.0, WINDOW.start) == (fleet.dc_kwh, fleet.as_of)
+
+        await harness.close(START + timedelta(hours=12))
+
+        assert expected == pytest.approx(await dc(harness))
+        assert expected == pytest.approx((await harness.fleet.energy(WINDOW)).dc_kwh)
+
+
+async def test_the_fleet_says_since_when_it_lags(database_url: str) -> None:
+    async with opened(database_url) as harness:
+        await harness.write(vehicles=EVERY_40_MINUTES)
+        await harness.close(datetime.now(UTC))
+        before = datetime.now(UTC)
+        assert before <= (await harness.fleet.energy(WINDOW)).as_of
+
+        await harness.write(vehicles=[Sample(device="v", at=START + timedelta(minutes=20), interval=1.0)])
+        asked = datetime.now(UTC)
+
+        lagging = await harness.fleet.energy(WINDOW)
+        assert before - timedelta(seconds=1) <= lagging.as_of <= asked
+        assert 20.0 == pytest.approx(lagging.dc_kwh)
+        assert 21.0 == pytest.approx(await dc(harness))
+        await harness.close(datetime.now(UTC))
+        made = await harness.fleet.energy(WINDOW)
+        assert asked <= made.as_of
+        assert 21.0 == pytest.approx(made.dc_kwh)
