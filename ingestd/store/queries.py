@@ -56,7 +56,6 @@ def for_stream(statement: sql.SQL, stream: Stream, **others: sql.Composable) -> 
         quarter=sql.Identifier(f"{stream.name}_quarter"),
         hour=sql.Identifier(f"{stream.name}_hour"),
         stale=sql.Identifier(f"{stream.name}_stale"),
-        day=sql.Identifier(f"{stream.name}_day"),
         energy=sql.Identifier(stream.columns[stream.energy_key]),
         register=sql.Identifier(stream.columns[stream.register_key]),
         averaged=sql.Identifier(stream.columns[stream.averaged_key]),

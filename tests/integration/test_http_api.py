@@ -590,15 +590,15 @@ def test_a_bad_id_is_400_and_names_the_parameter(
 # GET /v1/analytics/fleet
 
 
-def fleet(daemon: Daemon, start: datetime, end: datetime, *, ac: float) -> dict[str, Any]:
-    """What is said of the fleet once it says so much of AC: of late readings within seconds."""
+def fleet(daemon: Daemon, start: datetime, end: datetime, *, ac: float, dc: float) -> dict[str, Any]:
+    """What is said of the fleet once it says so much of both: of late readings within seconds."""
     query = urlencode({"startTime": moment(start), "endTime": moment(end)})
 
     def asked_anew() -> dict[str, Any] | None:
         answer = daemon.request("GET", f"/v1/analytics/fleet?{query}", headers={"Cache-Control": "no-cache"})
         assert 200 == answer.status, answer.body
         body: dict[str, Any] = answer.json()
-        return body if body["energy"]["acConsumed"] == ac else None
+        return body if (body["energy"]["acConsumed"], body["energy"]["dcDelivered"]) == (ac, dc) else None
 
     found = until(asked_anew)
     assert found is not None
@@ -619,7 +619,7 @@ def test_the_fleet_is_all_meters_and_all_vehicles_in_the_window(daemon: Daemon, 
         vehicle("of-nobody", start, kwh=64),
     )
 
-    found = fleet(daemon, start, end, ac=4.0)
+    found = fleet(daemon, start, end, ac=4.0, dc=3.5)
 
     assert datetime.now(UTC) - datetime.fromisoformat(found.pop("asOf")) < MINUTE
     nothing = {"acConsumed": 0.0, "dcDelivered": 0.0}
@@ -650,7 +650,7 @@ def test_the_fleet_says_what_mapped_vehicles_make_of_their_meters_and_which_are_
     at = start + MINUTE
     post(daemon, meter(names.meter, at, kwh=1), vehicle(names.vehicle, at, kwh=4))  # these are of no pair
 
-    found = fleet(daemon, start, start + 4 * MINUTE, ac=6.25)
+    found = fleet(daemon, start, start + 4 * MINUTE, ac=6.25, dc=8.875)
 
     # AC of pairs: 2 + 2 + 1 + 0.25 = 5.25 kWh. DC: 1.75 + 1.5 + 1.5 + 0.125 = 4.875 kWh.
     assert {"acConsumed": 6.25, "dcDelivered": 8.875, "efficiencyRatio": 1.42} == found["energy"]

@@ -285,10 +285,10 @@ def test_a_moment_with_an_offset_is_answered_in_utc(daemon: Daemon, names: Names
 def test_a_correction_shows_at_once(daemon: Daemon, names: Names) -> None:
     """The figures are those of the mapping as it is now, whenever the readings came."""
     readings = [
-        vehicle_message(names.vehicle, NOON, kwh=1.0),
-        meter_message(names.meter, NOON, kwh=1.25),
-        meter_message(names.other_meter, NOON, kwh=64.0),
-        meter_message(names.other_meter, NOON + HOUR, kwh=2.0),
+        vehicle_message(names.vehicle, NOON + HOUR, kwh=1.0),
+        meter_message(names.meter, NOON + HOUR, kwh=1.25),
+        meter_message(names.other_meter, NOON + HOUR, kwh=64.0),
+        meter_message(names.other_meter, NOON + 2 * HOUR, kwh=2.0),
     ]
     body = b"[" + b",".join(payload for _, payload in readings) + b"]"
     assert 201 == daemon.request("POST", "/v1/telemetry", body=body).status
