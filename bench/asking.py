@@ -19,40 +19,42 @@ if TYPE_CHECKING:
 
 CONNECTIONS: Final = 4
 """Kept alive; as many as ingestd has for its reads."""
-WARMING_UP: Final = 10 * CONNECTIONS
-"""Requests that do not count: connections are made, and statements prepared."""
+WARMING_UP: Final = 10
+"""Requests of each connection that do not count: it is made, and statements are prepared."""
 ANSWER_SECONDS: Final = 30.0
 _OK: Final = 200
 
 
-def ask(urls: Sequence[str], *, rate: float, anew: bool = False) -> Figures:
+def ask(urls: Sequence[str], *, rate: float, connections: int = CONNECTIONS, anew: bool = False) -> Figures:
     """Ask all of them, `rate` a second, whoever has answered; returns `p50`, `p99` and `highest` in seconds.
 
-    A request that has to wait for a connection counts from when it was due. `anew` takes no answer that was made for
+    A request that has to wait for a connection counts from when it was due; over a single one nothing is asked before
+    the last answer is there. `anew` takes no answer that was made for
     somebody else. Raises BenchError for anything but 200.
     """
-    seconds = uvloop.run(_ask(urls, rate, {"Cache-Control": "no-cache"} if anew else {}))
+    seconds = uvloop.run(_ask(urls, rate, connections, {"Cache-Control": "no-cache"} if anew else {}))
     return {"p50": percentile(seconds, 0.5), "p99": percentile(seconds, 0.99), "highest": max(seconds)}
 
 
-async def _ask(urls: Sequence[str], rate: float, headers: Mapping[str, str]) -> list[float]:
+async def _ask(urls: Sequence[str], rate: float, connections: int, headers: Mapping[str, str]) -> list[float]:
     seconds: list[float] = []
 
     async def take_turns(client: aiohttp.ClientSession, started: float, first: int) -> None:
-        for number in range(first, len(urls), CONNECTIONS):
+        for number in range(first, len(urls), connections):
             due = started + number / rate
             if (wait := due - perf_counter()) > 0:
                 await asyncio.sleep(wait)
+            if wait > 0 or connections == 1:
                 due = perf_counter()
             await _get(client, urls[number])
             seconds.append(perf_counter() - due)
 
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS)
+    connector = aiohttp.TCPConnector(limit=connections)
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as client:
-        await asyncio.gather(*(_get(client, url) for url in urls[:WARMING_UP]))
+        await asyncio.gather(*(_get(client, url) for url in urls[: WARMING_UP * connections]))
         started = perf_counter()
-        await asyncio.gather(*(take_turns(client, started, first) for first in range(CONNECTIONS)))
+        await asyncio.gather(*(take_turns(client, started, first) for first in range(connections)))
     return seconds
 
 

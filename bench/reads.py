@@ -7,7 +7,7 @@ import sys
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bench.asking import ask
+from bench.asking import CONNECTIONS, ask
 from bench.backlog import SEED, fleet
 from bench.daemon import START_SECONDS, running
 from bench.history import make_history
@@ -39,12 +39,13 @@ class Kind(NamedTuple):
     """Requests a second."""
     part: float
     """Of the time that the sustained rate is held for: how long a route is asked at a time."""
+    connections: int
     anew: bool
     """Whether every answer has to be a new one."""
 
 
-OF_DEVICE: Final = Kind(rate=50.0, part=1 / 10, anew=False)
-OF_FLEET: Final = Kind(rate=2.0, part=1 / 3, anew=True)
+OF_DEVICE: Final = Kind(rate=50.0, part=1 / 10, connections=CONNECTIONS, anew=False)
+OF_FLEET: Final = Kind(rate=1.0, part=1, connections=1, anew=True)
 
 
 def measure(stage: Stage, sizes: Sizes) -> dict[str, Any]:
@@ -122,7 +123,9 @@ def _fleet_urls(url: str) -> dict[str, str]:
 def _asked(url: str, sizes: Sizes) -> Figures:
     kind = OF_DEVICE if "{}" in url else OF_FLEET
     vehicles = some_vehicles(sizes.devices, requests=max(1, round(kind.rate * sizes.seconds * kind.part)))
-    return ask([url.format(vehicle) for vehicle in vehicles], rate=kind.rate, anew=kind.anew)
+    return ask(
+        [url.format(vehicle) for vehicle in vehicles], rate=kind.rate, connections=kind.connections, anew=kind.anew
+    )
 
 
 def some_vehicles(devices: int, *, requests: int) -> list[str]:

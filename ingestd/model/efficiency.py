@@ -3,7 +3,7 @@
 Pure. Times are microseconds, energy is kWh.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
@@ -16,7 +16,6 @@ ENOUGH: Final = 0.9
 """Share of a unit that has to be known."""
 DIGITS: Final = 12
 """To which is rounded what is judged: sums of doubles differ in the last place."""
-_NOTHING: Final = Quarter()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +112,8 @@ def compare(segments: Sequence[Segment], *, all_dc: float, policy: EfficiencyPol
 
 def _units(segment: Segment, policy: EfficiencyPolicy) -> Iterator[tuple[Quarter, Quarter]]:
     """What is compared: quarters, or whole hours where the meter has a part of a longer reading in them."""
-    spread = {start // HOUR * HOUR for start, row in segment.meter.items() if row.is_spread}
-    quarters = [start for start in segment.meter if start // HOUR * HOUR not in spread]
+    spread = {start // HOUR * HOUR for start, row in segment.meter.items() if row.parts}
+    quarters = [start for start in segment.meter if start // HOUR * HOUR not in spread] if spread else segment.meter
     yield from _compared(segment, quarters, QUARTER, segment.meter, segment.vehicle, policy)
     if spread:
         whole = [start for start in sorted(spread) if segment.start <= start and start + HOUR <= segment.end]
@@ -122,7 +121,7 @@ def _units(segment: Segment, policy: EfficiencyPolicy) -> Iterator[tuple[Quarter
 
 
 def _compared(
-    segment: Segment, starts: Sequence[int], length: int, meters: Quarters, vehicles: Quarters, policy: EfficiencyPolicy
+    segment: Segment, starts: Iterable[int], length: int, meters: Quarters, vehicles: Quarters, policy: EfficiencyPolicy
 ) -> Iterator[tuple[Quarter, Quarter]]:
     """What can be, of units of this length."""
     for start in starts:
@@ -158,9 +157,8 @@ def _is_edge_of_hole(
     """Whether the vehicle is silent for a part of the unit, and of a neighbour in which its meter shows a charge."""
     if vehicles[start].known >= ENOUGH * within:
         return False
-    neighbours = (start - length, start + length)
-    return any(
-        vehicles.get(other, _NOTHING).is_empty
-        and meters.get(other, _NOTHING).kwh * HOUR / length >= policy.session_min_kw
-        for other in neighbours
-    )
+    for other in (start - length, start + length):
+        is_silent = other not in vehicles or vehicles[other].is_empty
+        if is_silent and other in meters and meters[other].kwh * HOUR / length >= policy.session_min_kw:
+            return True
+    return False

@@ -147,7 +147,7 @@ class Comparison:
             if starts or not self._is_all_whole(segment, beside_meter, beside_vehicle):
                 meter = _within(segment, starts, meters.get(segment.meter, {}), beside_meter)
                 vehicle = _within(segment, starts, vehicles.get(segment.vehicle, {}), beside_vehicle)
-                self._compare(segment, meter, vehicle, _within(segment, (), {}, beside_meter))
+                self._compare(segment, meter, vehicle, _within(segment, (), {}, beside_meter) if starts else meter)
             if number % TURN == 0:
                 await asyncio.sleep(0)
 
