@@ -15,7 +15,7 @@ from ingestd.store import queries
 from ingestd.store.database import Connection
 from ingestd.telemetry import EPOCH, STREAMS, Stream, to_datetime, to_microseconds
 
-BEGINNING: Final = -(1 << 53)
+BEGINNING: Final = -2_500_000 * HOUR
 """Earlier than any reading, in microseconds."""
 LATEST: Final = to_microseconds(datetime.max.replace(tzinfo=EPOCH.tzinfo))
 RECENT: Final = 2 * HOUR

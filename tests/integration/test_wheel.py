@@ -90,7 +90,7 @@ def test_the_wheel_holds_the_whole_program_and_nothing_else(wheel: Path) -> None
         for file in package.glob(pattern)
         if file.is_file()
     }
-    assert {"ingestd/py.typed", "ingestd/sql/0001_initial.sql", "ingestd/sql/queries/write.sql"} <= wanted
+    assert {"ingestd/py.typed", "ingestd/sql/0001_history.sql", "ingestd/sql/queries/write.sql"} <= wanted
     assert wanted == shipped
     assert f"ingestd-{ingestd.__version__}.dist-info/licenses/LICENSE" in names
 
