@@ -288,14 +288,16 @@ class Daemon:
         """Keep the ledger up with the readings. Whoever stands by does it too: daemons divide the shares among them."""
         done_at = time.monotonic()
         while True:
-            if not self._is_backlog_coming_in() or time.monotonic() - done_at > PUT_OFF_SECONDS:
-                try:
-                    if await self._clocks.agree():
-                        await self._closing.catch_up(arriving=self._flusher.arriving)
-                except StoreError as error:
-                    log.warning("the ledger is behind; tried again soon", reason=str(error))
-                done_at = time.monotonic()
+            # First of all, so that a backlog that waits in the broker shows itself.
             await asyncio.sleep(CLOSING_SECONDS)
+            if self._is_backlog_coming_in() and time.monotonic() - done_at < PUT_OFF_SECONDS:
+                continue
+            try:
+                if await self._clocks.agree():
+                    await self._closing.catch_up(arriving=self._flusher.arriving)
+            except StoreError as error:
+                log.warning("the ledger is behind; tried again soon", reason=str(error))
+            done_at = time.monotonic()
 
     def _is_backlog_coming_in(self) -> bool:
         arriving, committed = self._flusher.arriving, self._flusher.last_commit_at
