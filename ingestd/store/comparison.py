@@ -64,7 +64,7 @@ class Comparison:
         """By vehicle; its DC in all is not told."""
         window = self._window
         touched = self._touched()
-        left = [number for number in range(len(self._segments)) if number in touched or not self._is_summed(number)]
+        left = [number for number in range(len(self._segments)) if touched.get(number) or not self._is_summed(number)]
         for name, first, last in (
             ("compared_quarters", window.since, window.hours_from),
             ("compared_hours", window.hours_from, window.hours_until),

@@ -27,7 +27,7 @@ from tests.support.harness import Harness, opened
 from tests.support.streams import streams
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from ingestd.store.queries import Statement
 
@@ -247,6 +247,29 @@ async def test_a_thousand_vehicles_that_sums_will_not_do_for_take_a_few_statemen
         for one in found
         if one.vehicle_id in some
     }
+
+
+async def test_who_is_known_whole_is_compared_by_sums_alone(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = window(START, START + 2 * HOUR)
+    each = Snapshot.each
+    statements: list[bytes] = []
+
+    def noted(self: Snapshot, statement: Statement, parameters: Mapping[str, object]) -> AsyncIterator[Any]:
+        statements.append(statement.text)
+        return each(self, statement, parameters)
+
+    async with opened(database_url) as harness:
+        readings = [Reading(at=number * MINUTE, kwh=0.1) for number in range(-1, 200)]
+        await harness.write(meters=samples("m0", readings), vehicles=samples("v0", readings))
+        await harness.map("v0", "m0", to_datetime(START - DAY))
+        await harness.close(datetime.now(UTC))
+        monkeypatch.setattr(Snapshot, "each", noted)
+
+        (found,) = await Fleet(harness.reads, rules=harness.rules, policy=POLICY).efficiencies(asked)
+
+    assert ("ok", 1.0) == (found.status, found.efficiency_ratio)
+    assert statements
+    assert not [text for text in statements if b"touched" in text]
 
 
 async def test_buckets_that_cut_quarters_are_refused_where_they_have_too_many_readings(database_url: str) -> None:
