@@ -254,6 +254,8 @@ def _sums(readings: Readings, state: State, start: int, end: int) -> dict[int, Q
         return made
     kwh = cast("Sequence[float]", readings.kwh)
     since, until = max(state.previous_at, start), min(readings.at[-1], end)
+    if since >= until:
+        return made
     first = bisect_right(readings.at, start)
     for quarter in range(since // QUARTER * QUARTER, until, QUARTER):
         last = bisect_right(readings.at, min(quarter + QUARTER, end))
