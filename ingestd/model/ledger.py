@@ -39,10 +39,6 @@ class Readings:
             at=self.at[part], kwh=self.kwh[part], register=self.register[part], averaged=self.averaged[part]
         )
 
-    def after(self, moment: int) -> "Readings":
-        """Those later than a moment."""
-        return self.part(bisect_right(self.at, moment), len(self.at))
-
     def one_by_one(self) -> list[Reading]:
         return list(map(Reading, self.at, self.kwh, self.register, self.averaged))
 

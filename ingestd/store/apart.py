@@ -7,14 +7,13 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ingestd.model import performance as model
-from ingestd.model.device_energy import DeviceEnergy, Fold
+from ingestd.model.device_energy import DeviceEnergy, Fold, total
 from ingestd.model.efficiency import Compared, EfficiencyPolicy
 from ingestd.model.energy import HOUR, QUARTER
 from ingestd.model.fleet import Fed, Window
-from ingestd.model.quarters import Quarter
 from ingestd.store import queries
 from ingestd.store.device_energy import ENDING
 from ingestd.store.ledger import moment, quarter_of_row
@@ -22,6 +21,9 @@ from ingestd.store.many import ManyDevices
 from ingestd.store.moments import Moment
 from ingestd.store.open_stretch import OfDevices
 from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream
+
+if TYPE_CHECKING:
+    from ingestd.model.quarters import Quarter
 
 MOST_ROWS: Final = 50_000
 """About so many quarters are looked at in one step."""
@@ -137,7 +139,7 @@ class Apart:
             rows[row.id][row.start] = quarter_of_row(row)
         for device, its in rows.items():
             for start, more in self._beside[stream].get(device, {}).items():
-                its[start] = _sum(its[start], more) if start in its else more
+                its[start] = total([its[start], more]) if start in its else more
             for fold in folds.get(device, ()):
                 its.pop(fold.start, None)
         end = self._window.asked_end if self._is_open(self._window.asked_end) else ENDING
@@ -207,10 +209,3 @@ class Apart:
 def around(window: Window) -> tuple[int, int]:
     """The whole hours around a window: a meter is divided by the DC of an hour where it is slow."""
     return window.start // HOUR * HOUR, -(-window.asked_end // HOUR) * HOUR
-
-
-def _sum(one: Quarter, other: Quarter) -> Quarter:
-    whole = Quarter()
-    whole.add(one)
-    whole.add(other)
-    return whole

@@ -15,13 +15,9 @@ from ingestd.store import queries
 from ingestd.store.ledger import moment, quarter_of_row
 from ingestd.store.moments import Moment
 from ingestd.store.open_stretch import OfDevices
-from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream
+from ingestd.telemetry import METER, VEHICLE, Stream
 
-_SOURCES: Final = queries.load("fleet.sql")
-_SQL: Final = {
-    stream: {name: queries.ready(queries.for_stream(source, stream)) for name, source in _SOURCES.items()}
-    for stream in STREAMS
-}
+_SQL: Final = queries.of_streams(queries.load("fleet.sql"))
 _NONE: Final[frozenset[int]] = frozenset()
 TURN: Final = 500
 """After so many segments the event loop has its turn."""

@@ -14,7 +14,7 @@ from ingestd.model.register import Rule
 from ingestd.store import queries
 from ingestd.store.database import Snapshot
 from ingestd.store.ledger import BEGINNING, base_of, moment, quarter_of_row, readings_of
-from ingestd.telemetry import STREAMS, Stream
+from ingestd.telemetry import Stream
 
 ENDING: Final = 1 << 57
 """Later than any reading, in microseconds."""
@@ -24,10 +24,7 @@ FEW: Final = 500
 """So many readings take a millisecond or two; more are left to a thread."""
 
 _SOURCES: Final = queries.load("device.sql") | {"base": queries.load("closing.sql")["base"]}
-_SQL: Final = {
-    stream: {name: queries.ready(queries.for_stream(source, stream)) for name, source in _SOURCES.items()}
-    for stream in STREAMS
-}
+_SQL: Final = queries.of_streams(_SOURCES)
 
 
 class DeviceReader:

@@ -24,10 +24,7 @@ _SOURCES: Final = {
     "samples_of_all": queries.load("fleet.sql")["samples_of_all"],
     "active": queries.load("closing.sql")["active"],
 }
-_SQL: Final = {
-    stream: {name: queries.ready(queries.for_stream(source, stream)) for name, source in _SOURCES.items()}
-    for stream in STREAMS
-}
+_SQL: Final = queries.of_streams(_SOURCES)
 
 
 async def fine_buckets(

@@ -33,11 +33,7 @@ MOST_READINGS: Final = 2_000_000
 WORST: Final = 10
 CLOSED_HOURS: Final = 24
 
-_SOURCES: Final = queries.load("fleet.sql")
-_SQL: Final = {
-    stream: {name: queries.ready(queries.for_stream(source, stream)) for name, source in _SOURCES.items()}
-    for stream in STREAMS
-}
+_SQL: Final = queries.of_streams(queries.load("fleet.sql"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

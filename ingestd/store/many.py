@@ -12,7 +12,7 @@ from ingestd.store import queries
 from ingestd.store.device_energy import ENDING
 from ingestd.store.ledger import BEGINNING, LONG_AGO, RECENT, base_of, moment, readings_of
 from ingestd.store.moments import Moment
-from ingestd.telemetry import STREAMS, Stream
+from ingestd.telemetry import Stream
 
 AT_ONCE: Final = 1000
 """So many devices are asked for in one statement."""
@@ -21,13 +21,7 @@ ONE_BY_ONE: Final = 200
 closing."""
 
 _SOURCES: Final = queries.load("closing.sql")
-_SQL: Final = {
-    stream: {
-        name: queries.ready(queries.for_stream(_SOURCES[name], stream))
-        for name in ("bases", "base", "readings", "own_max_kw")
-    }
-    for stream in STREAMS
-}
+_SQL: Final = queries.of_streams({name: _SOURCES[name] for name in ("bases", "base", "readings", "own_max_kw")})
 
 
 class ManyDevices:

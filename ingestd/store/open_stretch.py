@@ -13,7 +13,7 @@ from ingestd.store import queries
 from ingestd.store.ledger import moment, quarter_of_row, readings_of, state_of
 from ingestd.store.many import AT_ONCE, ManyDevices
 from ingestd.store.moments import Moment
-from ingestd.telemetry import STREAMS, Stream
+from ingestd.telemetry import Stream
 
 OfDevices: TypeAlias = dict[str, dict[int, Quarter]]
 """By device and start of the quarter."""
@@ -21,14 +21,7 @@ OfDevices: TypeAlias = dict[str, dict[int, Quarter]]
 TURN: Final = 50
 """After so many devices the event loop has its turn."""
 
-_SOURCES: Final = queries.load("fleet.sql")
-_SQL: Final = {
-    stream: {
-        name: queries.ready(queries.for_stream(_SOURCES[name], stream))
-        for name in ("sums_of_all", "states_of_all", "readings_of_many", "quarters_of_many")
-    }
-    for stream in STREAMS
-}
+_SQL: Final = queries.of_streams(queries.load("fleet.sql"))
 
 
 class OpenStretch:

@@ -5,6 +5,7 @@ for a table or column of a stream, filled in once at start; `%(parameter)s` is b
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final, LiteralString, cast
@@ -95,6 +96,11 @@ def ready(source: sql.SQL | sql.Composed) -> Statement:
 
     text = PARAMETER.sub(numbered, source.as_string())
     return Statement(text=text.encode(), parameters=tuple(names))
+
+
+def of_streams(sources: Mapping[str, sql.SQL]) -> dict[Stream, dict[str, Statement]]:
+    """Name -> statement, for each stream."""
+    return {stream: {name: ready(for_stream(source, stream)) for name, source in sources.items()} for stream in STREAMS}
 
 
 def all_ready(sources: dict[str, sql.SQL]) -> dict[str, Statement]:
