@@ -12,7 +12,7 @@ from ingestd.model.quarters import Quarter, Quarters, hours
 
 Status: TypeAlias = Literal["ok", "below-threshold", "insufficient-data", "unmapped", "implausible"]
 
-ENOUGH: Final = 0.9
+ENOUGH: Final = 0.95
 """Share of a unit that has to be known."""
 DIGITS: Final = 12
 """To which is rounded what is judged: sums of doubles differ in the last place."""

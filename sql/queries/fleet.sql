@@ -89,7 +89,7 @@ WITH asked AS (
     SELECT number, start, ac.kwh AS ac, dc.kwh AS dc,
         is_touched IS NULL AND dc.filled > 0 AND CASE
             WHEN ac.parts > 0
-                THEN dc.known_seconds >= 3240 AND ac.known_seconds >= 0.9 * least(3600, dc.known_seconds)
+                THEN dc.known_seconds >= 3420 AND ac.known_seconds >= 0.95 * least(3600, dc.known_seconds)
             ELSE ac.filled = 4 AND dc.filled = 4 AND ac.known_seconds >= 3600 AND dc.known_seconds >= 3600
         END AS whole
     FROM ac

@@ -213,3 +213,23 @@ def test_gaps_are_what_lies_between_the_readings_of_a_window(
     edges = [start, *(at for at in heard if start < at < end), end]
     right = [later - earlier for earlier, later in pairwise(edges) if later - earlier > longest]
     assert Gaps(count=len(right), longest=max(right, default=0)) == gaps(around, start, end, longer_than=longest)
+
+
+# Holes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("silent_minutes", [30, 40, 65])
+@pytest.mark.parametrize("is_the_vehicle", [True, False])
+def test_a_silence_in_a_charge_does_no_harm_to_the_ratio_whenever_it_begins(
+    *, is_the_vehicle: bool, silent_minutes: int
+) -> None:
+    for begin in range(10 * HOUR, 10 * HOUR + QUARTER, MINUTE):
+        end = begin + silent_minutes * MINUTE
+        both = [by_the_minute(8 * HOUR, 12 * HOUR, kwh) for kwh in (0.09, 0.1)]
+        silent = 0 if is_the_vehicle else 1
+        both[silent] = [one for one in both[silent] if not begin < one.at <= end]
+        vehicle, meter = map(did, both)
+
+        found = asked(vehicle, [Feed(meter="m", start=0, end=END, energy=meter)])
+
+        assert (0.9, "ok") == (found.judgement.ratio, found.judgement.status)
