@@ -10,7 +10,7 @@ from math import inf
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 from ingestd.errors import IngestdError
-from ingestd.model.efficiency import Compared, Judgement, Status
+from ingestd.model.efficiency import Compared, Judgement, Status, ratio_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ class FleetEnergy:
 
     @property
     def efficiency_ratio(self) -> float | None:
-        return self.dc_kwh / self.ac_kwh if self.ac_kwh > 0 and self.vehicles else None
+        return ratio_of(dc=self.dc_kwh, ac=self.ac_kwh) if self.ac_kwh > 0 and self.vehicles else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +185,7 @@ class ChargingSession:
 
     @property
     def efficiency_ratio(self) -> float | None:
-        return self.dc_kwh / self.ac_kwh if self.ac_kwh > 0 else None
+        return ratio_of(dc=self.dc_kwh, ac=self.ac_kwh) if self.ac_kwh > 0 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

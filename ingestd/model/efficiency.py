@@ -15,7 +15,12 @@ Status: TypeAlias = Literal["ok", "below-threshold", "insufficient-data", "unmap
 ENOUGH: Final = 0.95
 """Share of a unit that has to be known."""
 DIGITS: Final = 12
-"""To which is rounded what is judged: sums of doubles differ in the last place."""
+"""To which ratios and what is judged are rounded: sums of doubles differ in the last place."""
+
+
+def ratio_of(*, dc: float, ac: float) -> float:
+    """As every answer gives it: never clamped. There has to be some AC."""
+    return round(dc / ac, DIGITS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +47,7 @@ class EfficiencyPolicy:
         if share < self.min_share:
             reason = f"{share:.0%} of the energy can be compared, at least {self.min_share:.0%} needed"
             return Judgement(status="insufficient-data", ratio=None, reason=reason)
-        ratio = round(compared.dc / ac, DIGITS)
+        ratio = ratio_of(dc=compared.dc, ac=ac)
         if ratio > 1:
             return Judgement(
                 status="implausible", ratio=ratio, reason=f"more DC than AC: {compared.dc:.3f} of {ac:.3f} kWh"

@@ -87,6 +87,10 @@ def test_a_fleet_has_a_ratio_of_all_beside_that_of_what_is_compared() -> None:
     assert (0.75, 1.25) == (found.efficiency_ratio, found.mapped_ratio)
 
 
+def test_the_ratio_of_all_is_rounded_as_those_that_are_judged() -> None:
+    assert 0.9 == fleet_of(ac=sum([0.1] * 10), dc=0.9).efficiency_ratio
+
+
 def test_a_fleet_without_ac_or_without_vehicles_has_no_ratio_of_all() -> None:
     assert (None, None) == (
         fleet_of(ac=0.0, dc=6.0).efficiency_ratio,
