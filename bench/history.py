@@ -86,6 +86,7 @@ _QUARTERS: Final = sql.SQL("""
             ) AS at
         ) AS end_of_quarter
     ) AS quarter, generate_series(%(first)s, %(devices)s - 1, 2) AS n
+    ORDER BY start, n
 """)
 _HOURS: Final = sql.SQL("""
     INSERT INTO {hour} ({id}, start, kwh, samples, parts, known_seconds, averaged_sum, resets, excluded, filled)
