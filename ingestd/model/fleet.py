@@ -45,6 +45,13 @@ class Window:
         quarters = self.hours_from - self.since + self.until - self.hours_until
         return (self.hours_until - self.hours_from) // HOUR + quarters // QUARTER
 
+    def unit(self, start: int) -> range:
+        """The quarters of the row that one of them is in: of an hour in the middle, of itself at the ends."""
+        if not self.hours_from <= start < self.hours_until:
+            return range(start, start + QUARTER, QUARTER)
+        hour = start // HOUR * HOUR
+        return range(hour, hour + HOUR, QUARTER)
+
     @property
     def parts(self) -> list[tuple[int, int]]:
         """The parts of quarters with rows at its edges."""

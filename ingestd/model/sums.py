@@ -15,7 +15,7 @@ from ingestd.model.register import Rule
 
 
 class Sums(Protocol):
-    """Of the readings of one device in one quarter-hour that has some."""
+    """Of the readings of one device behind the start of one quarter-hour, in which there are some."""
 
     start: int
     kwh: float
@@ -42,7 +42,13 @@ def quarters_of_sums(
     most = rule.most(0, MINUTE)
     at = previous_at
     for one in sums:
-        if one.registers or one.most is None or one.most > most or one.first - at > QUARTER:
+        if (
+            one.registers
+            or one.most is None
+            or one.most > most
+            or one.first - at > QUARTER
+            or one.last > one.start + QUARTER
+        ):
             return None
         at = one.last
     since, until = max(previous_at, start), min(at, end)

@@ -3,8 +3,8 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 
 from ingestd.model.device_energy import total
 from ingestd.model.efficiency import Compared, EfficiencyPolicy, Segment, compare, is_whole
@@ -23,15 +23,6 @@ TURN: Final = 500
 """After so many segments the event loop has its turn."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sums:
-    """What one device did in all rows of a window."""
-
-    whole: Quarter
-    is_known: bool
-    """Whether all of it is: in each of its hours, and of the quarters at its ends."""
-
-
 class Comparison:
     """What of mapped segments can be compared: sums of units that both know whole, and others one by one."""
 
@@ -41,15 +32,16 @@ class Comparison:
         window: Window,
         *,
         segments: Sequence[Fed],
-        sums: Mapping[Stream, Mapping[str, Sums]],
+        rows: Mapping[Stream, Mapping[str, Any]],
         beside: Mapping[Stream, OfDevices],
         policy: EfficiencyPolicy,
     ) -> None:
-        """`sums` are those of the window's rows, `beside` is what has to be added to them."""
+        """`rows` are the sums of each device's rows, `beside` is what has to be added to them."""
         self._at = at
         self._window = window
         self._segments = segments
-        self._sums = sums
+        self._rows = rows
+        self._units = window.units
         self._beside = beside
         self._policy = policy
         self._found = {segment.vehicle: Compared() for segment in segments}
@@ -58,62 +50,46 @@ class Comparison:
 
     async def result(self) -> dict[str, Compared]:
         """By vehicle; its DC in all is not told."""
-        window = self._window
         touched = self._touched()
-        left = [number for number in range(len(self._segments)) if touched.get(number) or not self._is_summed(number)]
-        for name, first, last in (
-            ("compared_quarters", window.since, window.hours_from),
-            ("compared_hours", window.hours_from, window.hours_until),
-            ("compared_quarters", window.hours_until, window.until),
-        ):
-            if first < last and left:
-                await self._sum_units(name, first, last, left, touched)
+        left = [number for number in range(len(self._segments)) if number in touched or not self._is_summed(number)]
+        if left and self._units:
+            await self._sum_rows(left, touched)
         await self._look_closer()
         return self._found
 
     def _is_summed(self, number: int) -> bool:
         """Whether all rows of the segment's devices are its own and can be compared, and so their sums have been."""
         segment, window = self._segments[number], self._window
-        meter, vehicle = self._sums[METER].get(segment.meter), self._sums[VEHICLE].get(segment.vehicle)
+        meter, vehicle = self._rows[METER].get(segment.meter), self._rows[VEHICLE].get(segment.vehicle)
         if meter is None or vehicle is None or segment.start > window.since or segment.end < window.until:
             return False
-        if not meter.is_known or not vehicle.is_known or meter.whole.parts:
+        if meter.known < self._units or vehicle.known < self._units or meter.parts:
             return False
-        self._found[segment.vehicle].add(
-            Compared(ac=meter.whole.kwh, dc=vehicle.whole.kwh, all_ac=meter.whole.kwh),
-        )
+        self._found[segment.vehicle].add(Compared(ac=meter.kwh, dc=vehicle.kwh, all_ac=meter.kwh))
         return True
 
-    async def _sum_units(
-        self, name: str, first: int, last: int, left: Sequence[int], touched: Mapping[int, set[int]]
-    ) -> None:
-        """Of segments in the rows of [first, last): what is whole is summed up, the rest is looked at closer."""
-        unit = HOUR if name == "compared_hours" else QUARTER
-        units = {
-            (number, start // unit * unit)
-            for number in left
-            for start in touched.get(number, ())
-            if first <= start < last
-        }
-        for number, start in units:
-            self._closer[number].update(range(start, start + unit, QUARTER))
+    async def _sum_rows(self, left: Sequence[int], touched: Mapping[int, set[int]]) -> None:
+        """Of segments: what is whole is summed up, the rest is looked at closer."""
+        window = self._window
         segments = [self._segments[number] for number in left]
+        units = [(number, unit) for number, starts in touched.items() for unit in {window.unit(at) for at in starts}]
         parameters = {
             "numbers": left,
             "vehicles": [segment.vehicle for segment in segments],
             "meters": [segment.meter for segment in segments],
-            "since": [segment.start for segment in segments],
-            "until": [segment.end for segment in segments],
-            "first": moment(first),
-            "last": moment(last),
+            "starts": [segment.start for segment in segments],
+            "ends": [segment.end for segment in segments],
             "touched": [number for number, _ in units],
-            "touched_starts": [start for _, start in units],
+            "touched_starts": [unit.start for _, unit in units],
+            **edges_of(window),
         }
-        async for row in self._at.each(_SQL[VEHICLE][name], parameters):
+        for number, unit in units:
+            self._closer[number].update(unit)
+        async for row in self._at.each(_SQL[VEHICLE]["compared"], parameters):
             vehicle = self._segments[row.number].vehicle
             self._found[vehicle].add(Compared(ac=row.ac, dc=row.dc, all_ac=row.all_ac))
             for start in row.starts or ():
-                self._closer[row.number].update(range(start, start + unit, QUARTER))
+                self._closer[row.number].update(window.unit(start))
 
     def _touched(self) -> dict[int, set[int]]:
         """By number of the segment the quarters with a row, of which more is known than is in the row."""
@@ -124,8 +100,12 @@ class Comparison:
                 for start, row in rows.items():
                     # Where the meter is slow, all of the hour is looked at.
                     hour = start // HOUR * HOUR
+                    if hour >= until:
+                        continue
                     its = range(hour, hour + HOUR, QUARTER) if row.parts else (start,)
-                    touched[number].update(quarter for quarter in its if since <= quarter < until)
+                    inside = [quarter for quarter in its if since <= quarter < until]
+                    if inside:
+                        touched[number].update(inside)
         return touched
 
     def _beside_of(self, segment: Fed) -> tuple[Mapping[int, Quarter], Mapping[int, Quarter]]:
@@ -135,8 +115,10 @@ class Comparison:
     async def _look_closer(self) -> None:
         """By the rule that a single vehicle is compared by."""
         segments = self._segments
-        meters = await self._rows(METER, ((segments[number].meter, its) for number, its in self._closer.items()))
-        vehicles = await self._rows(VEHICLE, ((segments[number].vehicle, its) for number, its in self._closer.items()))
+        meters = await self._quarters(METER, ((segments[number].meter, its) for number, its in self._closer.items()))
+        vehicles = await self._quarters(
+            VEHICLE, ((segments[number].vehicle, its) for number, its in self._closer.items())
+        )
         for number, segment in enumerate(segments):
             beside_meter, beside_vehicle = self._beside_of(segment)
             starts = self._closer.get(number, _NONE)
@@ -169,7 +151,7 @@ class Comparison:
             all_ac = sum(row.kwh for row in beside.values())
             self._found[segment.vehicle].add(Compared(ac=part.ac, dc=part.dc, all_ac=all_ac))
 
-    async def _rows(self, stream: Stream, wanted: Iterable[tuple[str, Iterable[int]]]) -> OfDevices:
+    async def _quarters(self, stream: Stream, wanted: Iterable[tuple[str, Iterable[int]]]) -> OfDevices:
         pairs = {(device, start) for device, starts in wanted for start in starts}
         found: OfDevices = {}
         if pairs:
@@ -188,3 +170,9 @@ def _within(
         if segment.start < start + QUARTER and start < segment.end:
             found[start] = total([found[start], more]) if start in found else more
     return found
+
+
+def edges_of(window: Window) -> dict[str, datetime]:
+    """As the statements take them: quarters of (since, until), whole hours in the middle of it."""
+    edges = ("since", "hours_from", "hours_until", "until")
+    return {name: moment(getattr(window, name)) for name in edges}

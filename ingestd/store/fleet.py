@@ -5,10 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from ingestd.analytics import FleetEnergy, FleetPoint, FleetSeries, TimeRange, VehicleEfficiency
-from ingestd.model.device_energy import total
 from ingestd.model.efficiency import Compared, EfficiencyPolicy
 from ingestd.model.energy import HOUR, QUARTER
 from ingestd.model.fleet import Fed, Window, divided
@@ -17,18 +16,16 @@ from ingestd.model.register import Rule
 from ingestd.periods import Stretch
 from ingestd.store import queries
 from ingestd.store.apart import Apart, around
-from ingestd.store.comparison import Comparison, Sums
+from ingestd.store.comparison import Comparison, edges_of
 from ingestd.store.database import Reads
 from ingestd.store.device_energy import ENDING
 from ingestd.store.fine_buckets import fine_buckets
 from ingestd.store.ledger import BEGINNING, moment
 from ingestd.store.many import ManyDevices
 from ingestd.store.moments import Moment, Moments
-from ingestd.store.open_stretch import OfDevices, OpenStretch
+from ingestd.store.open_stretch import OPEN, OfDevices, OpenStretch
 from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream, to_datetime, to_microseconds
 
-OPEN: Final = 2 * HOUR
-"""So much is read from history at most. A ledger that is further behind tells up to when its answer is made."""
 MOST_READINGS: Final = 2_000_000
 WORST: Final = 10
 CLOSED_HOURS: Final = 24
@@ -41,7 +38,7 @@ class _Found:
     """What was read of a window."""
 
     window: Window
-    totals: Mapping[Stream, Mapping[str, Quarter]]
+    totals: Mapping[Stream, Mapping[str, float]]
     compared: Mapping[str, Compared]
     thresholds: Mapping[str, float]
     as_of: datetime
@@ -77,8 +74,8 @@ class Fleet:
         return FleetEnergy(
             window=window,
             as_of=found.as_of,
-            ac_kwh=sum(its.kwh for its in meters.values()),
-            dc_kwh=sum(its.kwh for its in reporting.values()),
+            ac_kwh=sum(meters.values()),
+            dc_kwh=sum(reporting.values()),
             meters=len(meters),
             vehicles=len(reporting),
             mapped=mapped,
@@ -134,7 +131,7 @@ class Fleet:
                 vehicle_id=vehicle,
                 efficiency_ratio=judgement.ratio,
                 ac_kwh=its.all_ac if its else 0.0,
-                dc_kwh=found.totals[VEHICLE].get(vehicle, _NOTHING).kwh,
+                dc_kwh=found.totals[VEHICLE].get(vehicle, 0.0),
                 status=judgement.status,
                 threshold=policy.threshold,
             )
@@ -145,11 +142,11 @@ class Fleet:
         async with self._moments.now() as at:
             window, as_of = await _window(at, asked)
             beside = {stream: await _beside(at, stream, window) for stream in STREAMS}
-            sums = {stream: await _sums(at, stream, window) for stream in STREAMS}
-            totals = {stream: _totals(sums[stream], beside[stream]) for stream in STREAMS}
+            rows = {stream: await _rows(at, stream, window) for stream in STREAMS}
+            totals = {stream: _totals(rows[stream], beside[stream]) for stream in STREAMS}
             segments = await _segments(at, window.start, window.asked_end)
             alike, apart = divided(segments, start=window.start, end=window.asked_end)
-            comparison = Comparison(at, window, segments=alike, sums=sums, beside=beside, policy=self._policy)
+            comparison = Comparison(at, window, segments=alike, rows=rows, beside=beside, policy=self._policy)
             compared = await comparison.result()
             if apart:
                 all_segments = await _segments(at, *around(window))
@@ -157,7 +154,7 @@ class Fleet:
                 compared |= await left.compared(apart)
             thresholds = {row.id: row.threshold for row in await at.fetch(_SQL[VEHICLE]["own_thresholds"], {})}
         for vehicle, its in compared.items():
-            its.all_dc = totals[VEHICLE].get(vehicle, _NOTHING).kwh
+            its.all_dc = totals[VEHICLE].get(vehicle, 0.0)
         return _Found(window=window, totals=totals, compared=compared, thresholds=thresholds, as_of=as_of)
 
 
@@ -238,24 +235,17 @@ async def _by_bucket(at: Moment, stream: Stream, window: Window, edges: Sequence
     return energy
 
 
-async def _sums(at: Moment, stream: Stream, window: Window) -> dict[str, Sums]:
-    """Of every device with a row in the window."""
-    parameters = {
-        "since": moment(window.since),
-        "hours_from": moment(window.hours_from),
-        "hours_until": moment(window.hours_until),
-        "until": moment(window.until),
-    }
-    units = window.units
-    return {
-        row.id: Sums(whole=Quarter(kwh=row.kwh, samples=row.samples, parts=row.parts), is_known=row.known == units)
-        async for row in at.each(_SQL[stream]["energy_of_all"], parameters)
-    }
+async def _rows(at: Moment, stream: Stream, window: Window) -> dict[str, Any]:
+    """Of every device with rows in the window their sums, and how many of them are known whole."""
+    return {row.id: row async for row in at.each(_SQL[stream]["energy_of_all"], edges_of(window))}
 
 
-def _totals(sums: Mapping[str, Sums], beside: OfDevices) -> dict[str, Quarter]:
-    """Of every device with a reading, or a part of one."""
-    totals = {device: its.whole for device, its in sums.items()}
+def _totals(rows: Mapping[str, Any], beside: OfDevices) -> dict[str, float]:
+    """kWh of every device with a reading, or a part of one."""
+    kwh = {device: its.kwh for device, its in rows.items()}
+    sent = {device: its.samples + its.parts for device, its in rows.items()}
     for device, parts in beside.items():
-        totals[device] = total([totals.get(device, _NOTHING), *parts.values()])
-    return {device: its for device, its in totals.items() if not its.is_empty}
+        for part in parts.values():
+            kwh[device] = kwh.get(device, 0.0) + part.kwh
+            sent[device] = sent.get(device, 0) + part.samples + part.parts
+    return {device: its for device, its in kwh.items() if sent[device]}

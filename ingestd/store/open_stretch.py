@@ -1,15 +1,15 @@
 """What all devices of a stream did that is in no row yet: their readings, by the same rule, many at a time."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from operator import attrgetter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from ingestd.model.energy import QUARTER
+from ingestd.model.energy import HOUR, QUARTER
 from ingestd.model.ledger import Base, Readings, quarters_of
 from ingestd.model.quarters import Quarter
-from ingestd.model.sums import Sums, quarters_of_rises, quarters_of_sums
+from ingestd.model.sums import quarters_of_rises, quarters_of_sums
 from ingestd.store import queries
+from ingestd.store.device_energy import ENDING
 from ingestd.store.ledger import moment, quarter_of_row, readings_of, state_of
 from ingestd.store.many import AT_ONCE, ManyDevices
 from ingestd.store.moments import Moment
@@ -18,6 +18,8 @@ from ingestd.telemetry import Stream
 OfDevices: TypeAlias = dict[str, dict[int, Quarter]]
 """By device and start of the quarter."""
 
+OPEN: Final = 2 * HOUR
+"""So much is read from history at most. A ledger that is further behind tells up to when its answer is made."""
 TURN: Final = 50
 """After so many devices the event loop has its turn."""
 
@@ -40,43 +42,48 @@ class OpenStretch:
     async def changes(self) -> OfDevices:
         """What has to be added to the rows: what is behind them, and what is told only now of those that are there."""
         await self._many.look_up_rules()
-        before = {"start": moment(self._since - QUARTER), "end": moment(self._since)}
-        states = {row.id: row async for row in self._at.each(self._sql["states_of_all"], before)}
         found: OfDevices = {}
-        to_decide: list[str] = []
+        to_decide: dict[str, Any] = {}
         reaching_back: list[str] = []
         for number, (device, sums) in enumerate((await self._sums()).items()):
-            row = states.get(device)
-            if row is None or row.final_until < self._since:
+            state = sums[0]
+            if state.final_until is None or state.final_until < self._since:
                 reaching_back.append(device)
-            elif (quarters := self._of_sums(device, sums, row)) is not None:
-                found[device] = quarters
-            else:
-                to_decide.append(device)
+            elif self._start < self._end and self._since < self._end:
+                quarters = None if state.high_water is not None else self._of_sums(device, sums)
+                if quarters is None:
+                    to_decide[device] = state
+                else:
+                    found[device] = quarters
             if number % TURN == 0:
                 await asyncio.sleep(0)
-        for number in range(0, len(to_decide), AT_ONCE):
-            found |= await self._decided(to_decide[number : number + AT_ONCE], states)
-        for number in range(0, len(reaching_back), AT_ONCE):
-            found |= await self._changes_before(reaching_back[number : number + AT_ONCE])
+        for some in _steps(list(to_decide)):
+            found |= await self._decided(some, to_decide)
+        for some in _steps(reaching_back):
+            found |= await self._changes_before(some)
         return found
 
     async def _sums(self) -> dict[str, list[Any]]:
-        """Of each device with readings the sums of each quarter, in order."""
-        between = {"since": self._since, "until": self._until, "start": self._start, "end": self._end}
-        parameters = {name: moment(at) for name, at in between.items()}
+        """Of each device with readings the sums of each quarter, in order; the last one's are of all that follow."""
+        last = max(self._since, min(self._end - 1, self._at.now) // QUARTER * QUARTER)
+        if last > self._since + OPEN:  # the ledger has hardly begun: all is decided reading by reading
+            last = self._since
+        same = {"start": moment(self._start), "end": moment(self._end), "before": moment(self._since - QUARTER)}
         sums: dict[str, list[Any]] = {}
-        async for row in self._at.each(self._sql["sums_of_all"], parameters):
-            sums.setdefault(row.id, []).append(row)
-        for its in sums.values():
-            its.sort(key=attrgetter("start"))
+        for quarter in range(self._since, last + QUARTER, QUARTER):
+            until = min(self._until, ENDING if quarter == last else quarter + QUARTER)
+            between = {"since": moment(quarter), "until": moment(until)}
+            async for row in self._at.each(self._sql["sums_of_quarter"], same | between):
+                sums.setdefault(row.id, []).append(row)
         return sums
 
-    def _of_sums(self, device: str, sums: Sequence[Sums], row: Any) -> dict[int, Quarter] | None:  # noqa: ANN401
-        if row.high_water is not None:
-            return None
+    def _of_sums(self, device: str, sums: Sequence[Any]) -> dict[int, Quarter] | None:
         return quarters_of_sums(
-            sums, previous_at=row.previous_at, start=self._start, end=self._end, rule=self._many.rule_of(device)
+            sums,
+            previous_at=sums[0].previous_at,
+            start=self._start,
+            end=self._end,
+            rule=self._many.rule_of(device),
         )
 
     async def _decided(self, devices: Sequence[str], states: Mapping[str, Any]) -> OfDevices:
@@ -112,3 +119,8 @@ class OpenStretch:
         return quarters_of(
             readings, base, start=start, end=self._end, rule=self._many.rule_of(device), now=self._at.now
         )
+
+
+def _steps(devices: Sequence[str]) -> Iterator[Sequence[str]]:
+    for number in range(0, len(devices), AT_ONCE):
+        yield devices[number : number + AT_ONCE]

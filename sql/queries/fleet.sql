@@ -19,28 +19,25 @@ FROM (
 ) AS part
 GROUP BY id
 
--- name: sums_of_all
--- Each device's readings in (since, until], by the quarter of an hour: the sums of those in (start, end], and what tells
--- whether there is anything to decide about one of them.
+-- name: sums_of_quarter
+-- Each device's readings in (since, until]: the sums of those in (start, end], what tells whether there is anything to
+-- decide about one of them, and the state in the row of the quarter `before`, if there is one.
 SELECT
-    {id} AS id,
-    ingestd_microseconds(date_bin('15 minutes', ts - interval '1 microsecond', '2000-01-01Z')) AS start,
-    count(*) FILTER (WHERE ts > %(start)s AND ts <= %(end)s) AS samples,
-    coalesce(sum({energy}) FILTER (WHERE ts > %(start)s AND ts <= %(end)s), 0) AS kwh,
-    ingestd_microseconds(min(ts)) AS first, ingestd_microseconds(max(ts)) AS last,
-    max({energy}) AS most, count({register}) AS registers
-FROM {history}
-WHERE ts > %(since)s AND ts <= %(until)s
-GROUP BY {id}, date_bin('15 minutes', ts - interval '1 microsecond', '2000-01-01Z')
-
--- name: states_of_all
--- The state of each device at the end of one quarter, as far as it has a row.
-SELECT
-    {id} AS id,
+    readings.*,
     ingestd_microseconds(final_until) AS final_until, ingestd_microseconds(previous_at) AS previous_at, at_rest,
     high_water, ingestd_microseconds(changed_at) AS changed_at, ingestd_microseconds(read_at) AS read_at
-FROM {quarter}
-WHERE start >= %(start)s AND start < %(end)s
+FROM (
+    SELECT
+        {id} AS id, ingestd_microseconds(%(since)s) AS start,
+        count(*) FILTER (WHERE ts > %(start)s AND ts <= %(end)s) AS samples,
+        coalesce(sum({energy}) FILTER (WHERE ts > %(start)s AND ts <= %(end)s), 0) AS kwh,
+        ingestd_microseconds(min(ts)) AS first, ingestd_microseconds(max(ts)) AS last,
+        max({energy}) AS most, count({register}) AS registers
+    FROM {history}
+    WHERE ts > %(since)s AND ts <= %(until)s
+    GROUP BY {id}
+) AS readings
+LEFT JOIN {quarter} AS row ON row.{id} = readings.id AND row.start = %(before)s
 
 -- name: readings_of_many
 -- Readings of these devices in (since, until], as arrays in order of time.
@@ -70,63 +67,49 @@ WHERE valid_from < %(end)s AND (valid_to IS NULL OR valid_to > %(start)s)
 -- Vehicles with a threshold of their own.
 SELECT id, threshold FROM device_setting WHERE kind = 'vehicle' AND threshold IS NOT NULL
 
--- name: compared_hours
--- Of each segment the whole hours of which both sides know all: their sums. The others with energy in them are looked
--- at by the quarter: where one side does not know all, and where open quarters have touched them.
+-- name: compared
+-- Of each segment the rows that both sides know whole: their sums. The others with energy in them are looked at by the
+-- quarter, and so are those that open quarters have touched. Rows are hours in the middle of a window, quarters at its
+-- ends: where the meter is slow in an hour, a quarter of it is not compared by itself.
 WITH asked AS (
     SELECT number, vehicle_id, meter_id, ingestd_moment(since) AS since, ingestd_moment(until) AS until
-    FROM unnest(%(numbers)s::integer[], %(vehicles)s::text[], %(meters)s::text[], %(since)s::bigint[], %(until)s::bigint[])
+    FROM unnest(%(numbers)s::integer[], %(vehicles)s::text[], %(meters)s::text[], %(starts)s::bigint[], %(ends)s::bigint[])
         AS asked (number, vehicle_id, meter_id, since, until)
 ), touched AS (
     SELECT number, ingestd_moment(start) AS start, true AS is_touched
     FROM unnest(%(touched)s::integer[], %(touched_starts)s::bigint[]) AS touched (number, start)
-), ac AS MATERIALIZED (
-    SELECT number, vehicle_id, start, kwh, known_seconds, filled, parts
-    FROM asked
-    JOIN meter_hour USING (meter_id)
-    WHERE start >= %(first)s AND start < %(last)s AND start >= since AND start + interval '1 hour' <= asked.until
+), ac AS (
+    SELECT meter_id, start, 4 AS quarters, kwh, known_seconds, filled, parts
+    FROM meter_hour
+    WHERE start >= %(hours_from)s AND start < %(hours_until)s
+    UNION ALL
+    SELECT meter_id, start, 1, kwh, known_seconds, (samples + parts > 0)::integer,
+        sum(parts) OVER (PARTITION BY meter_id, date_trunc('hour', start, 'UTC'))
+    FROM meter_quarter
+    WHERE start >= %(since)s AND start < %(until)s AND (start < %(hours_from)s OR start >= %(hours_until)s)
+), dc AS (
+    SELECT vehicle_id, start, 4 AS quarters, kwh, known_seconds, filled
+    FROM vehicle_hour
+    WHERE start >= %(hours_from)s AND start < %(hours_until)s
+    UNION ALL
+    SELECT vehicle_id, start, 1, kwh, known_seconds, (samples + parts > 0)::integer
+    FROM vehicle_quarter
+    WHERE start >= %(since)s AND start < %(until)s AND (start < %(hours_from)s OR start >= %(hours_until)s)
 ), unit AS (
     SELECT number, start, ac.kwh AS ac, dc.kwh AS dc,
         is_touched IS NULL AND dc.filled > 0 AND CASE
-            WHEN ac.parts > 0
-                THEN dc.known_seconds >= 3420 AND ac.known_seconds >= 0.95 * least(3600, dc.known_seconds)
-            ELSE ac.filled = 4 AND dc.filled = 4 AND ac.known_seconds >= 3600 AND dc.known_seconds >= 3600
+            WHEN ac.parts > 0 THEN
+                quarters = 4 AND dc.known_seconds >= 3420
+                AND ac.known_seconds >= 0.95 * least(3600, dc.known_seconds)
+            ELSE
+                ac.filled = quarters AND dc.filled = quarters
+                AND least(ac.known_seconds, dc.known_seconds) >= 900 * quarters
         END AS whole
-    FROM ac
-    LEFT JOIN vehicle_hour AS dc USING (vehicle_id, start)
-    LEFT JOIN touched USING (number, start)
-)
-SELECT number,
-    coalesce(sum(ac), 0) AS all_ac,
-    coalesce(sum(ac) FILTER (WHERE whole), 0) AS ac,
-    coalesce(sum(dc) FILTER (WHERE whole), 0) AS dc,
-    array_agg(ingestd_microseconds(start)) FILTER (WHERE whole IS NOT TRUE AND (ac > 0 OR dc > 0)) AS starts
-FROM unit
-GROUP BY number
-
--- name: compared_quarters
--- The same of quarters, at the ends of a window.
-WITH asked AS (
-    SELECT number, vehicle_id, meter_id, ingestd_moment(since) AS since, ingestd_moment(until) AS until
-    FROM unnest(%(numbers)s::integer[], %(vehicles)s::text[], %(meters)s::text[], %(since)s::bigint[], %(until)s::bigint[])
-        AS asked (number, vehicle_id, meter_id, since, until)
-), touched AS (
-    SELECT number, ingestd_moment(start) AS start, true AS is_touched
-    FROM unnest(%(touched)s::integer[], %(touched_starts)s::bigint[]) AS touched (number, start)
-), ac AS MATERIALIZED (
-    SELECT number, vehicle_id, start, kwh, known_seconds, samples, parts
     FROM asked
-    JOIN meter_quarter USING (meter_id)
-    WHERE start >= %(first)s AND start < %(last)s AND start >= since AND start + interval '15 minutes' <= asked.until
-), unit AS (
-    SELECT number, start, ac.kwh AS ac, dc.kwh AS dc,
-        is_touched IS NULL
-        AND sum(ac.parts) OVER (PARTITION BY number, date_trunc('hour', start, 'UTC')) = 0
-        AND ac.samples > 0 AND dc.samples + dc.parts > 0
-        AND ac.known_seconds >= 900 AND dc.known_seconds >= 900 AS whole
-    FROM ac
-    LEFT JOIN vehicle_quarter AS dc USING (vehicle_id, start)
+    JOIN ac USING (meter_id)
+    LEFT JOIN dc USING (vehicle_id, start, quarters)
     LEFT JOIN touched USING (number, start)
+    WHERE start >= since AND start + quarters * interval '15 minutes' <= until
 )
 SELECT number,
     coalesce(sum(ac), 0) AS all_ac,
