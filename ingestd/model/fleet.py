@@ -47,10 +47,8 @@ class Window:
 
     def unit(self, start: int) -> range:
         """The quarters of the row that one of them is in: of an hour in the middle, of itself at the ends."""
-        if not self.hours_from <= start < self.hours_until:
-            return range(start, start + QUARTER, QUARTER)
-        hour = start // HOUR * HOUR
-        return range(hour, hour + HOUR, QUARTER)
+        is_hour = self.hours_from <= start < self.hours_until
+        return hour_of(start) if is_hour else range(start, start + QUARTER, QUARTER)
 
     @property
     def parts(self) -> list[tuple[int, int]]:
@@ -74,6 +72,12 @@ class Fed:
     meter: str
     start: int
     end: int
+
+
+def hour_of(start: int) -> range:
+    """The quarters of the hour that one of them is in."""
+    hour = start // HOUR * HOUR
+    return range(hour, hour + HOUR, QUARTER)
 
 
 def divided(segments: Iterable[Fed], *, start: int, end: int) -> tuple[list[Fed], set[str]]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from ingestd.model.device_energy import total
 from ingestd.model.efficiency import Compared, EfficiencyPolicy, Segment, compare, is_whole
 from ingestd.model.energy import HOUR, QUARTER
-from ingestd.model.fleet import Fed, Window
+from ingestd.model.fleet import Fed, Window, hour_of
 from ingestd.model.quarters import Quarter
 from ingestd.store import queries
 from ingestd.store.ledger import moment, quarter_of_row
@@ -42,6 +42,7 @@ class Comparison:
         self._segments = segments
         self._rows = rows
         self._units = window.units
+        self._since, self._until = window.since, window.until
         self._beside = beside
         self._policy = policy
         self._found = {segment.vehicle: Compared() for segment in segments}
@@ -50,31 +51,47 @@ class Comparison:
 
     async def result(self) -> dict[str, Compared]:
         """By vehicle; its DC in all is not told."""
-        touched = self._touched()
-        left = [number for number in range(len(self._segments)) if number in touched or not self._is_summed(number)]
+        left: dict[int, set[int]] = {}
+        for number, segment in enumerate(self._segments):
+            touched = self._touched(segment)
+            if touched or not self._is_summed(segment):
+                left[number] = touched
+            if number % TURN == 0:
+                await asyncio.sleep(0)
         if left and self._units:
-            await self._sum_rows(left, touched)
+            await self._sum_rows(left)
         await self._look_closer()
         return self._found
 
-    def _is_summed(self, number: int) -> bool:
+    def _touched(self, segment: Fed) -> set[int]:
+        """Quarters of which more is known than is in their rows; all of an hour where the meter is slow."""
+        since, until = self._since, self._until
+        return {
+            quarter
+            for rows in self._beside_of(segment)
+            for start, row in rows.items()
+            if start // HOUR * HOUR < until
+            for quarter in (hour_of(start) if row.parts else (start,))
+            if since <= quarter < until
+        }
+
+    def _is_summed(self, segment: Fed) -> bool:
         """Whether all rows of the segment's devices are its own and can be compared, and so their sums have been."""
-        segment, window = self._segments[number], self._window
         meter, vehicle = self._rows[METER].get(segment.meter), self._rows[VEHICLE].get(segment.vehicle)
-        if meter is None or vehicle is None or segment.start > window.since or segment.end < window.until:
+        if meter is None or vehicle is None or segment.start > self._since or segment.end < self._until:
             return False
         if meter.known < self._units or vehicle.known < self._units or meter.parts:
             return False
         self._found[segment.vehicle].add(Compared(ac=meter.kwh, dc=vehicle.kwh, all_ac=meter.kwh))
         return True
 
-    async def _sum_rows(self, left: Sequence[int], touched: Mapping[int, set[int]]) -> None:
+    async def _sum_rows(self, left: Mapping[int, set[int]]) -> None:
         """Of segments: what is whole is summed up, the rest is looked at closer."""
         window = self._window
         segments = [self._segments[number] for number in left]
-        units = [(number, unit) for number, starts in touched.items() for unit in {window.unit(at) for at in starts}]
+        units = [(number, unit) for number, starts in left.items() for unit in {window.unit(at) for at in starts}]
         parameters = {
-            "numbers": left,
+            "numbers": list(left),
             "vehicles": [segment.vehicle for segment in segments],
             "meters": [segment.meter for segment in segments],
             "starts": [segment.start for segment in segments],
@@ -88,25 +105,11 @@ class Comparison:
         async for row in self._at.each(_SQL[VEHICLE]["compared"], parameters):
             vehicle = self._segments[row.number].vehicle
             self._found[vehicle].add(Compared(ac=row.ac, dc=row.dc, all_ac=row.all_ac))
-            for start in row.starts or ():
-                self._closer[row.number].update(window.unit(start))
-
-    def _touched(self) -> dict[int, set[int]]:
-        """By number of the segment the quarters with a row, of which more is known than is in the row."""
-        since, until = self._window.since, self._window.until
-        touched: defaultdict[int, set[int]] = defaultdict(set)
-        for number, segment in enumerate(self._segments):
-            for rows in self._beside_of(segment):
-                for start, row in rows.items():
-                    # Where the meter is slow, all of the hour is looked at.
-                    hour = start // HOUR * HOUR
-                    if hour >= until:
-                        continue
-                    its = range(hour, hour + HOUR, QUARTER) if row.parts else (start,)
-                    inside = [quarter for quarter in its if since <= quarter < until]
-                    if inside:
-                        touched[number].update(inside)
-        return touched
+            closer = self._closer[row.number]
+            closer.update(quarter for start in row.in_part or () for quarter in window.unit(start))
+            untold = [window.unit(start) for start in row.untold or ()]
+            holes = [unit for unit in untold if unit.start - QUARTER in closer or unit.stop in closer]
+            closer.update(*holes)
 
     def _beside_of(self, segment: Fed) -> tuple[Mapping[int, Quarter], Mapping[int, Quarter]]:
         """Of its meter and of its vehicle."""

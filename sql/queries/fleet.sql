@@ -68,9 +68,10 @@ WHERE valid_from < %(end)s AND (valid_to IS NULL OR valid_to > %(start)s)
 SELECT id, threshold FROM device_setting WHERE kind = 'vehicle' AND threshold IS NOT NULL
 
 -- name: compared
--- Of each segment the rows that both sides know whole: their sums. The others with energy in them are looked at by the
--- quarter, and so are those that open quarters have touched. Rows are hours in the middle of a window, quarters at its
--- ends: where the meter is slow in an hour, a quarter of it is not compared by itself.
+-- Of each segment the rows that both sides know whole: their sums. The others in which both tell something are looked at
+-- by the quarter, and so are those that open quarters have touched. Where the vehicle tells nothing, there is nothing to
+-- compare, but they may be the hole that a row beside them is the edge of. Rows are hours in the middle of a window,
+-- quarters at its ends: where the meter is slow in an hour, a quarter of it is not compared by itself.
 WITH asked AS (
     SELECT number, vehicle_id, meter_id, ingestd_moment(since) AS since, ingestd_moment(until) AS until
     FROM unnest(%(numbers)s::integer[], %(vehicles)s::text[], %(meters)s::text[], %(starts)s::bigint[], %(ends)s::bigint[])
@@ -96,7 +97,7 @@ WITH asked AS (
     FROM vehicle_quarter
     WHERE start >= %(since)s AND start < %(until)s AND (start < %(hours_from)s OR start >= %(hours_until)s)
 ), unit AS (
-    SELECT number, start, ac.kwh AS ac, dc.kwh AS dc,
+    SELECT number, start, ac.kwh AS ac, dc.kwh AS dc, dc.filled > 0 AS told,
         is_touched IS NULL AND dc.filled > 0 AND CASE
             WHEN ac.parts > 0 THEN
                 quarters = 4 AND dc.known_seconds >= 3420
@@ -115,7 +116,8 @@ SELECT number,
     coalesce(sum(ac), 0) AS all_ac,
     coalesce(sum(ac) FILTER (WHERE whole), 0) AS ac,
     coalesce(sum(dc) FILTER (WHERE whole), 0) AS dc,
-    array_agg(ingestd_microseconds(start)) FILTER (WHERE whole IS NOT TRUE AND (ac > 0 OR dc > 0)) AS starts
+    array_agg(ingestd_microseconds(start)) FILTER (WHERE told AND NOT whole AND (ac > 0 OR dc > 0)) AS in_part,
+    array_agg(ingestd_microseconds(start)) FILTER (WHERE told IS NOT TRUE AND ac > 0) AS untold
 FROM unit
 GROUP BY number
 
