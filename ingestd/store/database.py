@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import psycopg
 import structlog
-from psycopg import AsyncConnection, AsyncRawCursor, sql
+from psycopg import AsyncConnection, AsyncRawCursor, IsolationLevel, sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import namedtuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -260,10 +260,8 @@ class Reads:
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator["Snapshot"]:
         """For several queries that have to see the same (PostgreSQL manual, 13.2.2). Raises StoreError."""
-        with translated():
-            async with self._connection() as connection, connection.transaction():
-                await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                yield Snapshot(connection)
+        async with self._begun(IsolationLevel.REPEATABLE_READ, read_only=True) as connection:
+            yield Snapshot(connection)
 
     async def ping(self) -> None:
         """Raises StoreError unless the database answers."""
@@ -272,9 +270,18 @@ class Reads:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """For the few changes made on request; raises StoreError, also for what is done in it."""
+        async with self._begun(None, read_only=None) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _begun(self, isolation: IsolationLevel | None, *, read_only: bool | None) -> AsyncIterator[Connection]:
+        """A transaction; None: as the session has it. These two are said in BEGIN."""
         with translated():
-            async with self._connection() as connection, connection.transaction():
-                yield connection
+            async with self._connection() as connection:
+                await connection.set_isolation_level(isolation)
+                await connection.set_read_only(read_only)
+                async with connection.transaction():
+                    yield connection
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
