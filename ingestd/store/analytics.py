@@ -20,16 +20,13 @@ from ingestd.store.device_energy import ENDING, DeviceReader
 from ingestd.store.known import is_known
 from ingestd.store.ledger import BEGINNING
 from ingestd.store.moments import Moment, Moments
-from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream, to_datetime, to_microseconds
+from ingestd.telemetry import METER, VEHICLE, Stream, to_datetime, to_microseconds
 
 LONG: Final = 7 * 24 * HOUR
 """A window of more takes longer than a few milliseconds, and is left to a thread."""
 _Result = TypeVar("_Result")
 
-_PERFORMANCE: Final = queries.load("performance.sql")
-_LIVE: Final = {stream: queries.ready(queries.for_stream(_PERFORMANCE["live"], stream)) for stream in STREAMS}
-_THRESHOLD: Final = queries.ready(_PERFORMANCE["threshold"])
-_SEGMENTS: Final = queries.ready(_PERFORMANCE["segments_of_vehicle"])
+_SQL: Final = queries.of_streams(queries.load("performance.sql"))
 
 
 def live_reading(stream: Stream, row: Any) -> LiveReading:  # noqa: ANN401 - psycopg makes the namedtuple's class at run time
@@ -70,17 +67,17 @@ class Analytics:
 
     async def live(self, stream: Stream, device_id: str) -> LiveReading | None:
         """The newest reading of a device, or None where it is unknown."""
-        rows = await self._reads.fetch(_LIVE[stream], {"device_id": device_id})
+        rows = await self._reads.fetch(_SQL[stream]["live"], {"device_id": device_id})
         return live_reading(stream, rows[0]) if rows else None
 
     async def performance(self, vehicle_id: str, window: TimeRange) -> Performance | None:
         """A vehicle's charging in the window, or None where the vehicle is unknown."""
         start, end = (min(max(to_microseconds(at), BEGINNING), ENDING) for at in (window.start, window.end))
         async with self._moments.now() as moment:
-            own, others = await _segments(moment, vehicle_id, start, end)
+            own, others, threshold = await _segments(moment, vehicle_id, start, end)
             if not own and not await is_known(moment, VEHICLE, vehicle_id):
                 return None
-            policy = await self._policy_of(moment, vehicle_id)
+            policy = self._policy if threshold is None else replace(self._policy, threshold=threshold)
             edges = {start, end, *(edge for segment in (*own, *others) for edge in (segment.start, segment.end))}
             gone = [edge for edge in edges if edge % QUARTER and edge - self._max_gap < moment.kept_since]
             if gone:
@@ -95,10 +92,6 @@ class Analytics:
                 silence = await self._gaps(reader, vehicle, window, moment.now)
         return _answer(vehicle_id, window, found, silence, policy)
 
-    async def _policy_of(self, moment: Moment, vehicle_id: str) -> EfficiencyPolicy:
-        rows = await moment.fetch(_THRESHOLD, {"vehicle_id": vehicle_id})
-        return replace(self._policy, threshold=rows[0].threshold) if rows else self._policy
-
     async def _gaps(self, reader: DeviceReader, vehicle: DeviceEnergy, window: TimeRange, now: int) -> Gaps:
         """Of the window up to now."""
         start, end = to_microseconds(window.start), min(to_microseconds(window.end), now)
@@ -112,16 +105,23 @@ async def _done(work: Callable[[], _Result], start: int, end: int) -> _Result:
     return work() if end - start <= LONG else await asyncio.to_thread(work)
 
 
-async def _segments(moment: Moment, vehicle_id: str, start: int, end: int) -> tuple[list[_Segment], list[_Segment]]:
+async def _segments(
+    moment: Moment, vehicle_id: str, start: int, end: int
+) -> tuple[list[_Segment], list[_Segment], float | None]:
     """Those of the vehicle that have a part in (start, end], and those of others that share their meters.
 
-    They last to the whole hours around the window.
+    They last to the whole hours around the window. And the vehicle's own threshold, where it is set.
     """
     since, until = _whole_hours(start, end)
     rows = await moment.fetch(
-        _SEGMENTS, {"vehicle_id": vehicle_id, "start": to_datetime(since), "end": to_datetime(until)}
+        _SQL[VEHICLE]["segments_of_vehicle"],
+        {"vehicle_id": vehicle_id, "start": to_datetime(since), "end": to_datetime(until)},
     )
-    segments = [_Segment(vehicle=row.vehicle_id, meter=row.meter_id, start=row.start, end=row.end) for row in rows]
+    segments = [
+        _Segment(vehicle=row.vehicle_id, meter=row.meter_id, start=row.start, end=row.end)
+        for row in rows
+        if row.meter_id is not None
+    ]
     own = [one for one in segments if one.vehicle == vehicle_id and one.overlaps(start, end)]
     others = [
         one
@@ -129,7 +129,7 @@ async def _segments(moment: Moment, vehicle_id: str, start: int, end: int) -> tu
         if one.vehicle != vehicle_id
         and any(one.meter == mine.meter and one.overlaps(mine.start, mine.end) for mine in own)
     ]
-    return own, others
+    return own, others, rows[0].threshold
 
 
 def _whole_hours(start: int, end: int) -> tuple[int, int]:

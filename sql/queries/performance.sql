@@ -4,22 +4,20 @@
 -- The newest reading of one device.
 SELECT {columns} FROM {live} WHERE {id} = %(device_id)s
 
--- name: threshold
--- The vehicle's own efficiency threshold, where it is set.
-SELECT threshold FROM device_setting WHERE kind = 'vehicle' AND id = %(vehicle_id)s AND threshold IS NOT NULL
-
 -- name: segments_of_vehicle
 -- Segments of the mapping, as far as they lie in (start, end]: those of the vehicle, and those of other vehicles that
--- the same meter feeds at the same time.
+-- the same meter feeds at the same time. With each the vehicle's own efficiency threshold, where it is set; where there
+-- is no segment, that alone.
 SELECT DISTINCT
+    (SELECT threshold FROM device_setting WHERE kind = 'vehicle' AND id = %(vehicle_id)s) AS threshold,
     other.vehicle_id, other.meter_id,
     ingestd_microseconds(greatest(other.valid_from, %(start)s)) AS start,
     ingestd_microseconds(least(other.valid_to, %(end)s)) AS end
-FROM vehicle_meter_mapping AS own
-JOIN vehicle_meter_mapping AS other ON other.meter_id = own.meter_id
+FROM (SELECT) AS vehicle
+LEFT JOIN vehicle_meter_mapping AS own ON own.vehicle_id = %(vehicle_id)s
+    AND own.valid_from < %(end)s AND coalesce(own.valid_to, 'infinity') > %(start)s
+LEFT JOIN vehicle_meter_mapping AS other ON other.meter_id = own.meter_id
     AND other.valid_from < coalesce(own.valid_to, 'infinity')
     AND coalesce(other.valid_to, 'infinity') > own.valid_from
-WHERE own.vehicle_id = %(vehicle_id)s
-  AND own.valid_from < %(end)s AND coalesce(own.valid_to, 'infinity') > %(start)s
-  AND other.valid_from < %(end)s AND coalesce(other.valid_to, 'infinity') > %(start)s
+    AND other.valid_from < %(end)s AND coalesce(other.valid_to, 'infinity') > %(start)s
 ORDER BY start, other.vehicle_id
