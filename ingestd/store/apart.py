@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 MOST_ROWS: Final = 50_000
 """About so many quarters are looked at in one step."""
 
-_SOURCE: Final = queries.load("fleet.sql")["quarters_between"]
-_QUARTERS: Final = {stream: queries.ready(queries.for_stream(_SOURCE, stream)) for stream in STREAMS}
+_SQL: Final = queries.of_streams(queries.load("fleet.sql"))
 
 
 @dataclass(slots=True)
@@ -135,7 +134,7 @@ class Apart:
             "newest": moment(self._window.made_until),
         }
         rows: dict[str, dict[int, Quarter]] = {device: {} for device in wanted}
-        async for row in self._at.each(_QUARTERS[stream], parameters):
+        async for row in self._at.each(_SQL[stream]["quarters_between"], parameters):
             rows[row.id][row.start] = quarter_of_row(row)
         for device, its in rows.items():
             for start, more in self._beside[stream].get(device, {}).items():
