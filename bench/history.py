@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bench.stage import Place
 
 MINUTE: Final = timedelta(minutes=1)
-BEFORE: Final = timedelta(hours=1)
+BEFORE: Final = timedelta(hours=2)
 """History reaches so much further back than asked for: a window begins in the midst of it, as it does in life."""
 _MICROSECOND: Final = timedelta(microseconds=1)
 RULES: Final[Mapping[Stream, Rule]] = {
