@@ -14,9 +14,10 @@ from picture import BAD, FAINT, INK, LEFT, LIGHT, METER, OTHER, RIGHT, VEHICLE, 
 from ingestd.model.allocation import allocate
 from ingestd.model.efficiency import Compared, EfficiencyPolicy, Segment, compare
 from ingestd.model.energy import HOUR, MINUTE, QUARTER, Counted, Reading, count
+from ingestd.model.flow import Flow
 from ingestd.model.quarters import Quarter, Quarters, hours, merged, quarters
 from ingestd.model.register import Point, Rule, Verdict, judge
-from ingestd.model.sessions import Feeding, Flow, ac_of, sessions
+from ingestd.model.sessions import Feeding, ac_of, sessions
 
 DAY: Final = 24 * HOUR
 LATER: Final = 10 * DAY
@@ -327,8 +328,8 @@ def charging() -> Picture:
     vehicle = counted(one for span, kwh in stretches.items() for one in intervals(*span, 5 * MINUTE, kwh))
     hourly = {8: 0.0, 9: 0.0, 10: 8.8, 11: 4.6, 12: 3.4, 13: 2.2}
     meter = counted(Reading(at(hour), kwh=kwh) for hour, kwh in hourly.items())
-    flow = Flow(vehicle)
-    feeding = Feeding(start=at(8), end=at(13), meter=Flow(meter), vehicles={"EV": flow})
+    flow = Flow.of(vehicle)
+    feeding = Feeding(start=at(8), end=at(13), meter=Flow.of(meter), vehicles={"EV": flow})
     picture.label(84, "power of the", "vehicle")
     before = 0.0
     for one in vehicle[1:]:
@@ -339,7 +340,7 @@ def charging() -> Picture:
         if one.since is not None and kw > 0:
             picture.box(time.x(one.since) + 0.5, time.x(one.at) - 0.5, 120 - 6 * kw, 6 * kw, fill=VEHICLE)
     picture.line(LEFT, 120, RIGHT, 120)
-    for session in sessions(vehicle):
+    for session in sessions(flow):
         for x in (time.x(session.start), time.x(session.end)):
             picture.line(x, 30, x, 140, dashed=True)
         picture.band(time, session.start, session.end, 140, "session", colour=VEHICLE)

@@ -7,12 +7,13 @@ of the time they tell: so it is the same whenever it is made. Times are microsec
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import compress
 from operator import attrgetter, sub
 from types import MappingProxyType
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from ingestd.model.energy import MINUTE, QUARTER, Counted, Reading, State, count, decided
+from ingestd.model.flow import Flow
 from ingestd.model.quarters import Quarter, quarter_of, quarters
 from ingestd.model.register import Point, Register, Rule
 
@@ -85,29 +86,38 @@ def make(
     until: int,
     rule: Rule,
     now: int,
-    stored: Iterable[int] = (),
-    known: Mapping[int, Row] = MappingProxyType({}),
+    stored: Mapping[int, Row | None] = MappingProxyType({}),
 ) -> Made:
     """The rows of (base.at, until], out of all readings behind the base's state.
 
-    `until` is the end of a quarter. A quarter of `stored` has a row in any case, as it has one already. The states of
-    the rows that are `known`, by start, are taken over: they are not looked for once more.
+    `until` is the end of a quarter. A quarter of `stored` has a row in any case, as it has one already. The state of
+    one that is given is taken over: it is not looked for once more.
     """
-    counted = _counted(readings, base.state, rule, now)
-    made = _figures(readings, counted, base.state, base.at, until)
-    for start in chain(stored, known):
+    told = _told(readings, base.state, rule, now)
+    made = _figures(readings, told, base.at, until)
+    for start in stored:
         if base.at <= start < until:
             made.setdefault(start, Quarter())
-    states = _states(readings, counted, base.state, sorted(made), rule, known)
+    states = _states(readings, told, base.state, sorted(made), rule, stored)
     return Made(
         rows=[Row(start=start, quarter=made[start], state=state, final_until=final) for start, state, final in states],
-        undecided_since=next((one.at for one in counted or () if one.is_undecided), None),
+        undecided_since=None if isinstance(told, _Plain) else next((one.at for one in told if one.is_undecided), None),
     )
 
 
 def quarters_of(readings: Readings, base: Base, *, start: int, end: int, rule: Rule, now: int) -> dict[int, Quarter]:
     """What readings behind a base tell of (start, end], which begins no earlier than the base."""
-    return _figures(readings, _counted(readings, base.state, rule, now), base.state, start, end)
+    return _figures(readings, _told(readings, base.state, rule, now), start, end)
+
+
+def flow_of(readings: Readings, state: State | None, *, rule: Rule, now: int) -> Flow:
+    """What flowed by each of the readings behind a state."""
+    told = _told(readings, state, rule, now)
+    if not isinstance(told, _Plain):
+        return Flow.of(told)
+    some = [kwh > 0 for kwh in told.kwh]
+    starts = compress([told.state.previous_at, *readings.at], some)
+    return Flow(list(starts), list(compress(readings.at, some)), list(compress(told.kwh, some)))
 
 
 def changed(made: Sequence[Row], stored: Mapping[int, State], *, marked_until: int) -> list[Row] | None:
@@ -124,21 +134,30 @@ def changed(made: Sequence[Row], stored: Mapping[int, State], *, marked_until: i
     return None
 
 
-def _counted(readings: Readings, state: State | None, rule: Rule, now: int) -> list[Counted] | None:
-    """What those count for that tell something of their own; None where there is nothing to decide."""
-    if state is not None and _nothing_to_decide(readings, state, rule):
-        return None
+class _Plain(NamedTuple):
+    """What readings tell where each counts for the short time since the one before, and no doubt of it."""
+
+    state: State
+    """Before them."""
+    kwh: Sequence[float]
+
+
+def _told(readings: Readings, state: State | None, rule: Rule, now: int) -> _Plain | list[Counted]:
+    """Or else what those count for that tell something of their own."""
+    kwh = None if state is None else _plain(readings, state, rule)
+    return _counted(readings, state, rule, now) if state is None or kwh is None else _Plain(state, kwh)
+
+
+def _counted(readings: Readings, state: State | None, rule: Rule, now: int) -> list[Counted]:
     return count(_telling(readings, state, rule).one_by_one(), state, rule=rule, now=now)
 
 
-def _figures(
-    readings: Readings, counted: list[Counted] | None, state: State | None, start: int, end: int
-) -> dict[int, Quarter]:
+def _figures(readings: Readings, told: _Plain | list[Counted], start: int, end: int) -> dict[int, Quarter]:
     """The quarters of (start, end]."""
-    if counted is None:
-        return {} if state is None else _sums(readings, state, start, end)
-    made = quarters(counted, start, end)
-    if len(counted) < len(readings):
+    if isinstance(told, _Plain):
+        return _sums(readings, told, start, end)
+    made = quarters(told, start, end)
+    if len(told) < len(readings):
         _count_samples(made, readings, start, end)
     return made
 
@@ -156,25 +175,26 @@ def _count_samples(made: dict[int, Quarter], readings: Readings, start: int, end
 
 def _states(
     readings: Readings,
-    counted: list[Counted] | None,
+    told: _Plain | list[Counted],
     state: State | None,
     starts: Iterable[int],
     rule: Rule,
-    known: Mapping[int, Row],
+    stored: Mapping[int, Row | None],
 ) -> Iterator[tuple[int, State, int]]:
     """The state at the end of each quarter, and what is final there."""
     ahead: State | None
     for start in starts:
-        if start in known:
-            state = known[start].state
-            yield start, state, known[start].final_until
+        row = stored.get(start)
+        if row is not None:
+            state = row.state
+            yield start, state, row.final_until
             continue
         end = start + QUARTER
-        if counted is None and state is not None:
-            ahead = _plain_state(readings, end + LOOK_AHEAD, state)
-            state = _plain_state(readings, end, state)
+        if isinstance(told, _Plain):
+            ahead = _plain_state(readings, end + LOOK_AHEAD, told.state)
+            state = _plain_state(readings, end, told.state)
         else:
-            near = _near(readings, counted or [], state, end + LOOK_AHEAD, rule)
+            near = _near(readings, told, state, end + LOOK_AHEAD, rule)
             ahead = State.after(near, state)
             state = State.after(near[: bisect_right(near, end, key=_time)], state)
         if state is None or ahead is None:  # its first reading is of a later quarter
@@ -191,7 +211,7 @@ def _near(
     if all(one.tells_at_once for one in near):
         return near
     first = 0 if state is None else bisect_right(readings.at, state.previous_at)
-    near = _counted(readings.part(first, bisect_right(readings.at, until)), state, rule, until) or []
+    near = _counted(readings.part(first, bisect_right(readings.at, until)), state, rule, until)
     return near[: decided(near)]
 
 
@@ -232,31 +252,38 @@ def _is_in_line(readings: Readings, state: State | None, rule: Rule) -> bool:
     return True
 
 
-def _nothing_to_decide(readings: Readings, state: State, rule: Rule) -> bool:
-    """Whether all are readings of short intervals, each beginning with the one before, and plausible for certain."""
-    if state.register is not None or None in readings.kwh:
-        return False
+def _plain(readings: Readings, state: State, rule: Rule) -> Sequence[float] | None:
+    """The energy of each reading, where each tells that of the short time since the one before, and no doubt of it.
+
+    They are of intervals, or of a register that rises each time. None: there is something to decide.
+    """
     if not readings:
-        return True
-    at, kwh = readings.at, cast("Sequence[float]", readings.kwh)
-    longest = max(at[0] - state.previous_at, *map(sub, at[1:], at)) if len(at) > 1 else at[0] - state.previous_at
-    return longest <= min(QUARTER, rule.max_gap) and max(kwh) <= rule.most(0, MINUTE)
+        return ()
+    gaps = list(map(sub, readings.at, [state.previous_at, *readings.at]))
+    if max(gaps) > min(QUARTER, rule.max_gap):
+        return None
+    register = state.register
+    if register is None:
+        kwh = cast("Sequence[float]", readings.kwh)
+        return kwh if None not in readings.kwh and max(kwh) <= rule.most(0, MINUTE) else None
+    if None in readings.register or not register.changed_at == register.read_at == state.previous_at:
+        return None
+    levels = cast("Sequence[float]", readings.register)
+    rises = list(map(sub, levels, [register.high_water, *levels]))
+    return rises if min(rises) > 0 and max(rises) <= rule.most(0, min(gaps)) else None
 
 
-def _sums(readings: Readings, state: State, start: int, end: int) -> dict[int, Quarter]:
-    """The quarters of (start, end] of such readings: each counts at its time, and all the time between is known."""
+def _sums(readings: Readings, told: _Plain, start: int, end: int) -> dict[int, Quarter]:
+    """The quarters of (start, end] of such readings: all the time between is known."""
     made: dict[int, Quarter] = {}
-    if not readings:
-        return made
-    kwh = cast("Sequence[float]", readings.kwh)
-    since, until = max(state.previous_at, start), min(readings.at[-1], end)
+    since, until = max(told.state.previous_at, start), min(readings.at[-1], end) if readings else start
     if since >= until:
         return made
     first = bisect_right(readings.at, start)
     for quarter in range(since // QUARTER * QUARTER, until, QUARTER):
         last = bisect_right(readings.at, min(quarter + QUARTER, end))
         made[quarter] = Quarter(
-            kwh=sum(kwh[first:last]),
+            kwh=sum(told.kwh[first:last]),
             samples=last - first,
             known=min(until, quarter + QUARTER) - max(since, quarter),
             averaged=sum(readings.averaged[first:last]),
@@ -267,10 +294,15 @@ def _sums(readings: Readings, state: State, start: int, end: int) -> dict[int, Q
 
 def _plain_state(readings: Readings, until: int, state: State) -> State:
     """Behind those of such readings up to a moment."""
-    number = bisect_right(readings.at, until)
-    if not number:
+    number = bisect_right(readings.at, until) - 1
+    if number < 0:
         return state
-    return State(previous_at=readings.at[number - 1], was_at_rest=readings.kwh[number - 1] == 0, register=None)
+    at, level = readings.at[number], readings.register[number]
+    return State(
+        previous_at=at,
+        was_at_rest=readings.kwh[number] == 0,
+        register=None if level is None else Register(high_water=level, changed_at=at, read_at=at),
+    )
 
 
 _time: Final = attrgetter("at")

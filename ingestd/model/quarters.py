@@ -3,9 +3,10 @@
 Pure. A quarter-hour is named by its start and holds (start, start + 15 min]. Times are microseconds, energy is kWh.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from ingestd.model.energy import HOUR, QUARTER, Counted
 
@@ -67,15 +68,32 @@ def quarter_of(at: int) -> int:
     return (at - 1) // QUARTER * QUARTER
 
 
-def quarters(counted: Iterable[Counted], start: int, end: int) -> dict[int, Quarter]:
+def quarters(counted: Sequence[Counted], start: int, end: int) -> dict[int, Quarter]:
     """Those of (start, end], of the first and the last only what lies within."""
-    rows: dict[int, Quarter] = {}
+    if not counted:
+        return {}
+    start = max(
+        start, min(one.at - max(one.length, 1) if one.rest_since is None else one.rest_since for one in counted)
+    )
+    end = min(end, counted[-1].at)
+    edges = [start, *range(start // QUARTER * QUARTER + QUARTER, end, QUARTER), end]
+    sums = sums_between(edges, counted) if start < end else []
+    return {edge // QUARTER * QUARTER: row for edge, row in zip(edges, sums, strict=False) if row != _EMPTY}
+
+
+def sums_between(edges: Sequence[int], counted: Iterable[Counted]) -> list[Quarter]:
+    """What readings count for in each stretch (edges[n], edges[n + 1]]."""
+    sums = [Quarter() for _ in edges[1:]]
     known: list[tuple[int, int]] = []
     for one in counted:
-        if one.since is not None and one.is_spread:
-            _add_parts(rows, one, max(one.since, start), min(one.at, end))
-        if start < one.at <= end:
-            row = rows.setdefault(quarter_of(one.at), Quarter())
+        if one.is_spread:  # evenly over its interval; an edge inside it gets its part
+            power = one.kwh / one.length  # kWh in a microsecond
+            for number, start, end in _parts(edges, one.at - one.length, one.at):
+                sums[number].kwh += power * (end - start)
+                sums[number].parts += -(-end // QUARTER) - start // QUARTER
+        number = bisect_left(edges, one.at) - 1
+        if 0 <= number < len(sums):
+            row = sums[number]
             row.samples += 1
             row.averaged += one.averaged
             row.resets += one.is_reset
@@ -83,12 +101,11 @@ def quarters(counted: Iterable[Counted], start: int, end: int) -> dict[int, Quar
             if not one.is_spread:
                 row.kwh += one.kwh
         if one.known is not None:
-            known.append((max(one.known[0], start), min(one.known[1], end)))
+            known.append(one.known)
     for since, until in merged(known):
-        for quarter in range(since // QUARTER * QUARTER, until, QUARTER):
-            row = rows.setdefault(quarter, Quarter())
-            row.known += min(until, quarter + QUARTER) - max(since, quarter)
-    return rows
+        for number, start, end in _parts(edges, since, until):
+            sums[number].known += end - start
+    return sums
 
 
 def hours(rows: Quarters) -> dict[int, Quarter]:
@@ -110,12 +127,12 @@ def merged(stretches: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return result
 
 
-def _add_parts(rows: dict[int, Quarter], one: Counted, since: int, until: int) -> None:
-    """An interval longer than a quarter of an hour is spread evenly; an edge inside it gets its part."""
-    if until <= since:
-        return
-    power = one.kwh / one.length  # kWh in a microsecond
-    for quarter in range(since // QUARTER * QUARTER, until, QUARTER):
-        row = rows.setdefault(quarter, Quarter())
-        row.parts += 1
-        row.kwh += power * (min(until, quarter + QUARTER) - max(since, quarter))
+def _parts(edges: Sequence[int], start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """What of (start, end] lies in each stretch between edges: its number, and from when to when."""
+    for number in range(max(0, bisect_right(edges, start) - 1), min(bisect_left(edges, end), len(edges) - 1)):
+        since, until = max(start, edges[number]), min(end, edges[number + 1])
+        if since < until:
+            yield number, since, until
+
+
+_EMPTY: Final = Quarter()

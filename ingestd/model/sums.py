@@ -1,15 +1,12 @@
-"""Quarters of a device made of sums or differences, where the rule has nothing to decide about a single reading.
+"""Quarters of a device made of sums, where the rule has nothing to decide about a single reading.
 
 Pure. Times are microseconds, energy is kWh.
 """
 
-from bisect import bisect_right
 from collections.abc import Sequence
-from operator import sub
 from typing import Protocol
 
-from ingestd.model.energy import MINUTE, QUARTER, State
-from ingestd.model.ledger import Readings
+from ingestd.model.energy import MINUTE, QUARTER
 from ingestd.model.quarters import Quarter
 from ingestd.model.register import Rule
 
@@ -63,33 +60,3 @@ def quarters_of_sums(
         for one in sums
         if since < one.start + QUARTER and one.start < until
     }
-
-
-def quarters_of_rises(
-    readings: Readings, state: State, *, start: int, end: int, rule: Rule
-) -> dict[int, Quarter] | None:
-    """Those of (start, end], of a register that each reading behind the state tells a rise of, within a short time.
-
-    None: there is something to decide.
-    """
-    register = state.register
-    if register is None or not register.changed_at == register.read_at == state.previous_at:
-        return None
-    levels = [register.high_water, *(value for value in readings.register if value is not None)]
-    if not readings or len(levels) <= len(readings):
-        return None
-    times = [register.read_at, *readings.at]
-    steps, gaps = list(map(sub, levels[1:], levels)), list(map(sub, times[1:], times))
-    if min(steps) <= 0 or max(gaps) > QUARTER or max(steps) > rule.most(0, min(gaps)):
-        return None
-    since, until = max(register.read_at, start), min(times[-1], end)
-    made: dict[int, Quarter] = {}
-    if since >= until:
-        return made
-    first = bisect_right(times, since) - 1
-    for quarter in range(since // QUARTER * QUARTER, until, QUARTER):
-        last = bisect_right(times, min(quarter + QUARTER, end)) - 1
-        known = min(until, quarter + QUARTER) - max(since, quarter)
-        made[quarter] = Quarter(kwh=levels[last] - levels[first], samples=last - first, known=known)
-        first = last
-    return made

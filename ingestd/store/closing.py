@@ -265,7 +265,7 @@ class _Work:
         counted = 0
         for device, of_device in (await self._readings(bases, made_until, closed_until)).items():
             rule, its = self._rule_of(device), known[device]
-            made = await made_of(of_device, bases[device], until=until, rule=rule, now=now, known=its)
+            made = await made_of(of_device, bases[device], until=until, rule=rule, now=now, stored=its)
             rows += [(device, row) for row in made.rows if row != its.get(row.start)]
             marks += undecided(device, made, rule)
             counted += len(of_device)

@@ -1,14 +1,15 @@
 """Reads what one device did, exact at every moment: rows of the ledger where they are final, readings elsewhere."""
 
 import asyncio
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ingestd.model.device_energy import DeviceEnergy, Fold
 from ingestd.model.energy import QUARTER, Counted, count
-from ingestd.model.ledger import LOOK_AHEAD, Base
+from ingestd.model.flow import Flow
+from ingestd.model.ledger import Base, Readings, flow_of
 from ingestd.model.quarters import Quarter
 from ingestd.model.register import Rule
 from ingestd.store import queries
@@ -23,8 +24,18 @@ MOST_EDGES: Final = 8
 FEW: Final = 500
 """So many readings take a millisecond or two; more are left to a thread."""
 
-_SOURCES: Final = queries.load("device.sql") | {"base": queries.load("closing.sql")["base"]}
-_SQL: Final = queries.of_streams(_SOURCES)
+_Result = TypeVar("_Result")
+
+_SQL: Final = queries.of_streams(queries.load("device.sql"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stretch:
+    """Where readings begin and end that tell all of it, and by which rule."""
+
+    base: Base
+    until: int
+    rule: Rule
 
 
 class DeviceReader:
@@ -37,11 +48,11 @@ class DeviceReader:
         device: str,
         *,
         rule: Rule,
-        made_until: int | None,
+        made_until: int,
         kept_since: int,
         now: int,
     ) -> None:
-        """`made_until`: up to where the rows of all devices of the stream are made; None: there are none.
+        """`made_until`: up to where the rows of all devices of the stream are made.
 
         `kept_since`: from when on all readings are there.
         """
@@ -53,65 +64,62 @@ class DeviceReader:
         self._kept_since = kept_since
         self._now = now
 
-    async def energy(
-        self, start: int, end: int, *, edges: Collection[int] = (), each_reading: bool = False
-    ) -> DeviceEnergy:
-        """Of (start, end], to be divided at quarters and at these edges, or anywhere where `each_reading` is wanted."""
-        trusted_until = await self._look_up_exceptions()
+    async def flow(self, start: int, end: int) -> tuple[Readings, Flow]:
+        """All readings that have a part in (start, end], and a few around them."""
+        (stretch,) = await self._stretches([(start // QUARTER * QUARTER, -(-end // QUARTER) * QUARTER)])
+        readings = await self._readings(stretch)
+        work = partial(flow_of, readings, stretch.base.state, rule=stretch.rule, now=self._now)
+        return readings, await _done(work, readings)
+
+    async def energy(self, start: int, end: int, *, edges: Collection[int] = ()) -> DeviceEnergy:
+        """Of (start, end], to be divided at quarters and at these edges."""
         first, last = start // QUARTER * QUARTER, -(-end // QUARTER) * QUARTER
-        if each_reading:
-            folds = [await self._fold(first, last, trusted_until)] if first < last else []
-            return DeviceEnergy(start=start, end=end, rows={}, folds=folds)
-        base = await self._base(trusted_until)
-        final = max(first, min(last, max(base.at, self._told_by_rows_alone())))  # what lies behind it may change
         inside = sorted({edge // QUARTER * QUARTER for edge in (start, end, *edges) if edge % QUARTER})
-        inside = [quarter for quarter in inside if first <= quarter < final]
-        stretches = [(quarter, quarter + QUARTER) for quarter in inside]
-        if len(stretches) > MOST_EDGES:
-            stretches = [(inside[0], inside[-1] + QUARTER)]
+        wanted = [(quarter, quarter + QUARTER) for quarter in inside if first <= quarter < last]
+        if len(wanted) > MOST_EDGES:
+            wanted = [(wanted[0][0], wanted[-1][1])]
+        behind, *around = await self._stretches([(ENDING, ENDING), *wanted])
+        final = max(first, min(last, max(behind.base.at, self._told_by_rows_alone())))  # what lies behind may change
         rows = await self._rows(first, final) if first < final else {}
-        folds = [await self._fold(*stretch, trusted_until) for stretch in stretches]
+        folds = [
+            Fold(start=since, end=min(until, final), counted=await self._counted(stretch))
+            for (since, until), stretch in zip(wanted, around, strict=True)
+            if since < final
+        ]
         if final < end:
-            folds.append(Fold(start=final, end=last, counted=await self._counted(base, ENDING)))
+            folds.append(Fold(start=final, end=last, counted=await self._counted(behind)))
         for fold in folds:
             for quarter in range(fold.start, fold.end, QUARTER):
                 rows.pop(quarter, None)
         return DeviceEnergy(start=start, end=end, rows=rows, folds=folds)
 
-    async def _look_up_exceptions(self) -> int:
-        """The device's own most power is its rule's from now on; returns up to where rows say what is so."""
-        (own,) = await self._fetch("exceptions", now=moment(self._now))
-        if own.max_kw is not None:
-            self._rule = replace(self._rule, max_kw=own.max_kw)
-        if self._made_until is None or (own.is_stale and own.stale_from is None):
-            return BEGINNING
-        return min(self._made_until, own.stale_from - QUARTER) if own.is_stale else self._made_until
-
     def _told_by_rows_alone(self) -> int:
         """Up to where no readings are left that could tell more than the rows."""
-        made_until = BEGINNING if self._made_until is None else self._made_until
-        return min(self._kept_since // QUARTER * QUARTER, made_until)
+        return min(self._kept_since // QUARTER * QUARTER, self._made_until)
 
-    async def _base(self, until: int) -> Base:
-        """Behind which readings have to be looked at, to know more than the rows that start before `until` do."""
-        rows = await self._fetch("base", until=moment(until))
-        return base_of(rows[0]) if rows else Base(at=BEGINNING, state=None)
+    async def _stretches(self, stretches: Sequence[tuple[int, int]]) -> list["_Stretch"]:
+        """Where the readings are that have a part in each of these."""
+        starts, ends = map(list, zip(*stretches, strict=True))
+        made_until, now = moment(self._made_until), moment(self._now)
+        rows = await self._fetch("stretches", starts=starts, ends=ends, made_until=made_until, now=now)
+        return [
+            _Stretch(
+                base=Base(at=BEGINNING, state=None) if row.start is None else base_of(row),
+                until=ENDING if row.until is None else row.until,
+                rule=self._rule if row.max_kw is None else replace(self._rule, max_kw=row.max_kw),
+            )
+            for row in rows
+        ]
 
-    async def _fold(self, start: int, end: int, trusted_until: int) -> Fold:
-        """What readings of a stretch count for; of a final one, those with a part in it are all before a known row."""
-        base = await self._base(min(start, trusted_until))
-        rows = await self._fetch("final_row", quarter=moment(end - QUARTER), until=moment(trusted_until))
-        until = rows[0].start + QUARTER + LOOK_AHEAD if rows else ENDING
-        return Fold(start=start, end=end, counted=await self._counted(base, until))
+    async def _readings(self, stretch: "_Stretch") -> Readings:
+        since = stretch.base.state.previous_at if stretch.base.state else BEGINNING
+        rows = await self._fetch("readings_within", since=moment(since), until=moment(stretch.until))
+        return readings_of(rows[0]) if rows else Readings(at=(), kwh=(), register=(), averaged=())
 
-    async def _counted(self, base: Base, until: int) -> list[Counted]:
-        since = base.state.previous_at if base.state else BEGINNING
-        rows = await self._fetch("readings_within", since=moment(since), until=moment(until))
-        if not rows:
-            return []
-        readings = readings_of(rows[0])
-        work = partial(count, readings.one_by_one(), base.state, rule=self._rule, now=self._now)
-        return work() if len(readings) <= FEW else await asyncio.to_thread(work)
+    async def _counted(self, stretch: "_Stretch") -> list[Counted]:
+        readings = await self._readings(stretch)
+        work = partial(count, readings.one_by_one(), stretch.base.state, rule=stretch.rule, now=self._now)
+        return await _done(work, readings)
 
     async def _rows(self, since: int, until: int) -> dict[int, Quarter]:
         parameters = {"id": self._device, "since": moment(since), "until": moment(until)}
@@ -127,3 +135,8 @@ class DeviceReader:
 
     async def _fetch(self, name: str, **parameters: object) -> list[Any]:
         return await self._snapshot.fetch(self._sql[name], {"id": self._device, **parameters})
+
+
+async def _done(work: Callable[[], _Result], readings: Readings) -> _Result:
+    """What is to be done with so many."""
+    return work() if len(readings) <= FEW else await asyncio.to_thread(work)

@@ -37,12 +37,13 @@ class Moment:
 
     def device(self, stream: Stream, device: str) -> DeviceReader:
         """What one device did."""
+        made_until = self.made_until(stream)
         return DeviceReader(
             self._snapshot,
             stream,
             device,
             rule=self._rules[stream],
-            made_until=self._made_until[stream.name],
+            made_until=BEGINNING if made_until is None else made_until,
             kept_since=self.kept_since,
             now=self.now,
         )

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 from ingestd.model.energy import HOUR, QUARTER
 from ingestd.model.ledger import Base, Readings, quarters_of
 from ingestd.model.quarters import Quarter
-from ingestd.model.sums import quarters_of_rises, quarters_of_sums
+from ingestd.model.sums import quarters_of_sums
 from ingestd.store import queries
 from ingestd.store.device_energy import ENDING
 from ingestd.store.ledger import moment, quarter_of_row, readings_of, state_of
@@ -91,13 +91,8 @@ class OpenStretch:
         parameters = {"ids": devices, "since": moment(self._since), "until": moment(self._until)}
         found: OfDevices = {}
         async for row in self._at.each(self._sql["readings_of_many"], parameters):
-            readings, state = readings_of(row), state_of(states[row.id])
-            rises = quarters_of_rises(
-                readings, state, start=self._start, end=self._end, rule=self._many.rule_of(row.id)
-            )
-            if rises is None:
-                rises = self._quarters(row.id, Base(at=self._since, state=state), readings)
-            found[row.id] = rises
+            base = Base(at=self._since, state=state_of(states[row.id]))
+            found[row.id] = self._quarters(row.id, base, readings_of(row))
         return found
 
     async def _changes_before(self, devices: Sequence[str]) -> OfDevices:

@@ -5,11 +5,13 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 from ingestd.analytics import ChargingSession
-from ingestd.model.energy import QUARTER, Counted
-from ingestd.model.sessions import Feeding, Flow, Session, SessionRule, ac_of, sessions
+from ingestd.model.energy import QUARTER
+from ingestd.model.flow import Flow
+from ingestd.model.ledger import Readings
+from ingestd.model.sessions import Feeding, Session, SessionRule, ac_of, sessions
 from ingestd.store import queries
 from ingestd.store.device_energy import ENDING
 from ingestd.store.moments import Moment
@@ -25,16 +27,6 @@ class _Mapped:
     device: str
     start: int
     end: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Figures:
-    """What the readings of a session say."""
-
-    ac: float
-    dc: float
-    max_temperature: float | None
-    samples: int
 
 
 class Sessions:
@@ -53,53 +45,55 @@ class Sessions:
         if start >= end:
             return []
         since, until = start - self._reach, end + self._reach
-        readings = await self._readings(VEHICLE, self._vehicle, since, until)
-        found = await asyncio.to_thread(_parts, readings, start, end, self._rule)
+        readings, flow = await self._flow(VEHICLE, self._vehicle, since, until)
+        found = [part for one in sessions(flow, rule=self._rule) if (part := one.within(start, end)) is not None]
         if not found:
             return []
         feedings: list[Feeding] = []
         for segment in await self._segments("meters_of_vehicle", found[0].since - QUARTER, found[-1].end):
-            feedings += await self._feedings(segment, found, readings, since, until)
-        figures = await asyncio.to_thread(_figures, found, self._vehicle, readings, feedings)
+            feedings += await self._feedings(segment, found, flow, since, until)
+        starts, ends = [one.start for one in found], [one.end for one in found]
+        parameters = {"vehicle_id": self._vehicle, "start": starts, "end": ends}
+        socs = await self._moment.fetch(_SQL["session_socs"], parameters)
+        told = await asyncio.to_thread(
+            lambda: [self._told(*one, readings, flow, feedings) for one in zip(found, socs, strict=True)]
+        )
         # Where a short reading is cut off by the window, there may be nothing left.
-        told = [(one, of) for one, of in zip(found, figures, strict=True) if of.samples or of.dc or of.ac]
-        return await self._answers(told)
+        return [one for one in told if one.samples or one.dc_kwh or one.ac_kwh]
 
     async def _feedings(
-        self, segment: _Mapped, found: Sequence[Session], readings: Sequence[Counted], since: int, until: int
+        self, segment: _Mapped, found: Sequence[Session], own: Flow, since: int, until: int
     ) -> list[Feeding]:
         """Of a meter while it feeds the vehicle, as far as the sessions have a part in its energy."""
         fed = [one for one in found if one.since - QUARTER < segment.end and segment.start < one.end]
         if not fed:
             return []
         start, end = max(fed[0].since - QUARTER, segment.start), min(fed[-1].end, segment.end)
-        meter = Flow(await self._readings(METER, segment.device, start, end + QUARTER))
+        _, meter = await self._flow(METER, segment.device, start, end + QUARTER)
         if (span := meter.span(start, end)) is None:
             return []
         first, last = max(span[0], segment.start), min(span[1], segment.end)
         others = await self._segments("other_vehicles", first, last, meter_id=segment.device)
-        own = readings
         if first < since or last + QUARTER > until:  # a meter that was silent for long, and tells of it at once
-            own = await self._readings(VEHICLE, self._vehicle, first, last + QUARTER)
-        flows = {self._vehicle: Flow(own)}
-        for other in {other.device for other in others}:
-            flows[other] = Flow(await self._readings(VEHICLE, other, first, last + QUARTER))
+            _, own = await self._flow(VEHICLE, self._vehicle, first, last + QUARTER)
+        flows = {
+            other: (await self._flow(VEHICLE, other, first, last + QUARTER))[1]
+            for other in {other.device for other in others}
+        }
         edges = {first, last, *(edge for other in others for edge in (other.start, other.end) if first < edge < last)}
         return [
             Feeding(
                 start=start,
                 end=end,
                 meter=meter,
-                vehicles={self._vehicle: flows[self._vehicle]}
+                vehicles={self._vehicle: own}
                 | {other.device: flows[other.device] for other in others if other.start <= start and end <= other.end},
             )
             for start, end in pairwise(sorted(edges))
         ]
 
-    async def _readings(self, stream: Stream, device: str, start: int, end: int) -> list[Counted]:
-        """All that have a part in (start, end], as they count."""
-        energy = await self._moment.device(stream, device).energy(start, end, each_reading=True)
-        return energy.readings()
+    async def _flow(self, stream: Stream, device: str, start: int, end: int) -> tuple[Readings, Flow]:
+        return await self._moment.device(stream, device).flow(start, end)
 
     async def _segments(self, name: str, start: int, end: int, **parameters: str) -> list[_Mapped]:
         """Those with a part in (start, end]."""
@@ -107,45 +101,24 @@ class Sessions:
         rows = await self._moment.fetch(_SQL[name], {"vehicle_id": self._vehicle, **within, **parameters})
         return [_Mapped(device=row.device, start=row.start, end=ENDING if row.end is None else row.end) for row in rows]
 
-    async def _answers(self, told: Sequence[tuple[Session, _Figures]]) -> list[ChargingSession]:
-        starts, ends = [one.start for one, _ in told], [one.end for one, _ in told]
-        socs = await self._moment.fetch(
-            _SQL["session_socs"], {"vehicle_id": self._vehicle, "start": starts, "end": ends}
+    def _told(
+        self,
+        one: Session,
+        soc: Any,  # noqa: ANN401 - psycopg makes the namedtuple's class at run time
+        readings: Readings,
+        flow: Flow,
+        feedings: Sequence[Feeding],
+    ) -> ChargingSession:
+        """With what its readings say."""
+        within = readings.averaged[bisect_right(readings.at, one.since) : bisect_right(readings.at, one.end)]
+        return ChargingSession(
+            start=to_datetime(one.start),
+            end=to_datetime(one.end),
+            open=soc.newest is not None and soc.newest <= one.end + self._rule.pause,
+            ac_kwh=ac_of(one, self._vehicle, feedings),
+            dc_kwh=flow.energy(one.since, one.end),
+            soc_from=soc.soc_from,
+            soc_to=soc.soc_to,
+            max_temperature=max(within, default=None),
+            samples=len(within),
         )
-        return [
-            ChargingSession(
-                start=to_datetime(one.start),
-                end=to_datetime(one.end),
-                open=soc.newest is not None and soc.newest <= one.end + self._rule.pause,
-                ac_kwh=of.ac,
-                dc_kwh=of.dc,
-                soc_from=soc.soc_from,
-                soc_to=soc.soc_to,
-                max_temperature=of.max_temperature,
-                samples=of.samples,
-            )
-            for (one, of), soc in zip(told, socs, strict=True)
-        ]
-
-
-def _parts(readings: Sequence[Counted], start: int, end: int, rule: SessionRule) -> list[Session]:
-    """What of each session lies in (start, end]."""
-    return [part for one in sessions(readings, rule=rule) if (part := one.within(start, end)) is not None]
-
-
-def _figures(
-    found: Sequence[Session], vehicle: str, readings: Sequence[Counted], feedings: Sequence[Feeding]
-) -> list[_Figures]:
-    flow, ends = Flow(readings), [one.at for one in readings]
-    result = []
-    for one in found:
-        within = readings[bisect_right(ends, one.since) : bisect_right(ends, one.end)]
-        result.append(
-            _Figures(
-                ac=ac_of(one, vehicle, feedings),
-                dc=flow.energy(one.since, one.end),
-                max_temperature=max((reading.averaged for reading in within), default=None),
-                samples=len(within),
-            )
-        )
-    return result

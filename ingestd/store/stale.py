@@ -1,9 +1,8 @@
 """Makes anew what is stale: of one device a stretch of its rows, up to where all is as before."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from types import MappingProxyType
 from typing import Final
 
 from ingestd.model.energy import HOUR, QUARTER
@@ -41,7 +40,7 @@ async def make_anew(
         if is_cut:
             until = min(until, (readings.at[-1] - LOOK_AHEAD) // QUARTER * QUARTER)
         states = await tables.states_of_device(device, since=base.at, until=until)
-        made = await made_of(readings, base, until=until, rule=rule, now=now, stored=states)
+        made = await made_of(readings, base, until=until, rule=rule, now=now, stored=dict.fromkeys(states))
         rows = changed(made.rows, states, marked_until=last + QUARTER)
         if rows is None and until == made_until and not is_cut:
             rows = made.rows
@@ -65,11 +64,10 @@ async def made_of(
     until: int,
     rule: Rule,
     now: int,
-    stored: Iterable[int] = (),
-    known: Mapping[int, Row] = MappingProxyType({}),
+    stored: Mapping[int, Row | None],
 ) -> Made:
     """Rows; where there are many readings, beside the event loop."""
-    work = partial(make, readings, base, until=until, rule=rule, now=now, stored=stored, known=known)
+    work = partial(make, readings, base, until=until, rule=rule, now=now, stored=stored)
     return work() if len(readings) <= FEW else await asyncio.to_thread(work)
 
 

@@ -1,12 +1,44 @@
 -- What is stored of one device. {quarter}, {history} and so on are the tables and columns of its stream.
 
--- name: exceptions
--- Of the device its most power, where it is set, and the first quarter that has to be made anew.
+-- name: stretches
+-- Of each stretch (start, end] of quarters which readings have a part in it: those behind the last row that ends before
+-- all that is open at its start (`base` of closing.sql), up to a minute behind the first row that says that nothing in it
+-- is open; NULL: all. Rows from the first stale quarter on are not asked. And the device's own most power.
+-- Not by max(start): PostgreSQL 18 was seen to find it once, for the first stretch, and to take it for all.
+WITH trusted AS (
+    SELECT least(%(made_until)s, min(start) - interval '15 minutes') AS until
+    FROM {stale}
+    WHERE {id} = %(id)s AND due <= %(now)s
+)
 SELECT
     (SELECT max_kw FROM device_setting WHERE kind = {stream} AND id = %(id)s) AS max_kw,
-    CASE WHEN isfinite(min(start)) THEN ingestd_microseconds(min(start)) END AS stale_from, count(*) > 0 AS is_stale
-FROM {stale}
-WHERE {id} = %(id)s AND due <= %(now)s
+    (
+        SELECT ingestd_microseconds(start + interval '16 minutes')
+        FROM {quarter}
+        WHERE {id} = %(id)s AND start >= ingestd_moment(stretch.end) - interval '15 minutes'
+          AND start < (SELECT until FROM trusted) AND final_until >= ingestd_moment(stretch.end)
+        ORDER BY start
+        LIMIT 1
+    ) AS until,
+    ingestd_microseconds(base.start) AS start,
+    ingestd_microseconds(previous_at) AS previous_at, at_rest,
+    high_water, ingestd_microseconds(changed_at) AS changed_at, ingestd_microseconds(read_at) AS read_at
+FROM unnest(%(starts)s::bigint[], %(ends)s::bigint[]) WITH ORDINALITY AS stretch (start, "end", number)
+LEFT JOIN LATERAL (
+    SELECT final_until
+    FROM {quarter}
+    WHERE {id} = %(id)s AND start < least(ingestd_moment(stretch.start), (SELECT until FROM trusted))
+    ORDER BY start DESC
+    LIMIT 1
+) AS newest ON true
+LEFT JOIN LATERAL (
+    SELECT *
+    FROM {quarter}
+    WHERE {id} = %(id)s AND start <= newest.final_until - interval '15 minutes'
+    ORDER BY start DESC
+    LIMIT 1
+) AS base ON true
+ORDER BY number
 
 -- name: quarters
 -- Rows that start in [since, until).
@@ -15,15 +47,6 @@ SELECT
     averaged_sum AS averaged, resets, excluded
 FROM {quarter}
 WHERE {id} = %(id)s AND start >= %(since)s AND start < %(until)s
-
--- name: final_row
--- The first row from a quarter on behind which nothing of that quarter, nor of what was before, is open.
-SELECT ingestd_microseconds(start) AS start
-FROM {quarter}
-WHERE {id} = %(id)s AND start >= %(quarter)s AND start < %(until)s
-  AND final_until >= %(quarter)s::timestamptz + interval '15 minutes'
-ORDER BY start
-LIMIT 1
 
 -- name: readings_within
 -- Readings in (since, until], as arrays in order of time; no row where there is none.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.model.device_energy import DeviceEnergy, Fold
-from ingestd.model.energy import HOUR, MINUTE, QUARTER, Counted, Reading, count
+from ingestd.model.energy import HOUR, MINUTE, QUARTER, Counted, count
 from ingestd.model.quarters import Quarter, quarters
 from ingestd.model.register import Rule
 from tests.support.streams import streams
@@ -67,19 +67,5 @@ def test_many_stretches_at_once_are_what_they_are_one_by_one(
     ]
 
 
-@given(readings=streams(), data=st.data())
-def test_the_readings_of_a_window_are_those_that_have_a_part_in_it(
-    readings: list[Reading], data: st.DataObject
-) -> None:
-    counted = count(readings, rule=RULE, now=10**15)
-    first, middle, last = sorted(data.draw(st.integers(0, 80)) * QUARTER for _ in range(3))
-    folds = [Fold(start=first, end=middle, counted=counted), Fold(start=middle, end=last, counted=counted)]
-    energy = DeviceEnergy(start=first, end=last, rows={}, folds=folds)
-
-    expected = [one for one in counted if one.at > first and (one.at <= last or one.at - one.length < last)]
-    assert expected == energy.readings()
-
-
 def test_a_window_without_edges_has_no_stretches() -> None:
     assert [] == DeviceEnergy(start=0, end=HOUR, rows={}).between([0])
-    assert [] == DeviceEnergy(start=0, end=HOUR, rows={}).readings()

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.model.energy import HOUR, MINUTE, QUARTER, Counted, Reading
-from ingestd.model.sessions import Feeding, Flow, Session, ac_of, sessions
+from ingestd.model.flow import Flow
+from ingestd.model.sessions import Feeding, Session, ac_of, sessions
 from tests.support.streams import streams
 from tests.unit.test_energy_model import at, counted, intervals, register
 
@@ -25,8 +26,8 @@ def charged(
 ) -> list[tuple[int, int, float, float]]:
     """(start, end, DC, AC) of each session of a vehicle, while the meter feeds all of them."""
     told = {name: counted(readings) for name, readings in vehicles.items()}
-    flows = {name: Flow(readings) for name, readings in told.items()}
-    feeding = Feeding(start=start, end=end, meter=Flow(counted(meter)), vehicles=flows)
+    flows = {name: Flow.of(readings) for name, readings in told.items()}
+    feeding = Feeding(start=start, end=end, meter=Flow.of(counted(meter)), vehicles=flows)
     return [
         (
             one.start,
@@ -34,7 +35,7 @@ def charged(
             round(flows[vehicle].energy(one.since, one.end), 6),
             round(ac_of(one, vehicle, [feeding]), 6),
         )
-        for one in sessions(told[vehicle])
+        for one in sessions(flows[vehicle])
     ]
 
 
@@ -89,8 +90,8 @@ def test_a_reading_of_unknown_interval_is_no_session_by_itself_but_begins_one() 
     alone = [Reading(at(12), kwh=8.5)]
     followed = [Reading(at(12), kwh=0.1), *intervals(at(12), at(12, 30), MINUTE, 0.1)]
 
-    assert [] == sessions(counted(alone))
-    assert [(at(12), at(12, 30))] == [(one.start, one.end) for one in sessions(counted(followed))]
+    assert [] == sessions(Flow.of(counted(alone)))
+    assert [(at(12), at(12, 30))] == [(one.start, one.end) for one in sessions(Flow.of(counted(followed)))]
 
 
 @pytest.mark.parametrize(("pause", "count"), [(15, 1), (16, 2)])
@@ -99,7 +100,7 @@ def test_a_short_pause_does_not_end_a_session(pause: int, count: int) -> None:
     rest = intervals(at(9, 30), at(9, 30 + pause), MINUTE, 0.0)
     again = intervals(at(9, 30 + pause), at(10, 30), MINUTE, 0.1)
 
-    assert count == len(sessions(counted([*first, *rest, *again])))
+    assert count == len(sessions(Flow.of(counted([*first, *rest, *again]))))
 
 
 # Windows ---------------------------------------------------------------------------------------------------------
@@ -110,14 +111,14 @@ def test_the_parts_of_a_session_in_windows_that_adjoin_add_up(
     vehicle: list[Reading], other: list[Reading], meter: list[Reading], data: st.DataObject
 ) -> None:
     """DC and AC alike, wherever the windows are cut and the mapping ends."""
-    flows = {"A": Flow(counted(vehicle)), "B": Flow(counted(other))}
+    flows = {"A": Flow.of(counted(vehicle)), "B": Flow.of(counted(other))}
     edges = sorted(data.draw(st.lists(st.integers(0, 20 * HOUR), min_size=1, max_size=4)))
     mapped = data.draw(st.sampled_from([DAY * 30, 3 * HOUR]))
     feedings = [
-        Feeding(start=-HOUR, end=mapped, meter=Flow(counted(meter)), vehicles=flows),
-        Feeding(start=mapped, end=30 * DAY, meter=Flow(counted(meter)), vehicles={"A": flows["A"]}),
+        Feeding(start=-HOUR, end=mapped, meter=Flow.of(counted(meter)), vehicles=flows),
+        Feeding(start=mapped, end=30 * DAY, meter=Flow.of(counted(meter)), vehicles={"A": flows["A"]}),
     ]
-    for one in sessions(counted(vehicle)):
+    for one in sessions(Flow.of(counted(vehicle))):
         windows = zip([-HOUR, *edges], [*edges, 30 * DAY], strict=True)
         parts = [part for start, end in windows if (part := one.within(start, end)) is not None]
         dc, ac = flows["A"].energy(one.since, one.end), ac_of(one, "A", feedings)
@@ -135,8 +136,9 @@ def test_what_flowed_is_found_as_if_all_readings_were_looked_at(readings: list[R
         length = max(one.length, 1)
         return max(0, min(end, one.at) - max(start, one.at - length)) / length
 
-    assert pytest.approx(sum(one.kwh * share(one) for one in ones), abs=1e-9) == Flow(ones).within(start, end)
-    assert [one for one in ones if one.kwh > 0 and share(one) > 0] == Flow(ones).overlapping(start, end)
+    assert pytest.approx(sum(one.kwh * share(one) for one in ones), abs=1e-9) == Flow.of(ones).within(start, end)
+    told = [one for one in ones if one.kwh > 0]
+    assert [n for n, one in enumerate(told) if share(one) > 0] == Flow.of(ones).overlapping(start, end)
 
 
 def test_a_session_has_no_part_in_a_window_beside_it() -> None:

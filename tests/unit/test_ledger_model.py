@@ -67,7 +67,7 @@ class Ledger:
 
     def store(self, base: Base, until: int, now: int) -> None:
         readings = self.readings(base.state.previous_at if base.state else -FAR)
-        made = make(readings, base, until=until, rule=RULE, now=now, known=self.rows)
+        made = make(readings, base, until=until, rule=RULE, now=now, stored=self.rows)
         self.rows.update((row.start, row) for row in made.rows)
         self.mark_undecided(made.undecided_since)
 
@@ -88,7 +88,7 @@ class Ledger:
             near = columns([one for one in everything.one_by_one() if one.at <= until + LOOK_AHEAD])
             if until == self.made_until:
                 near = everything
-            made = make(near, base, until=until, rule=RULE, now=now, stored=self.rows)
+            made = make(near, base, until=until, rule=RULE, now=now, stored=dict.fromkeys(self.rows))
             states = {start: row.state for start, row in self.rows.items()}
             rows = made.rows if until == self.made_until else changed(made.rows, states, marked_until=marked_until)
             if rows is not None:

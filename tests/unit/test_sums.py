@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.model.energy import MINUTE, QUARTER, State
-from ingestd.model.ledger import Base, Readings, quarters_of
-from ingestd.model.quarters import quarter_of
+from ingestd.model.energy import MINUTE, QUARTER, State, count
+from ingestd.model.flow import Flow
+from ingestd.model.ledger import Base, Readings, flow_of, quarters_of
+from ingestd.model.quarters import quarter_of, quarters
 from ingestd.model.register import Register, Rule
-from ingestd.model.sums import quarters_of_rises, quarters_of_sums
+from ingestd.model.sums import quarters_of_sums
 
 if TYPE_CHECKING:
     from ingestd.model.quarters import Quarter
@@ -80,25 +80,16 @@ def test_differences_of_a_rising_register_say_what_each_reading_does(
 ) -> None:
     at = times(gaps, BASE)
     levels = [100 + sum(steps[: number + 1]) for number in range(len(at))]
-    readings = Readings(at=at, kwh=[None] * len(at), register=levels, averaged=[0.0] * len(at))
+    readings = Readings(at=at, kwh=[None] * len(at), register=levels, averaged=[25.0] * len(at))
     state = State(
         previous_at=BASE, was_at_rest=False, register=Register(high_water=100.0, changed_at=BASE, read_at=BASE)
     )
     until = BASE + length * MINUTE
 
-    made = quarters_of_rises(readings, state, start=BASE, end=until, rule=RULE)
+    made = quarters_of(readings, Base(at=BASE, state=state), start=BASE, end=until, rule=RULE, now=at[-1])
+    flow = flow_of(readings, state, rule=RULE, now=at[-1])
 
-    if made is not None:
-        expected = quarters_of(readings, Base(at=BASE, state=state), start=BASE, end=until, rule=RULE, now=at[-1])
-        assert figures(expected) == figures(made)
-
-
-@pytest.mark.parametrize("values", [[100.0], [100.1, 100.1], [99.0], [300.0]], ids=str)
-def test_a_register_that_does_not_just_rise_has_something_to_decide(values: list[float]) -> None:
-    at = [BASE + number * MINUTE for number in range(1, len(values) + 1)]
-    readings = Readings(at=at, kwh=[None] * len(at), register=values, averaged=[0.0] * len(at))
-    state = State(
-        previous_at=BASE, was_at_rest=False, register=Register(high_water=100.0, changed_at=BASE, read_at=BASE)
-    )
-
-    assert quarters_of_rises(readings, state, start=BASE, end=BASE + QUARTER, rule=RULE) is None
+    counted = count(readings.one_by_one(), state, rule=RULE, now=at[-1])
+    assert quarters(counted, BASE, until) == made
+    expected = Flow.of(counted)
+    assert (expected.starts, expected.ends, expected.kwh) == (flow.starts, flow.ends, flow.kwh)
