@@ -21,8 +21,8 @@ ENDING: Final = 1 << 57
 """Later than any reading, in microseconds."""
 MOST_EDGES: Final = 8
 """Where more edges than these lie inside of quarters, all that is between them is read from history."""
-FEW: Final = 500
-"""So many readings take a millisecond or two; more are left to a thread."""
+FEW: Final = 2_000
+"""So many readings take a few milliseconds; a thread, to which more are left, would keep the interpreter as long."""
 
 _Result = TypeVar("_Result")
 
