@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ingestd.model.energy import QUARTER, Counted
-from ingestd.model.quarters import Quarter, Quarters, quarters, sums_between
+from ingestd.model.quarters import Quarter, Quarters, add_between, quarters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +53,7 @@ class DeviceEnergy:
                 sums[number].add(row)
         for fold in self.folds:
             within = [min(max(edge, fold.start), fold.end) for edge in edges]
-            for whole, part in zip(sums, sums_between(within, fold.counted), strict=True):
-                whole.add(part)
+            add_between(within, fold.counted, sums)
         return sums
 
 

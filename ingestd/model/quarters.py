@@ -70,20 +70,18 @@ def quarter_of(at: int) -> int:
 
 def quarters(counted: Sequence[Counted], start: int, end: int) -> dict[int, Quarter]:
     """Those of (start, end], of the first and the last only what lies within."""
-    if not counted:
+    earliest = [one.at - max(one.length, 1) if one.rest_since is None else one.rest_since for one in counted]
+    since, until = max(start, min(earliest, default=end)), min(end, counted[-1].at if counted else start)
+    if since >= until:
         return {}
-    start = max(
-        start, min(one.at - max(one.length, 1) if one.rest_since is None else one.rest_since for one in counted)
-    )
-    end = min(end, counted[-1].at)
-    edges = [start, *range(start // QUARTER * QUARTER + QUARTER, end, QUARTER), end]
-    sums = sums_between(edges, counted) if start < end else []
+    edges = [since, *range(since // QUARTER * QUARTER + QUARTER, until, QUARTER), until]
+    sums = [Quarter() for _ in edges[1:]]
+    add_between(edges, counted, sums)
     return {edge // QUARTER * QUARTER: row for edge, row in zip(edges, sums, strict=False) if row != _EMPTY}
 
 
-def sums_between(edges: Sequence[int], counted: Iterable[Counted]) -> list[Quarter]:
-    """What readings count for in each stretch (edges[n], edges[n + 1]]."""
-    sums = [Quarter() for _ in edges[1:]]
+def add_between(edges: Sequence[int], counted: Iterable[Counted], sums: Sequence[Quarter]) -> None:
+    """What readings count for in each stretch (edges[n], edges[n + 1]], to what is there already."""
     known: list[tuple[int, int]] = []
     for one in counted:
         if one.is_spread:  # evenly over its interval; an edge inside it gets its part
@@ -105,7 +103,6 @@ def sums_between(edges: Sequence[int], counted: Iterable[Counted]) -> list[Quart
     for since, until in merged(known):
         for number, start, end in _parts(edges, since, until):
             sums[number].known += end - start
-    return sums
 
 
 def hours(rows: Quarters) -> dict[int, Quarter]:
