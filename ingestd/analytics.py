@@ -27,8 +27,8 @@ class MeterShare:
 
     meter_id: str
     valid: TimeRange
-    ac_kwh: float | None
-    samples: int | None
+    ac_kwh: float | None = None
+    samples: int | None = None
     shared: bool  # with another vehicle at the same time
 
 
@@ -41,17 +41,17 @@ class Performance:
 
     vehicle_id: str
     window: TimeRange
-    dc_kwh: float | None
-    average_temperature: float | None  # °C; None also where there was no reading
-    samples: int | None
+    dc_kwh: float | None = None
+    average_temperature: float | None = None  # °C; None also where there was no reading
+    samples: int | None = None
     meters: tuple[MeterShare, ...]
-    compared: Compared | None  # None also where no meter is mapped
-    coverage: float | None
+    compared: Compared | None = None  # None also where no meter is mapped
+    coverage: float | None = None
     """Share of the window up to now that is known, of the vehicle or of its meters: the lesser."""
-    gaps: int | None
-    longest_gap: float | None  # seconds
-    resets: int | None
-    excluded: int | None
+    gaps: int | None = None
+    longest_gap: float | None = None  # seconds
+    resets: int | None = None
+    excluded: int | None = None
     judgement: Judgement
     threshold: float
 

@@ -208,25 +208,14 @@ def _untold(
     return Performance(
         vehicle_id=vehicle_id,
         window=window,
-        dc_kwh=None,
-        average_temperature=None,
-        samples=None,
         meters=tuple(
             MeterShare(
                 meter_id=one.meter,
                 valid=TimeRange(start=to_datetime(max(start, one.start)), end=to_datetime(min(end, one.end))),
-                ac_kwh=None,
-                samples=None,
                 shared=any(other.meter == one.meter and other.overlaps(one.start, one.end) for other in others),
             )
             for one in own
         ),
-        compared=None,
-        coverage=None,
-        gaps=None,
-        longest_gap=None,
-        resets=None,
-        excluded=None,
         judgement=Judgement(status="insufficient-data", ratio=None, reason=reason),
         threshold=policy.threshold,
     )
