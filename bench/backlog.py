@@ -10,7 +10,7 @@ import mqtt5
 
 from bench.errors import BenchError
 from bench.mqtt import Client
-from ingestd.telemetry import METER, VEHICLE, Stream
+from ingestd.model.stream import METER, VEHICLE, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

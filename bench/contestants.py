@@ -22,7 +22,7 @@ from bench.mqtt import RECEIVE_MAXIMUM
 from bench.peers import batches, one_by_one
 from bench.processes import Child, peak_rss, wait_until
 from bench.stage import Place, find_psql, ingestd_environment
-from ingestd.telemetry import STREAMS
+from ingestd.model.stream import STREAMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

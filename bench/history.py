@@ -13,8 +13,9 @@ from ingestd.config import Settings
 from ingestd.model.energy import QUARTER
 from ingestd.model.ledger import LOOK_AHEAD
 from ingestd.model.register import Rule
+from ingestd.model.stream import METER, STREAMS, VEHICLE, Stream
+from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store.closing import LAG
-from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream, to_datetime, to_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,7 +17,7 @@ from bench.processes import Child, wait_until
 from bench.report import Column, Figures, Table, medians, progress
 from bench.stage import ingestd_environment
 from ingestd.demo.servers import LoopbackPort
-from ingestd.telemetry import VEHICLE
+from ingestd.model.stream import VEHICLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ingestd.alerts import KINDS
-from ingestd.telemetry import STREAMS, Source, Stream
+from ingestd.model.alert import KINDS
+from ingestd.model.dead_letter import Source
+from ingestd.model.stream import STREAMS, Stream
 
 FLUSH_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 

@@ -9,13 +9,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 from ingestd.errors import StoreError, TransientStoreError
-from ingestd.telemetry import STREAMS
+from ingestd.model.stream import STREAMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 
+    from ingestd.model.dead_letter import DeadLetter
+    from ingestd.model.stream import Row, Stream
     from ingestd.pipeline.delivery import Batch, Delivery
-    from ingestd.telemetry import DeadLetter, Row, Stream
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -11,8 +11,8 @@ import structlog
 from pydantic_core import to_json
 
 from ingestd.alerting.ports import AlertStore, Broker, Webhook
-from ingestd.alerts import Alert
 from ingestd.errors import BrokerError, MessageTooLargeError, StoreError, WebhookError
+from ingestd.model.alert import Alert
 
 log = structlog.get_logger(__name__)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ingestd.alerts import Alert, Change, Found, Watch, step, summary
+from ingestd.model.alert import Alert, Change, Found, Watch, step, summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from ingestd.alerts import Alert, Change, Found
-from ingestd.analytics import TimeRange, VehicleEfficiency
-from ingestd.telemetry import Stream
+from ingestd.model.alert import Alert, Change, Found
+from ingestd.model.answers import VehicleEfficiency
+from ingestd.model.periods import TimeRange
+from ingestd.model.stream import Stream
 
 
 class AlertStore(Protocol):

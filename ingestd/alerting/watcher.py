@@ -10,7 +10,9 @@ import structlog
 
 from ingestd.alerting.open_alerts import OpenAlerts
 from ingestd.alerting.ports import AlertStore, Efficiencies
-from ingestd.alerts import (
+from ingestd.errors import StoreError
+from ingestd.metrics import Metrics
+from ingestd.model.alert import (
     BATTERY,
     CLOCK,
     CLOCK_DIFFERENCE,
@@ -36,9 +38,7 @@ from ingestd.alerts import (
     retire,
     step,
 )
-from ingestd.errors import StoreError
-from ingestd.metrics import Metrics
-from ingestd.telemetry import STREAMS, VEHICLE
+from ingestd.model.stream import STREAMS, VEHICLE
 
 log = structlog.get_logger(__name__)
 

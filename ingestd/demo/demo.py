@@ -13,8 +13,8 @@ import click
 from pydantic import SecretStr
 from pydantic_core import from_json, to_json
 
-from ingestd.app import Daemon
 from ingestd.config import Settings
+from ingestd.daemon import Daemon
 from ingestd.demo.fleet import Fleet
 from ingestd.demo.process import LOOPBACK
 from ingestd.demo.servers import PrivateMosquitto, PrivatePostgres

@@ -8,8 +8,8 @@ from typing import Final
 
 from pydantic_core import to_json
 
+from ingestd.model.stream import METER, VEHICLE
 from ingestd.mqtt.publisher import Message
-from ingestd.telemetry import METER, VEHICLE
 
 GOOD_EFFICIENCY: Final = (0.88, 0.95)
 BAD_EFFICIENCY: Final = 0.78

@@ -4,10 +4,10 @@ from typing import Final
 
 from aiohttp import web
 
-from ingestd.alerts import KINDS, AlertFilter, State
 from ingestd.http import parameters
 from ingestd.http.ports import ALERTS
 from ingestd.http.shapes import answer
+from ingestd.model.alert import KINDS, AlertFilter, State
 
 _STATES: Final[dict[str, State]] = {"active": "active", "past": "cleared"}
 

@@ -13,8 +13,8 @@ from ingestd.http.heavy import heavy
 from ingestd.http.ports import ANALYTICS, FLEET, SERIES
 from ingestd.http.problems import Problem
 from ingestd.http.shared import shared
-from ingestd.periods import CALENDARS, periods
-from ingestd.telemetry import STREAMS, VEHICLE, Stream
+from ingestd.model.periods import CALENDARS, periods
+from ingestd.model.stream import STREAMS, VEHICLE, Stream
 
 LONGEST_OF_SESSIONS: Final = timedelta(days=31)
 

@@ -6,16 +6,16 @@ from datetime import timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from ingestd.analytics import TimeRange
 from ingestd.http import parameters
 from ingestd.http.problems import Problem, bad_parameter
-from ingestd.periods import (
+from ingestd.model.periods import (
     ALIGNED,
     DAY,
     MOST_POINTS,
     QUARTER,
     Bucket,
     Stretch,
+    TimeRange,
     parse_bucket,
     points,
     smallest_bucket,

@@ -8,14 +8,14 @@ from typing import Annotated, Any, Final
 from aiohttp import web
 from pydantic import Field
 
-from ingestd.alerts import RETIRED
-from ingestd.analytics import DeviceSettings
 from ingestd.config import Duration, Kilowatts, format_duration
 from ingestd.http import parameters
 from ingestd.http.ports import DEVICE_SETTINGS
 from ingestd.http.problems import Problem
 from ingestd.http.shapes import answer
-from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream
+from ingestd.model.alert import RETIRED
+from ingestd.model.device import DeviceSettings
+from ingestd.model.stream import METER, STREAMS, VEHICLE, Stream
 
 
 class MeterSettings(parameters.StrictBody):

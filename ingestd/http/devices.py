@@ -8,13 +8,13 @@ from aiohttp import web
 from pydantic import AwareDatetime, TypeAdapter
 from pydantic_core import to_json
 
-from ingestd.analytics import DevicePage, DeviceSort, SortKey
 from ingestd.http import parameters, shapes
 from ingestd.http.heavy import heavy
 from ingestd.http.ports import DEVICES
 from ingestd.http.problems import bad_parameter
 from ingestd.http.shared import asks_anew
-from ingestd.telemetry import STREAMS, VEHICLE, Stream
+from ingestd.model.device import DevicePage, DeviceSort, SortKey
+from ingestd.model.stream import STREAMS, VEHICLE, Stream
 
 _PARAMETERS: Final = {"limit", "after", "sort", "order", "status"}
 _SORTS: Final[tuple[DeviceSort, ...]] = ("id", "lastSeen")

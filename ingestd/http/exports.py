@@ -13,12 +13,12 @@ from typing import Any, Final
 import structlog
 from aiohttp import hdrs, web
 
-from ingestd.analytics import TimeRange
 from ingestd.errors import StoreError
 from ingestd.http import parameters
 from ingestd.http.ports import EXPORTS
 from ingestd.http.problems import Problem
-from ingestd.telemetry import STREAMS, Stream
+from ingestd.model.periods import TimeRange
+from ingestd.model.stream import STREAMS, Stream
 
 log = structlog.get_logger(__name__)
 

@@ -11,20 +11,11 @@ from pydantic_core import from_json, to_json
 
 from ingestd.errors import BufferFullError
 from ingestd.http.problems import Problem
+from ingestd.model.dead_letter import MAX_PAYLOAD_BYTES, DeadLetter, Reason
+from ingestd.model.decode import Window, decode
+from ingestd.model.stream import IDENTITY_RULE, STREAMS, Row, Stream, is_identity
+from ingestd.model.timestamps import now_microseconds
 from ingestd.pipeline.delivery import Delivery
-from ingestd.telemetry import (
-    IDENTITY_RULE,
-    MAX_PAYLOAD_BYTES,
-    STREAMS,
-    DeadLetter,
-    Reason,
-    Row,
-    Stream,
-    Window,
-    decode,
-    is_identity,
-    now_microseconds,
-)
 
 MAX_READINGS: Final = 10_000
 COMMIT_SECONDS: Final = 15.0

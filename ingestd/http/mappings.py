@@ -7,12 +7,12 @@ from typing import Final
 from aiohttp import web
 from pydantic import StrictBool
 
-from ingestd.analytics import Mapping, MappingConflictError
 from ingestd.errors import EmptySegmentError
 from ingestd.http import parameters
 from ingestd.http.ports import MAPPINGS
 from ingestd.http.problems import Problem, bad_parameter
 from ingestd.http.shapes import answer, moment
+from ingestd.model.mapping import Mapping, MappingConflictError
 
 
 class MappingChange(parameters.StrictBody):

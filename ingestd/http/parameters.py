@@ -8,11 +8,10 @@ from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
-from ingestd.analytics import TimeRange
 from ingestd.http.bodies import BODIES, ORDINARY
 from ingestd.http.problems import Problem, bad_parameter
-from ingestd.periods import last_day
-from ingestd.telemetry import IDENTITY_RULE, TIMESTAMP_RULE, Timestamp, is_identity
+from ingestd.model.periods import TimeRange, last_day
+from ingestd.model.stream import IDENTITY_RULE, TIMESTAMP_RULE, Timestamp, is_identity
 
 DEFAULT_WINDOW: Final = timedelta(hours=24)
 LONGEST_WINDOW: Final = timedelta(days=366)

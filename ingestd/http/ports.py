@@ -7,26 +7,14 @@ from typing import Any, Final, Protocol
 
 from aiohttp import web
 
-from ingestd.alerts import Alert, AlertFilter
-from ingestd.analytics import (
-    Answer,
-    ChargingSession,
-    DeadLetterFilter,
-    Device,
-    DevicePage,
-    DeviceSettings,
-    FleetEnergy,
-    FleetSeries,
-    LiveReading,
-    Mapping,
-    Performance,
-    Point,
-    TimeRange,
-    Total,
-)
 from ingestd.http.intake import Intake
-from ingestd.periods import Period, Stretch
-from ingestd.telemetry import Stream
+from ingestd.model.alert import Alert, AlertFilter
+from ingestd.model.answers import Answer, ChargingSession, FleetEnergy, FleetSeries, Performance, Point, Total
+from ingestd.model.dead_letter import DeadLetterFilter
+from ingestd.model.device import Device, DevicePage, DeviceSettings, LiveReading
+from ingestd.model.mapping import Mapping
+from ingestd.model.periods import Period, Stretch, TimeRange
+from ingestd.model.stream import Stream
 
 
 class Analytics(Protocol):

@@ -7,14 +7,13 @@ from typing import Final, get_args
 from aiohttp import web
 
 from ingestd import __version__
-from ingestd.analytics import DeadLetterFilter
 from ingestd.errors import StoreError
 from ingestd.http import alerts, analytics, device_settings, devices, exports, mappings, parameters, shapes
 from ingestd.http.bodies import BODIES, TELEMETRY
 from ingestd.http.heavy import heavy
 from ingestd.http.ports import CONDITION, DEAD_LETTERS, EXPOSITION, INTAKE, PING
 from ingestd.http.problems import Problem, bad_parameter
-from ingestd.telemetry import Reason
+from ingestd.model.dead_letter import DeadLetterFilter, Reason
 
 
 async def post_telemetry(request: web.Request) -> web.Response:

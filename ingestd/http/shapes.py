@@ -8,19 +8,11 @@ from typing import Any, get_args
 from aiohttp import web
 from pydantic_core import to_json
 
-from ingestd.analytics import (
-    ChargingSession,
-    Device,
-    FleetEnergy,
-    FleetPoint,
-    LiveReading,
-    Performance,
-    Point,
-    TimeRange,
-    Total,
-)
+from ingestd.model.answers import ChargingSession, FleetEnergy, FleetPoint, Performance, Point, Total
+from ingestd.model.device import Device, LiveReading
 from ingestd.model.efficiency import Compared, Status
-from ingestd.telemetry import Stream
+from ingestd.model.periods import TimeRange
+from ingestd.model.stream import Stream
 
 
 def answer(body: object, status: HTTPStatus = HTTPStatus.OK) -> web.Response:

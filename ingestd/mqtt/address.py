@@ -14,7 +14,7 @@ from aiohappyeyeballs import start_connection
 from ingestd import tls
 from ingestd.config import Settings
 from ingestd.errors import BrokerError
-from ingestd.telemetry import STREAMS
+from ingestd.model.stream import STREAMS
 
 NEXT_ADDRESS_SECONDS: Final = 0.25
 """A name may have several addresses; the next is tried when one has not answered for so long (RFC 8305)."""

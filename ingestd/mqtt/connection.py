@@ -15,11 +15,12 @@ import mqtt5
 
 from ingestd import tls
 from ingestd.errors import BrokerError, BrokerRefusedError
+from ingestd.model.decode import Window, decode
+from ingestd.model.timestamps import now_microseconds
 from ingestd.mqtt import foreign
 from ingestd.mqtt.requests import Requests, in_words
 from ingestd.mqtt.salvage import is_unreadable, salvage
 from ingestd.pipeline.delivery import Delivery, Origin
-from ingestd.telemetry import Window, decode, now_microseconds
 
 RECEIVE_MAXIMUM: Final = 65_000
 """Messages the broker may have unacknowledged with us. Not 65,535: that is the default the codec leaves out

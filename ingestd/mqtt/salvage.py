@@ -7,7 +7,7 @@ acknowledge it.
 
 from typing import NamedTuple
 
-from ingestd.telemetry import MAX_PAYLOAD_BYTES, DeadLetter, Reason
+from ingestd.model.dead_letter import MAX_PAYLOAD_BYTES, DeadLetter, Reason
 
 _PUBLISH = 3
 _LONGEST_LENGTH_BYTES = 4

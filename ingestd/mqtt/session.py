@@ -14,6 +14,7 @@ import structlog
 
 from ingestd.errors import BrokerError, BrokerRefusedError, ConfigError
 from ingestd.metrics import Metrics
+from ingestd.model.decode import Window
 from ingestd.mqtt.address import BrokerAddress
 from ingestd.mqtt.connection import Connection, Ticket
 from ingestd.mqtt.dropped import DROPPED_TOPIC, DroppedMessages
@@ -23,7 +24,6 @@ from ingestd.mqtt.probe import Probe
 from ingestd.mqtt.reconnection import Reconnection
 from ingestd.mqtt.timing import IN_THE_FIELD, Timing
 from ingestd.pipeline.delivery import Delivery
-from ingestd.telemetry import Window
 
 log = structlog.get_logger(__name__)
 

@@ -7,8 +7,8 @@ from typing import Final, Literal
 
 from ingestd.errors import BufferFullError
 from ingestd.metrics import Metrics
+from ingestd.model.dead_letter import Source
 from ingestd.pipeline.delivery import Delivery
-from ingestd.telemetry import Source
 
 MAX_BYTES: Final = 32 * 1024 * 1024
 """Bound on the wire bytes that wait; decoded rows take about twice that in memory."""

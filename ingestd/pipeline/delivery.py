@@ -8,7 +8,8 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from ingestd.telemetry import STREAMS, DeadLetter, Row, Source, Stream
+from ingestd.model.dead_letter import DeadLetter, Source
+from ingestd.model.stream import STREAMS, Row, Stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,11 +15,14 @@ import structlog
 from ingestd import failpoints
 from ingestd.errors import DataStoreError, OperatorStoreError, StoreError, TransientStoreError
 from ingestd.metrics import Metrics
+from ingestd.model.dead_letter import DeadLetter, Source
+from ingestd.model.decode import encode
+from ingestd.model.stream import Stream
+from ingestd.model.timestamps import now_microseconds, to_datetime
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.delivery import Batch, Delivery, Origin, Rejection
 from ingestd.pipeline.progress import Progress
 from ingestd.pipeline.refusals import Apart, Refusals
-from ingestd.telemetry import DeadLetter, Source, Stream, encode, now_microseconds, to_datetime
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -7,8 +7,9 @@ from itertools import filterfalse
 from typing import Final, NamedTuple
 
 from ingestd.errors import DataStoreError, NoPartitionError, TransientStoreError
+from ingestd.model.stream import STREAMS, Row, Stream
+from ingestd.model.timestamps import MICROSECONDS_PER_DAY
 from ingestd.pipeline.delivery import Batch, Delivery, StreamBatch
-from ingestd.telemetry import MICROSECONDS_PER_DAY, STREAMS, Row, Stream
 
 UNKNOWN_BEFORE_ISOLATING: Final = 3
 """So often may a batch fail for an unknown reason before the rows are tried one by one."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
 
+from ingestd.model.stream import Row, Stream
 from ingestd.pipeline.delivery import Batch
 from ingestd.pipeline.progress import HOPELESS_AFTER, Refused
-from ingestd.telemetry import Row, Stream
 
 APART_AFTER: Final = 3
 """Refused rows; a single bad reading says nothing about the next."""

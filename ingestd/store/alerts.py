@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pydantic_core import to_json
 
-from ingestd.alerts import (
+from ingestd.model.alert import (
     BATTERY,
     BATTERY_FRESH,
     RETIRED,
@@ -19,9 +19,9 @@ from ingestd.alerts import (
     battery,
     silence,
 )
+from ingestd.model.stream import STREAMS, Stream
 from ingestd.store import queries
 from ingestd.store.database import Reads
-from ingestd.telemetry import STREAMS, Stream
 
 _SOURCES: Final = queries.load("alerts.sql")
 _SQL: Final = queries.all_ready(_SOURCES)

@@ -7,20 +7,23 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from ingestd.analytics import LiveReading, MeterShare, Performance, TimeRange
 from ingestd.model import performance as model
+from ingestd.model.answers import MeterShare, Performance
+from ingestd.model.device import LiveReading
 from ingestd.model.device_energy import DeviceEnergy
 from ingestd.model.efficiency import EfficiencyPolicy, Judgement
 from ingestd.model.energy import HOUR, QUARTER
 from ingestd.model.gaps import Gaps, gaps, silent_stretches
+from ingestd.model.periods import TimeRange
 from ingestd.model.register import Rule
+from ingestd.model.stream import METER, VEHICLE, Stream
+from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store import queries
 from ingestd.store.database import Reads
 from ingestd.store.device_energy import ENDING, DeviceReader
 from ingestd.store.known import is_known
 from ingestd.store.ledger import BEGINNING
 from ingestd.store.moments import Moment, Moments
-from ingestd.telemetry import METER, VEHICLE, Stream, to_datetime, to_microseconds
 
 LONG: Final = 7 * 24 * HOUR
 """A window of more takes longer than a few milliseconds, and is left to a thread."""

@@ -14,13 +14,13 @@ from ingestd.model.device_energy import DeviceEnergy, Fold, total
 from ingestd.model.efficiency import Compared, EfficiencyPolicy
 from ingestd.model.energy import HOUR, QUARTER
 from ingestd.model.fleet import Fed, Window
+from ingestd.model.stream import METER, STREAMS, VEHICLE, Stream
 from ingestd.store import queries
 from ingestd.store.device_energy import ENDING
 from ingestd.store.ledger import moment, quarter_of_row
 from ingestd.store.many import ManyDevices
 from ingestd.store.moments import Moment
 from ingestd.store.open_stretch import OfDevices
-from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream
 
 if TYPE_CHECKING:
     from ingestd.model.quarters import Quarter

@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 
-from ingestd.alerts import CLOCK_DIFFERENCE
+from ingestd.model.alert import CLOCK_DIFFERENCE
 from ingestd.store.database import Reads
 from ingestd.store.queries import Statement
 

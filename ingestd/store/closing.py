@@ -18,10 +18,11 @@ from ingestd.model.energy import HOUR
 from ingestd.model.ledger import Base, Readings, Row
 from ingestd.model.quarters import quarter_of
 from ingestd.model.register import Rule
+from ingestd.model.stream import STREAMS, Stream
+from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store.database import Connection, bounded, closed_on_error, connect, translated
 from ingestd.store.ledger import BEGINNING, LONG_AGO, LedgerTables, moment
 from ingestd.store.stale import made_of, make_anew, undecided
-from ingestd.telemetry import STREAMS, Stream, to_datetime, to_microseconds
 
 log = structlog.get_logger(__name__)
 

@@ -11,11 +11,11 @@ from ingestd.model.efficiency import Compared, EfficiencyPolicy, Segment, compar
 from ingestd.model.energy import HOUR, QUARTER
 from ingestd.model.fleet import Fed, Window, hour_of
 from ingestd.model.quarters import Quarter
+from ingestd.model.stream import METER, VEHICLE, Stream
 from ingestd.store import queries
 from ingestd.store.ledger import moment, quarter_of_row
 from ingestd.store.moments import Moment
 from ingestd.store.open_stretch import OfDevices
-from ingestd.telemetry import METER, VEHICLE, Stream
 
 _SQL: Final = queries.of_streams(queries.load("fleet.sql"))
 _NONE: Final[frozenset[int]] = frozenset()

@@ -7,13 +7,15 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
-from ingestd.analytics import DeadLetterFilter
 from ingestd.errors import DataStoreError
+from ingestd.model.dead_letter import DeadLetterFilter
+from ingestd.model.decode import Window, decode
+from ingestd.model.stream import Row, Stream
+from ingestd.model.timestamps import now_microseconds
 from ingestd.pipeline.delivery import Batch, StreamBatch
 from ingestd.store import queries
 from ingestd.store.database import Reads
 from ingestd.store.writer import Writer
-from ingestd.telemetry import Row, Stream, Window, decode, now_microseconds
 
 log = structlog.get_logger(__name__)
 

@@ -12,10 +12,10 @@ from ingestd.model.flow import Flow
 from ingestd.model.ledger import Base, Readings, flow_of
 from ingestd.model.quarters import Quarter
 from ingestd.model.register import Rule
+from ingestd.model.stream import Stream
 from ingestd.store import queries
 from ingestd.store.database import Snapshot
 from ingestd.store.ledger import BEGINNING, base_of, moment, quarter_of_row, readings_of
-from ingestd.telemetry import Stream
 
 ENDING: Final = 1 << 57
 """Later than any reading, in microseconds."""

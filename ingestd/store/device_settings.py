@@ -3,10 +3,10 @@
 from dataclasses import asdict
 from typing import Any, Final
 
-from ingestd.analytics import DeviceSettings
+from ingestd.model.device import DeviceSettings
+from ingestd.model.stream import STREAMS, Stream
 from ingestd.store import queries
 from ingestd.store.database import Reads, rows_of
-from ingestd.telemetry import STREAMS, Stream
 
 _SQL: Final = queries.load("device_settings.sql")
 _GET: Final = queries.ready(_SQL["device_settings"])

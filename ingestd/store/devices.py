@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from ingestd.analytics import Device, DevicePage, SortKey, TimeRange, VehicleEfficiency
-from ingestd.periods import last_day
+from ingestd.model.answers import VehicleEfficiency
+from ingestd.model.device import Device, DevicePage, SortKey
+from ingestd.model.periods import TimeRange, last_day
+from ingestd.model.stream import STREAMS, VEHICLE, Stream
+from ingestd.model.timestamps import to_microseconds
 from ingestd.store import queries
 from ingestd.store.analytics import live_reading
 from ingestd.store.database import Reads
-from ingestd.telemetry import STREAMS, VEHICLE, Stream, to_microseconds
 
 SHARED_SECONDS: Final = 5.0
 """So long the efficiencies serve all who page through a list."""

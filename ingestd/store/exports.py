@@ -8,10 +8,10 @@ from psycopg import AsyncCopy, generators
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus
 
-from ingestd.analytics import TimeRange
+from ingestd.model.periods import TimeRange
+from ingestd.model.stream import STREAMS, Stream
 from ingestd.store import queries
 from ingestd.store.database import Connection, bounded, closed_on_error, connect, rows_of, translated
-from ingestd.telemetry import STREAMS, Stream
 
 _SQL: Final = queries.load("exports.sql")
 _HAS_SENT: Final = {stream: queries.for_stream(_SQL["has_sent"], stream) for stream in STREAMS}

@@ -10,12 +10,12 @@ from ingestd.model.device_energy import DeviceEnergy, Fold
 from ingestd.model.energy import QUARTER, Counted
 from ingestd.model.fleet import Window
 from ingestd.model.quarters import Quarter
+from ingestd.model.stream import STREAMS, Stream
 from ingestd.store import queries
 from ingestd.store.device_energy import ENDING
 from ingestd.store.ledger import moment
 from ingestd.store.many import ManyDevices
 from ingestd.store.moments import Moment
-from ingestd.telemetry import STREAMS, Stream
 
 AT_ONCE: Final = 50_000
 """So many readings are looked at in one step."""

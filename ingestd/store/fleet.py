@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from ingestd.analytics import FleetEnergy, FleetPoint, FleetSeries, TimeRange, VehicleEfficiency
+from ingestd.model.answers import FleetEnergy, FleetPoint, FleetSeries, VehicleEfficiency
 from ingestd.model.efficiency import Compared, EfficiencyPolicy
 from ingestd.model.energy import HOUR, QUARTER
 from ingestd.model.fleet import Fed, Window, divided
+from ingestd.model.periods import Stretch, TimeRange
 from ingestd.model.quarters import Quarter, quarters
 from ingestd.model.register import Rule
-from ingestd.periods import Stretch
+from ingestd.model.stream import METER, STREAMS, VEHICLE, Stream
+from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store import queries
 from ingestd.store.apart import Apart, around
 from ingestd.store.comparison import Comparison, edges_of
@@ -24,7 +26,6 @@ from ingestd.store.ledger import BEGINNING, moment
 from ingestd.store.many import ManyDevices
 from ingestd.store.moments import Moment, Moments
 from ingestd.store.open_stretch import OPEN, OfDevices, OpenStretch
-from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream, to_datetime, to_microseconds
 
 MOST_READINGS: Final = 2_000_000
 WORST: Final = 10

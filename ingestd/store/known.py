@@ -2,9 +2,9 @@
 
 from typing import Final
 
+from ingestd.model.stream import Stream
 from ingestd.store import queries
 from ingestd.store.moments import Moment
-from ingestd.telemetry import Stream
 
 _SQL: Final = queries.of_streams(queries.load("known.sql"))
 

@@ -11,9 +11,10 @@ from ingestd.model.energy import HOUR, QUARTER, State
 from ingestd.model.ledger import Base, Readings, Row
 from ingestd.model.quarters import Quarter
 from ingestd.model.register import Register
+from ingestd.model.stream import STREAMS, Stream
+from ingestd.model.timestamps import EPOCH, to_datetime, to_microseconds
 from ingestd.store import queries
 from ingestd.store.database import Connection
-from ingestd.telemetry import EPOCH, STREAMS, Stream, to_datetime, to_microseconds
 
 BEGINNING: Final = -2_500_000 * HOUR
 """Earlier than any reading, in microseconds."""

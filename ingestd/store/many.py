@@ -8,11 +8,11 @@ from typing import Any, Final
 from ingestd.model.energy import Counted, State, count, decided
 from ingestd.model.ledger import Base, Readings
 from ingestd.model.register import Rule
+from ingestd.model.stream import Stream
 from ingestd.store import queries
 from ingestd.store.device_energy import ENDING
 from ingestd.store.ledger import BEGINNING, LONG_AGO, RECENT, base_of, moment, readings_of
 from ingestd.store.moments import Moment
-from ingestd.telemetry import Stream
 
 AT_ONCE: Final = 1000
 """So many devices are asked for in one statement."""

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from ingestd.analytics import Mapping, MappingConflictError
 from ingestd.errors import EmptySegmentError
+from ingestd.model.mapping import Mapping, MappingConflictError
 from ingestd.store import queries
 from ingestd.store.database import Connection, Reads, rows_of
 

@@ -1,4 +1,4 @@
-"""Applies the numbered files of sql/, each once and in its own transaction, under an advisory lock."""
+"""Applies the numbered files of sql/schema/, each once and in its own transaction, under an advisory lock."""
 
 import re
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def available() -> list[Migration]:
     """Every migration shipped, in order."""
     return sorted(
         Migration(int(matched[1]), matched[2], file.read_text(encoding="utf-8"))
-        for file in (files("ingestd") / "sql").iterdir()
+        for file in (files("ingestd") / "sql" / "schema").iterdir()
         if (matched := _match_filename(file.name))
     )
 

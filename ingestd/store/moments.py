@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from ingestd.model.register import Rule
+from ingestd.model.stream import STREAMS, Stream
+from ingestd.model.timestamps import to_microseconds
 from ingestd.store import queries
 from ingestd.store.database import Reads, Snapshot
 from ingestd.store.device_energy import DeviceReader
 from ingestd.store.ledger import BEGINNING
-from ingestd.telemetry import STREAMS, Stream, to_microseconds
 
 _SQL: Final = {name: queries.ready(source) for name, source in queries.load("ledger.sql").items()}
 

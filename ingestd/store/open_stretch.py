@@ -7,13 +7,13 @@ from typing import Any, Final, TypeAlias
 from ingestd.model.energy import HOUR, QUARTER
 from ingestd.model.ledger import Base, Readings, quarters_of
 from ingestd.model.quarters import Quarter
+from ingestd.model.stream import Stream
 from ingestd.model.sums import quarters_of_sums
 from ingestd.store import queries
 from ingestd.store.device_energy import ENDING
 from ingestd.store.ledger import moment, quarter_of_row, readings_of, state_of
 from ingestd.store.many import AT_ONCE, ManyDevices
 from ingestd.store.moments import Moment
-from ingestd.telemetry import Stream
 
 OfDevices: TypeAlias = dict[str, dict[int, Quarter]]
 """By device and start of the quarter."""

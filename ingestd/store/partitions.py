@@ -14,9 +14,10 @@ import psycopg
 import structlog
 
 from ingestd.errors import NoPartitionError, TransientStoreError
+from ingestd.model.stream import STREAMS, Stream
+from ingestd.model.timestamps import MICROSECONDS_PER_DAY, to_datetime
 from ingestd.store import queries
 from ingestd.store.database import READ_SECONDS, Connection, bounded, connect, rows_of, translated
-from ingestd.telemetry import MICROSECONDS_PER_DAY, STREAMS, Stream, to_datetime
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Final, LiteralString, cast
 
 from psycopg import sql
 
-from ingestd.telemetry import STREAMS, Stream
+from ingestd.model.stream import STREAMS, Stream
 
 _BLOCK: Final = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
 PARAMETER: Final = re.compile(r"%\((\w+)\)s|%(%)")

@@ -4,10 +4,10 @@ from datetime import timedelta
 from functools import partial
 
 from ingestd.errors import StoreError, TransientStoreError
+from ingestd.model.stream import STREAMS
 from ingestd.store.clocks import Clocks
 from ingestd.store.dead_letters import DeadLetters
 from ingestd.store.partitions import Partitions
-from ingestd.telemetry import STREAMS
 
 
 class Retention:

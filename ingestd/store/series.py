@@ -5,13 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from ingestd.analytics import Answer, ChargingSession, Point, TimeRange, Total
+from ingestd.model.answers import Answer, ChargingSession, Point, Total
 from ingestd.model.device_energy import DeviceEnergy
 from ingestd.model.energy import QUARTER
+from ingestd.model.periods import Period, Stretch, TimeRange
 from ingestd.model.quarters import Quarter
 from ingestd.model.register import Rule
 from ingestd.model.sessions import SessionRule
-from ingestd.periods import Period, Stretch
+from ingestd.model.stream import VEHICLE, Stream
+from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store import queries
 from ingestd.store.database import Reads
 from ingestd.store.device_energy import ENDING
@@ -19,7 +21,6 @@ from ingestd.store.known import is_known
 from ingestd.store.ledger import BEGINNING
 from ingestd.store.moments import Moment, Moments
 from ingestd.store.sessions import Sessions
-from ingestd.telemetry import VEHICLE, Stream, to_datetime, to_microseconds
 
 MANY: Final = 2_000
 """So many rows and readings are divided in a few milliseconds; more are left to a thread."""

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
-from ingestd.analytics import ChargingSession
+from ingestd.model.answers import ChargingSession
 from ingestd.model.energy import QUARTER
 from ingestd.model.flow import Flow
 from ingestd.model.ledger import Readings
 from ingestd.model.sessions import Feeding, Session, SessionRule, ac_of, sessions
+from ingestd.model.stream import METER, VEHICLE, Stream
+from ingestd.model.timestamps import to_datetime
 from ingestd.store import queries
 from ingestd.store.device_energy import ENDING
 from ingestd.store.moments import Moment
-from ingestd.telemetry import METER, VEHICLE, Stream, to_datetime
 
 _SQL: Final = queries.all_ready(queries.load("sessions.sql"))
 

@@ -18,18 +18,14 @@ from psycopg.abc import Buffer
 from psycopg.copy import AsyncLibpqWriter, AsyncWriter
 
 from ingestd import failpoints
+from ingestd.model.dead_letter import DeadLetter
 from ingestd.model.quarters import quarter_of
+from ingestd.model.stream import STREAMS, Row, Stream
+from ingestd.model.timestamps import MICROSECONDS_PER_DAY
 from ingestd.pipeline.delivery import Batch, StreamBatch, newest_per_device
 from ingestd.store import queries
 from ingestd.store.database import Connection, bounded, closed_on_error, connect, translated
 from ingestd.store.partitions import make_partition
-from ingestd.telemetry import (
-    MICROSECONDS_PER_DAY,
-    STREAMS,
-    DeadLetter,
-    Row,
-    Stream,
-)
 
 Cursor: TypeAlias = AsyncCursor[tuple[Any, ...]]
 

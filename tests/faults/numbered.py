@@ -8,13 +8,13 @@ import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from ingestd.telemetry import METER, VEHICLE
+from ingestd.model.stream import METER, VEHICLE
 from tests.support.readings import meter_message, vehicle_message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ingestd.telemetry import Stream
+    from ingestd.model.stream import Stream
 
 DEVICES: Final = 40
 CURSED: Final = "m-37"

@@ -27,10 +27,11 @@ from psycopg.rows import namedtuple_row
 from ingestd.model.energy import Reading, count
 from ingestd.model.quarters import Quarter, quarters
 from ingestd.model.register import Rule
+from ingestd.model.stream import METER, STREAMS, VEHICLE
+from ingestd.model.timestamps import to_microseconds
 from ingestd.store.closing import Closing
 from ingestd.store.ledger import BEGINNING, quarter_of_row
 from ingestd.store.queries import for_stream
-from ingestd.telemetry import METER, STREAMS, VEHICLE, to_microseconds
 from tests.faults.numbered import Book, expected, is_poison
 from tests.support.polling import eventually
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
-    from ingestd.telemetry import Stream
+    from ingestd.model.stream import Stream
 
 Figures: TypeAlias = tuple[float, int, int, int, float, int, int]
 

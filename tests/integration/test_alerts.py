@@ -17,7 +17,9 @@ from pydantic_core import to_json
 from ingestd.alerting.alerting import Alerting
 from ingestd.alerting.channels import BrokerChannel, Channel, WebhookChannel
 from ingestd.alerting.watcher import LONGEST_INTERVAL, PATIENCE, RARE_INTERVAL, Rules, Watcher
-from ingestd.alerts import (
+from ingestd.errors import BrokerError, MessageTooLargeError, TransientStoreError, WebhookError
+from ingestd.metrics import Metrics
+from ingestd.model.alert import (
     BATTERY,
     DEAD_LETTERS,
     EFFICIENCY,
@@ -29,13 +31,12 @@ from ingestd.alerts import (
     SUMMARY,
     AlertFilter,
 )
-from ingestd.analytics import TimeRange, VehicleEfficiency
-from ingestd.errors import BrokerError, MessageTooLargeError, TransientStoreError, WebhookError
-from ingestd.metrics import Metrics
+from ingestd.model.answers import VehicleEfficiency
+from ingestd.model.periods import TimeRange
+from ingestd.model.stream import METER, STREAMS, VEHICLE
 from ingestd.store import queries
 from ingestd.store.alerts import PAGE, Alerts
 from ingestd.store.database import Reads
-from ingestd.telemetry import METER, STREAMS, VEHICLE
 from tests.support.polling import eventually
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from bench.mqtt import Client
 from bench.processes import cpu_seconds
 from bench.stage import Place
 from ingestd.model import ledger
+from ingestd.model.stream import METER, VEHICLE
 from ingestd.store.closing import LAG, Closing
-from ingestd.telemetry import METER, VEHICLE
 from tests.support.polling import until
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ import pytest
 from ingestd.errors import StoreError
 from ingestd.metrics import Metrics
 from ingestd.model.register import Rule
+from ingestd.model.stream import METER, STREAMS
 from ingestd.store import closing
 from ingestd.store.closing import Closing
 from ingestd.store.ledger import LedgerTables
 from ingestd.store.partitions import Partitions
 from ingestd.store.stale import make_anew
-from ingestd.telemetry import METER, STREAMS
 from tests.support.energy import Sample
 from tests.support.harness import Harness, opened
 from tests.support.polling import eventually

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from ingestd.analytics import TimeRange
+from ingestd.model.periods import TimeRange
+from ingestd.model.stream import VEHICLE
 from ingestd.store.analytics import Analytics
-from ingestd.telemetry import VEHICLE
 from tests.support.energy import Sample
 from tests.support.harness import POLICY, Harness, opened
 from tests.support.scenes import (
@@ -33,7 +33,7 @@ from tests.support.scenes import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from ingestd.analytics import Performance
+    from ingestd.model.answers import Performance
     from tests.support.scenes import Answers
 
 ALL = range(241)

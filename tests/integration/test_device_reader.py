@@ -8,8 +8,9 @@ import psycopg
 import pytest
 
 from ingestd.model.energy import QUARTER
+from ingestd.model.stream import METER
+from ingestd.model.timestamps import to_microseconds
 from ingestd.store.moments import Moments
-from ingestd.telemetry import METER, to_microseconds
 from tests.support.energy import Sample
 from tests.support.harness import opened
 

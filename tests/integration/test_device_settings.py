@@ -11,10 +11,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ingestd.analytics import DeviceSettings
+from ingestd.model.device import DeviceSettings
+from ingestd.model.stream import METER, STREAMS, Stream
 from ingestd.store.database import Reads
 from ingestd.store.device_settings import DeviceSettingsTable
-from ingestd.telemetry import METER, STREAMS, Stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

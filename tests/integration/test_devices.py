@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from ingestd.analytics import DevicePage, LiveReading
+from ingestd.model.device import DevicePage, LiveReading
+from ingestd.model.stream import METER, STREAMS, VEHICLE, Stream
 from ingestd.store.devices import Devices
-from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream
 from tests.support.energy import Sample
 from tests.support.harness import Harness, opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from ingestd.analytics import Device, DeviceSort
+    from ingestd.model.device import Device, DeviceSort
 
 MINUTE = timedelta(minutes=1)
 QUARTER = timedelta(minutes=15)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from ingestd.commands.export import ROW_GROUP_BYTES, Export
 from ingestd.errors import IngestdError
-from ingestd.export import ROW_GROUP_BYTES, Export
-from ingestd.telemetry import METER
+from ingestd.model.stream import METER
 from tests.support.readings import moment
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ import psycopg
 import pytest
 
 from ingestd.demo.servers import PrivateMosquitto
+from ingestd.model.stream import METER, STREAMS, VEHICLE, Stream
 from ingestd.store import queries
-from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream
 from tests.support.api import Names, assert_problem
 from tests.support.daemon import Daemon, Response
 from tests.support.polling import until

@@ -12,16 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestd.analytics import TimeRange
 from ingestd.errors import TooManyReadingsError
 from ingestd.model.efficiency import Compared, EfficiencyPolicy, Segment, Status, compare
 from ingestd.model.energy import HOUR, MINUTE, QUARTER, Reading
+from ingestd.model.periods import TimeRange, parse_bucket, stretches
 from ingestd.model.quarters import Quarter
-from ingestd.periods import parse_bucket, stretches
+from ingestd.model.stream import METER, STREAMS, VEHICLE, Stream
+from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store.database import Snapshot
 from ingestd.store.fleet import Fleet
 from ingestd.store.moments import Moments
-from ingestd.telemetry import METER, STREAMS, VEHICLE, Stream, to_datetime, to_microseconds
 from tests.support.energy import Sample
 from tests.support.harness import Harness, opened
 from tests.support.streams import streams

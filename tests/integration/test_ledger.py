@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from ingestd.model.energy import HOUR, MINUTE, QUARTER, Reading, count
 from ingestd.model.quarters import Quarter, quarters
 from ingestd.model.register import Rule
+from ingestd.model.stream import METER, STREAMS, VEHICLE
+from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.pipeline.delivery import Batch
 from ingestd.store.closing import Closing
 from ingestd.store.database import Reads
 from ingestd.store.moments import Moments
 from ingestd.store.writer import Writer
-from ingestd.telemetry import METER, STREAMS, VEHICLE, to_datetime, to_microseconds
 from tests.fakes import FakeOrigin
 from tests.support.deliveries import delivery_of
 from tests.support.polling import eventually
@@ -30,7 +31,7 @@ from tests.support.streams import streams
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from ingestd.telemetry import Row
+    from ingestd.model.stream import Row
 
 RULE = Rule(max_kw=400)
 START = to_microseconds(datetime(2026, 10, 30, 21, 0, tzinfo=UTC))

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ingestd.analytics import Mapping, MappingConflictError
 from ingestd.errors import DataStoreError
+from ingestd.model.mapping import Mapping, MappingConflictError
 from ingestd.store.database import Reads
 from ingestd.store.mappings import Mappings
 

@@ -14,10 +14,10 @@ import pytest
 from psycopg import sql
 
 from ingestd.errors import OperatorStoreError
+from ingestd.model.timestamps import to_microseconds
 from ingestd.pipeline.delivery import Batch
 from ingestd.store.migrations import available, migrate
 from ingestd.store.writer import Writer
-from ingestd.telemetry import to_microseconds
 from tests.fakes import FakeOrigin
 from tests.support.deliveries import NOW, delivery_of
 

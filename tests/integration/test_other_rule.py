@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ingestd.analytics import TimeRange
+from ingestd.model.periods import TimeRange
 from tests.support.energy import Sample
 from tests.support.harness import opened
 

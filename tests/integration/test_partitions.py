@@ -16,12 +16,15 @@ import structlog
 from structlog.testing import capture_logs
 
 from ingestd.errors import NoPartitionError, StoreError, TransientStoreError
+from ingestd.model.dead_letter import DeadLetter
+from ingestd.model.decode import Window, decode
 from ingestd.model.register import Rule
+from ingestd.model.stream import METER, STREAMS, VEHICLE
+from ingestd.model.timestamps import now_microseconds, to_microseconds
 from ingestd.pipeline.delivery import Batch
 from ingestd.store.closing import Closing
 from ingestd.store.partitions import DAYS_AHEAD, MARK, Partitions
 from ingestd.store.writer import Writer
-from ingestd.telemetry import METER, STREAMS, VEHICLE, DeadLetter, Window, decode, now_microseconds, to_microseconds
 from tests.fakes import FakeOrigin
 from tests.support.daemon import Daemon
 from tests.support.deliveries import delivery_of
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from ingestd.demo.servers import PrivateMosquitto
-    from ingestd.telemetry import Row, Stream
+    from ingestd.model.stream import Row, Stream
 
 ORIGIN = FakeOrigin()
 OLD = date(2020, 1, 1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from ingestd.analytics import TimeRange
+from ingestd.model.periods import TimeRange
 from ingestd.store.analytics import Analytics
 from ingestd.store.database import Reads, Snapshot
 from tests.support.harness import POLICY, Harness, opened

@@ -13,10 +13,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ingestd.analytics import DevicePage, TimeRange
+from ingestd.model.device import DevicePage
+from ingestd.model.periods import TimeRange, parse_bucket, periods, stretches
 from ingestd.model.register import Rule
 from ingestd.model.sessions import SessionRule
-from ingestd.periods import parse_bucket, periods, stretches
+from ingestd.model.stream import METER, STREAMS, VEHICLE
 from ingestd.store import queries
 from ingestd.store.analytics import Analytics
 from ingestd.store.closing import Closing
@@ -24,13 +25,12 @@ from ingestd.store.database import Reads, Snapshot
 from ingestd.store.devices import Devices
 from ingestd.store.fleet import Fleet
 from ingestd.store.series import Series
-from ingestd.telemetry import METER, STREAMS, VEHICLE
 from tests.support.harness import HOUR, POLICY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
-    from ingestd.periods import Stretch
+    from ingestd.model.periods import Stretch
     from ingestd.store.queries import Statement
 
 DAY = timedelta(days=1)

@@ -19,7 +19,7 @@ from tests.support.deliveries import delivery_of, ledger, meter_row
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from ingestd.telemetry import Row
+    from ingestd.model.stream import Row
 
 ROWS: Final = 4000
 EVERY: Final = 28

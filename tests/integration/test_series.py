@@ -12,14 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestd.analytics import Answer, Point, TimeRange, Total
+from ingestd.model.answers import Answer, Point, Total
 from ingestd.model.device_energy import total
 from ingestd.model.energy import Reading, count
+from ingestd.model.periods import Stretch, TimeRange, parse_bucket, periods, stretches
 from ingestd.model.quarters import Quarter, quarters
 from ingestd.model.sessions import SESSION_RULE
-from ingestd.periods import Stretch, parse_bucket, periods, stretches
+from ingestd.model.stream import METER, VEHICLE
+from ingestd.model.timestamps import to_microseconds
 from ingestd.store.series import Series
-from ingestd.telemetry import METER, VEHICLE, to_microseconds
 from tests.support.energy import Sample
 from tests.support.harness import Harness, opened
 from tests.support.streams import streams
@@ -27,8 +28,8 @@ from tests.support.streams import streams
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from ingestd.periods import Calendar, Period
-    from ingestd.telemetry import Stream
+    from ingestd.model.periods import Calendar, Period
+    from ingestd.model.stream import Stream
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)

@@ -13,13 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestd.analytics import Point, TimeRange
+from ingestd.model.answers import Point
 from ingestd.model.energy import Reading, count
+from ingestd.model.periods import Period, TimeRange, parse_bucket, stretches
 from ingestd.model.quarters import quarters
 from ingestd.model.sessions import SessionRule
-from ingestd.periods import Period, parse_bucket, stretches
+from ingestd.model.stream import METER, VEHICLE
+from ingestd.model.timestamps import to_microseconds
 from ingestd.store.series import Series
-from ingestd.telemetry import METER, VEHICLE, to_microseconds
 from tests.support.energy import Sample
 from tests.support.harness import Harness, opened
 from tests.support.stages import at_every_stage
@@ -28,9 +29,9 @@ from tests.support.streams import streams
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from ingestd.analytics import Answer
-    from ingestd.periods import Stretch
-    from ingestd.telemetry import Stream
+    from ingestd.model.answers import Answer
+    from ingestd.model.periods import Stretch
+    from ingestd.model.stream import Stream
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)

@@ -12,11 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestd.analytics import ChargingSession, TimeRange
+from ingestd.model.periods import Period, TimeRange
 from ingestd.model.sessions import SessionRule
-from ingestd.periods import Period
+from ingestd.model.stream import METER
 from ingestd.store.series import Series
-from ingestd.telemetry import METER
 from tests.support.energy import Sample
 from tests.support.harness import Harness, opened
 from tests.support.stages import at_every_stage
@@ -25,6 +24,7 @@ from tests.support.streams import streams
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from ingestd.model.answers import ChargingSession
     from ingestd.model.energy import Reading
 
 SECOND = timedelta(seconds=1)

@@ -14,7 +14,7 @@ from ingestd.model.device_energy import DeviceEnergy, Fold
 from ingestd.model.energy import HOUR, Reading, count
 from ingestd.model.performance import Feed, Mapped, performance
 from ingestd.model.register import Rule
-from ingestd.telemetry import to_datetime, to_microseconds
+from ingestd.model.timestamps import to_datetime, to_microseconds
 from tests.support.energy import Sample
 from tests.support.harness import POLICY, opened
 from tests.support.scenes import BEGIN, MINUTE, QUARTER, WAYS, Scene, answered, asked, at, intervals
@@ -24,7 +24,7 @@ from tests.support.streams import streams
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ingestd.analytics import Performance
+    from ingestd.model.answers import Performance
     from tests.support.scenes import Answers, Cases
 
 

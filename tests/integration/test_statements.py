@@ -11,10 +11,10 @@ import psycopg
 import pytest
 
 from bench.stage import find_psql
-from ingestd import statements
+from ingestd.commands import sql as statements
 
 if TYPE_CHECKING:
-    from ingestd.statements import PrintedStatement
+    from ingestd.commands.sql import PrintedStatement
 
 is_query = re.compile(r"(SELECT|WITH|INSERT|UPDATE|DELETE|MERGE)\b").match
 

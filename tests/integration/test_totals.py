@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 import psycopg
 import pytest
 
-from ingestd.analytics import TimeRange, Total
+from ingestd.model.answers import Total
+from ingestd.model.periods import TimeRange, periods
 from ingestd.model.sessions import SessionRule
-from ingestd.periods import periods
+from ingestd.model.stream import METER, VEHICLE
 from ingestd.store.series import Series
-from ingestd.telemetry import METER, VEHICLE
 from tests.support.energy import Sample
 from tests.support.harness import Harness, opened
 from tests.support.stages import at_every_stage
@@ -22,9 +22,9 @@ from tests.support.stages import at_every_stage
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from ingestd.analytics import Answer
-    from ingestd.periods import Calendar
-    from ingestd.telemetry import Stream
+    from ingestd.model.answers import Answer
+    from ingestd.model.periods import Calendar
+    from ingestd.model.stream import Stream
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)

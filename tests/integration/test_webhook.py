@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
+from ingestd.alerting.webhook import Webhook
 from ingestd.demo.process import LOOPBACK, LoopbackPort
 from ingestd.errors import WebhookError
-from ingestd.http.webhook import Webhook
 from tests.fakes import in_virtual_time
 
 if TYPE_CHECKING:

@@ -86,11 +86,11 @@ def test_the_wheel_holds_the_whole_program_and_nothing_else(wheel: Path) -> None
     package = ROOT / "ingestd"
     wanted = {
         f"ingestd/{file.relative_to(package)}"
-        for pattern in ("**/*.py", "py.typed", "web/**/*.*", "sql/*.sql", "sql/queries/*.sql")
+        for pattern in ("**/*.py", "py.typed", "web/**/*.*", "sql/**/*.sql")
         for file in package.glob(pattern)
         if file.is_file()
     }
-    assert {"ingestd/py.typed", "ingestd/sql/0001_history.sql", "ingestd/sql/queries/write.sql"} <= wanted
+    assert {"ingestd/py.typed", "ingestd/sql/schema/0001_history.sql", "ingestd/sql/queries/write.sql"} <= wanted
     assert wanted == shipped
     assert f"ingestd-{ingestd.__version__}.dist-info/licenses/LICENSE" in names
 

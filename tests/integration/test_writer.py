@@ -16,20 +16,13 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from ingestd.errors import DataStoreError, NoPartitionError, OperatorStoreError, StoreError, TransientStoreError
+from ingestd.model.dead_letter import DeadLetter, Reason
 from ingestd.model.register import Rule
+from ingestd.model.stream import METER, STREAMS, VEHICLE
+from ingestd.model.timestamps import MICROSECONDS_PER_DAY, to_datetime, to_microseconds
 from ingestd.pipeline.delivery import Batch
 from ingestd.store.closing import Closing
 from ingestd.store.writer import Writer
-from ingestd.telemetry import (
-    METER,
-    MICROSECONDS_PER_DAY,
-    STREAMS,
-    VEHICLE,
-    DeadLetter,
-    Reason,
-    to_datetime,
-    to_microseconds,
-)
 from tests.fakes import FakeOrigin
 from tests.support.deliveries import NOW, SECOND, dead_letter, delivery_of, meter_row, vehicle_row
 from tests.support.polling import eventually
@@ -37,7 +30,7 @@ from tests.support.polling import eventually
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
-    from ingestd.telemetry import Row, Stream
+    from ingestd.model.stream import Row, Stream
 
 ORIGIN = FakeOrigin()
 WRITERS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'ingestd-writer' AND datname = current_database()"

@@ -6,15 +6,18 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ingestd.model.dead_letter import DeadLetter
+from ingestd.model.stream import METER, VEHICLE
+from ingestd.model.timestamps import to_microseconds
 from ingestd.pipeline.delivery import Delivery
-from ingestd.telemetry import METER, VEHICLE, DeadLetter, to_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ingestd.metrics import Metrics
+    from ingestd.model.dead_letter import Source
+    from ingestd.model.stream import Row
     from ingestd.pipeline.delivery import Origin
-    from ingestd.telemetry import Row, Source
 
 NOW = to_microseconds(datetime(2026, 11, 20, 10, 30, tzinfo=UTC))
 SECOND = 1_000_000

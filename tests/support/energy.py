@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ingestd.telemetry import METER, to_microseconds
+from ingestd.model.stream import METER
+from ingestd.model.timestamps import to_microseconds
 
 if TYPE_CHECKING:
-    from ingestd.telemetry import Row, Stream
+    from ingestd.model.stream import Row, Stream
 
 
 START = datetime(2026, 11, 18, 22, 7, 30, tzinfo=UTC)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from ingestd.analytics import DeviceSettings, TimeRange
+from ingestd.model.device import DeviceSettings
 from ingestd.model.efficiency import EfficiencyPolicy
+from ingestd.model.periods import TimeRange
 from ingestd.model.register import Rule
+from ingestd.model.stream import METER, STREAMS, VEHICLE
 from ingestd.pipeline.delivery import Batch
 from ingestd.store.analytics import Analytics
 from ingestd.store.closing import Closing
@@ -20,7 +22,6 @@ from ingestd.store.device_settings import DeviceSettingsTable
 from ingestd.store.fleet import Fleet
 from ingestd.store.mappings import Mappings
 from ingestd.store.writer import Writer
-from ingestd.telemetry import METER, STREAMS, VEHICLE
 from tests.fakes import FakeOrigin
 from tests.support.deliveries import delivery_of
 from tests.support.polling import eventually
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from datetime import datetime
 
-    from ingestd.analytics import Performance
-    from ingestd.telemetry import Stream
+    from ingestd.model.answers import Performance
+    from ingestd.model.stream import Stream
     from tests.support.energy import Sample
 
 HOUR = timedelta(hours=1)

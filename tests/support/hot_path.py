@@ -24,12 +24,13 @@ import psycopg
 from psycopg.copy import AsyncWriter
 
 from ingestd.metrics import Metrics
+from ingestd.model.decode import Window
+from ingestd.model.stream import METER, VEHICLE
 from ingestd.mqtt.connection import Connection
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.delivery import Batch, newest_per_device
 from ingestd.process import tune_garbage_collection
 from ingestd.store.writer import _copy
-from ingestd.telemetry import METER, VEHICLE, Window
 from tests.fakes import FakeOrigin, FakeTransport
 
 if TYPE_CHECKING:

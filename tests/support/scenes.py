@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from ingestd.telemetry import VEHICLE
+from ingestd.model.stream import VEHICLE
 from tests.support.energy import Sample
 from tests.support.harness import opened
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from ingestd.analytics import Performance
+    from ingestd.model.answers import Performance
     from tests.support.harness import Harness
 
 T = TypeVar("T")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from ingestd.metrics import Metrics
+from ingestd.model.decode import Window
 from ingestd.mqtt.address import BrokerAddress
 from ingestd.mqtt.session import Session
-from ingestd.telemetry import Window
 
 if TYPE_CHECKING:
     import ssl

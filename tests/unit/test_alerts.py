@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.alerting.open_alerts import OpenAlerts
-from ingestd.alerts import (
+from ingestd.model.alert import (
     BATTERY,
     BATTERY_MARGIN,
     CLOCK,
@@ -37,7 +37,7 @@ from ingestd.alerts import (
     silence,
     step,
 )
-from ingestd.analytics import VehicleEfficiency
+from ingestd.model.answers import VehicleEfficiency
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

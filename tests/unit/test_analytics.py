@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from ingestd.analytics import FleetEnergy, MeterShare, Performance, TimeRange
+from ingestd.model.answers import FleetEnergy, MeterShare, Performance
 from ingestd.model.efficiency import Compared, Judgement
+from ingestd.model.periods import TimeRange
 
 WINDOW = TimeRange(start=datetime(2026, 11, 20, tzinfo=UTC), end=datetime(2026, 11, 21, tzinfo=UTC))
 

@@ -8,8 +8,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestd.model.dead_letter import DeadLetter
+from ingestd.model.stream import METER, STREAMS, VEHICLE, Row, Stream
 from ingestd.pipeline.delivery import Batch, Delivery, StreamBatch, newest_per_device
-from ingestd.telemetry import METER, STREAMS, VEHICLE, DeadLetter, Row, Stream
 from tests.fakes import FakeOrigin
 from tests.support.deliveries import dead_letter, delivery_of, meter_row, vehicle_row
 

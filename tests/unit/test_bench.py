@@ -15,7 +15,9 @@ from bench.document import write_document
 from bench.errors import BenchError
 from bench.plot import Bar, Panel, chart
 from bench.report import medians, percentile
-from ingestd.telemetry import DeadLetter, decode, to_microseconds
+from ingestd.model.dead_letter import DeadLetter
+from ingestd.model.decode import decode
+from ingestd.model.timestamps import to_microseconds
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from ingestd.http import buckets, parameters
 from ingestd.http.problems import Problem
-from ingestd.periods import MOST_POINTS
+from ingestd.model.periods import MOST_POINTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,15 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.errors import BrokerError, BrokerRefusedError
+from ingestd.model.decode import Window, encode
+from ingestd.model.stream import METER, STREAMS, VEHICLE
+from ingestd.model.timestamps import now_microseconds
 from ingestd.mqtt.connection import Connection, Ticket
-from ingestd.telemetry import METER, STREAMS, VEHICLE, Window, encode, now_microseconds
 from tests.fakes import FakeOrigin, FakeTransport, clock, in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ingestd.model.stream import Row, Stream
     from ingestd.pipeline.delivery import Delivery
-    from ingestd.telemetry import Row, Stream
 
 WINDOW = Window(max_age=timedelta(days=90), max_skew=timedelta(minutes=5))
 NOW = now_microseconds()

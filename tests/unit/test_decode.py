@@ -12,26 +12,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingestd.telemetry import (
-    EPOCH,
-    MAX_PAYLOAD_BYTES,
-    METER,
-    STREAMS,
-    VEHICLE,
-    DeadLetter,
-    Window,
-    decode,
-    encode,
-    is_identity,
-    to_datetime,
-    to_microseconds,
-)
+from ingestd.model.dead_letter import MAX_PAYLOAD_BYTES, DeadLetter
+from ingestd.model.decode import Window, decode, encode
+from ingestd.model.stream import METER, STREAMS, VEHICLE, is_identity
+from ingestd.model.timestamps import EPOCH, to_datetime, to_microseconds
 from tests.support.deliveries import NOW, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ingestd.telemetry import Reason, Row, Stream
+    from ingestd.model.dead_letter import Reason
+    from ingestd.model.stream import Row, Stream
 
 T = TypeVar("T")
 

@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 
 from ingestd.errors import DataStoreError, NoPartitionError, OperatorStoreError, StoreError, TransientStoreError
 from ingestd.metrics import Metrics
+from ingestd.model.decode import decode
+from ingestd.model.stream import METER, VEHICLE, Row, Stream
+from ingestd.model.timestamps import MICROSECONDS_PER_DAY, to_datetime
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.delivery import Delivery, Rejection
 from ingestd.pipeline.flusher import (
@@ -28,15 +31,14 @@ from ingestd.pipeline.flusher import (
     Flusher,
 )
 from ingestd.pipeline.progress import HOPELESS_AFTER, UNKNOWN_BEFORE_ISOLATING
-from ingestd.telemetry import METER, MICROSECONDS_PER_DAY, VEHICLE, Row, Stream, decode, to_datetime
 from tests.fakes import AnswerLostError, FakeOrigin, FakeStore, clock, in_virtual_time
 from tests.support.deliveries import assert_ledger_closes, dead_letter, delivery_of, ledger, meter_row, vehicle_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from ingestd.model.dead_letter import DeadLetter, Source
     from ingestd.pipeline.delivery import Batch
-    from ingestd.telemetry import DeadLetter, Source
 
 
 class House:

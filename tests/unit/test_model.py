@@ -18,12 +18,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ingestd.errors import DataStoreError, OperatorStoreError, StoreError, TransientStoreError
 from ingestd.metrics import Metrics
+from ingestd.model.decode import Window, encode
+from ingestd.model.stream import METER, Row, Stream
+from ingestd.model.timestamps import now_microseconds
 from ingestd.mqtt.address import BrokerAddress
 from ingestd.mqtt.connection import Connection
 from ingestd.mqtt.session import Session
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.flusher import Flusher
-from ingestd.telemetry import METER, Row, Stream, Window, encode, now_microseconds
 from tests.fakes import AnswerLostError, FakeStore, FakeTransport, VirtualTimeLoop
 from tests.support.deliveries import assert_ledger_closes
 

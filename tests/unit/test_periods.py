@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.analytics import TimeRange
-from ingestd.periods import (
+from ingestd.model.periods import (
     ALIGNED,
     CALENDARS,
     MOST_POINTS,
     Bucket,
     Calendar,
     Stretch,
+    TimeRange,
     parse_bucket,
     periods,
     points,

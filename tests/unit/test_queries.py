@@ -14,8 +14,8 @@ import pytest
 from psycopg import sql
 
 from ingestd import store
+from ingestd.model.stream import METER, STREAMS, Stream
 from ingestd.store import queries
-from ingestd.telemetry import METER, STREAMS, Stream
 
 QUERY_FILES: Final = {
     file.name: file.read_text(encoding="utf-8")

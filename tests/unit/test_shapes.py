@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from ingestd.analytics import MeterShare, Performance, TimeRange
 from ingestd.http import shapes
+from ingestd.model.answers import MeterShare, Performance
 from ingestd.model.efficiency import Compared, Judgement
+from ingestd.model.periods import TimeRange
 
 WINDOW = TimeRange(start=datetime(2026, 11, 20, tzinfo=UTC), end=datetime(2026, 11, 21, tzinfo=UTC))
 

@@ -8,8 +8,8 @@ import re
 import pytest
 from click.testing import CliRunner, Result
 
-from ingestd import statements
 from ingestd.cli import commands
+from ingestd.commands import sql as statements
 from ingestd.store import queries
 
 LONGEST = 60

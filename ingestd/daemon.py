@@ -16,16 +16,18 @@ import structlog
 
 from ingestd.alerting.alerting import Alerting
 from ingestd.alerting.watcher import Rules
+from ingestd.alerting.webhook import Webhook
 from ingestd.config import Settings
 from ingestd.errors import StoreError
 from ingestd.http.intake import Intake
 from ingestd.http.ports import Condition
 from ingestd.http.server import HttpServer
-from ingestd.http.webhook import Webhook
 from ingestd.metrics import Metrics
+from ingestd.model.decode import Window
 from ingestd.model.efficiency import EfficiencyPolicy
 from ingestd.model.register import Rule
 from ingestd.model.sessions import SessionRule
+from ingestd.model.stream import METER, VEHICLE, Stream
 from ingestd.mqtt.address import BrokerAddress
 from ingestd.mqtt.connection import RECEIVE_MAXIMUM
 from ingestd.mqtt.extras import Extra
@@ -50,7 +52,6 @@ from ingestd.store.partitions import Partitions
 from ingestd.store.retention import Retention
 from ingestd.store.series import Series
 from ingestd.store.writer import Writer
-from ingestd.telemetry import METER, VEHICLE, Stream, Window
 
 log = structlog.get_logger(__name__)
 

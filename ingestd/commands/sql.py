@@ -1,4 +1,4 @@
-"""The statements of sql/queries as `ingestd sql` prints them: to be read, and to be pasted into psql."""
+"""`ingestd sql`: the statements of sql/queries, to be read, and to be pasted into psql."""
 
 import re
 from dataclasses import dataclass
@@ -6,12 +6,28 @@ from difflib import get_close_matches
 from itertools import takewhile
 from typing import Final
 
+import click
+
 from ingestd.store import queries
 
 _HINT: Final = (
     "-- Set each to a value as SQL writes it: 15, $$meter-001$$, $$2026-11-20T10:30Z$$, $${a,b}$$, true, NULL."
 )
+
+
 _changes_data: Final = re.compile(r"\b(INSERT INTO|UPDATE|DELETE FROM|MERGE INTO|FROM STDIN)\b").search
+
+
+@click.command(name="sql")
+@click.argument("name", required=False)
+def sql_command(name: str | None) -> None:
+    """Print a statement whole, to be read or pasted into psql; without NAME, list them all."""
+    if name is None:
+        click.echo(as_text())
+    elif statement := find(name):
+        click.echo(statement.script)
+    else:
+        raise click.BadParameter(no_such(name), param_hint="NAME")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Final, Literal, TypeAlias
 
-from ingestd.analytics import TimeRange
-
 QUARTER: Final = timedelta(minutes=15)
 DAY: Final = timedelta(days=1)
 ALIGNED: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,6 +23,14 @@ CALENDARS: Final[tuple[Calendar, ...]] = ("day", "week", "month", "year")
 
 _UNITS: Final = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _match_bucket: Final = re.compile(r"([0-9]{1,9})([smhd])").fullmatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeRange:
+    """Both aware. A reading at the start belongs to what was before: it tells the energy before its timestamp."""
+
+    start: datetime
+    end: datetime
 
 
 @dataclass(frozen=True, slots=True)

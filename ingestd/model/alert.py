@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, TypeAlias, TypeVar
 
-from ingestd.analytics import VehicleEfficiency
+from ingestd.model.answers import VehicleEfficiency
 from ingestd.model.efficiency import Status
-from ingestd.telemetry import STREAMS
+from ingestd.model.stream import STREAMS
 
 State: TypeAlias = Literal["pending", "active", "cleared"]
 

@@ -1,24 +1,14 @@
-"""What the analytics say and how it is judged. Pure: figures come from the store, words from here.
+"""What the analytics answer: energy of devices, of the fleet, over time.
 
 Efficiency is DC energy into the battery over AC energy from the grid; below the threshold it hints at a fault.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from math import inf
-from typing import Generic, Literal, TypeAlias, TypeVar
+from datetime import datetime
+from typing import Generic, TypeVar
 
-from ingestd.errors import IngestdError
 from ingestd.model.efficiency import Compared, Judgement, Status, ratio_of
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimeRange:
-    """Both aware. A reading at the start belongs to what was before: it tells the energy before its timestamp."""
-
-    start: datetime
-    end: datetime
+from ingestd.model.periods import TimeRange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,16 +94,6 @@ class FleetEnergy:
         return ratio_of(dc=self.dc_kwh, ac=self.ac_kwh) if self.ac_kwh > 0 and self.vehicles else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveReading:
-    """The newest reading of a device, by timestamp. `figures` has the payload's keys."""
-
-    device_id: str
-    timestamp: datetime
-    received_at: datetime
-    figures: dict[str, float]
-
-
 _Item = TypeVar("_Item")
 
 
@@ -186,85 +166,3 @@ class ChargingSession:
     @property
     def efficiency_ratio(self) -> float | None:
         return ratio_of(dc=self.dc_kwh, ac=self.ac_kwh) if self.ac_kwh > 0 else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
-    """One of a list: its newest reading, and for a vehicle what is to be thought of its last 24 hours."""
-
-    newest: LiveReading
-    online: bool  # heard as often as it should be
-    efficiency_ratio: float | None = None
-    status: Status | None = None  # None for a meter
-
-
-DeviceSort: TypeAlias = Literal["id", "lastSeen", "efficiency"]
-SortKey: TypeAlias = str | datetime | float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DevicePage:
-    """Which devices of a list, and in what order; None lets everything through."""
-
-    online: bool | None
-    below_threshold: bool  # only vehicles of that status
-    sort: DeviceSort
-    descending: bool
-    after: tuple[SortKey, str] | None  # the place of the last device before the page
-    limit: int
-
-    @property
-    def without_ratio(self) -> float:
-        """What a vehicle without a ratio is sorted by: they come last either way."""
-        return -inf if self.descending else inf
-
-    def place_of(self, device: Device) -> tuple[SortKey, str]:
-        """By what the device has its place in the order, and its id, which decides between equals."""
-        match self.sort:
-            case "id":
-                return device.newest.device_id, device.newest.device_id
-            case "lastSeen":
-                return device.newest.received_at, device.newest.device_id
-            case "efficiency":
-                ratio = device.efficiency_ratio
-                return self.without_ratio if ratio is None else ratio, device.newest.device_id
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mapping:
-    """Which meter feeds a vehicle, from valid_from up to but not including valid_to; None: until further notice."""
-
-    vehicle_id: str
-    meter_id: str
-    valid_from: datetime
-    valid_to: datetime | None
-
-
-class MappingConflictError(IngestdError):
-    """A new mapping would overlap these segments of its vehicle. Here for the type of what it carries."""
-
-    def __init__(self, segments: Sequence[Mapping]) -> None:
-        super().__init__(f"{len(segments)} segments are in the way")
-        self.segments = segments
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceSettings:
-    """What is set for a single device; None: as for all others."""
-
-    threshold: float | None = None
-    """Of a vehicle's efficiency."""
-    offline_after: timedelta | None = None
-    """So long without a reading."""
-    max_kw: float | None = None
-    """The most that can flow through it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetterFilter:
-    """Which dead letters; None lets everything through. Times are those of receipt, until exclusive."""
-
-    reason: str | None = None
-    device: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None

@@ -1,4 +1,4 @@
-"""What `ingestd export` does: history from the database to a file, CSV as it comes or Parquet.
+"""`ingestd export`: history from the database to a file, CSV as it comes or Parquet.
 
 In constant memory, and a file gets its name only when it is whole.
 """
@@ -10,20 +10,49 @@ from contextlib import aclosing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Final, TypeAlias
+from typing import Any, BinaryIO, Final, TypeAlias
 
-from ingestd.analytics import TimeRange
+import click
+
+from ingestd.commands.invocation import run_to_end, settings_of
+from ingestd.commands.options import moment
 from ingestd.errors import IngestdError
+from ingestd.model.periods import TimeRange
+from ingestd.model.stream import STREAMS, Stream
 from ingestd.store.exports import Exports
-from ingestd.telemetry import STREAMS, Stream
 
 Take: TypeAlias = Callable[[bytes], object]
 """Takes a chunk of CSV, whole lines; it may block, as nothing else waits for the event loop."""
 
+
 STDOUT: Final = Path("-")
+
+
 ROW_GROUP_BYTES: Final = 16 * 1024 * 1024
 """So much CSV becomes one row group of Parquet: about 160,000 readings."""
+
+
 _SECOND: Final = timedelta(seconds=1)
+
+
+@click.command(name="export")
+@click.argument("what", type=click.Choice([stream.topic_root for stream in STREAMS]))
+@click.option("--start", callback=moment, help="From this time on; a day before the end if left out.")
+@click.option("--end", callback=moment, help="Up to but not including this time; now if left out.")
+@click.option("--id", "device_id", help="Only this device, in order of time.")
+@click.option("--output", type=click.Path(path_type=Path), default="-", show_default=True, help="-: standard output.")
+@click.option("--format", "file_format", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
+@click.pass_context
+def export_command(context: click.Context, /, *, output: Path, file_format: str, **wanted: Any) -> None:  # noqa: ANN401 - click's
+    """Write the history of meters or vehicles to a file, straight from the database."""
+    settings = settings_of(context)
+    export = Export(**wanted)
+    hidden = not sys.stderr.isatty() or (output == STDOUT and sys.stdout.isatty())
+    bar = click.progressbar(length=export.seconds, label=f"Exporting {wanted['what']}", file=sys.stderr, hidden=hidden)
+    with export.file(output, file_format) as take, bar:
+        run_to_end(lambda: export.run(settings.database_url.get_secret_value(), take=take, progress=bar.update))
+    if output != STDOUT:
+        click.echo(f"{export.readings} readings written to {output}")
 
 
 class Export:

@@ -1,17 +1,38 @@
-"""How `ingestd partitions` shows the days of history, to programs and to people."""
+"""`ingestd partitions`: the days of history, as programs and people read them."""
 
+import json
 from collections.abc import Iterable
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
 
-from ingestd.store.partitions import Partition
+import click
+
+from ingestd.commands.invocation import run_to_end, settings_of
+from ingestd.store.partitions import Partition, Partitions
+
+
+@click.command(name="partitions")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.pass_context
+def list_partitions(context: click.Context, *, as_json: bool) -> None:
+    """List the days of history with their sizes, and what they come to."""
+    settings = settings_of(context)
+
+    async def show() -> None:
+        days = await Partitions(settings.database_url.get_secret_value()).days()
+        click.echo(json.dumps(json_of(days)) if as_json else text_of(days))
+
+    run_to_end(show)
+
 
 _MIB: Final = 2**20
+
+
 _LINE: Final = "{:<16} {:<10} {:>6} {:>10} {:>14}  {}"
 
 
-def as_json(days: Iterable[Partition]) -> dict[str, Any]:
+def json_of(days: Iterable[Partition]) -> dict[str, Any]:
     """Days in order of their tables, and each table's totals; rows as far as they are known."""
     partitions: list[dict[str, Any]] = []
     totals: list[dict[str, Any]] = []
@@ -29,9 +50,9 @@ def as_json(days: Iterable[Partition]) -> dict[str, Any]:
     return {"partitions": partitions, "totals": totals}
 
 
-def as_text(days: Iterable[Partition]) -> str:
+def text_of(days: Iterable[Partition]) -> str:
     """The same as a table; rows that nobody has counted yet are `?`."""
-    shown = as_json(days)
+    shown = json_of(days)
     lines = [_LINE.format("table", "day", "age", "MiB", "rows", "state")]
     for one in shown["partitions"]:
         rows = "?" if one["rows"] is None else f"{one['rows']:,}"

@@ -1,0 +1,29 @@
+"""`ingestd check-config`."""
+
+import click
+
+from ingestd.commands.invocation import run_to_end, settings_of
+from ingestd.config import Settings
+from ingestd.mqtt.publisher import connected
+from ingestd.store.database import connect
+
+
+@click.command(name="check-config")
+@click.option("--connect", "is_to_connect", is_flag=True, help="Also connect to the database and to the broker.")
+@click.pass_context
+def check_config(context: click.Context, *, is_to_connect: bool) -> None:
+    """Print the effective settings, secrets masked."""
+    settings = settings_of(context)
+    settings.tls()
+    for name, value in settings.described().items():
+        click.echo(f"{name}={value}")
+    if is_to_connect:
+        run_to_end(lambda: _connect(settings))
+
+
+async def _connect(settings: Settings) -> None:
+    async with await connect(settings.database_url.get_secret_value(), application_name="ingestd-check"):
+        click.echo("the database can be used")
+    # Under another client id: the session of a daemon that is at work stays its own.
+    async with connected(settings, client_id=f"{settings.mqtt_client_id}-check"):
+        click.echo("the broker takes our account")

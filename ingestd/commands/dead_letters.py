@@ -1,0 +1,117 @@
+"""`ingestd dead-letters`: look at what could not become a reading."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, get_args
+
+import click
+
+from ingestd.commands.invocation import run_to_end, settings_of
+from ingestd.commands.options import moment
+from ingestd.config import Settings
+from ingestd.errors import IngestdError
+from ingestd.model.dead_letter import DeadLetterFilter, Reason
+from ingestd.model.decode import Window
+from ingestd.store.database import Reads
+from ingestd.store.dead_letters import DeadLetters
+from ingestd.store.writer import Writer
+
+
+@click.group(name="dead-letters")
+def dead_letters() -> None:
+    """Look at what could not become a reading."""
+
+
+def _filters(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say which dead letters are meant."""
+    for option in (
+        click.option("--until", callback=moment, help="Only those received before this time."),
+        click.option("--since", callback=moment, help="Only those received from this time on."),
+        click.option("--device", help="Only those of this device (the id in the topic)."),
+        click.option("--reason", type=click.Choice(get_args(Reason)), help="Only those with this reason."),
+    ):
+        command = option(command)
+    return command
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[DeadLetters]:
+    reads = Reads(settings.database_url.get_secret_value())
+    try:
+        await reads.open()
+        yield DeadLetters(reads)
+    finally:
+        await reads.close()
+
+
+@dead_letters.command(name="list")
+@_filters
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.pass_context
+def list_dead_letters(context: click.Context, /, *, limit: int, **filters: Any) -> None:  # noqa: ANN401 - click's
+    """The newest, one a line: id, time, source, reason, topic, detail."""
+    settings = settings_of(context)
+
+    async def show() -> None:
+        async with _opened(settings) as letters:
+            for letter in await letters.page(DeadLetterFilter(**filters), limit=limit):
+                at = f"{letter.received_at:%FT%TZ}"
+                fields = (letter.id, at, letter.source, letter.reason, letter.topic, letter.detail)
+                click.echo("\t".join(" ".join(str(field).split()) for field in fields))
+
+    run_to_end(show)
+
+
+@dead_letters.command(name="show")
+@click.argument("letter_id", metavar="ID", type=int)
+@click.pass_context
+def show_dead_letter(context: click.Context, *, letter_id: int) -> None:
+    """Everything about one, its payload last."""
+    settings = settings_of(context)
+
+    async def show() -> None:
+        async with _opened(settings) as letters:
+            letter = await letters.get(letter_id)
+        if letter is None:
+            raise IngestdError(f"there is no dead letter {letter_id}")
+        for name, value in letter._asdict().items():
+            if name != "payload":
+                click.echo(f"{name}: {value}")
+        click.echo(f"payload: {letter.payload.decode(errors='backslashreplace')}")
+
+    run_to_end(show)
+
+
+@dead_letters.command(name="replay")
+@_filters
+@click.pass_context
+def replay_dead_letters(context: click.Context, /, **filters: Any) -> None:  # noqa: ANN401 - click's
+    """Send them through decode again; what is a reading now is stored and is a dead letter no more."""
+    settings = settings_of(context)
+
+    async def replay_all() -> None:
+        writer = Writer(settings.database_url.get_secret_value())
+        try:
+            async with _opened(settings) as letters:
+                window = Window(max_age=settings.max_age, max_skew=settings.max_skew)
+                done = await letters.replay(DeadLetterFilter(**filters), writer=writer, window=window)
+        finally:
+            await writer.close()
+        click.echo(f"{done.stored} stored, {done.duplicates} were there already, {done.still_bad} still bad")
+
+    run_to_end(replay_all)
+
+
+@dead_letters.command(name="purge")
+@_filters
+@click.confirmation_option(prompt="Delete these dead letters for good?")
+@click.pass_context
+def purge_dead_letters(context: click.Context, /, **filters: Any) -> None:  # noqa: ANN401 - click's
+    """Delete them for good."""
+    settings = settings_of(context)
+
+    async def purge() -> None:
+        async with _opened(settings) as letters:
+            click.echo(f"{await letters.purge(DeadLetterFilter(**filters))} deleted")
+
+    run_to_end(purge)

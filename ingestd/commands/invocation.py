@@ -1,0 +1,34 @@
+"""What every command does at its beginning: read the settings, and run on an event loop."""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
+from typing import Any
+
+import click
+import structlog
+
+from ingestd import logs, sources
+from ingestd.config import Settings
+
+log = structlog.get_logger(__name__)
+
+
+def settings_of(context: click.Context) -> Settings:
+    settings: Settings = context.obj()
+    logs.set_up(level=settings.log_level, style=settings.log_format)
+    if ignored := sources.injected(os.environ):
+        log.debug("variables that Kubernetes makes from names of services are ignored", variables=ignored)
+    return settings
+
+
+def run_to_end(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run to the end on uvloop where it is installed: about a third less CPU a message."""
+    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    if find_spec("uvloop"):  # not on every platform
+        import uvloop  # noqa: PLC0415
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())

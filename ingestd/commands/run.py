@@ -1,0 +1,15 @@
+"""`ingestd run`."""
+
+import click
+
+from ingestd.commands.invocation import run_to_end, settings_of
+from ingestd.daemon import serve
+
+
+@click.command()
+@click.option("--no-migrate", is_flag=True, help="Leave the database schema as it is.")
+@click.pass_context
+def run(context: click.Context, *, no_migrate: bool) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C."""
+    settings = settings_of(context)
+    run_to_end(lambda: serve(settings, migrate_first=not no_migrate))

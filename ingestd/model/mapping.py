@@ -1,0 +1,25 @@
+"""Which meter feeds which vehicle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ingestd.errors import IngestdError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapping:
+    """Which meter feeds a vehicle, from valid_from up to but not including valid_to; None: until further notice."""
+
+    vehicle_id: str
+    meter_id: str
+    valid_from: datetime
+    valid_to: datetime | None
+
+
+class MappingConflictError(IngestdError):
+    """A new mapping would overlap these segments of its vehicle. Here for the type of what it carries."""
+
+    def __init__(self, segments: Sequence[Mapping]) -> None:
+        super().__init__(f"{len(segments)} segments are in the way")
+        self.segments = segments

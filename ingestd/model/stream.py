@@ -1,0 +1,156 @@
+"""What devices send: each kind of device is one `Stream`, declared here."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, NotRequired, TypeAlias
+
+from pydantic import Field, StringConstraints, TypeAdapter
+from typing_extensions import TypedDict  # typing's own serves pydantic from Python 3.12 on
+
+Row: TypeAlias = tuple[Any, ...]
+"""One reading: (device id: str, timestamp: int, *figures in the stream's column order, received_at: int)."""
+
+
+IDENTITY_RULE: Final = "1 to 64 of A-Z a-z 0-9 . _ : -"
+
+
+IDENTITY: Final = r"[A-Za-z0-9._:-]{1,64}"
+
+
+is_identity: Final = re.compile(IDENTITY).fullmatch
+
+
+TIMESTAMP_RULE: Final = "an RFC 3339 timestamp with an offset, such as 2026-11-20T10:30:00Z"
+
+
+# RFC 3339 §5.6 allows lower case; upper-cased by the validator so that `fromisoformat` takes it.
+Timestamp: TypeAlias = Annotated[
+    str,
+    StringConstraints(
+        strict=True,
+        to_upper=True,
+        # Hours and the offset are bounded here, as Python's releases differ on hour 24 and offset +00:60.
+        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]([01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
+        r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$",
+    ),
+]
+
+
+_Identity: TypeAlias = Annotated[str, Field(strict=True)]
+
+
+def _number(low: float, high: float) -> Any:  # noqa: ANN401 - a pydantic field description has no narrower type
+    """A JSON number within [low, high]; no string, no boolean, nothing that is not finite."""
+    return Field(strict=True, ge=low, le=high, allow_inf_nan=False)
+
+
+_KilowattHours: TypeAlias = Annotated[float, _number(0, 10_000)]
+
+
+_Register: TypeAlias = Annotated[float, _number(0, 1_000_000_000)]  # kWh
+
+
+class MeterPayload(TypedDict):
+    """What a meter or charger sends: the energy of the interval ending at the timestamp, or its cumulative register."""
+
+    meterId: NotRequired[_Identity]
+    kwhConsumedAc: NotRequired[_KilowattHours]
+    kwhConsumedAcRegister: NotRequired[_Register]
+    voltage: Annotated[float, _number(0, 1000)]  # V
+    timestamp: Timestamp
+
+
+class VehiclePayload(TypedDict):
+    """What a vehicle sends: the energy of the interval ending at the timestamp, or its cumulative register."""
+
+    vehicleId: NotRequired[_Identity]
+    soc: Annotated[float, _number(0, 100)]  # %
+    kwhDeliveredDc: NotRequired[_KilowattHours]
+    kwhDeliveredDcRegister: NotRequired[_Register]
+    batteryTemp: Annotated[float, _number(-60, 150)]  # °C
+    timestamp: Timestamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stream:
+    """One kind of device: where its messages come from, what they hold, where they go."""
+
+    name: Literal["meter", "vehicle"]
+    topic_root: str
+    id_key: str
+    columns: dict[str, str]
+    """JSON key -> column of the history and live tables, in COPY order; every one is double precision."""
+    energy_key: str
+    """Energy of the interval, kWh. Exactly one of this and `register_key` is sent, the other is NULL in the row."""
+    register_key: str
+    """Cumulative energy, kWh."""
+    averaged_key: str
+    """The figure whose mean over time means something."""
+    validate: Callable[[bytes], dict[str, Any]]
+    """JSON bytes -> the payload as a dict; raises pydantic's ValidationError."""
+
+    @property
+    def topic_filter(self) -> str:
+        return f"{self.topic_root}/+/telemetry"
+
+    @property
+    def id_column(self) -> str:
+        return f"{self.name}_id"
+
+    @property
+    def history(self) -> str:
+        return f"{self.name}_history"
+
+    @property
+    def live(self) -> str:
+        return f"{self.name}_live"
+
+    @property
+    def row_columns(self) -> list[str]:
+        """The columns of the history and live tables in the order of a Row."""
+        return [self.id_column, "ts", *self.columns.values(), "received_at"]
+
+    @property
+    def copy_types(self) -> tuple[str, ...]:
+        """PostgreSQL types of a Row's fields for binary COPY; there a bigint of microseconds is a timestamptz."""
+        return ("text", "int8", *("float8" for _ in self.columns), "int8")
+
+    def topic(self, identity: str) -> str:
+        return f"{self.topic_root}/{identity}/telemetry"
+
+
+METER: Final = Stream(
+    name="meter",
+    topic_root="meters",
+    id_key="meterId",
+    columns={
+        "kwhConsumedAc": "kwh_consumed_ac",
+        "voltage": "voltage",
+        "kwhConsumedAcRegister": "kwh_consumed_ac_register",
+    },
+    energy_key="kwhConsumedAc",
+    register_key="kwhConsumedAcRegister",
+    averaged_key="voltage",
+    validate=TypeAdapter(MeterPayload).validator.validate_json,
+)
+
+
+VEHICLE: Final = Stream(
+    name="vehicle",
+    topic_root="vehicles",
+    id_key="vehicleId",
+    columns={
+        "soc": "soc",
+        "kwhDeliveredDc": "kwh_delivered_dc",
+        "batteryTemp": "battery_temp",
+        "kwhDeliveredDcRegister": "kwh_delivered_dc_register",
+    },
+    energy_key="kwhDeliveredDc",
+    register_key="kwhDeliveredDcRegister",
+    averaged_key="batteryTemp",
+    validate=TypeAdapter(VehiclePayload).validator.validate_json,
+)
+
+
+STREAMS: Final = (METER, VEHICLE)
