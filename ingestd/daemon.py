@@ -27,7 +27,7 @@ from ingestd.model.decode import Window
 from ingestd.model.efficiency import EfficiencyPolicy
 from ingestd.model.register import Rule
 from ingestd.model.sessions import SessionRule
-from ingestd.model.stream import METER, VEHICLE, Stream
+from ingestd.model.stream import METER, VEHICLE, WITH_ENERGY, Stream
 from ingestd.mqtt.address import BrokerAddress
 from ingestd.mqtt.connection import RECEIVE_MAXIMUM
 from ingestd.mqtt.extras import Extra
@@ -335,10 +335,8 @@ def _policy(settings: Settings) -> EfficiencyPolicy:
 
 def _rules(settings: Settings) -> dict[Stream, Rule]:
     max_gap = settings.max_gap // _MICROSECOND
-    return {
-        METER: Rule(max_kw=settings.meter_max_kw, max_gap=max_gap),
-        VEHICLE: Rule(max_kw=settings.vehicle_max_kw, max_gap=max_gap),
-    }
+    of_setting: dict[Stream, float] = {METER: settings.meter_max_kw, VEHICLE: settings.vehicle_max_kw}
+    return {stream: Rule(max_kw=of_setting.get(stream, stream.max_kw), max_gap=max_gap) for stream in WITH_ENERGY}
 
 
 async def serve(settings: Settings, *, migrate_first: bool = True) -> None:

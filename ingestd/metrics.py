@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from ingestd.model.alert import KINDS
 from ingestd.model.dead_letter import Source
-from ingestd.model.stream import STREAMS, Stream
+from ingestd.model.stream import WITH_ENERGY, Stream
 
 FLUSH_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 
@@ -127,7 +127,7 @@ class Metrics:
             known = stale_devices()[stream]
             return math.nan if known is None else known
 
-        for stream in STREAMS:
+        for stream in WITH_ENERGY:
             until.labels(stream.name).set_function(partial(seconds, stream))
             stale.labels(stream.name).set_function(partial(devices, stream))
 

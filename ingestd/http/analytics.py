@@ -14,7 +14,7 @@ from ingestd.http.ports import ANALYTICS, FLEET, SERIES
 from ingestd.http.problems import Problem
 from ingestd.http.shared import shared
 from ingestd.model.periods import CALENDARS, periods
-from ingestd.model.stream import STREAMS, VEHICLE, Stream
+from ingestd.model.stream import STREAMS, VEHICLE, WITH_ENERGY, Stream
 
 LONGEST_OF_SESSIONS: Final = timedelta(days=31)
 
@@ -131,8 +131,8 @@ def _of_device(what: str, stream: Stream) -> str:
 ROUTES: Final[tuple[web.RouteDef, ...]] = (
     web.get("/v1/analytics/performance/{vehicleId}", get_performance),
     *(web.get(_of_device("live", stream), partial(get_live, stream=stream)) for stream in STREAMS),
-    *(web.get(_of_device("series", stream), partial(get_series, stream=stream)) for stream in STREAMS),
-    *(web.get(_of_device("totals", stream), partial(get_totals, stream=stream)) for stream in STREAMS),
+    *(web.get(_of_device("series", stream), partial(get_series, stream=stream)) for stream in WITH_ENERGY),
+    *(web.get(_of_device("totals", stream), partial(get_totals, stream=stream)) for stream in WITH_ENERGY),
     web.get(_of_device("sessions", VEHICLE), get_sessions),
     web.get("/v1/analytics/fleet", get_fleet),
     web.get("/v1/analytics/fleet/series", get_fleet_series),

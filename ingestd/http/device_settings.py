@@ -15,23 +15,30 @@ from ingestd.http.problems import Problem
 from ingestd.http.shapes import answer
 from ingestd.model.alert import RETIRED
 from ingestd.model.device import DeviceSettings
-from ingestd.model.stream import METER, STREAMS, VEHICLE, Stream
+from ingestd.model.stream import STREAMS, VEHICLE, WITH_ENERGY, Stream
 
 
-class MeterSettings(parameters.StrictBody):
+class Settings(parameters.StrictBody):
     """The body of PUT; what is left out is as for all others."""
 
     offline_after: Annotated[Duration, Field(gt=timedelta(0), lt=RETIRED)] | None = None
+
+
+class EnergySettings(Settings):
+    """The same of a device that tells of energy."""
+
     max_kw: Annotated[Kilowatts, Field(strict=True)] | None = None
 
 
-class VehicleSettings(MeterSettings):
+class VehicleSettings(EnergySettings):
     """The same of a vehicle, with the DC over AC below which something may be wrong."""
 
     threshold: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
 
 
-_BODIES: Final[dict[Stream, type[MeterSettings]]] = {METER: MeterSettings, VEHICLE: VehicleSettings}
+_BODIES: Final[dict[Stream, type[Settings]]] = {
+    stream: EnergySettings if stream in WITH_ENERGY else Settings for stream in STREAMS
+} | {VEHICLE: VehicleSettings}
 
 
 async def put_settings(request: web.Request, stream: Stream) -> web.Response:
@@ -61,10 +68,10 @@ def _shape(stream: Stream, device_id: str, settings: DeviceSettings | None) -> w
     shown: dict[str, Any] = {
         "offlineAfter": None if after is None else format_duration(after),
         "maxKw": settings.max_kw,
+        "threshold": settings.threshold,
     }
-    if "threshold" in _BODIES[stream].model_fields:
-        shown["threshold"] = settings.threshold
-    return answer({stream.id_key: device_id, **shown})
+    of_stream = {field.alias for field in _BODIES[stream].model_fields.values()}
+    return answer({stream.id_key: device_id, **{name: value for name, value in shown.items() if name in of_stream}})
 
 
 ROUTES: Final[tuple[web.RouteDef, ...]] = tuple(

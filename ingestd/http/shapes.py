@@ -104,7 +104,7 @@ def point(stream: Stream, found: Point) -> dict[str, object]:
         "kwh": found.kwh,
         "kw": found.kw,
         **({"soc": found.soc} if "soc" in stream.columns else {}),
-        stream.averaged_key: found.averaged,
+        **({stream.averaged_key: found.averaged} if stream.averaged_key else {}),
         "samples": found.samples,
     }
 

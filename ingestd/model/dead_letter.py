@@ -23,7 +23,7 @@ class DeadLetter:
 
     received_at: int  # microseconds, as in Row
     source: Source
-    stream: Literal["meter", "vehicle", "unknown"]
+    stream: str  # its name, or "unknown"
     topic: str
     payload: bytes  # capped at MAX_PAYLOAD_BYTES
     reason: Reason

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from ingestd.model.dead_letter import MAX_PAYLOAD_BYTES, DeadLetter, Reason, Source
-from ingestd.model.stream import IDENTITY, IDENTITY_RULE, STREAMS, TIMESTAMP_RULE, Row, Stream
+from ingestd.model.stream import IDENTITY, IDENTITY_RULE, STREAMS, TIMESTAMP_RULE, WITH_ENERGY, Row, Stream
 from ingestd.model.timestamps import EPOCH, to_datetime
 
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -37,10 +37,12 @@ def _addressed(topic: str) -> tuple[Stream, str] | None:
     return None if matched is None else (_STREAM_OF_ROOT[matched[1]], matched[2])
 
 
-# Picks the figures of a reading with the energy of its interval, in the order of the columns. Their last, the register,
-# is not among them.
+# Picks the figures of a reading with the energy of its interval, in the order of the columns, but for the last, the
+# register: twice as fast as one by one.
 _by_interval: Final = {
-    stream: itemgetter(*(key for key in stream.columns if key != stream.register_key)) for stream in STREAMS
+    stream: itemgetter(*(key for key in stream.columns if key != stream.register_key))
+    for stream in WITH_ENERGY
+    if not stream.optional and [*stream.columns][-1] == stream.register_key
 }
 
 
@@ -93,12 +95,12 @@ def decode(
     reason: Reason
     if claimed != identity:
         reason, detail = "identity-mismatch", f"payload says {str(claimed)[:64]!a}"
-    elif (stream.energy_key in reading) == (stream.register_key in reading):
+    elif stream.energy_key and (stream.energy_key in reading) == (stream.register_key in reading):
         reason, detail = "schema", f"exactly one of {stream.energy_key} and {stream.register_key}"
     elif not oldest <= timestamp <= newest:
         age = "older" if timestamp < oldest else "newer"
         reason, detail = "timestamp-out-of-range", f"{reading['timestamp']} is {age} than the accepted window"
-    elif stream.energy_key in reading:
+    elif stream.energy_key in reading and stream in _by_interval:
         return stream, (identity, timestamp, *_by_interval[stream](reading), None, received_at)
     else:
         return stream, (identity, timestamp, *map(reading.get, stream.columns), received_at)

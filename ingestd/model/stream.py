@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, NotRequired, TypeAlias
+from typing import Annotated, Any, Final, NotRequired, TypeAlias
 
 from pydantic import Field, StringConstraints, TypeAdapter
 from typing_extensions import TypedDict  # typing's own serves pydantic from Python 3.12 on
@@ -76,17 +76,25 @@ class VehiclePayload(TypedDict):
 class Stream:
     """One kind of device: where its messages come from, what they hold, where they go."""
 
-    name: Literal["meter", "vehicle"]
+    name: str
+    """Names the tables, and the stream in metrics, alerts and paths of the API."""
     topic_root: str
     id_key: str
     columns: dict[str, str]
     """JSON key -> column of the history and live tables, in COPY order; every one is double precision."""
-    energy_key: str
-    """Energy of the interval, kWh. Exactly one of this and `register_key` is sent, the other is NULL in the row."""
-    register_key: str
+    energy_key: str = ""
+    """Energy of the interval, kWh. Exactly one of this and `register_key` is sent, the other is NULL in the row.
+
+    Empty: its devices tell of no energy, and the ledger has nothing of them.
+    """
+    register_key: str = ""
     """Cumulative energy, kWh."""
-    averaged_key: str
-    """The figure whose mean over time means something."""
+    max_kw: float = 0.0
+    """The most that can flow through a device, where no setting says it."""
+    averaged_key: str = ""
+    """A figure whose mean over time means something. It is in every reading. Empty: there is none."""
+    optional: frozenset[str] = frozenset()
+    """Keys of figures that may be left out, but for those of energy: NULL in the row."""
     validate: Callable[[bytes], dict[str, Any]]
     """JSON bytes -> the payload as a dict; raises pydantic's ValidationError."""
 
@@ -131,6 +139,7 @@ METER: Final = Stream(
     },
     energy_key="kwhConsumedAc",
     register_key="kwhConsumedAcRegister",
+    max_kw=2000.0,
     averaged_key="voltage",
     validate=TypeAdapter(MeterPayload).validator.validate_json,
 )
@@ -148,9 +157,16 @@ VEHICLE: Final = Stream(
     },
     energy_key="kwhDeliveredDc",
     register_key="kwhDeliveredDcRegister",
+    max_kw=400.0,
     averaged_key="batteryTemp",
     validate=TypeAdapter(VehiclePayload).validator.validate_json,
 )
 
 
 STREAMS: Final = (METER, VEHICLE)
+"""All kinds of devices. Another one is declared above, is named here, and has its tables by one migration that calls
+`ingestd_create_stream`."""
+WITH_ENERGY: Final = tuple(stream for stream in STREAMS if stream.energy_key)
+"""Those that are in the ledger."""
+CHARGING: Final = (METER, VEHICLE)
+"""The sides of a charge, between which efficiency is told: AC from the grid, DC into the battery."""

@@ -14,7 +14,7 @@ from ingestd.model.device_energy import DeviceEnergy, Fold, total
 from ingestd.model.efficiency import Compared, EfficiencyPolicy
 from ingestd.model.energy import HOUR, QUARTER
 from ingestd.model.fleet import Fed, Window
-from ingestd.model.stream import METER, STREAMS, VEHICLE, Stream
+from ingestd.model.stream import CHARGING, METER, VEHICLE, Stream
 from ingestd.store import queries
 from ingestd.store.device_energy import ENDING
 from ingestd.store.ledger import moment, quarter_of_row
@@ -66,7 +66,7 @@ class Apart:
         for segment in segments:
             self._of_vehicle[segment.vehicle].append(segment)
             self._of_meter[segment.meter].append(segment)
-        self._many = {stream: ManyDevices(at, stream) for stream in STREAMS}
+        self._many = {stream: ManyDevices(at, stream) for stream in CHARGING}
 
     async def compared(self, vehicles: Iterable[str]) -> dict[str, Compared]:
         """Of each of these; its DC in all is not told."""
@@ -74,7 +74,7 @@ class Apart:
             await many.look_up_rules()
         found: dict[str, Compared] = {}
         for some in self._steps(vehicles):
-            energies = {stream: await self._energies(stream, self._wanted(stream, some)) for stream in STREAMS}
+            energies = {stream: await self._energies(stream, self._wanted(stream, some)) for stream in CHARGING}
             found |= await asyncio.to_thread(self._compare, some, energies)
         return found
 

@@ -18,7 +18,7 @@ from ingestd.model.energy import HOUR
 from ingestd.model.ledger import Base, Readings, Row
 from ingestd.model.quarters import quarter_of
 from ingestd.model.register import Rule
-from ingestd.model.stream import STREAMS, Stream
+from ingestd.model.stream import WITH_ENERGY, Stream
 from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store.database import Connection, bounded, closed_on_error, connect, translated
 from ingestd.store.ledger import BEGINNING, LONG_AGO, LedgerTables, moment
@@ -59,9 +59,9 @@ class Closing:
         self._ruled: set[Stream] = set()
         """Streams whose ledger is made by our rule: who changes it later, has a newer one."""
         self._told_at = 0.0
-        self.made_until: dict[Stream, datetime | None] = dict.fromkeys(STREAMS)
+        self.made_until: dict[Stream, datetime | None] = dict.fromkeys(WITH_ENERGY)
         """Up to where the rows of all devices are made, as far as is known."""
-        self.stale_devices: dict[Stream, int | None] = dict.fromkeys(STREAMS)
+        self.stale_devices: dict[Stream, int | None] = dict.fromkeys(WITH_ENERGY)
         """How many devices had quarters to be made anew when it was looked last."""
 
     async def close(self) -> None:
@@ -77,7 +77,7 @@ class Closing:
         closable = to_microseconds(min(now - self._flush_interval - LAG, arriving or now))
         with translated():
             connection = await self._connected()
-            works = [_Work(connection, stream, self._rules[stream]) for stream in STREAMS]
+            works = [_Work(connection, stream, self._rules[stream]) for stream in WITH_ENERGY]
             for work in [work for work in works if await self._keep_rule(work)]:
                 await self._close(work, closable, now)
                 await self._make_anew(work, now)

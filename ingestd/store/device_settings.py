@@ -4,13 +4,13 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from ingestd.model.device import DeviceSettings
-from ingestd.model.stream import STREAMS, Stream
+from ingestd.model.stream import WITH_ENERGY, Stream
 from ingestd.store import queries
 from ingestd.store.database import Reads, rows_of
 
 _SQL: Final = queries.load("device_settings.sql")
 _GET: Final = queries.ready(_SQL["device_settings"])
-_MARK: Final = {stream: queries.for_stream(_SQL["mark_device"], stream) for stream in STREAMS}
+_MARK: Final = {stream: queries.for_stream(_SQL["mark_device"], stream) for stream in WITH_ENERGY}
 _NONE: Final = DeviceSettings()
 
 

@@ -10,7 +10,7 @@ from ingestd.model.device_energy import DeviceEnergy, Fold
 from ingestd.model.energy import QUARTER, Counted
 from ingestd.model.fleet import Window
 from ingestd.model.quarters import Quarter
-from ingestd.model.stream import STREAMS, Stream
+from ingestd.model.stream import CHARGING, Stream
 from ingestd.store import queries
 from ingestd.store.device_energy import ENDING
 from ingestd.store.ledger import moment
@@ -34,10 +34,10 @@ async def fine_buckets(
 
     Raises TooManyReadingsError, psycopg's errors.
     """
-    readings = {stream: await _readings(at, stream, window) for stream in STREAMS}
+    readings = {stream: await _readings(at, stream, window) for stream in CHARGING}
     if (found := sum(of_stream.total() for of_stream in readings.values())) > most:
         raise TooManyReadingsError(f"{found:,} readings are in this window, at most {most:,} are looked at one by one")
-    return {stream: await _energy(at, stream, readings[stream], edges) for stream in STREAMS}
+    return {stream: await _energy(at, stream, readings[stream], edges) for stream in CHARGING}
 
 
 async def _readings(at: Moment, stream: Stream, window: Window) -> Counter[str]:

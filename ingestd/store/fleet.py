@@ -14,7 +14,7 @@ from ingestd.model.fleet import Fed, Window, divided
 from ingestd.model.periods import Stretch, TimeRange
 from ingestd.model.quarters import Quarter, quarters
 from ingestd.model.register import Rule
-from ingestd.model.stream import METER, STREAMS, VEHICLE, Stream
+from ingestd.model.stream import CHARGING, METER, VEHICLE, Stream
 from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store import queries
 from ingestd.store.apart import Apart, around
@@ -102,7 +102,7 @@ class Fleet:
                 within = [max(window.start, min(edge, window.end)) for edge in edges]
                 energies = await fine_buckets(at, window, [*within, window.end], most=self._most_readings)
             else:
-                energies = {stream: await _by_bucket(at, stream, window, edges) for stream in STREAMS}
+                energies = {stream: await _by_bucket(at, stream, window, edges) for stream in CHARGING}
         points = [
             FleetPoint(start=bucket.start, ac_kwh=energies[METER].get(number), dc_kwh=energies[VEHICLE].get(number))
             for number, bucket in enumerate(buckets)
@@ -112,9 +112,9 @@ class Fleet:
     async def closed_hours(self) -> TimeRange | None:
         """The last 24 whole hours of which all rows are made; None where there are none."""
         async with self._moments.now() as at:
-            made = [at.made_until(stream) for stream in STREAMS]
+            made = [at.made_until(stream) for stream in CHARGING]
         until = [at for at in made if at is not None]
-        if len(until) < len(STREAMS):
+        if len(until) < len(CHARGING):
             return None
         end = min(until) // HOUR * HOUR
         return TimeRange(start=to_datetime(end - CLOSED_HOURS * HOUR), end=to_datetime(end))
@@ -142,9 +142,9 @@ class Fleet:
     async def _find(self, asked: TimeRange) -> _Found:
         async with self._moments.now() as at:
             window, as_of = await _window(at, asked)
-            beside = {stream: await _beside(at, stream, window) for stream in STREAMS}
-            rows = {stream: await _rows(at, stream, window) for stream in STREAMS}
-            totals = {stream: _totals(rows[stream], beside[stream]) for stream in STREAMS}
+            beside = {stream: await _beside(at, stream, window) for stream in CHARGING}
+            rows = {stream: await _rows(at, stream, window) for stream in CHARGING}
+            totals = {stream: _totals(rows[stream], beside[stream]) for stream in CHARGING}
             segments = await _segments(at, window.start, window.asked_end)
             alike, apart = divided(segments, start=window.start, end=window.asked_end)
             comparison = Comparison(at, window, segments=alike, rows=rows, beside=beside, policy=self._policy)
@@ -164,7 +164,7 @@ _NOTHING: Final = Quarter()
 
 async def _window(at: Moment, asked: TimeRange) -> tuple[Window, datetime]:
     """The window as it can be answered, and up to when that is."""
-    made = [at.made_until(stream) for stream in STREAMS]
+    made = [at.made_until(stream) for stream in CHARGING]
     made_until = min((until for until in made if until is not None), default=BEGINNING)
     start = max(to_microseconds(asked.start), BEGINNING)
     end = asked_end = min(to_microseconds(asked.end), ENDING)
@@ -172,7 +172,7 @@ async def _window(at: Moment, asked: TimeRange) -> tuple[Window, datetime]:
     if at.has_other_rows or (None not in made and end > made_until + OPEN and at.now > made_until + OPEN):
         as_of = start if at.has_other_rows else made_until
         end = asked_end = max(start, min(end, as_of))
-    for stream in STREAMS:
+    for stream in CHARGING:
         for mark in await at.fetch(_SQL[stream]["oldest_mark"], {"now": to_datetime(at.now)}):
             as_of = as_of if mark.since is None else min(as_of, mark.since)
     return Window(start=start, end=end, asked_end=asked_end, made_until=made_until), to_datetime(as_of)

@@ -11,7 +11,7 @@ from ingestd.model.energy import HOUR, QUARTER, State
 from ingestd.model.ledger import Base, Readings, Row
 from ingestd.model.quarters import Quarter
 from ingestd.model.register import Register
-from ingestd.model.stream import STREAMS, Stream
+from ingestd.model.stream import WITH_ENERGY, Stream
 from ingestd.model.timestamps import EPOCH, to_datetime, to_microseconds
 from ingestd.store import queries
 from ingestd.store.database import Connection
@@ -27,7 +27,8 @@ LONG_AGO: Final = 26 * HOUR
 
 _SOURCES: Final = queries.load("closing.sql")
 _SQL: Final = {
-    stream: {name: queries.for_stream(statement, stream) for name, statement in _SOURCES.items()} for stream in STREAMS
+    stream: {name: queries.for_stream(statement, stream) for name, statement in _SOURCES.items()}
+    for stream in WITH_ENERGY
 }
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from ingestd.model.register import Rule
-from ingestd.model.stream import STREAMS, Stream
+from ingestd.model.stream import WITH_ENERGY, Stream
 from ingestd.model.timestamps import to_microseconds
 from ingestd.store import queries
 from ingestd.store.database import Reads, Snapshot
@@ -86,7 +86,7 @@ class Moments:
         """Raises StoreError, also for what is read in it."""
         async with self._reads.snapshot() as snapshot:
             rows = await snapshot.fetch(_SQL["made_until"], {})
-            made_until: dict[str, int | None] = {stream.name: None for stream in STREAMS}
+            made_until: dict[str, int | None] = {stream.name: None for stream in WITH_ENERGY}
             has_other_rows = False
             for row in rows:
                 rule = self._by_name[row.stream]

@@ -5,14 +5,14 @@ for a table or column of a stream, filled in once at start; `%(parameter)s` is b
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final, LiteralString, cast
 
 from psycopg import sql
 
-from ingestd.model.stream import STREAMS, Stream
+from ingestd.model.stream import CHARGING, STREAMS, WITH_ENERGY, Stream
 
 _BLOCK: Final = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
 PARAMETER: Final = re.compile(r"%\((\w+)\)s|%(%)")
@@ -57,9 +57,7 @@ def for_stream(statement: sql.SQL, stream: Stream, **others: sql.Composable) -> 
         quarter=sql.Identifier(f"{stream.name}_quarter"),
         hour=sql.Identifier(f"{stream.name}_hour"),
         stale=sql.Identifier(f"{stream.name}_stale"),
-        energy=sql.Identifier(stream.columns[stream.energy_key]),
-        register=sql.Identifier(stream.columns[stream.register_key]),
-        averaged=sql.Identifier(stream.columns[stream.averaged_key]),
+        **_energy_columns(stream),
         soc=sql.Identifier("soc") if "soc" in stream.columns else sql.SQL("NULL::double precision"),
         staged=sql.Identifier(f"staged_{stream.name}"),
         newest=sql.Identifier(f"newest_{stream.name}"),
@@ -77,13 +75,37 @@ def for_stream(statement: sql.SQL, stream: Stream, **others: sql.Composable) -> 
     )
 
 
+def _energy_columns(stream: Stream) -> dict[str, sql.Composable]:
+    """Of the readings of a stream with energy."""
+    if not stream.energy_key:
+        return {}
+    averaged = stream.columns.get(stream.averaged_key)
+    return {
+        "energy": sql.Identifier(stream.columns[stream.energy_key]),
+        "register": sql.Identifier(stream.columns[stream.register_key]),
+        "averaged": sql.SQL("0::double precision") if averaged is None else sql.Identifier(averaged),
+    }
+
+
 def texts(filename: str) -> dict[str, str]:
     """Name -> text, for people to read: `name:stream` of each stream where it names a stream's tables or columns."""
     found: dict[str, str] = {}
     for name, statement in load(filename).items():
-        filled = {f"{name}:{stream.name}": for_stream(statement, stream).as_string() for stream in STREAMS}
+        filled = {
+            f"{name}:{stream.name}": for_stream(statement, stream).as_string() for stream in _streams_of(statement)
+        }
         found |= filled if len(set(filled.values())) > 1 else {name: next(iter(filled.values()))}
     return found
+
+
+def _streams_of(statement: sql.SQL) -> Iterable[Stream]:
+    """Those that have all the tables and columns that it names."""
+    text = statement.as_string()
+    if "vehicle_meter_mapping" in text:
+        return CHARGING
+    if any(f"{{{name}}}" in text for name in ("energy", "register", "quarter", "hour", "stale")):
+        return WITH_ENERGY
+    return STREAMS
 
 
 def ready(source: sql.SQL | sql.Composed) -> Statement:
@@ -98,9 +120,11 @@ def ready(source: sql.SQL | sql.Composed) -> Statement:
     return Statement(text=text.encode(), parameters=tuple(names))
 
 
-def of_streams(sources: Mapping[str, sql.SQL]) -> dict[Stream, dict[str, Statement]]:
-    """Name -> statement, for each stream."""
-    return {stream: {name: ready(for_stream(source, stream)) for name, source in sources.items()} for stream in STREAMS}
+def of_streams(
+    sources: Mapping[str, sql.SQL], streams: Iterable[Stream] = WITH_ENERGY
+) -> dict[Stream, dict[str, Statement]]:
+    """Name -> statement, for each stream; if not said otherwise of those that are in the ledger."""
+    return {stream: {name: ready(for_stream(source, stream)) for name, source in sources.items()} for stream in streams}
 
 
 def all_ready(sources: dict[str, sql.SQL]) -> dict[str, Statement]:

@@ -4,7 +4,7 @@ from datetime import timedelta
 from functools import partial
 
 from ingestd.errors import StoreError, TransientStoreError
-from ingestd.model.stream import STREAMS
+from ingestd.model.stream import STREAMS, WITH_ENERGY
 from ingestd.store.clocks import Clocks
 from ingestd.store.dead_letters import DeadLetters
 from ingestd.store.partitions import Partitions
@@ -28,7 +28,7 @@ class Retention:
         for stream in STREAMS:
             if history is not None:
                 self._chores.append(partial(partitions.drop_days, stream, older_than=history))
-            if ledger is not None:
+            if ledger is not None and stream in WITH_ENERGY:
                 self._chores.append(partial(partitions.drop_months, stream, older_than=ledger))
 
     async def apply(self) -> None:

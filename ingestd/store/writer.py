@@ -167,7 +167,7 @@ class Writer:
     async def _closed_until(self, cursor: Cursor) -> dict[Stream, int | None]:
         """Of each stream, the time up to which readings belong to closed quarters; None where there is none."""
         (closed,) = await (await cursor.execute(_WRITE["closed_until"])).fetchall()
-        return {stream: closed[0][stream.name] for stream in STREAMS}
+        return {stream: closed[0].get(stream.name) for stream in STREAMS}
 
     async def _dead_letters(self, cursor: Cursor, letters: Sequence[DeadLetter]) -> None:
         await _copy(

@@ -78,5 +78,6 @@ WHERE parent.oid = %(table)s::regclass AND steps IS NOT NULL
 ORDER BY inhdetachpending DESC NULLS LAST, child.relname
 
 -- name: ledger_made_until
--- Up to when the rows of all devices are made: what is older is not needed for them.
-SELECT min(made_until)::text AS made_until FROM ledger_share WHERE stream = %(stream)s
+-- Up to when the rows of all devices are made: what is older is not needed for them. A stream that the ledger has nothing
+-- of needs none of it.
+SELECT coalesce(min(made_until), 'infinity')::text AS made_until FROM ledger_share WHERE stream = %(stream)s

@@ -4,38 +4,34 @@
 -- keys between big tables. Identities sort by bytes (COLLATE "C"): their order means nothing to people, and comparing
 -- bytes is several times cheaper than any locale.
 
--- A reading has the energy of the interval that ends at its time, or the value of a cumulative register; the other one
--- is NULL.
-CREATE TABLE meter_history (
-    meter_id                 text COLLATE "C"  NOT NULL,
-    ts                       timestamptz       NOT NULL,
-    kwh_consumed_ac          double precision,           -- kWh in the interval
-    voltage                  double precision  NOT NULL,  -- V
-    received_at              timestamptz       NOT NULL,
-    kwh_consumed_ac_register double precision,           -- kWh, cumulative
-    PRIMARY KEY (meter_id, ts)
-) PARTITION BY RANGE (ts);
-
-CREATE TABLE vehicle_history (
-    vehicle_id                text COLLATE "C"  NOT NULL,
-    ts                        timestamptz       NOT NULL,
-    soc                       double precision  NOT NULL,  -- state of charge, %
-    kwh_delivered_dc          double precision,           -- kWh in the interval
-    battery_temp              double precision  NOT NULL,  -- degrees Celsius
-    received_at               timestamptz       NOT NULL,
-    kwh_delivered_dc_register double precision,           -- kWh, cumulative
-    PRIMARY KEY (vehicle_id, ts)
-) PARTITION BY RANGE (ts);
-
--- Readings of all devices in a stretch of time: rows lie about in the order of time, so a summary of each run of blocks
--- is enough, and costs a write next to nothing.
-CREATE INDEX meter_history_ts ON meter_history USING brin (ts) WITH (pages_per_range = 32, autosummarize = on);
-CREATE INDEX vehicle_history_ts ON vehicle_history USING brin (ts) WITH (pages_per_range = 32, autosummarize = on);
-
--- Half of every page stays free, so that an update of a live row finds room beside the old version and touches no index
--- (a HOT update); the key never changes, so nothing else is indexed.
-CREATE TABLE meter_live (LIKE meter_history, PRIMARY KEY (meter_id)) WITH (fillfactor = 50);
-CREATE TABLE vehicle_live (LIKE vehicle_history, PRIMARY KEY (vehicle_id)) WITH (fillfactor = 50);
+-- History and live rows of one kind of device. `figures` are the columns of what it sends, as in CREATE TABLE.
+CREATE FUNCTION ingestd_create_history(stream text, figures text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format(
+        'CREATE TABLE %1$I (
+            %2$I        text COLLATE "C"  NOT NULL,
+            ts          timestamptz       NOT NULL,
+            received_at timestamptz       NOT NULL,
+            %3$s,
+            PRIMARY KEY (%2$I, ts)
+        ) PARTITION BY RANGE (ts)',
+        stream || '_history', stream || '_id', figures
+    );
+    -- Readings of all devices in a stretch of time: rows lie about in the order of time, so a summary of each run of
+    -- blocks is enough, and costs a write next to nothing.
+    EXECUTE format(
+        'CREATE INDEX %I ON %I USING brin (ts) WITH (pages_per_range = 32, autosummarize = on)',
+        stream || '_history_ts', stream || '_history'
+    );
+    -- Half of every page stays free, so that an update of a live row finds room beside the old version and touches no
+    -- index (a HOT update); the key never changes, so nothing else is indexed.
+    EXECUTE format(
+        'CREATE TABLE %I (LIKE %I, PRIMARY KEY (%I)) WITH (fillfactor = 50)',
+        stream || '_live', stream || '_history', stream || '_id'
+    );
+END;
+$$;
 
 -- Which meter feeds which vehicle, from valid_from up to but not including valid_to (NULL: until further notice).
 CREATE TABLE vehicle_meter_mapping (

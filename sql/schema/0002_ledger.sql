@@ -2,96 +2,72 @@
 --
 -- A quarter-hour is named by its start and holds (start, start + 15 min]. Rows exist where there is something to say.
 
-CREATE TABLE meter_quarter (
-    meter_id      text COLLATE "C"  NOT NULL,
-    start         timestamptz       NOT NULL,
-    kwh           double precision  NOT NULL,
-    samples       integer           NOT NULL,  -- readings
-    parts         integer           NOT NULL,  -- of longer readings
-    known_seconds double precision  NOT NULL,
-    averaged_sum  double precision  NOT NULL,  -- over the readings, V
-    resets        integer           NOT NULL,
-    excluded      integer           NOT NULL,
-    -- What has to be known to go on behind the quarter.
-    final_until   timestamptz       NOT NULL,  -- what lies before it, no reading that follows can change
-    previous_at   timestamptz       NOT NULL,  -- the last decided reading
-    at_rest       boolean           NOT NULL,  -- whether it told for certain that nothing flowed
-    high_water    double precision,            -- of the register, kWh; these three are NULL where there is none
-    changed_at    timestamptz,
-    read_at       timestamptz,
-    PRIMARY KEY (meter_id, start)
-) PARTITION BY RANGE (start);
-
-CREATE TABLE vehicle_quarter (
-    vehicle_id    text COLLATE "C"  NOT NULL,
-    start         timestamptz       NOT NULL,
-    kwh           double precision  NOT NULL,
-    samples       integer           NOT NULL,
-    parts         integer           NOT NULL,
-    known_seconds double precision  NOT NULL,
-    averaged_sum  double precision  NOT NULL,  -- degrees Celsius
-    resets        integer           NOT NULL,
-    excluded      integer           NOT NULL,
-    final_until   timestamptz       NOT NULL,
-    previous_at   timestamptz       NOT NULL,
-    at_rest       boolean           NOT NULL,
-    high_water    double precision,
-    changed_at    timestamptz,
-    read_at       timestamptz,
-    PRIMARY KEY (vehicle_id, start)
-) PARTITION BY RANGE (start);
-
--- The sum of the quarters of an hour that is closed.
-CREATE TABLE meter_hour (
-    meter_id      text COLLATE "C"  NOT NULL,
-    start         timestamptz       NOT NULL,
-    kwh           double precision  NOT NULL,
-    samples       integer           NOT NULL,
-    parts         integer           NOT NULL,
-    known_seconds double precision  NOT NULL,
-    averaged_sum  double precision  NOT NULL,
-    resets        integer           NOT NULL,
-    excluded      integer           NOT NULL,
-    filled        integer           NOT NULL,  -- quarters with a reading, or a part of one
-    PRIMARY KEY (meter_id, start)
-) PARTITION BY RANGE (start);
-
-CREATE TABLE vehicle_hour (
-    vehicle_id    text COLLATE "C"  NOT NULL,
-    start         timestamptz       NOT NULL,
-    kwh           double precision  NOT NULL,
-    samples       integer           NOT NULL,
-    parts         integer           NOT NULL,
-    known_seconds double precision  NOT NULL,
-    averaged_sum  double precision  NOT NULL,
-    resets        integer           NOT NULL,
-    excluded      integer           NOT NULL,
-    filled        integer           NOT NULL,  -- quarters with a reading, or a part of one
-    PRIMARY KEY (vehicle_id, start)
-) PARTITION BY RANGE (start);
-
--- Of all devices in a stretch of time: rows lie in the order of time, more or less.
-CREATE INDEX meter_quarter_start ON meter_quarter USING brin (start) WITH (pages_per_range = 16, autosummarize = on);
-CREATE INDEX vehicle_quarter_start ON vehicle_quarter USING brin (start) WITH (pages_per_range = 16, autosummarize = on);
-CREATE INDEX meter_hour_start ON meter_hour USING brin (start) WITH (pages_per_range = 16, autosummarize = on);
-CREATE INDEX vehicle_hour_start ON vehicle_hour USING brin (start) WITH (pages_per_range = 16, autosummarize = on);
-
--- Quarters that have to be made anew, from `due` on: readings came when they were closed, or time has to decide. No key:
--- a mark that is being worked off at this moment must not keep out another of its kind.
-CREATE TABLE meter_stale (
-    meter_id text COLLATE "C"  NOT NULL,
-    start    timestamptz       NOT NULL,
-    due      timestamptz       NOT NULL DEFAULT '-infinity',
-    marked_at timestamptz      NOT NULL DEFAULT now()
-);
-CREATE INDEX meter_stale_device ON meter_stale (meter_id, start);
-CREATE TABLE vehicle_stale (
-    vehicle_id text COLLATE "C"  NOT NULL,
-    start      timestamptz       NOT NULL,
-    due        timestamptz       NOT NULL DEFAULT '-infinity',
-    marked_at  timestamptz       NOT NULL DEFAULT now()
-);
-CREATE INDEX vehicle_stale_device ON vehicle_stale (vehicle_id, start);
+-- The tables of one kind of device.
+CREATE FUNCTION ingestd_create_ledger(stream text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format(
+        'CREATE TABLE %1$I (
+            %2$I          text COLLATE "C"  NOT NULL,
+            start         timestamptz       NOT NULL,
+            kwh           double precision  NOT NULL,
+            samples       integer           NOT NULL,  -- readings
+            parts         integer           NOT NULL,  -- of longer readings
+            known_seconds double precision  NOT NULL,
+            averaged_sum  double precision  NOT NULL,  -- over the readings, in the unit of the averaged figure
+            resets        integer           NOT NULL,
+            excluded      integer           NOT NULL,
+            -- What has to be known to go on behind the quarter.
+            final_until   timestamptz       NOT NULL,  -- what lies before it, no reading that follows can change
+            previous_at   timestamptz       NOT NULL,  -- the last decided reading
+            at_rest       boolean           NOT NULL,  -- whether it told for certain that nothing flowed
+            high_water    double precision,            -- of the register, kWh; these three are NULL where there is none
+            changed_at    timestamptz,
+            read_at       timestamptz,
+            PRIMARY KEY (%2$I, start)
+        ) PARTITION BY RANGE (start)',
+        stream || '_quarter', stream || '_id'
+    );
+    -- The sum of the quarters of an hour that is closed.
+    EXECUTE format(
+        'CREATE TABLE %1$I (
+            %2$I          text COLLATE "C"  NOT NULL,
+            start         timestamptz       NOT NULL,
+            kwh           double precision  NOT NULL,
+            samples       integer           NOT NULL,
+            parts         integer           NOT NULL,
+            known_seconds double precision  NOT NULL,
+            averaged_sum  double precision  NOT NULL,
+            resets        integer           NOT NULL,
+            excluded      integer           NOT NULL,
+            filled        integer           NOT NULL,  -- quarters with a reading, or a part of one
+            PRIMARY KEY (%2$I, start)
+        ) PARTITION BY RANGE (start)',
+        stream || '_hour', stream || '_id'
+    );
+    -- Of all devices in a stretch of time: rows lie in the order of time, more or less.
+    EXECUTE format(
+        'CREATE INDEX %1$I ON %2$I USING brin (start) WITH (pages_per_range = 16, autosummarize = on);
+         CREATE INDEX %3$I ON %4$I USING brin (start) WITH (pages_per_range = 16, autosummarize = on)',
+        stream || '_quarter_start', stream || '_quarter', stream || '_hour_start', stream || '_hour'
+    );
+    -- Quarters that have to be made anew, from `due` on: readings came when they were closed, or time has to decide. No
+    -- key: a mark that is being worked off at this moment must not keep out another of its kind.
+    EXECUTE format(
+        'CREATE TABLE %1$I (
+            %2$I      text COLLATE "C"  NOT NULL,
+            start     timestamptz       NOT NULL,
+            due       timestamptz       NOT NULL DEFAULT %3$L,
+            marked_at timestamptz       NOT NULL DEFAULT now()
+        );
+        CREATE INDEX %4$I ON %1$I (%2$I, start)',
+        stream || '_stale', stream || '_id', '-infinity', stream || '_stale_device'
+    );
+    INSERT INTO ledger (stream) VALUES (stream);
+    INSERT INTO ledger_share (stream, share)
+    SELECT ingestd_create_ledger.stream, share FROM generate_series(0, 3) AS share;
+END;
+$$;
 
 -- Readings up to `closed_until` that are stored from now on mark their quarter as stale, in the same transaction.
 CREATE TABLE ledger (
@@ -101,7 +77,6 @@ CREATE TABLE ledger (
     max_kw       double precision,
     max_gap      interval
 );
-INSERT INTO ledger (stream) VALUES ('meter'), ('vehicle');
 
 -- Up to where the rows of each share of the devices are made. Daemons divide the shares among them.
 CREATE TABLE ledger_share (
@@ -110,8 +85,6 @@ CREATE TABLE ledger_share (
     made_until timestamptz  NOT NULL DEFAULT '-infinity',
     PRIMARY KEY (stream, share)
 );
-INSERT INTO ledger_share (stream, share)
-SELECT stream, share FROM ledger CROSS JOIN generate_series(0, 3) AS share;
 
 -- Up to when quarters are closed, for the transaction that asks: for each stream microseconds since 2000-01-01, null
 -- where none is. The lock holds the closing of a later quarter up until the transaction has ended.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DAY = date(2026, 11, 20)
 MAKE = "SELECT ingestd_make_partition('meter_history', %s)"
-STORE = "INSERT INTO meter_history VALUES ('m', %s, 1, 230, now())"
+STORE = "INSERT INTO meter_history VALUES ('m', %s, now(), 1, 230)"
 NAMES = [f"{migration.version:04}_{migration.name}" for migration in available()]
 
 

@@ -79,7 +79,7 @@ async def a_fleet(harness: Harness) -> None:
                     "SELECT ingestd_make_partition(%s, %s)", (f"{stream}_history", (BEGIN + day * DAY).date())
                 )
             connection.execute(
-                f"INSERT INTO {stream}_history SELECT 'd-' || n, ts, {figures}, ts"  # noqa: S608
+                f"INSERT INTO {stream}_history SELECT 'd-' || n, ts, ts, {figures}"  # noqa: S608
                 " FROM generate_series(1, %s) AS n, generate_series(%s, %s, %s) AS ts".encode(),
                 (DEVICES, BEGIN, BEGIN + 2 * DAY, EVERY),
             )

@@ -705,7 +705,7 @@ async def test_the_first_readings_of_a_device_may_come_by_two_writers_at_once(
 ) -> None:
     at = to_datetime(meter_row("new", theirs)[1])
     with psycopg.connect(database_url) as other:
-        other.execute("INSERT INTO meter_live VALUES ('new', %s, 0.42, 231.5, %s)", (at, to_datetime(NOW)))
+        other.execute("INSERT INTO meter_live VALUES ('new', %s, %s, 0.42, 231.5)", (at, to_datetime(NOW)))
         writing = asyncio.create_task(writer.write(batch_of(meters=[meter_row("new", ours)])))
         await eventually(lambda: len(database.execute(f"{WRITERS} AND wait_event_type = 'Lock'")) == 1)
 

@@ -44,6 +44,9 @@ class Daemon:
     stays the same over restarts.
     """
 
+    root = ROOT
+    """The folder that has the package."""
+
     def __init__(self, *, mqtt_url: str, database_url: str, **settings: str | float) -> None:
         self._port = LoopbackPort()
         # A directory of its own, so that no developer's .env is read.
@@ -58,7 +61,7 @@ class Daemon:
         }
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("INGESTD_")},
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(self.root),
             **{f"INGESTD_{name.upper()}": str(value) for name, value in given.items()},
         }
 
