@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from operator import itemgetter
-from typing import Final, TypedDict
+from typing import Any, Final, TypedDict
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from ingestd.errors import BufferFullError
 from ingestd.http.problems import Problem
-from ingestd.model.dead_letter import MAX_PAYLOAD_BYTES, DeadLetter, Reason
-from ingestd.model.decode import Window, decode
+from ingestd.model.dead_letter import DeadLetter, Reason
+from ingestd.model.decode import Window, decode_object, json_of
 from ingestd.model.stream import IDENTITY_RULE, STREAMS, Row, Stream, is_identity
 from ingestd.model.timestamps import now_microseconds
 from ingestd.pipeline.delivery import Delivery
@@ -134,25 +134,24 @@ def _parsed(body: bytearray) -> object:
 
 
 def _decode(item: object, *, oldest: int, newest: int, received_at: int) -> tuple[Stream, Row] | DeadLetter:
-    """An element of the request by way of the very `decode` that MQTT messages take."""
-    payload = to_json(item, inf_nan_mode="constants")
+    """An element of the request as a row of its stream, or as a dead letter."""
     try:
-        topic = _topic(item)
+        stream, identity, reading = _addressed(item)
     except ValueError as error:
-        return DeadLetter(
+        return DeadLetter.of(
             received_at=received_at,
             source="http",
             stream="unknown",
             topic=_NO_TOPIC,
-            payload=payload[:MAX_PAYLOAD_BYTES],
+            payload=json_of(item),
             reason="schema",
             detail=str(error),
         )
-    return decode(topic, payload, oldest=oldest, newest=newest, received_at=received_at, source="http")
+    return decode_object(stream, identity, reading, oldest=oldest, newest=newest, received_at=received_at)
 
 
-def _topic(item: object) -> str:
-    """The topic this reading would have come on: the stream told by the id field. Raises ValueError."""
+def _addressed(item: object) -> tuple[Stream, str, dict[str, Any]]:
+    """The stream and the device of a reading, which its id field tells; and the reading. Raises ValueError."""
     if not isinstance(item, dict):
         raise ValueError("a reading is a JSON object")  # noqa: TRY004 - said of the sender's data, not of our code
     kind = item.get("type")
@@ -163,7 +162,7 @@ def _topic(item: object) -> str:
     identity = item[named[0].id_key]
     if not isinstance(identity, str) or not is_identity(identity):
         raise ValueError(f"{named[0].id_key}: {IDENTITY_RULE}")
-    return named[0].topic(identity)
+    return named[0], identity, item
 
 
 def _receipt(delivery: Delivery, ticket: _Ticket) -> Receipt:

@@ -6,35 +6,63 @@ from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
 MAX_PAYLOAD_BYTES: Final = 8192
-"""The contract's limit for one message."""
-
+"""The contract's limit for one message. A dead letter keeps so much of a larger one."""
+MAX_TOPIC: Final = 256  # characters
+MAX_DETAIL: Final = 500  # characters
 
 Reason: TypeAlias = Literal[
     "not-json", "schema", "identity-mismatch", "bad-topic", "timestamp-out-of-range", "too-large", "database"
 ]
-
-
 Source: TypeAlias = Literal["mqtt", "http"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A message nobody can use, kept with the reason."""
+    """A message that cannot become a reading, as its table takes it: made by `DeadLetter.of`."""
 
     received_at: int  # microseconds, as in Row
     source: Source
     stream: str  # its name, or "unknown"
     topic: str
-    payload: bytes  # capped at MAX_PAYLOAD_BYTES
+    payload: bytes
     reason: Reason
     detail: str
 
+    @classmethod
+    def of(
+        cls,
+        *,
+        received_at: int,
+        source: Source,
+        stream: str  # its name, or "unknown",
+        topic: str,
+        payload: bytes,
+        reason: Reason,
+        detail: str,
+    ) -> "DeadLetter":
+        """Topic, payload and detail may be of any length; they are cut to what is kept."""
+        return cls(
+            received_at=received_at,
+            source=source,
+            stream=stream,
+            topic=_cut(topic, MAX_TOPIC),
+            payload=payload[:MAX_PAYLOAD_BYTES],
+            reason=reason,
+            detail=_cut(detail, MAX_DETAIL),
+        )
+
     def reduced(self, refusal: str) -> Iterator["DeadLetter"]:
-        """What to keep of it where the database refuses it as it is: in ASCII, and at last without the payload."""
-        topic = _ascii(self.topic)
-        yield replace(self, topic=topic, detail=_ascii(f"{self.detail} (in ASCII: {refusal})")[:500])
-        detail = f"{self.detail} (without its payload, which is in the log: {refusal})"
-        yield replace(self, topic=topic, detail=_ascii(detail)[:500], payload=b"")
+        """What to keep where the database refuses the letter: the same in ASCII, then without the payload as well."""
+        topic = _cut(_ascii(self.topic), MAX_TOPIC)
+        in_ascii = f"{self.detail} (in ASCII: {refusal})"
+        yield replace(self, topic=topic, detail=_cut(_ascii(in_ascii), MAX_DETAIL))
+        without_payload = f"{self.detail} (without its payload, which is in the log: {refusal})"
+        yield replace(self, topic=topic, detail=_cut(_ascii(without_payload), MAX_DETAIL), payload=b"")
+
+
+def _cut(text: str, most: int) -> str:
+    """At most so many characters, without NUL, which PostgreSQL's text does not take."""
+    return text[:most].replace("\0", "\ufffd")
 
 
 def _ascii(text: str) -> str:
@@ -43,7 +71,7 @@ def _ascii(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterFilter:
-    """Which dead letters; None lets everything through. Times are those of receipt, until exclusive."""
+    """Which dead letters are wanted: received from `since` on and before `until`. None leaves a field open."""
 
     reason: str | None = None
     device: str | None = None

@@ -1,11 +1,16 @@
-"""`decode` turns a message into a row of its stream, or into a dead letter with the reason."""
+"""Turns a message into a row of its stream, or into a dead letter with the reason.
+
+A message has an address, which is its stream and its device, and a payload. An MQTT message tells the address by its
+topic and comes as bytes (`decode`). An element of an HTTP request tells it by its members and is parsed already
+(`decode_object`). From there on both are checked by the same rules.
+"""
 
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from operator import itemgetter
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import to_json
@@ -15,30 +20,15 @@ from ingestd.model.stream import IDENTITY, IDENTITY_RULE, STREAMS, TIMESTAMP_RUL
 from ingestd.model.timestamps import EPOCH, to_datetime
 
 _MICROSECOND: Final = timedelta(microseconds=1)
-
-
 _STREAM_OF_ROOT: Final = {stream.topic_root: stream for stream in STREAMS}
-
-
 _match_topic: Final = re.compile(f"({'|'.join(_STREAM_OF_ROOT)})/({IDENTITY})/telemetry").fullmatch
-
-
-_LONGEST_TOPIC: Final = max(map(len, _STREAM_OF_ROOT)) + len("/") + 64 + len("/telemetry")
-
-
 _TOPICS_KEPT: Final = 20_000
-"""Twice the fleet of the design load; some 8 MB. Of a larger fleet every topic is taken apart anew."""
+"""Twice the fleet of the design load; some 8 MB. Of a larger fleet every topic is parsed anew."""
+_USUAL_TIMESTAMP: Final = 64
+"""Characters. Fractions of a second may have any number of digits."""
 
-
-@lru_cache(_TOPICS_KEPT)
-def _addressed(topic: str) -> tuple[Stream, str] | None:
-    """The stream and the device that a topic belongs to."""
-    matched = _match_topic(topic)
-    return None if matched is None else (_STREAM_OF_ROOT[matched[1]], matched[2])
-
-
-# Picks the figures of a reading with the energy of its interval, in the order of the columns, but for the last, the
-# register: twice as fast as one by one.
+# Picks the figures of a reading with the energy of its interval, in the order of the columns, without the register.
+# The register is the last column, and no figure is optional.
 _by_interval: Final = {
     stream: itemgetter(*(key for key in stream.columns if key != stream.register_key))
     for stream in WITH_ENERGY
@@ -48,7 +38,7 @@ _by_interval: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """The span of timestamps that is accepted, relative to now; keeps hostile clocks from making partitions."""
+    """The timestamps that are accepted, relative to now. They bound the partitions that wrong clocks can make."""
 
     max_age: timedelta
     max_skew: timedelta
@@ -58,53 +48,51 @@ class Window:
         return now - self.max_age // _MICROSECOND, now + self.max_skew // _MICROSECOND
 
 
+class _RefusedError(ValueError):
+    """A message cannot become a reading."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
 def decode(
     topic: str, payload: bytes, *, oldest: int, newest: int, received_at: int, source: Source = "mqtt"
 ) -> tuple[Stream, Row] | DeadLetter:
-    """One message as a row of its stream, or as a dead letter with the reason. Never raises on input.
+    """A message as a row of its stream, or as a dead letter. Never raises on input.
 
     `oldest` and `newest` bound the timestamp, in microseconds, both inclusive.
     """
-    addressed = _addressed(topic) if len(topic) <= _LONGEST_TOPIC else None
-    if addressed is None:
-        return _dead_letter(topic, payload, received_at, source, "bad-topic", f"no device id of {IDENTITY_RULE}")
-    stream, identity = addressed
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        return _dead_letter(
-            topic,
-            payload,
-            received_at,
-            source,
-            "too-large",
-            f"{len(payload)} bytes, at most {MAX_PAYLOAD_BYTES}",
-        )
     try:
-        reading = stream.validate(payload)
-        since = datetime.fromisoformat(reading["timestamp"]) - EPOCH
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        if first["type"] == "json_invalid":
-            return _dead_letter(topic, payload, received_at, source, "not-json", first["msg"])
-        where = ".".join(map(str, first["loc"])) or "payload"
-        said = TIMESTAMP_RULE if first["type"] == "string_pattern_mismatch" else first["msg"]
-        return _dead_letter(topic, payload, received_at, source, "schema", f"{where}: {said}")
+        stream, identity = _address(topic)
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            raise _too_large(len(payload))
+        return stream, _row(stream, identity, stream.validate_json(payload), oldest, newest, received_at)
     except ValueError as error:
-        return _dead_letter(topic, payload, received_at, source, "schema", f"timestamp: {error}")
-    timestamp = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-    claimed = reading.get(stream.id_key, identity)
-    reason: Reason
-    if claimed != identity:
-        reason, detail = "identity-mismatch", f"payload says {str(claimed)[:64]!a}"
-    elif stream.energy_key and (stream.energy_key in reading) == (stream.register_key in reading):
-        reason, detail = "schema", f"exactly one of {stream.energy_key} and {stream.register_key}"
-    elif not oldest <= timestamp <= newest:
-        age = "older" if timestamp < oldest else "newer"
-        reason, detail = "timestamp-out-of-range", f"{reading['timestamp']} is {age} than the accepted window"
-    elif stream.energy_key in reading and stream in _by_interval:
-        return stream, (identity, timestamp, *_by_interval[stream](reading), None, received_at)
-    else:
-        return stream, (identity, timestamp, *map(reading.get, stream.columns), received_at)
-    return _dead_letter(topic, payload, received_at, source, reason, detail)
+        return _dead_letter(topic, payload, _refusal(error), received_at, source)
+
+
+def decode_object(
+    stream: Stream, identity: str, item: dict[str, Any], *, oldest: int, newest: int, received_at: int
+) -> tuple[Stream, Row] | DeadLetter:
+    """The same of an element of an HTTP request. Its dead letter has the topic that the device would publish to."""
+    try:
+        reading = stream.validate_object(item)
+        # Other readings are short. Their JSON need not be written to know its size.
+        may_be_large = len(item) > len(reading) or len(reading["timestamp"]) > _USUAL_TIMESTAMP
+        if may_be_large and (size := len(json_of(item))) > MAX_PAYLOAD_BYTES:
+            raise _too_large(size)
+        return stream, _row(stream, identity, reading, oldest, newest, received_at)
+    except ValueError as error:
+        payload = json_of(item)
+        refusal = _refusal(error) if len(payload) <= MAX_PAYLOAD_BYTES else _too_large(len(payload))
+        return _dead_letter(stream.topic(identity), payload, refusal, received_at, "http")
+
+
+def json_of(item: object) -> bytes:
+    """An element of a request as the JSON that it could have come from."""
+    return to_json(item, inf_nan_mode="constants")
 
 
 def encode(stream: Stream, row: Row) -> bytes:
@@ -116,17 +104,60 @@ def encode(stream: Stream, row: Row) -> bytes:
     return to_json(payload)
 
 
-def _dead_letter(
-    topic: str, payload: bytes, received_at: int, source: Source, reason: Reason, detail: str
-) -> DeadLetter:
-    root, _, _ = topic.partition("/")
-    stream = _STREAM_OF_ROOT.get(root)
-    return DeadLetter(
+@lru_cache(_TOPICS_KEPT)
+def _address(topic: str) -> tuple[Stream, str]:
+    """The stream and the device of a topic. Raises _RefusedError, which is not cached: so long topics are not kept."""
+    matched = _match_topic(topic)
+    if matched is None:
+        raise _RefusedError("bad-topic", f"no device id of {IDENTITY_RULE}")
+    return _STREAM_OF_ROOT[matched[1]], matched[2]
+
+
+def _row(stream: Stream, identity: str, reading: dict[str, Any], oldest: int, newest: int, received_at: int) -> Row:
+    """The row of a validated payload. Raises ValueError, of which _RefusedError is one."""
+    since = datetime.fromisoformat(reading["timestamp"]) - EPOCH
+    timestamp = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    claimed = reading.get(stream.id_key, identity)
+    if claimed != identity:
+        raise _RefusedError("identity-mismatch", f"payload says {str(claimed)[:64]!a}")
+    if stream.energy_key and (stream.energy_key in reading) == (stream.register_key in reading):
+        raise _RefusedError("schema", f"exactly one of {stream.energy_key} and {stream.register_key}")
+    if not oldest <= timestamp <= newest:
+        age = "older" if timestamp < oldest else "newer"
+        raise _RefusedError("timestamp-out-of-range", f"{reading['timestamp']} is {age} than the accepted window")
+    if stream.energy_key in reading and stream in _by_interval:
+        return (identity, timestamp, *_by_interval[stream](reading), None, received_at)
+    return (identity, timestamp, *map(reading.get, stream.columns), received_at)
+
+
+def _too_large(size: int) -> _RefusedError:
+    return _RefusedError("too-large", f"{size} bytes, at most {MAX_PAYLOAD_BYTES}")
+
+
+def _refusal(error: ValueError) -> _RefusedError:
+    """Why a payload cannot become a reading, from what was raised."""
+    match error:
+        case _RefusedError():
+            return error
+        case ValidationError():
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            if first["type"] == "json_invalid":
+                return _RefusedError("not-json", first["msg"])
+            where = ".".join(map(str, first["loc"])) or "payload"
+            said = TIMESTAMP_RULE if first["type"] == "string_pattern_mismatch" else first["msg"]
+            return _RefusedError("schema", f"{where}: {said}")
+        case _:
+            return _RefusedError("schema", f"timestamp: {error}")
+
+
+def _dead_letter(topic: str, payload: bytes, refusal: _RefusedError, received_at: int, source: Source) -> DeadLetter:
+    stream = _STREAM_OF_ROOT.get(topic.partition("/")[0])
+    return DeadLetter.of(
         received_at=received_at,
         source=source,
         stream=stream.name if stream else "unknown",
-        topic=topic[:256].replace("\0", "\ufffd"),  # PostgreSQL's text takes no NUL
-        payload=payload[:MAX_PAYLOAD_BYTES],
-        reason=reason,
-        detail=detail[:500],
+        topic=topic,
+        payload=payload,
+        reason=refusal.reason,
+        detail=refusal.detail,
     )

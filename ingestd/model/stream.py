@@ -95,8 +95,10 @@ class Stream:
     """A figure whose mean over time means something. It is in every reading. Empty: there is none."""
     optional: frozenset[str] = frozenset()
     """Keys of figures that may be left out, but for those of energy: NULL in the row."""
-    validate: Callable[[bytes], dict[str, Any]]
-    """JSON bytes -> the payload as a dict; raises pydantic's ValidationError."""
+    validate_json: Callable[[bytes], dict[str, Any]]
+    """A payload in bytes -> its known members. Raises pydantic's ValidationError."""
+    validate_object: Callable[[dict[str, Any]], dict[str, Any]]
+    """The same of a payload that is parsed already."""
 
     @property
     def topic_filter(self) -> str:
@@ -128,6 +130,9 @@ class Stream:
         return f"{self.topic_root}/{identity}/telemetry"
 
 
+_METER_PAYLOAD: Final = TypeAdapter(MeterPayload).validator
+_VEHICLE_PAYLOAD: Final = TypeAdapter(VehiclePayload).validator
+
 METER: Final = Stream(
     name="meter",
     topic_root="meters",
@@ -141,7 +146,8 @@ METER: Final = Stream(
     register_key="kwhConsumedAcRegister",
     max_kw=2000.0,
     averaged_key="voltage",
-    validate=TypeAdapter(MeterPayload).validator.validate_json,
+    validate_json=_METER_PAYLOAD.validate_json,
+    validate_object=_METER_PAYLOAD.validate_python,
 )
 
 
@@ -159,7 +165,8 @@ VEHICLE: Final = Stream(
     register_key="kwhDeliveredDcRegister",
     max_kw=400.0,
     averaged_key="batteryTemp",
-    validate=TypeAdapter(VehiclePayload).validator.validate_json,
+    validate_json=_VEHICLE_PAYLOAD.validate_json,
+    validate_object=_VEHICLE_PAYLOAD.validate_python,
 )
 
 

@@ -18,8 +18,8 @@ from ingestd.errors import BrokerError, BrokerRefusedError
 from ingestd.model.decode import Window, decode
 from ingestd.model.timestamps import now_microseconds
 from ingestd.mqtt import foreign
+from ingestd.mqtt.malformed import is_malformed, read_malformed
 from ingestd.mqtt.requests import Requests, in_words
-from ingestd.mqtt.salvage import is_unreadable, salvage
 from ingestd.pipeline.delivery import Delivery, Origin
 
 RECEIVE_MAXIMUM: Final = 65_000
@@ -218,9 +218,9 @@ class Connection(asyncio.BufferedProtocol):
             except IndexError:
                 break
             except BaseException as error:  # the codec's panics are no Exception
-                if not is_unreadable(error):
+                if not is_malformed(error):
                     raise
-                size = self._salvage(view[offset:end], error, delivery, packet_ids)
+                size = self._keep_malformed(view[offset:end], error, delivery, packet_ids)
                 if not size:
                     break
                 offset += size
@@ -258,9 +258,9 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._transport.pause_reading()
 
-    def _salvage(self, view: memoryview, error: BaseException, delivery: Delivery, packet_ids: list[int]) -> int:
-        """Keep a PUBLISH the codec will not read as a dead letter; its size, or 0 where nothing can be kept."""
-        found = salvage(view)
+    def _keep_malformed(self, view: memoryview, error: BaseException, delivery: Delivery, packet_ids: list[int]) -> int:
+        """Keep a malformed PUBLISH as a dead letter. Returns its size; 0 where the connection has to end."""
+        found = read_malformed(view)
         if found is None:
             self.abort(foreign.explain(bytes(view[:4])) or f"malformed packet from the broker: {error}")
             return 0

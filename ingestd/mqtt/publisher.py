@@ -13,8 +13,8 @@ import mqtt5
 from ingestd.config import Settings
 from ingestd.errors import BrokerError, BrokerRefusedError
 from ingestd.mqtt.address import BrokerAddress
+from ingestd.mqtt.malformed import is_malformed
 from ingestd.mqtt.requests import in_words, refusal
-from ingestd.mqtt.salvage import is_unreadable
 
 Message: TypeAlias = tuple[str, bytes]
 """Topic and payload."""
@@ -121,7 +121,7 @@ class Publisher(asyncio.Protocol):
             except IndexError:
                 break
             except BaseException as error:  # the codec's panics are no Exception
-                if not is_unreadable(error):
+                if not is_malformed(error):
                     raise
                 self._abort(f"malformed packet from the broker: {error}")
                 return

@@ -187,14 +187,14 @@ class Flusher:
     async def _bury(self, progress: Progress) -> None:
         """Store the rejected rows as dead letters, however long it takes."""
         letters = [
-            DeadLetter(
+            DeadLetter.of(
                 received_at=now_microseconds(),
                 source=progress.deliveries[refused.origin].source,
                 stream=refused.stream.name,
                 topic=refused.stream.topic(refused.row[0]),
                 payload=encode(refused.stream, refused.row),
                 reason="database",
-                detail=refused.detail[:500].replace("\0", "\ufffd"),
+                detail=refused.detail,
             )
             for refused in progress.rejected
         ]

@@ -57,14 +57,16 @@ CHARGER: Final = Stream(
     max_kw=350.0,
     averaged_key="current",
     optional=frozenset({"cableTemp"}),
-    validate=TypeAdapter(ChargerPayload).validator.validate_json,
+    validate_json=TypeAdapter(ChargerPayload).validator.validate_json,
+    validate_object=TypeAdapter(ChargerPayload).validator.validate_python,
 )
 STATION: Final = Stream(
     name="station",
     topic_root="stations",
     id_key="stationId",
     columns={"state": "state"},
-    validate=TypeAdapter(StationPayload).validator.validate_json,
+    validate_json=TypeAdapter(StationPayload).validator.validate_json,
+    validate_object=TypeAdapter(StationPayload).validator.validate_python,
 )
 """
 MIGRATION: Final = """

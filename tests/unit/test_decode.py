@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic_core import from_json
 
 from ingestd.model.dead_letter import MAX_PAYLOAD_BYTES, DeadLetter
-from ingestd.model.decode import Window, decode, encode
+from ingestd.model.decode import Window, decode, decode_object, encode, json_of
 from ingestd.model.stream import METER, STREAMS, VEHICLE, is_identity
 from ingestd.model.timestamps import EPOCH, to_datetime, to_microseconds
 from tests.support.deliveries import NOW, SECOND
@@ -592,6 +593,38 @@ def test_decode_never_raises(topic: str, message: bytes) -> None:
         assert len(stream.columns) == len(figures)
         sent = {key for key, figure in zip(stream.columns, figures, strict=True) if figure is not None}
         assert set(stream.columns) - sent in ({stream.energy_key}, {stream.register_key})
+
+
+elements = st.builds(
+    lambda stream, changes, timestamp: {**dict.fromkeys(FIGURES[stream], 1.5), "timestamp": timestamp, **changes},
+    streams,
+    st.dictionaries(any_keys, json_values | st.just("device-1") | st.just(10**400) | st.just("a" * 9000), max_size=4),
+    any_timestamp | st.integers(8000, 8200).map(lambda digits: f"2026-11-20T10:30:00.{'0' * digits}Z"),
+)
+
+
+@given(streams, elements)
+@example(METER, {"kwhConsumedAc": 1, "voltage": 230, "timestamp": "2026-11-20T10:30:00Z", "type": "meter"})
+@example(METER, {"kwhConsumedAc": math.nan, "voltage": math.inf, "timestamp": "2026-11-20T10:30:00Z"})
+@example(METER, {"kwhConsumedAc": True, "voltage": "230", "timestamp": 5})
+@example(METER, {"voltage": None, "x": ["a" * 9000]})
+@example(VEHICLE, {})
+def test_an_element_of_a_request_becomes_what_the_same_message_becomes(stream: Stream, sent: dict[str, Any]) -> None:
+    message = json.dumps(sent).encode()
+    element = from_json(message)
+    bounds: dict[str, Any] = {"oldest": OLDEST, "newest": NEWEST, "received_at": RECEIVED_AT}
+
+    by_http = decode_object(stream, "device-1", element, **bounds)
+
+    for payload in [json_of(element)] + [message] * (len(message) <= MAX_PAYLOAD_BYTES):  # the latter has spaces, too
+        by_mqtt = decode(stream.topic("device-1"), payload, **bounds)
+        if isinstance(by_mqtt, DeadLetter):
+            assert isinstance(by_http, DeadLetter), by_http
+            assert (by_mqtt.stream, by_mqtt.topic, by_mqtt.reason) == (by_http.stream, by_http.topic, by_http.reason)
+            assert json_of(element)[:MAX_PAYLOAD_BYTES] == by_http.payload
+        else:
+            assert by_mqtt == by_http
+            assert repr(by_mqtt[1]) == repr(by_http[1])  # floats, where the JSON had integers
 
 
 @given(streams, st.data())

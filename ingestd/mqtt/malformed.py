@@ -1,47 +1,45 @@
-"""What to do with a PUBLISH that the codec will not read.
+"""A PUBLISH that the codec cannot read (MQTT 5.0 §1.2, malformed packet).
 
-The broker let it through, so it would send it again at every connection, and the session would never get past
-it. Its frame is told by the fixed header (MQTT 5.0 §2.1), which is enough to keep it as a dead letter and to
-acknowledge it.
+The broker accepted it, so it sends it again at every connection, and the session would never get past it. The fixed
+header (§2.1) says where it ends. That is enough to keep it as a dead letter and to acknowledge it.
 """
 
 from typing import NamedTuple
 
-from ingestd.model.dead_letter import MAX_PAYLOAD_BYTES, DeadLetter, Reason
+from ingestd.model.dead_letter import DeadLetter
 
 _PUBLISH = 3
 _LONGEST_LENGTH_BYTES = 4
 
 
-class Unreadable(NamedTuple):
-    """The frame of one PUBLISH."""
+class MalformedPublish(NamedTuple):
+    """What can be read of it."""
 
     size: int  # bytes on the wire
     packet_ids: list[int]  # none for QoS 0
     exactly_once: bool  # QoS 2
     topic: str
-    rest: bytes  # properties and payload, told apart by nobody
+    rest: bytes  # properties and payload; where one ends and the other begins is not known
 
     def dead_letter(self, error: str, received_at: int) -> DeadLetter:
-        reason: Reason = "schema"
-        return DeadLetter(
+        return DeadLetter.of(
             received_at=received_at,
             source="mqtt",
             stream="unknown",
-            topic=self.topic[:256].replace("\0", "\ufffd"),
-            payload=self.rest[:MAX_PAYLOAD_BYTES],
-            reason=reason,
-            detail=f"malformed PUBLISH packet: {error}"[:500],
+            topic=self.topic,
+            payload=self.rest,
+            reason="schema",
+            detail=f"malformed PUBLISH packet: {error}",
         )
 
 
-def is_unreadable(error: BaseException) -> bool:
-    """Whether the codec objects to the bytes: a ValueError, or a panic (whose class cannot be imported)."""
+def is_malformed(error: BaseException) -> bool:
+    """Whether the codec raised it for the bytes: a ValueError, or a panic (whose class cannot be imported)."""
     return isinstance(error, ValueError) or type(error).__name__ == "PanicException"
 
 
-def salvage(buffer: memoryview) -> Unreadable | None:
-    """The PUBLISH at the start of the buffer by its frame; None where it is none, or not whole."""
+def read_malformed(buffer: memoryview) -> MalformedPublish | None:
+    """The PUBLISH at the start of the buffer; None where there is none, or not all of it."""
     if buffer[0] >> 4 != _PUBLISH:
         return None
     length, header_size = _remaining_length(buffer)
@@ -54,7 +52,7 @@ def salvage(buffer: memoryview) -> Unreadable | None:
     id_end = topic_end + (2 if qos else 0)
     if id_end > length:
         return None
-    return Unreadable(
+    return MalformedPublish(
         size=size,
         packet_ids=[int.from_bytes(body[topic_end:id_end])] if qos else [],
         exactly_once=qos == 2,  # noqa: PLR2004
@@ -64,7 +62,7 @@ def salvage(buffer: memoryview) -> Unreadable | None:
 
 
 def _remaining_length(buffer: memoryview) -> tuple[int, int]:
-    """(remaining length, size of the fixed header), §1.5.5; (0, 0) where there is no such number."""
+    """(remaining length, size of the fixed header), §1.5.5; (0, 0) where it is not a number."""
     value = 0
     for index in range(min(_LONGEST_LENGTH_BYTES, len(buffer) - 1)):
         byte = buffer[1 + index]
