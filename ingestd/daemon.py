@@ -102,7 +102,7 @@ class Daemon:
             window=window,
             deliver=self._buffer.put,
             metrics=self._metrics,
-            patience=self._buffer.patience,
+            read_delay=self._buffer.read_delay,
             extras=_extras(settings),
         )
         self._buffer.on_pressure(self._on_pressure)
@@ -259,15 +259,15 @@ class Daemon:
             flushing.cancel()
 
     def _intake_trouble(self) -> str | None:
-        return "standing by for another ingestd" if self._leadership.elsewhere else self._flusher.trouble
+        return "standing by for another ingestd" if self._leadership.is_standby else self._flusher.reason
 
     def _condition(self) -> Condition:
         committed = self._flusher.last_commit_at
         return Condition(
             stopping=self._stopping,
-            standby=self._leadership.elsewhere,
-            store_trouble=self._flusher.trouble,
-            broker_trouble=self._session.trouble,
+            standby=self._leadership.is_standby,
+            store_trouble=self._flusher.reason,
+            broker_trouble=self._session.reason,
             last_commit_age=None if committed is None else time.monotonic() - committed,
             buffered_messages=self._buffer.messages,
         )

@@ -11,7 +11,7 @@ from ingestd.metrics import Metrics
 
 
 class Alerting:
-    """All that goes on about alerts in one daemon, while it is the active one."""
+    """The alerts of one daemon, while it is the active one."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class Alerting:
         webhook: Webhook | None,
         metrics: Metrics,
     ) -> None:
-        """`holder` tells this daemon from others on the same database; without a webhook none is told."""
+        """`holder` tells this daemon from others on the same database. `webhook` is None where none is set."""
         interval = rules.interval
         self._channels: list[Channel] = [BrokerChannel(holder=holder, store=store, interval=interval, broker=broker)]
         if webhook is not None:

@@ -1,7 +1,6 @@
-"""Those who are told of alerts: the broker, and a webhook."""
+"""Where changes of alerts are delivered: to the broker, and to a webhook."""
 
 import asyncio
-import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ import structlog
 from pydantic_core import to_json
 
 from ingestd.alerting.ports import AlertStore, Broker, Webhook
+from ingestd.backoff import Backoff
 from ingestd.errors import BrokerError, MessageTooLargeError, StoreError, WebhookError
 from ingestd.model.alert import Alert
 
@@ -18,15 +18,16 @@ log = structlog.get_logger(__name__)
 
 RETRY_FIRST_SECONDS: Final = 1.0
 RETRY_LONGEST_SECONDS: Final = 60.0
-PATIENCE: Final = timedelta(seconds=60)
-"""Of several daemons one tells; another takes over when nothing was heard of it for so long."""
+RETRY_JITTER: Final = (0.5, 1.0)
+WATCH_LEASE: Final = timedelta(seconds=60)
+"""Of several daemons one delivers. Another takes over when that one has not looked for so long."""
 AT_ONCE: Final = 100
 CLEARED_KEPT: Final = timedelta(days=1)
-"""The broker forgets a message that an alert was cleared after this time."""
+"""So long the broker keeps a message that an alert was cleared."""
 
 
 class Channel(ABC):
-    """Tells what is in its outbox, in order, at least once, and for as long as it takes."""
+    """Delivers the changes of alerts that are in its outbox, in order, each at least once; repeats what fails."""
 
     name: ClassVar[str]
 
@@ -38,34 +39,32 @@ class Channel(ABC):
 
     async def run(self) -> None:
         """Look into the outbox again and again."""
-        delay = RETRY_FIRST_SECONDS
+        backoff = Backoff(first=RETRY_FIRST_SECONDS, longest=RETRY_LONGEST_SECONDS, jitter=RETRY_JITTER)
         pause = self._interval.total_seconds()
         while True:
             await asyncio.sleep(pause)
             try:
-                more = await self.tell_some(datetime.now(UTC))
+                more = await self.deliver_some(datetime.now(UTC))
             except (StoreError, BrokerError, WebhookError) as error:
-                log.warning("alerts could not be told; tried again", channel=self.name, reason=str(error))
-                # Jitter keeps several daemons from coming back together.
-                pause = random.uniform(delay / 2, delay)  # noqa: S311
-                delay = min(delay * 2, RETRY_LONGEST_SECONDS)
+                log.warning("alerts could not be delivered; tried again", channel=self.name, reason=str(error))
+                pause = backoff.next()
             else:
-                delay = RETRY_FIRST_SECONDS
+                backoff.reset()
                 pause = 0 if more else self._interval.total_seconds()
 
-    async def tell_some(self, now: datetime) -> bool:
+    async def deliver_some(self, now: datetime) -> bool:
         """Whether there may be more. Raises StoreError, BrokerError or WebhookError."""
-        if not await self._store.take_watch(self.name, holder=self._holder, now=now, patience=PATIENCE):
+        if not await self._store.take_watch(self.name, holder=self._holder, now=now, lease=WATCH_LEASE):
             return False
-        alerts = await self._store.untold(self.name, limit=AT_ONCE)
+        alerts = await self._store.undelivered(self.name, limit=AT_ONCE)
         if alerts:
-            await self._tell(alerts)
-            await self._store.told(self.name, alerts)
+            await self._deliver(alerts)
+            await self._store.delivered(self.name, alerts)
         return len(alerts) == AT_ONCE
 
     @abstractmethod
-    async def _tell(self, alerts: Sequence[Alert]) -> None:
-        """Where it raises BrokerError or WebhookError, none of them counts as told."""
+    async def _deliver(self, alerts: Sequence[Alert]) -> None:
+        """All of them. Raises BrokerError or WebhookError; then none of them counts as delivered."""
 
 
 class BrokerChannel(Channel):
@@ -78,15 +77,15 @@ class BrokerChannel(Channel):
         self._broker = broker
         self._sessions_begun = 0
 
-    async def tell_some(self, now: datetime) -> bool:
-        """Everything that is active once more, where the broker has lost its memory."""
+    async def deliver_some(self, now: datetime) -> bool:
+        """First all active alerts once more, where the broker may have lost its retained messages."""
         begun = self._broker.sessions_begun
         if begun != self._sessions_begun:
-            await self._store.tell_again(self.name)
+            await self._store.deliver_again(self.name)
             self._sessions_begun = begun
-        return await super().tell_some(now)
+        return await super().deliver_some(now)
 
-    async def _tell(self, alerts: Sequence[Alert]) -> None:
+    async def _deliver(self, alerts: Sequence[Alert]) -> None:
         for alert in alerts:
             try:
                 await self._broker.publish(
@@ -94,8 +93,10 @@ class BrokerChannel(Channel):
                     to_json(alert.described()),
                     expires_after=CLEARED_KEPT if alert.state == "cleared" else None,
                 )
-            except MessageTooLargeError as error:  # never to be told, and the next ones must not wait for it
-                log.error("an alert is too large for the broker, and is not told there", reason=str(error))  # noqa: TRY400
+            except (
+                MessageTooLargeError
+            ) as error:  # the broker will never take it, and the next ones must not wait for it
+                log.error("an alert is too large for the broker, and is not delivered there", reason=str(error))  # noqa: TRY400
 
 
 class WebhookChannel(Channel):
@@ -107,5 +108,5 @@ class WebhookChannel(Channel):
         super().__init__(holder=holder, store=store, interval=interval)
         self._webhook = webhook
 
-    async def _tell(self, alerts: Sequence[Alert]) -> None:
+    async def _deliver(self, alerts: Sequence[Alert]) -> None:
         await self._webhook.post(to_json({"alerts": [alert.described() for alert in alerts]}))

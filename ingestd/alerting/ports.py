@@ -1,4 +1,4 @@
-"""What alerting needs of the rest of the house."""
+"""What alerting asks of the store, the broker and the webhook; tests have stand-ins for some of them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -11,9 +11,9 @@ from ingestd.model.stream import Stream
 
 
 class AlertStore(Protocol):
-    """Where alerts are kept; every method raises StoreError. What each does is told in ingestd.store.alerts."""
+    """Where alerts are kept. Every method raises StoreError. ingestd.store.alerts says what each does."""
 
-    async def take_watch(self, task: str, *, holder: str, now: datetime, patience: timedelta) -> datetime | None: ...
+    async def take_watch(self, task: str, *, holder: str, now: datetime, lease: timedelta) -> datetime | None: ...
     async def silent(self, stream: Stream, *, now: datetime, offline_after: timedelta, limit: int) -> Found: ...
     async def hot(self, *, bound: float, now: datetime, limit: int) -> Found: ...
     async def open(self, kind: str) -> dict[str, Alert]: ...
@@ -21,9 +21,9 @@ class AlertStore(Protocol):
     async def save(self, changes: Sequence[Change], *, channels: Sequence[str]) -> None: ...
     async def active(self) -> Mapping[str, int]: ...
     async def purge(self, *, until: datetime) -> None: ...
-    async def untold(self, channel: str, *, limit: int) -> list[Alert]: ...
-    async def told(self, channel: str, alerts: Sequence[Alert]) -> None: ...
-    async def tell_again(self, channel: str) -> None: ...
+    async def undelivered(self, channel: str, *, limit: int) -> list[Alert]: ...
+    async def delivered(self, channel: str, alerts: Sequence[Alert]) -> None: ...
+    async def deliver_again(self, channel: str) -> None: ...
 
 
 class Efficiencies(Protocol):
@@ -44,21 +44,21 @@ class Broker(Protocol):
 
     @property
     def sessions_begun(self) -> int:
-        """How often the broker did not know us, and so may have lost what it retained as well."""
+        """How often the broker did not know our session, and so may have lost retained messages as well."""
 
     @property
     def sessions_lost(self) -> int:
-        """How often it did not know us although we had been there before: messages that waited are gone."""
+        """How often it did not know a session that it should have known: the messages in it are lost."""
 
     async def publish(self, topic: str, payload: bytes, *, expires_after: timedelta | None) -> None:
-        """With QoS 1, retained where the broker can; returns once it has it.
+        """With QoS 1, retained where the broker can. Returns after its PUBACK.
 
         Raises BrokerError, and MessageTooLargeError where it will never take it.
         """
 
 
 class Webhook(Protocol):
-    """Somebody else's web server."""
+    """The web server of an operator."""
 
     async def post(self, body: bytes) -> None:
-        """Returns once it was taken. Raises WebhookError."""
+        """Returns after the answer, which is a success. Raises WebhookError."""

@@ -1,4 +1,4 @@
-"""Looks at what there is, and raises and clears alerts by the rules of `ingestd.alerts`."""
+"""Raises and clears alerts by the rules of `ingestd.model.alert`."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -44,17 +44,17 @@ log = structlog.get_logger(__name__)
 
 LONGEST_INTERVAL: Final = timedelta(seconds=15)
 RARE_INTERVAL: Final = timedelta(minutes=5)
-"""For what is slow to change: whether another hour is closed, and retirement."""
-PATIENCE: Final = 4
-"""A watch that pauses for more than so many of its intervals begins anew, and another daemon may take it over."""
+"""For what changes slowly: whether another hour is closed, and which devices are retired."""
+WATCH_LEASE: Final = 4
+"""In intervals. A watch that pauses for longer begins anew, and another daemon may take it over."""
 PAST_KEPT: Final = timedelta(days=90)
 NAMED: Final = 5
-"""A log line names so many subjects; the rest is a number."""
+"""A log line names so many subjects, and the number of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What can be set."""
+    """The settings of alerts."""
 
     minimum: timedelta  # how long a condition must hold, or be over
     battery_celsius: float
@@ -68,7 +68,7 @@ class Rules:
 
 
 class Watcher:
-    """One for each daemon; of several on one database one watches."""
+    """Every daemon has one. Of several daemons on one database one watches at a time."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Watcher:
         channels: Sequence[str],
         most_open: int = MOST_OPEN,
     ) -> None:
-        """`holder` tells this daemon from the others; the clock's difference is to the database's, None: not known.
+        """`holder` tells this daemon from others. `clock_difference` is to the database's clock; None where not known.
 
         Of one kind no more than `most_open` alerts of single devices are open.
         """
@@ -104,7 +104,7 @@ class Watcher:
 
     async def run(self) -> None:
         """Look again and again."""
-        started = datetime.now(UTC)  # what happens from now on is what the first look is about
+        started = datetime.now(UTC)  # the first look compares with this moment
         self._dead_letter_share(started)
         self._session_losses(started)
         loop = asyncio.get_running_loop()
@@ -121,7 +121,7 @@ class Watcher:
 
     async def look(self, now: datetime) -> None:
         """At silence, batteries, dead letters, clocks and the session. Raises StoreError."""
-        share = self._dead_letter_share(now)  # also where another one watches, for when it will be us
+        share = self._dead_letter_share(now)  # also where another daemon watches: this one may take over
         loss = self._session_losses(now)
         for stream in STREAMS:
             kind = SILENT[stream.name]
@@ -136,19 +136,19 @@ class Watcher:
             hot = await self._store.hot(bound=self._rules.battery_celsius, now=now, limit=open_alerts.limit)
             await self._save(open_alerts.changes(hot, watch))
         if watch := await self._watch(DEAD_LETTERS, now):
-            await self._settle(DEAD_LETTERS, share, watch)
+            await self._update(DEAD_LETTERS, share, watch)
         difference = self._clock_difference()
         if difference is not None and (watch := await self._watch(CLOCK, now)):
-            await self._settle(CLOCK, clock(difference), watch)
+            await self._update(CLOCK, clock(difference), watch)
         if watch := await self._watch(SESSION_LOST, now):
-            await self._settle(SESSION_LOST, loss, watch)
+            await self._update(SESSION_LOST, loss, watch)
         self._metrics.alerts_active(await self._store.active())
 
     async def look_rarely(self, now: datetime) -> None:
-        """At efficiencies, and at what nobody asks for any more. Raises StoreError."""
+        """At efficiencies, and at devices and alerts that are past their time. Raises StoreError."""
         if await self._watch(EFFICIENCY, now, RARE_INTERVAL):
             await self._look_at_efficiencies(now)
-        # By a clock that is wrong every device would be retired, and every alert past its time.
+        # A wrong clock would retire every device, and delete every alert.
         difference = self._clock_difference()
         if difference is None or abs(difference) > CLOCK_DIFFERENCE:
             return
@@ -164,16 +164,16 @@ class Watcher:
         return self._losses.look(now=now, lost=self._sessions_lost())
 
     async def _watch(self, task: str, now: datetime, interval: timedelta | None = None) -> Watch | None:
-        """None where another daemon does it."""
-        patience = PATIENCE * (interval or self._rules.interval)
-        since = await self._store.take_watch(task, holder=self._holder, now=now, patience=patience)
+        """None where another daemon watches."""
+        lease = WATCH_LEASE * (interval or self._rules.interval)
+        since = await self._store.take_watch(task, holder=self._holder, now=now, lease=lease)
         return Watch(now=now, since=since, minimum=self._rules.minimum) if since else None
 
     async def _look_at_efficiencies(self, now: datetime) -> None:
         hours = await self._efficiencies.closed_hours()
         if hours is None or hours.end == self._judged_until or hours.end < now - EFFICIENCY_AGE:
             return
-        # Two looks at hours with different ends are enough. It does not matter who watched: the database has them all.
+        # Two looks at hours with different ends are enough. The database has all hours, whichever daemon watched.
         watch = Watch(now=hours.end, since=hours.start, minimum=HOUR)
         vehicles = await self._efficiencies.efficiencies(hours)
         for kind in STATUS:
@@ -196,7 +196,7 @@ class Watcher:
             most=self._most_open,
         )
 
-    async def _settle(self, kind: str, seen: Observation | None, watch: Watch) -> None:
+    async def _update(self, kind: str, seen: Observation | None, watch: Watch) -> None:
         """For a kind that concerns no single device."""
         before = (await self._store.open(kind)).get(FLEET)
         after = step(before, seen, watch)

@@ -1,4 +1,4 @@
-"""Somebody else's web server, told of alerts."""
+"""Posts alerts to the web server of an operator."""
 
 from http import HTTPStatus
 from typing import Final
@@ -11,7 +11,7 @@ TIMEOUT_SECONDS: Final = 5.0
 
 
 class Webhook:
-    """One address, which may hold a secret and is therefore never shown."""
+    """One address. It may hold a secret, so that no error and no log line shows it."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -21,14 +21,14 @@ class Webhook:
         headers = {"Content-Type": "application/json"}
         try:
             async with (
-                # One for each request: they are rare, and a connection kept open would only go stale.
+                # A new one for each request: they are rare, and a connection that is kept would be closed in between.
                 ClientSession(timeout=ClientTimeout(total=TIMEOUT_SECONDS)) as session,
                 session.post(self._url, data=body, headers=headers, allow_redirects=False) as response,
             ):
                 status = response.status
         except TimeoutError as error:
             raise WebhookError(f"the webhook did not answer within {TIMEOUT_SECONDS:.0f} s") from error
-        except (ClientError, UnicodeError) as error:  # the latter where host or account cannot be sent
+        except (ClientError, UnicodeError) as error:  # UnicodeError: the host or the account cannot be encoded
             raise WebhookError(f"the webhook cannot be reached: {type(error).__name__}") from error
         if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             raise WebhookError(f"the webhook answers {status}")

@@ -52,14 +52,14 @@ class Connection(asyncio.BufferedProtocol):
         window: Window,
         deliver: Callable[[Delivery], None],
         side_topics: Mapping[str, Callable[[bytes], None]] = MappingProxyType({}),
-        patience: Callable[[], float] = lambda: 0.0,
+        read_delay: Callable[[], float] = lambda: 0.0,
         answer_seconds: float = 10.0,
     ) -> None:
-        """`answer_seconds` is how long CONNACK, SUBACK and PUBACK may take. `side_topics` are those that
-        carry no telemetry, with who listens to them.
+        """`answer_seconds`: how long CONNACK, SUBACK and PUBACK may take. `side_topics`: topics without telemetry, and
+        what takes their payloads.
 
-        After a small read, nothing is read for as many seconds as `patience` says: to wake up for every single message
-        costs ten times as much as the message.
+        After a small read, nothing is read for `read_delay()` seconds: to wake up for each message costs ten times as
+        much as the message.
         """
         self.lost = asyncio.Event()
         self.requests = Requests(write=self._write, answer_seconds=answer_seconds)
@@ -74,7 +74,7 @@ class Connection(asyncio.BufferedProtocol):
         self._window = window
         self._deliver = deliver
         self._side_topics = side_topics
-        self._patience = patience
+        self._read_delay = read_delay
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray(READ_BYTES)
@@ -85,7 +85,7 @@ class Connection(asyncio.BufferedProtocol):
         """Packet ids of QoS 2 messages from their PUBLISH to their PUBREL (§4.3.3)."""
         self.reading = True
         """Whether we want to read; nothing can be heard while it is False."""
-        self._resting = False
+        self._paused = False
         self._flowing = True  # whether the transport reads
         self._last_received = 0.0
         self._last_pause = 0.0
@@ -204,7 +204,7 @@ class Connection(asyncio.BufferedProtocol):
         # A delivery with nothing but packet ids still has to be acknowledged in its turn.
         if packet_ids or len(delivery):
             self._deliver(delivery)
-        self._rest(self._patience() if packet_ids and nbytes <= _SMALL_READ else 0.0)
+        self._pause_between_reads(self._read_delay() if packet_ids and nbytes <= _SMALL_READ else 0.0)
 
     # Inside
 
@@ -230,26 +230,26 @@ class Connection(asyncio.BufferedProtocol):
         self._filled = end - offset
         self._buffer[: self._filled] = view[offset:end]
 
-    def _rest(self, seconds: float) -> None:
+    def _pause_between_reads(self, seconds: float) -> None:
         """Read nothing for so long, and at least until everybody else on the event loop has had a turn.
 
         libuv reads a busy socket up to 32 times in a row, which with a backlog would hold up a flush for
         hundreds of milliseconds.
         """
-        self._resting = True
+        self._paused = True
         self._set_flow()
         if seconds:
-            self._loop.call_later(seconds, self._go_on)
+            self._loop.call_later(seconds, self._read_again)
         else:
-            self._loop.call_soon(self._go_on)
+            self._loop.call_soon(self._read_again)
 
-    def _go_on(self) -> None:
-        self._resting = False
+    def _read_again(self) -> None:
+        self._paused = False
         self._set_flow()
 
     def _set_flow(self) -> None:
         """Read from the transport, or do not, as wanted by now."""
-        wanted = self.reading and not self._resting
+        wanted = self.reading and not self._paused
         if wanted is self._flowing or self._transport is None or self._transport.is_closing():
             return
         self._flowing = wanted

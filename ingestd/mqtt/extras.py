@@ -45,13 +45,13 @@ class Extras:
         """The broker has taken what was asked for last."""
         self._asked = None
 
-    def ended(self, now: float, *, settled: bool, taken_over: bool) -> None:
-        """A connection ended; `settled`: it had lived for a while."""
+    def ended(self, now: float, *, stable: bool, taken_over: bool) -> None:
+        """A connection ended; `stable`: it had lived for a while."""
         asked, self._asked = self._asked, None
         if asked is not None and now - asked[1] <= self._soon and not taken_over:
             self._blame(asked[0])
             return
-        if settled:
+        if stable:
             self._left_out.clear()
             self._blamed.clear()
             return

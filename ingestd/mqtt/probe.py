@@ -32,7 +32,7 @@ class Probe:
     def __init__(self, *, client_id: str, within: float) -> None:
         """A round trip that takes longer than `within` seconds has failed."""
         self.topic = f"ingestd/probe/{client_id}"
-        self.trouble: str | None = None
+        self.reason: str | None = None
         self.failing_since: float | None = None
         """When the first of the probes was sent that have failed since, by the event loop's clock."""
         self._within = within
@@ -53,7 +53,7 @@ class Probe:
 
     def forget(self) -> None:
         """What the last probes said: nothing is known any more."""
-        self.trouble = None
+        self.reason = None
         self.failing_since = None
 
     async def send(self, connection: Connection) -> None:
@@ -94,6 +94,6 @@ class Probe:
         return None
 
     def _failed(self, sent_at: float) -> None:
-        self.trouble = f"subscribed, but deaf: {_REASONS[self._missing]}"
+        self.reason = f"subscribed, but deaf: {_REASONS[self._missing]}"
         self.failing_since = sent_at if self.failing_since is None else self.failing_since
         log.error("the probe did not come back", topic=self.topic, missing=self._missing)

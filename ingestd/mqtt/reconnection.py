@@ -1,75 +1,73 @@
-"""When to connect anew, and what may be behind connections that end again and again."""
+"""When to connect again, and why connections end again and again."""
 
-import random
 from typing import Final
 
 import structlog
 
+from ingestd.backoff import Backoff
 from ingestd.mqtt.connection import CLOSED
 from ingestd.mqtt.timing import Timing
 
 log = structlog.get_logger(__name__)
 
 REPEATED: Final = 2
-"""What happened so often in a row is no accident."""
+"""So many takeovers in a row are reported. A single one may be an accident."""
 
 
 class Reconnection:
-    """Of one session. The pause grows until a connection has lived for a while: a new one may not be a good one."""
+    """Of one session. The pause grows until a connection is stable, which means: it has lived for a while."""
 
     def __init__(self, *, client_id: str, timing: Timing) -> None:
         self._client_id = client_id
         self._timing = timing
-        self._delay = timing.pause_first
+        self._backoff = Backoff(first=timing.pause_first, longest=timing.pause_longest, jitter=(0.5, 1.0))
         self._opened_at = 0.0
-        self._takeovers = 0  # in a row, certain ones and those that look like it
-        self._certain = False
+        self._takeovers = 0  # in a row: those that the broker named, and those that look like one
+        self._is_named = False  # the broker named the last one
 
     def pause(self) -> float:
-        """Seconds to wait before the next attempt, at random, so that many daemons do not come back together."""
-        delay = self._delay
-        self._delay = min(delay * 2, self._timing.pause_longest)
-        return random.uniform(delay / 2, delay)  # noqa: S311 - jitter, not a secret
+        """Seconds to wait before the next attempt."""
+        return self._backoff.next()
 
     def refused(self) -> None:
         """Only an operator can help: the next pause is the longest."""
-        self._delay = self._timing.pause_longest
+        self._backoff.extend()
 
     def unreachable(self) -> None:
-        """The broker is away: that is why connections ended, and nobody took them over."""
+        """The broker is away. So connections ended because of that, and not because of a takeover."""
         self._takeovers = 0
 
     def opened(self, now: float) -> None:
         self._opened_at = now
 
-    def settled(self, now: float) -> bool:
+    def is_stable(self, now: float) -> bool:
         """Whether the newest connection has lived for a while."""
-        return now - self._opened_at >= self._timing.settled
+        return now - self._opened_at >= self._timing.stable
 
     def ended(self, good_until: float, *, reason: str, taken_over: bool) -> str:
-        """A connection ended that was good until then; returns the reason, or what may be behind it.
+        """A connection ended that was good until then. Returns the reason, or the takeover that it may have been.
 
-        Of a takeover not every broker tells: Mosquitto 2.0.11 just closes the connection.
+        Not every broker says that it was one: Mosquitto 2.0.11 only closes the connection.
         """
-        settled = self.settled(good_until)
-        if settled:
-            self._delay = self._timing.pause_first
-        looks_like_it = taken_over or (reason == CLOSED and not settled)
+        stable = self.is_stable(good_until)
+        if stable:
+            self._backoff.reset()
+        looks_like_it = taken_over or (reason == CLOSED and not stable)
         self._takeovers = self._takeovers + 1 if looks_like_it else 0
-        self._certain = taken_over
-        if takeover := self._takeover():
+        self._is_named = taken_over
+        if takeover := self._described():
             log.error("another client may use our client id", client_id=self._client_id, times=self._takeovers)
             return takeover
         return reason
 
-    def trouble(self, now: float) -> str | None:
-        """Another client that takes the session over and over, until a connection lives."""
-        return self._takeover() if now - self._opened_at < self._timing.named else None
+    def takeover(self, now: float) -> str | None:
+        """Another client that takes the session over again and again; None once a connection has lived for a while."""
+        return self._described() if now - self._opened_at < self._timing.takeover_shown else None
 
-    def _takeover(self) -> str | None:
+    def _described(self) -> str | None:
         if self._takeovers < REPEATED:
             return None
         ours, times = repr(self._client_id), f"{self._takeovers} times"
-        if self._certain:
+        if self._is_named:
             return f"another client uses our client id {ours}: it took the session over {times}"
         return f"the broker closed the connection {times} soon after we came: another client with our id {ours}?"

@@ -22,7 +22,7 @@ from ingestd.mqtt.extras import Extra, Extras
 from ingestd.mqtt.handshake import KEEP_ALIVE_SECONDS, greet, subscribe
 from ingestd.mqtt.probe import Probe
 from ingestd.mqtt.reconnection import Reconnection
-from ingestd.mqtt.timing import IN_THE_FIELD, Timing
+from ingestd.mqtt.timing import DEFAULT, Timing
 from ingestd.pipeline.delivery import Delivery
 
 log = structlog.get_logger(__name__)
@@ -41,16 +41,16 @@ class Session:
         window: Window,
         deliver: Callable[[Delivery], None],
         metrics: Metrics,
-        patience: Callable[[], float] = lambda: 0.0,
+        read_delay: Callable[[], float] = lambda: 0.0,
         extras: Collection[Extra] = ALL_EXTRAS,
-        timing: Timing = IN_THE_FIELD,
+        timing: Timing = DEFAULT,
     ) -> None:
-        """`patience` says for how many seconds messages may wait to be read together."""
+        """`read_delay` says for how many seconds messages may wait to be read together."""
         self._address = address
         self._window = window
         self._deliver = deliver
         self._metrics = metrics
-        self._patience = patience
+        self._read_delay = read_delay
         self._connection: Connection | None = None
         self._open = False  # subscribed; only then may reading be paused, or CONNACK and SUBACK are never read
         self._held_by: set[str] = set()
@@ -65,22 +65,22 @@ class Session:
         self._reconnection = Reconnection(client_id=address.client_id, timing=timing)
         self._renewed: Connection | None = None  # the one that was subscribed anew
         self._connected_before = False
-        self._connection_trouble: str | None = "not connected yet"
+        self._connection_reason: str | None = "not connected yet"
         self.sessions_begun = 0
         """Connections at which the broker did not know us: what it retained may be gone as well."""
         self.sessions_lost = 0
         """Those of them at which it should have known us: messages that waited for us are gone."""
 
     @property
-    def trouble(self) -> str | None:
+    def reason(self) -> str | None:
         """Why no telemetry arrives at the moment; None when connected, subscribed and heard."""
-        takeover = self._reconnection.trouble(asyncio.get_running_loop().time())
-        return self._connection_trouble or takeover or self._probe.trouble
+        takeover = self._reconnection.takeover(asyncio.get_running_loop().time())
+        return self._connection_reason or takeover or self._probe.reason
 
     @property
     def hearing(self) -> bool:
         """Whether telemetry can arrive at this moment."""
-        return self.trouble is None and not self._held_by
+        return self.reason is None and not self._held_by
 
     async def open(self) -> None:
         """Connect and subscribe, once; raises BrokerError, BrokerRefusedError or ConfigError."""
@@ -117,7 +117,7 @@ class Session:
         self._metrics.connections.inc()
         self._client_id = granted.assigned_client_id or self._client_id
         self._keep_alive = granted.server_keep_alive or KEEP_ALIVE_SECONDS
-        self._connection_trouble = None
+        self._connection_reason = None
         self._open = True
         if self._held_by:
             connection.pause_reading()
@@ -134,11 +134,11 @@ class Session:
                 await self.open()
             except (BrokerRefusedError, ConfigError) as error:
                 log.error("no connection to the broker; an operator has to act", reason=str(error))  # noqa: TRY400
-                self._connection_trouble = str(error)
+                self._connection_reason = str(error)
                 self._reconnection.refused()
             except BrokerError as error:
                 log.warning("broker out of reach", reason=str(error))
-                self._connection_trouble = str(error)
+                self._connection_reason = str(error)
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge to the connection that brought them.
@@ -180,7 +180,7 @@ class Session:
         connection = self._connection
         # While reading is paused no PUBACK can be read.
         if connection is None or not self._open or self._held_by or connection.lost.is_set():
-            raise BrokerError(self._connection_trouble or "no PUBACK can be read at the moment")
+            raise BrokerError(self._connection_reason or "no PUBACK can be read at the moment")
         expiry = None if expires_after is None else int(expires_after.total_seconds())
         refusal = await connection.requests.publish(topic, payload, retain=True, expiry_seconds=expiry)
         if refusal is not None:
@@ -200,7 +200,7 @@ class Session:
             window=self._window,
             deliver=self._deliver,
             side_topics={self._probe.topic: self._probe.receive, DROPPED_TOPIC: self._dropped.note},
-            patience=self._patience,
+            read_delay=self._read_delay,
             answer_seconds=self._timing.answer,
         )
 
@@ -232,10 +232,10 @@ class Session:
         now, deaf_since = asyncio.get_running_loop().time(), self._probe.failing_since
         good_until = now if deaf_since is None else deaf_since
         taken_over = connection.taken_over
-        self._extras.ended(now, settled=self._reconnection.settled(good_until), taken_over=taken_over)
+        self._extras.ended(now, stable=self._reconnection.is_stable(good_until), taken_over=taken_over)
         reason = self._reconnection.ended(good_until, reason=connection.loss_reason, taken_over=taken_over)
         log.warning("connection to the broker lost", reason=reason)
-        self._connection_trouble = reason
+        self._connection_reason = reason
 
     async def _watch(self, connection: Connection) -> None:
         """Probe the connection for as long as it lasts; once the first probe is over, ask for the broker's count."""
@@ -263,7 +263,7 @@ class Session:
             self._extras.answered()
             return
         await self._probe.send(connection)
-        if self._probe.trouble is None:
+        if self._probe.reason is None:
             self._extras.answered()
         since = self._probe.failing_since
         if since is None or connection.telemetry_at > since:  # who hears others is not deaf
@@ -274,7 +274,7 @@ class Session:
     async def _renew(self, connection: Connection) -> None:
         """Subscribe a deaf session anew, once; where that does not help, connect anew."""
         if self._renewed is connection:
-            connection.abort(f"{self._probe.trouble}; subscribing anew did not help")
+            connection.abort(f"{self._probe.reason}; subscribing anew did not help")
             return
         self._renewed = connection
         log.error("deaf for too long: subscribing anew", seconds=self._timing.deaf)
@@ -284,4 +284,4 @@ class Session:
             await connection.requests.subscribe(self._address.filters)
         except BrokerError as error:
             if connection.has_read_since(started) and not connection.lost.is_set():
-                connection.abort(f"{self._probe.trouble}; subscribing anew fails: {error}")
+                connection.abort(f"{self._probe.reason}; subscribing anew fails: {error}")

@@ -16,11 +16,11 @@ MAX_BYTES: Final = 32 * 1024 * 1024
 URGENT_SECONDS: Final = 0.025
 """A sender that waits for its answer brings the next flush forward to within this."""
 
-PATIENCE_SECONDS: Final = 0.5
-"""A source is never asked to wait for longer: whoever brings a flush forward should find what came before there."""
+READ_DELAY_SECONDS: Final = 0.5
+"""A source is never asked to wait for longer. A sender that brings a flush forward then finds what came before it."""
 
 QUIET_MESSAGES: Final = 2000
-BUSY_PATIENCE_SECONDS: Final = 0.05
+BUSY_READ_DELAY_SECONDS: Final = 0.05
 """With more than so many messages in a flush a source is not asked to wait for longer: what comes meanwhile has to
 be taken in too."""
 
@@ -97,12 +97,12 @@ class Buffer:
         if not self._pressed and self.full:
             self._press(on=True)
 
-    def patience(self) -> float:
+    def read_delay(self) -> float:
         """Seconds for which whatever comes may as well wait where it is, as the next flush can still hold it."""
         if self._due_at is None:
             return 0.0
         left = self._due_at - asyncio.get_running_loop().time() - LEAD_SECONDS
-        return min(max(0.0, left), PATIENCE_SECONDS if self._quiet else BUSY_PATIENCE_SECONDS)
+        return min(max(0.0, left), READ_DELAY_SECONDS if self._quiet else BUSY_READ_DELAY_SECONDS)
 
     async def take(self) -> list[Delivery]:
         """Wait until a flush is due, then return what it should hold, oldest first.

@@ -1,11 +1,10 @@
-"""Empties the Buffer into the Store, one transaction at a time, and settles what has committed.
+"""Writes what the Buffer holds to the Store, one flush at a time, and settles its deliveries.
 
-Exactly one flush is under way at any time. A flush ends in one way only: every reading of it is
-committed, was there already, or is kept as a dead letter. Until then it is repeated.
+A flush ends when each of its readings is committed, was stored before, or is kept as a dead letter. Until then it is
+repeated.
 """
 
 import asyncio
-import random
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final, Protocol
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from ingestd import failpoints
+from ingestd.backoff import Backoff
 from ingestd.errors import DataStoreError, OperatorStoreError, StoreError, TransientStoreError
 from ingestd.metrics import Metrics
 from ingestd.model.dead_letter import DeadLetter, Source
@@ -31,13 +31,14 @@ log = structlog.get_logger(__name__)
 
 RETRY_FIRST_SECONDS: Final = 0.1
 RETRY_LONGEST_SECONDS: Final = 2.0
+RETRY_JITTER: Final = (0.75, 1.25)
 SLOW_RETRY_SECONDS: Final = 5.0
-"""Between attempts that only an operator, or time, can help."""
+"""The pause where only an operator, or time, helps."""
 SUSPECT_ROUNDS: Final = 12
-"""After a minute of these, rows that fail for an unknown reason are kept as dead letters: nothing may stand in
-the way of the others for ever."""
+"""So often, a minute in all, rows that fail for an unknown reason are tried again. Then they become dead letters, as
+they must not stop the other rows for ever."""
 STALLED_SECONDS: Final = 30.0
-"""A flush that takes longer without an error to show for it is a trouble, too."""
+"""A flush that takes longer is reported, although there is no error."""
 
 
 class Store(Protocol):
@@ -46,12 +47,12 @@ class Store(Protocol):
     async def write(self, batch: Batch) -> dict[Stream, Counter[int]]:
         """Commit the batch; return for each stream how many rows of each origin were new.
 
-        Raises a StoreError when nothing of it is known to have been committed. Repeating is always safe.
+        Raises StoreError where it is not known that anything was committed. Repeating is always safe.
         """
 
 
 class Flusher:
-    """The one consumer of the buffer."""
+    """The only consumer of the buffer."""
 
     def __init__(self, *, buffer: Buffer, store: Store, metrics: Metrics) -> None:
         self._buffer = buffer
@@ -59,21 +60,21 @@ class Flusher:
         self._metrics = metrics
         self.last_commit_at: float | None = None  # monotonic seconds
         self.arriving: datetime | None = None
-        """When the readings were taken that come in at the moment; None where they are too few to tell."""
+        """The timestamp of the readings that come in at the moment; None where they are few."""
         self._busy_since: float | None = None  # the event loop's time
-        self._trouble: str | None = None
+        self._reason: str | None = None
         self._refusals = Refusals()
 
     @property
-    def trouble(self) -> str | None:
-        """Why the database does not take our writes at the moment; None when all is well."""
+    def reason(self) -> str | None:
+        """Why the database does not take our writes at the moment; None where it does."""
         busy = 0.0 if self._busy_since is None else asyncio.get_running_loop().time() - self._busy_since
-        if self._trouble is None and busy > STALLED_SECONDS:
+        if self._reason is None and busy > STALLED_SECONDS:
             return f"a flush has been under way for {busy:.0f} s"
-        return self._trouble
+        return self._reason
 
     async def run(self) -> None:
-        """Flush until the buffer is closed and empty. Cancelled: what is not settled comes again from its source."""
+        """Flush until the buffer is closed and empty. Where it is cancelled, the sources send again what is left."""
         while deliveries := await self._buffer.take():
             failpoints.reach("flush")
             await self.flush(deliveries)
@@ -91,8 +92,8 @@ class Flusher:
             if repeats := progress.repeats():
                 await self._commit(repeats, progress)
             elif progress.suspects and rounds < SUSPECT_ROUNDS:
-                # Nothing of the stream went through, so it may not be the rows' fault at all. Once more after
-                # a while, with what came meanwhile: neighbours that go through would tell.
+                # No row of the stream was committed, so the database may be at fault. They are tried again together
+                # with what came meanwhile: where other rows of the stream are committed, these are at fault.
                 rounds += 1
                 await self._pause(progress.suspects[0].detail, SLOW_RETRY_SECONDS)
                 await self._commit(progress.join(self._buffer.take_now()), progress)
@@ -101,7 +102,7 @@ class Flusher:
                 progress.give_up()
             else:
                 break
-        await self._bury(progress)
+        await self._store_rejected(progress)
         self._refusals.note(progress.rejected, apart)
         self._settle(progress)
         self._busy_since = None
@@ -115,7 +116,7 @@ class Flusher:
         )
 
     async def _commit_apart(self, batch: Batch, progress: Progress) -> list[Apart]:
-        """The batch first without the devices that were refused of late, then each of these."""
+        """The batch without the devices that were refused lately, then each of these devices."""
         batch, apart = self._refusals.part(batch)
         await self._commit(batch, progress)
         for one in apart:
@@ -129,14 +130,14 @@ class Flusher:
 
     async def _commit_parts(self, parts: list[Batch], progress: Progress) -> None:
         """The last part first."""
-        retry = _Backoff()
+        retry = Backoff(first=RETRY_FIRST_SECONDS, longest=RETRY_LONGEST_SECONDS, jitter=RETRY_JITTER)
         while parts:
             part = parts.pop()
             if not progress.give_up_untried(part):
                 parts += await self._attempt(part, progress, retry)
-        progress.convict()
+        progress.reject_confirmed()
 
-    async def _attempt(self, part: Batch, progress: Progress, retry: "_Backoff") -> list[Batch]:
+    async def _attempt(self, part: Batch, progress: Progress, retry: Backoff) -> list[Batch]:
         """Write one part; return what is left to do: nothing, the same part again, or smaller ones."""
         try:
             progress.stored(part, await self._store.write(part))
@@ -153,17 +154,17 @@ class Flusher:
                 return await self._refused_letters(part.dead_letters, str(error))
             await self._pause(str(error), retry.next())
         else:
-            if self._trouble is not None:
-                log.info("the database takes writes again", after=self._trouble)
-                self._trouble = None
+            if self._reason is not None:
+                log.info("the database takes writes again", after=self._reason)
+                self._reason = None
             retry.reset()
             return []
         return [part]
 
     async def _refused_letters(self, letters: list[DeadLetter], refusal: str) -> list[Batch]:
-        """What is left to do about dead letters that the database does not take; they are never given up.
+        """What is left to do about dead letters that the database does not take. None is ever dropped.
 
-        One that is refused for a reason of its own is kept reduced. Where that is refused too, it is the table's fault.
+        One that is refused alone is stored in a reduced form. Where that is refused too, the table is at fault.
         """
         part = Batch(readings={}, dead_letters=letters)
         if len(letters) > 1:
@@ -184,7 +185,7 @@ class Flusher:
         await self._pause(refusal, SLOW_RETRY_SECONDS)
         return [part]
 
-    async def _bury(self, progress: Progress) -> None:
+    async def _store_rejected(self, progress: Progress) -> None:
         """Store the rejected rows as dead letters, however long it takes."""
         letters = [
             DeadLetter.of(
@@ -201,15 +202,15 @@ class Flusher:
         if letters:
             await self._commit(Batch(readings={}, dead_letters=letters), progress)
 
-    async def _pause(self, trouble: str, seconds: float) -> None:
+    async def _pause(self, reason: str, seconds: float) -> None:
         self._metrics.flush_retries.inc()
-        if trouble != self._trouble:
-            log.error("the database does not take writes; the batch is kept and repeated", reason=trouble)
-        self._trouble = trouble
+        if reason != self._reason:
+            log.error("the database does not take writes; the batch is kept and repeated", reason=reason)
+        self._reason = reason
         await asyncio.sleep(seconds)
 
     def _settle(self, progress: Progress) -> None:
-        """Close the ledger, make room, and tell every origin in the order of receipt."""
+        """Count every message, release the buffer, and settle with every origin in the order of receipt."""
         deliveries = progress.deliveries
         for refused in progress.rejected:
             rejection = Rejection(stream=refused.stream, row=refused.row, detail=refused.detail)
@@ -225,7 +226,7 @@ class Flusher:
             origin.settle(settled)
 
     def _account(self, deliveries: list[Delivery]) -> None:
-        """Every reading under exactly one heading of the ledger; added up first, as labels are slow to look up."""
+        """Each message in exactly one counter; added up first, as looking labels up is slow."""
         committed: Counter[tuple[str, Source]] = Counter()
         duplicate: Counter[tuple[str, Source]] = Counter()
         dead: Counter[tuple[str, Source, str]] = Counter()
@@ -244,18 +245,3 @@ class Flusher:
             self._metrics.duplicate(*labels, count)
         for dead_labels, count in dead.items():
             self._metrics.dead_lettered(*dead_labels, count)
-
-
-class _Backoff:
-    """Exponential, with jitter of a quarter so that several daemons do not come back in step."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self._seconds = RETRY_FIRST_SECONDS
-
-    def next(self) -> float:
-        seconds = self._seconds
-        self._seconds = min(seconds * 2, RETRY_LONGEST_SECONDS)
-        return seconds * random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret

@@ -1,4 +1,4 @@
-"""What has become of the rows of one flush so far: the books the Flusher keeps while it splits and repeats."""
+"""What has become of the rows of one flush so far, while the Flusher splits and repeats it."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ UNKNOWN_BEFORE_ISOLATING: Final = 3
 """So often may a batch fail for an unknown reason before the rows are tried one by one."""
 UNKNOWN_BEFORE_REDUCING: Final = 20
 """The same for dead letters alone, half a minute or so: a dead letter is better kept as it is."""
-HOPELESS_AFTER: Final = 32
+GIVE_UP_AFTER: Final = 32
 """So many rows of a stream, or of a device, may fail one by one, and none go through, before the rest is not tried
 singly."""
 
@@ -32,22 +32,22 @@ class Refused(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """The books of one flush. `deliveries` may grow while it lasts."""
+    """The state of one flush. `deliveries` may grow while it lasts."""
 
     deliveries: list[Delivery]
     committed: dict[Stream, Counter[int]] = field(default_factory=lambda: {stream: Counter() for stream in STREAMS})
     taken: set[Stream] = field(default_factory=set)
     """Streams of which a transaction has gone through, with new rows or without."""
     rejected: list[Refused] = field(default_factory=list)
-    """Theirs is the fault; they become dead letters."""
+    """These rows are at fault. They become dead letters."""
     suspects: list[Refused] = field(default_factory=list)
-    """Failed for an unknown reason; whose fault it is will show."""
+    """Failed for an unknown reason. It is not known yet whether they are at fault."""
     _unknown_failures: Counter[bool] = field(default_factory=Counter)
     """Of parts with readings (True), and of parts with dead letters alone."""
     _refused: Counter[tuple[Stream, str]] = field(default_factory=Counter)
     """Rows of each device that failed alone, while none of the device went through."""
     _is_one_by_one: bool = False
-    _singles: int = HOPELESS_AFTER
+    _singles: int = GIVE_UP_AFTER
     _tried: set[tuple[Stream, Row]] = field(default_factory=set)
 
     def stored(self, part: Batch, committed: Mapping[Stream, Counter[int]]) -> None:
@@ -57,7 +57,7 @@ class Progress:
             for stream, batch in part.readings.items():
                 for row in batch.rows:
                     self._refused.pop((stream, row[0]), None)
-        self._singles = HOPELESS_AFTER
+        self._singles = GIVE_UP_AFTER
         for stream, by_origin in committed.items():
             self.committed[stream].update(by_origin)
 
@@ -86,7 +86,7 @@ class Progress:
     def suspect(self, part: Batch, detail: str) -> list[Batch]:
         """The rows may be at fault: smaller parts to try, or rows named where that tells nothing more."""
         alone = len(part) == 1 or self._is_refused_device(part)
-        if not alone and not all(map(self._hopeless, part.readings)):
+        if not alone and not all(map(self._is_given_up, part.readings)):
             return self._smaller(part)
         self.suspects += self._named(part, detail, alone=alone)
         return []
@@ -108,10 +108,10 @@ class Progress:
         self._is_one_by_one = True
         self._singles = singles
 
-    def convict(self) -> None:
+    def reject_confirmed(self) -> None:
         """Reject each suspect that failed alone while others of its stream went through."""
-        self.rejected += filter(self._guilty, self.suspects)
-        self.suspects = list(filterfalse(self._guilty, self.suspects))
+        self.rejected += filter(self._is_confirmed, self.suspects)
+        self.suspects = list(filterfalse(self._is_confirmed, self.suspects))
 
     def give_up(self) -> None:
         """Reject all suspects: kept as dead letters they hold up nobody else."""
@@ -163,12 +163,12 @@ class Progress:
         devices = _devices(part)
         return len(devices) == 1 and self._refused[devices.pop()] >= self._singles
 
-    def _guilty(self, suspect: Refused) -> bool:
+    def _is_confirmed(self, suspect: Refused) -> bool:
         return suspect.alone and suspect.stream in self.taken
 
-    def _hopeless(self, stream: Stream) -> bool:
+    def _is_given_up(self, stream: Stream) -> bool:
         alone = sum(suspect.stream is stream and suspect.alone for suspect in self.suspects)
-        return stream not in self.taken and alone >= HOPELESS_AFTER
+        return stream not in self.taken and alone >= GIVE_UP_AFTER
 
 
 def _devices(part: Batch) -> set[tuple[Stream, str]]:

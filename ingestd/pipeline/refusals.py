@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from ingestd.model.stream import Row, Stream
 from ingestd.pipeline.delivery import Batch
-from ingestd.pipeline.progress import HOPELESS_AFTER, Refused
+from ingestd.pipeline.progress import GIVE_UP_AFTER, Refused
 
 APART_AFTER: Final = 3
 """Refused rows; a single bad reading says nothing about the next."""
@@ -44,7 +44,7 @@ class Apart:
 
     @property
     def parts(self) -> list[Batch]:
-        """What to try, the last first: all at once, or where that is hopeless, one row."""
+        """What to try, the last first: all at once, or where its rows are always refused, one row."""
         return self.batch.singles(1) if self.singles == 1 else [self.batch]
 
 
@@ -80,7 +80,7 @@ class Refusals:
             theirs, batch = batch.parted(stream, partial(_is_of, identities))
             for identity, rows in theirs.by_device(stream).items():
                 always = known[stream, identity].in_a_row >= APART_AFTER
-                apart.append(Apart(device=(stream, identity), batch=rows, singles=1 if always else HOPELESS_AFTER))
+                apart.append(Apart(device=(stream, identity), batch=rows, singles=1 if always else GIVE_UP_AFTER))
         return batch, apart
 
 

@@ -42,17 +42,15 @@ class Alerts:
     def __init__(self, reads: Reads) -> None:
         self._reads = reads
 
-    async def take_watch(self, task: str, *, holder: str, now: datetime, patience: timedelta) -> datetime | None:
-        """Since when the task has been done without a gap longer than `patience`; None where another one does it."""
-        rows = await self._reads.fetch(
-            _SQL["take_watch"], {"task": task, "holder": holder, "now": now, "patience": patience}
-        )
+    async def take_watch(self, task: str, *, holder: str, now: datetime, lease: timedelta) -> datetime | None:
+        """Since when the task has been done without a gap longer than `lease`; None where another one does it."""
+        rows = await self._reads.fetch(_SQL["take_watch"], {"task": task, "holder": holder, "now": now, "lease": lease})
         return rows[0].watched_since if rows else None
 
     async def silent(self, stream: Stream, *, now: datetime, offline_after: timedelta, limit: int) -> Found:
         """Devices that have been silent for too long, and all that have an open alert of that, which come first.
 
-        `offline_after` is for devices without a setting of their own. No more than `limit` are told one by one.
+        `offline_after` is for devices without a setting of their own. At most `limit` are named one by one.
         """
         kind = SILENT[stream.name]
         parameters = {
@@ -98,7 +96,7 @@ class Alerts:
         return [_alert(row) for row in await self._reads.fetch(_RETIRED[stream], parameters)]
 
     async def save(self, changes: Sequence[Change], *, channels: Sequence[str]) -> None:
-        """All of them or none; each change of state is to be told on every channel."""
+        """All of them or none; each change of state is to be delivered on every channel."""
         if changes:
             await self._reads.fetch(
                 _SQL["save_alerts"],
@@ -119,23 +117,23 @@ class Alerts:
         while len(await self._reads.fetch(_SQL["purge_alerts"], {"until": until, "limit": PAGE})) == PAGE:
             pass
 
-    async def untold(self, channel: str, *, limit: int) -> list[Alert]:
-        """What the channel has yet to tell, in the order in which it must be told."""
-        rows = await self._reads.fetch(_SQL["untold_alerts"], {"channel": channel, "limit": limit})
+    async def undelivered(self, channel: str, *, limit: int) -> list[Alert]:
+        """The changes that the channel has not delivered yet, in the order in which it has to."""
+        rows = await self._reads.fetch(_SQL["undelivered_alerts"], {"channel": channel, "limit": limit})
         return [_alert(row) for row in rows]
 
-    async def told(self, channel: str, alerts: Sequence[Alert]) -> None:
-        """The channel has told these, in the state that they are in here."""
+    async def delivered(self, channel: str, alerts: Sequence[Alert]) -> None:
+        """The channel has delivered these alerts, each in the state that it has here."""
         parameters = {
             "channel": channel,
             "ids": [alert.id for alert in alerts],
             "states": [alert.state for alert in alerts],
         }
-        await self._reads.fetch(_SQL["told_alerts"], parameters)
+        await self._reads.fetch(_SQL["delivered_alerts"], parameters)
 
-    async def tell_again(self, channel: str) -> None:
-        """Everything that is active, as the channel has forgotten it."""
-        await self._reads.fetch(_SQL["tell_again"], {"channel": channel})
+    async def deliver_again(self, channel: str) -> None:
+        """All active alerts are to be delivered again, as the channel has lost them."""
+        await self._reads.fetch(_SQL["deliver_again"], {"channel": channel})
 
 
 def _alert(row: Any) -> Alert:  # noqa: ANN401 - psycopg makes the namedtuple's class at run time
@@ -149,5 +147,5 @@ def _record(change: Change) -> dict[str, object]:
     return {
         **{name: getattr(kept, name) for name in _COLUMNS},  # asdict takes some thirty times as long
         "gone": after is None,
-        "told": before is not None and after is not None and before.state != after.state,
+        "state_changed": before is not None and after is not None and before.state != after.state,
     }

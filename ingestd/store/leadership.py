@@ -32,7 +32,7 @@ class Leadership:
         self._dsn = dsn
         self._parameters = {"client_id": client_id}
         self._connection: Connection | None = None
-        self.elsewhere = False
+        self.is_standby = False
         """Another daemon has it: we are on standby."""
 
     async def acquire(self) -> None:
@@ -41,7 +41,7 @@ class Leadership:
         while True:
             try:
                 if await self._try():
-                    self.elsewhere = False
+                    self.is_standby = False
                     return
             except StoreError as error:
                 if str(error) != said:
@@ -80,9 +80,9 @@ class Leadership:
             self._connection = connection
             return True
         await connection.close()
-        if not self.elsewhere:
+        if not self.is_standby:
             log.info("another ingestd is active under this client id; standing by", **self._parameters)
-        self.elsewhere = True
+        self.is_standby = True
         return False
 
 

@@ -1,18 +1,18 @@
--- Alerts: what is seen of devices, what is open, what has yet to be told. All of it reads live rows and small tables.
+-- Alerts: what is seen of devices, what is open, what is not delivered yet. All statements read live rows and small tables.
 
 -- name: take_watch
--- The task is ours where we have it already, or where its holder has not been at it for longer than `patience`; such
+-- The task is ours where we have it already, or where its holder has not been at it for longer than `lease`; such
 -- a gap breaks the watch. No row: somebody else has it.
 INSERT INTO alert_watch AS watch (task, holder, watched_since, watched_at)
 VALUES (%(task)s, %(holder)s, %(now)s, %(now)s)
 ON CONFLICT (task) DO UPDATE SET
     holder = excluded.holder,
     watched_since = CASE
-        WHEN watch.watched_at < excluded.watched_at - %(patience)s::interval THEN excluded.watched_at
+        WHEN watch.watched_at < excluded.watched_at - %(lease)s::interval THEN excluded.watched_at
         ELSE watch.watched_since
     END,
     watched_at = excluded.watched_at
-WHERE watch.holder = excluded.holder OR watch.watched_at < excluded.watched_at - %(patience)s::interval
+WHERE watch.holder = excluded.holder OR watch.watched_at < excluded.watched_at - %(lease)s::interval
 RETURNING watched_since
 
 -- name: silent_devices
@@ -87,7 +87,7 @@ WITH change AS (
     FROM jsonb_to_recordset(%(changes)s::jsonb) AS change (
         id bigint, kind text, subject text, state text, since timestamptz, raised_at timestamptz,
         over_since timestamptz, cleared_at timestamptz, value double precision, bound double precision, detail text,
-        gone boolean, told boolean
+        gone boolean, state_changed boolean
     )
 ), gone AS (
     DELETE FROM alert USING change WHERE alert.id = change.id AND change.gone
@@ -103,12 +103,12 @@ WITH change AS (
         cleared_at = change.cleared_at, value = change.value, bound = change.bound, detail = change.detail
     FROM change
     WHERE alert.id = change.id AND NOT change.gone AND alert.state <> 'cleared'
-    RETURNING alert.id, alert.state, change.told
+    RETURNING alert.id, alert.state, change.state_changed
 )
 INSERT INTO alert_outbox (channel, alert_id, state)
 SELECT channel, id, state
 FROM (
-    SELECT id, state FROM changed WHERE told
+    SELECT id, state FROM changed WHERE state_changed
     UNION ALL
     SELECT id, state FROM added WHERE state <> 'pending'
 ) AS news
@@ -138,23 +138,23 @@ DELETE FROM alert
 WHERE id IN (SELECT id FROM alert WHERE state = 'cleared' AND cleared_at < %(until)s ORDER BY id LIMIT %(limit)s)
 RETURNING id
 
--- name: untold_alerts
--- What a channel has yet to tell, in the order in which the alerts began, so that of one subject the newest is last.
+-- name: undelivered_alerts
+-- What a channel has not delivered yet, in the order in which the alerts began: of one subject the newest is last.
 SELECT alert.id, kind, subject, alert.state, since, raised_at, over_since, cleared_at, value, bound, detail
 FROM alert_outbox AS outbox JOIN alert ON alert.id = outbox.alert_id
 WHERE channel = %(channel)s
 ORDER BY alert.id
 LIMIT %(limit)s
 
--- name: told_alerts
--- Done, unless the alert has changed meanwhile.
+-- name: delivered_alerts
+-- The channel has delivered these. What has changed meanwhile stays in the outbox.
 DELETE FROM alert_outbox AS outbox
-USING unnest(%(ids)s::bigint[], %(states)s::text[]) AS told (id, state)
-WHERE outbox.channel = %(channel)s AND outbox.alert_id = told.id AND outbox.state = told.state
+USING unnest(%(ids)s::bigint[], %(states)s::text[]) AS delivered (id, state)
+WHERE outbox.channel = %(channel)s AND outbox.alert_id = delivered.id AND outbox.state = delivered.state
 RETURNING outbox.alert_id
 
--- name: tell_again
--- A channel that has forgotten everything is told of all that is active.
+-- name: deliver_again
+-- All active alerts once more, for a channel that has lost them.
 INSERT INTO alert_outbox (channel, alert_id, state)
 SELECT %(channel)s, id, state FROM alert WHERE state = 'active'
 ON CONFLICT (channel, alert_id) DO NOTHING

@@ -1,4 +1,4 @@
--- Alerts: those that are pending, active and past; who watches; what has yet to be told.
+-- Alerts: those that are pending, active and past; who watches; what is not delivered yet.
 
 -- At most one open alert of a kind and subject. While the condition does not hold for long enough yet the alert is
 -- pending; where it goes by, the row goes too.
@@ -17,7 +17,7 @@ CREATE TABLE alert (
 );
 CREATE UNIQUE INDEX alert_open ON alert (kind, subject) WHERE state <> 'cleared';
 
--- Changes of state that a channel has yet to tell: of each alert the newest, so it cannot grow beyond the alerts.
+-- Changes of state that a channel has not delivered yet: of each alert the newest, so it cannot grow beyond the alerts.
 CREATE TABLE alert_outbox (
     channel  text    NOT NULL,
     alert_id bigint  NOT NULL REFERENCES alert ON DELETE CASCADE,

@@ -16,7 +16,7 @@ from pydantic_core import to_json
 
 from ingestd.alerting.alerting import Alerting
 from ingestd.alerting.channels import BrokerChannel, Channel, WebhookChannel
-from ingestd.alerting.watcher import LONGEST_INTERVAL, PATIENCE, RARE_INTERVAL, Rules, Watcher
+from ingestd.alerting.watcher import LONGEST_INTERVAL, RARE_INTERVAL, WATCH_LEASE, Rules, Watcher
 from ingestd.errors import BrokerError, MessageTooLargeError, TransientStoreError, WebhookError
 from ingestd.metrics import Metrics
 from ingestd.model.alert import (
@@ -665,7 +665,7 @@ async def test_of_several_daemons_one_watches_and_another_takes_over(house: Hous
     assert [("ingestd",)] == house.rows(holders)
 
     house.watcher = second
-    await house.watch_for(PATIENCE * LONGEST_INTERVAL, every=LONGEST_INTERVAL)
+    await house.watch_for(WATCH_LEASE * LONGEST_INTERVAL, every=LONGEST_INTERVAL)
     assert [("ingestd",)] == house.rows(holders)
     await house.watch_for(LONGEST_INTERVAL, every=LONGEST_INTERVAL)
     assert [("another",)] == house.rows(holders)
@@ -703,7 +703,7 @@ async def test_past_alerts_are_kept_for_90_days(house: House) -> None:
 
 
 async def deliver_all(house: House, channel: Channel) -> None:
-    while await channel.tell_some(house.now):
+    while await channel.deliver_some(house.now):
         pass
 
 
@@ -769,31 +769,33 @@ async def test_whoever_was_away_is_told_of_the_newest_state_of_each_in_order(hou
 async def test_what_changes_while_it_is_told_is_told_again(house: House) -> None:
     house.hear("EV-1", vehicle=True, celsius=70)
     await house.watch_for(6 * MINUTE)
-    told = await house.store.untold("mqtt", limit=10)
+    told = await house.store.undelivered("mqtt", limit=10)
     house.hear("EV-1", vehicle=True, celsius=20)
     await house.watch_for(6 * MINUTE)
 
-    await house.store.told("mqtt", told)
+    await house.store.delivered("mqtt", told)
 
-    assert ["cleared"] == [alert.state for alert in await house.store.untold("mqtt", limit=10)]
+    assert ["cleared"] == [alert.state for alert in await house.store.undelivered("mqtt", limit=10)]
 
 
 async def test_what_changes_at_the_very_moment_it_is_told_is_told_again(house: House, shared_database_url: str) -> None:
     house.hear("EV-1", vehicle=True, celsius=70)
     await house.watch_for(6 * MINUTE)
-    (alert,) = await house.store.untold("mqtt", limit=10)
-    changes = to_json([{**asdict(alert), "state": "cleared", "cleared_at": START, "gone": False, "told": True}])
+    (alert,) = await house.store.undelivered("mqtt", limit=10)
+    changes = to_json(
+        [{**asdict(alert), "state": "cleared", "cleared_at": START, "gone": False, "state_changed": True}]
+    )
     with psycopg.connect(shared_database_url) as clearing:
         clearing.execute(
             queries.load("alerts.sql")["save_alerts"], {"changes": changes.decode(), "channels": ["mqtt", "webhook"]}
         )
-        telling = asyncio.create_task(house.store.told("mqtt", [alert]))
+        telling = asyncio.create_task(house.store.delivered("mqtt", [alert]))
         waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         await eventually(lambda: house.rows(waiting))
         clearing.commit()
     await telling
 
-    assert ["cleared"] == [alert.state for alert in await house.store.untold("mqtt", limit=10)]
+    assert ["cleared"] == [alert.state for alert in await house.store.undelivered("mqtt", limit=10)]
 
 
 async def test_a_webhook_that_is_set_later_is_not_told_of_the_past(house: House) -> None:
@@ -824,7 +826,7 @@ async def test_an_alert_that_is_too_large_for_the_broker_holds_up_no_other(house
     await raise_and_clear(house)
     house.broker.largest = 10
     await deliver_all(house, house.mqtt)
-    assert [] == await house.store.untold("mqtt", limit=10)
+    assert [] == await house.store.undelivered("mqtt", limit=10)
 
     house.broker.largest = 1000
     house.hear("EV-3", vehicle=True, celsius=70)
@@ -911,7 +913,7 @@ def plans(connection: psycopg.Connection, statement: sql.SQL | sql.Composed) -> 
     """The tables that a statement reads."""
     parameters = {
         **dict.fromkeys(("now", "until"), START),
-        **dict.fromkeys(("offline_after", "retired", "fresh", "patience"), MINUTE),
+        **dict.fromkeys(("offline_after", "retired", "fresh", "lease"), MINUTE),
         **dict.fromkeys(("kind", "channel", "task", "holder", "after"), "x"),
         **{name: ["x"] for name in ("kinds", "subjects", "channels", "states")},
         **dict.fromkeys(("limit", "bound"), 10),

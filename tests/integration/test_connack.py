@@ -23,7 +23,7 @@ from tests.support.readings import meter_message
 from tests.support.sessions import connected, new_session
 
 QUICK = Timing(
-    pause_first=0.02, pause_longest=0.1, settled=0.5, named=0.5, soon=0.2, probe_interval=0.1, probe_within=0.5
+    pause_first=0.02, pause_longest=0.1, stable=0.5, takeover_shown=0.5, soon=0.2, probe_interval=0.1, probe_within=0.5
 )
 TOPIC = "ingestd/alerts/x"
 
@@ -67,7 +67,7 @@ async def test_what_we_do_not_need_may_be_missing() -> None:
             max_qos=mqtt5.QoS.AT_LEAST_ONCE, shared_subscription_available=False, subscription_id_available=False
         )
         async with connected(broker.url) as session:
-            assert session.trouble is None
+            assert session.reason is None
 
 
 @pytest.mark.parametrize("answer", [b"\x20\x02\x00\x01", b"\x20\x02\x00\x05"], ids=["level refused", "not authorized"])
@@ -103,7 +103,7 @@ async def test_an_empty_suback_to_the_probe_leaves_the_session_alone() -> None:
         async with connected(broker.url, timing=QUICK) as session:
             await eventually(lambda: len(broker.link.of(mqtt5.SubscribePacket)) == 4)
 
-            assert (None, 1) == (session.trouble, len(broker.links))
+            assert (None, 1) == (session.reason, len(broker.links))
 
 
 # Limits ------------------------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ async def test_after_a_connection_that_lived_the_probe_is_tried_again() -> None:
         async with connected(broker.url, timing=QUICK):
             await eventually(lambda: len(broker.links) == 3)
             broker.on(mqtt5.PublishPacket, acknowledge_and_echo)
-            await asyncio.sleep(1.2 * QUICK.settled)
+            await asyncio.sleep(1.2 * QUICK.stable)
             broker.link.close()
 
             await eventually(lambda: len(broker.links) == 4 and broker.link.of(mqtt5.PublishPacket))
@@ -281,14 +281,14 @@ async def test_what_was_left_out_without_fault_is_asked_for_again_on_a_connectio
             await eventually(lambda: len(broker.link.of(mqtt5.PublishPacket)) > 2)
             broker.on(mqtt5.PublishPacket, ignore)
 
-            await eventually(lambda: "does not acknowledge" in (session.trouble or ""))
+            await eventually(lambda: "does not acknowledge" in (session.reason or ""))
             assert 3 == len(broker.links)
 
 
 async def test_what_is_asked_for_again_costs_one_connection_and_no_more() -> None:
     async with FakeBroker() as broker:
         broker.on(mqtt5.PublishPacket, cut)
-        async with connected(broker.url, timing=replace(QUICK, settled=0.3, ask_again=0.6)):
+        async with connected(broker.url, timing=replace(QUICK, stable=0.3, ask_again=0.6)):
             await eventually(lambda: len(broker.links) == 4)
             await asyncio.sleep(0.4)
 
@@ -304,4 +304,4 @@ async def test_a_count_of_dropped_messages_that_is_no_number_is_passed_over(coun
             broker.link.send(mqtt5.PublishPacket(DROPPED_TOPIC, payload))
 
         await eventually(lambda: b"ingestd_broker_dropped_messages 7.0" in metrics.exposition())
-        assert (None, 1) == (session.trouble, len(broker.links))
+        assert (None, 1) == (session.reason, len(broker.links))

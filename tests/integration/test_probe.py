@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 
 import mqtt5
 
-from ingestd.mqtt.timing import IN_THE_FIELD, Timing
+from ingestd.mqtt.timing import DEFAULT, Timing
 from tests.support.fake_broker import FakeBroker, Link, acknowledge, acknowledge_and_echo, grant, ignore
 from tests.support.polling import eventually
 from tests.support.readings import meter_message
 from tests.support.sessions import connected
 
-QUICK = Timing(pause_first=0.02, settled=0.3, named=0.1, probe_interval=0.1, probe_within=0.08, deaf=0.6, answer=0.1)
+QUICK = Timing(
+    pause_first=0.02, stable=0.3, takeover_shown=0.1, probe_interval=0.1, probe_within=0.08, deaf=0.6, answer=0.1
+)
 """A hundredth of what it is in the field."""
 FILTERS = ["meters/+/telemetry", "vehicles/+/telemetry"]
 
@@ -24,17 +26,17 @@ def subscribed(link: Link) -> list[list[str]]:
 
 
 def test_a_probe_that_fails_shows_within_20_seconds_whenever_the_path_died() -> None:
-    longest_wait = max(IN_THE_FIELD.probe_interval, IN_THE_FIELD.answer)  # the latter for the SUBACK of $SYS
-    assert longest_wait + IN_THE_FIELD.probe_within < 20
+    longest_wait = max(DEFAULT.probe_interval, DEFAULT.answer)  # the latter for the SUBACK of $SYS
+    assert longest_wait + DEFAULT.probe_within < 20
 
 
 async def test_a_broker_that_answers_pings_and_acknowledges_nothing_is_not_healthy() -> None:
     async with FakeBroker() as broker:
         broker.on(mqtt5.PublishPacket, ignore)
         async with connected(broker.url, timing=QUICK) as session:
-            await eventually(lambda: session.trouble is not None)
+            await eventually(lambda: session.reason is not None)
 
-            assert "subscribed, but deaf: the broker does not acknowledge what we publish" == session.trouble
+            assert "subscribed, but deaf: the broker does not acknowledge what we publish" == session.reason
             assert not session.hearing
 
 
@@ -42,9 +44,9 @@ async def test_a_broker_that_acknowledges_and_delivers_nothing_is_not_healthy() 
     async with FakeBroker() as broker:
         broker.on(mqtt5.PublishPacket, acknowledge)
         async with connected(broker.url, timing=QUICK) as session:
-            await eventually(lambda: session.trouble is not None)
+            await eventually(lambda: session.reason is not None)
 
-            assert "subscribed, but deaf: what is published to us does not arrive (access list?)" == session.trouble
+            assert "subscribed, but deaf: what is published to us does not arrive (access list?)" == session.reason
 
 
 async def test_a_path_that_dies_is_known_by_the_probe_however_long_the_servers_keep_alive() -> None:
@@ -52,12 +54,12 @@ async def test_a_path_that_dies_is_known_by_the_probe_however_long_the_servers_k
         broker.connack = mqtt5.ConnAckPacket(session_present=True, server_keep_alive=600)
         async with connected(broker.url, timing=QUICK) as session:
             await eventually(lambda: len(broker.link.of(mqtt5.PublishPacket)) == 2)
-            assert session.trouble is None
+            assert session.reason is None
             for kind in (mqtt5.PublishPacket, mqtt5.SubscribePacket, mqtt5.PingReqPacket):
                 broker.on(kind, ignore)
 
-            await eventually(lambda: session.trouble is not None)
-            assert "subscribed, but deaf: the broker does not acknowledge what we publish" == session.trouble
+            await eventually(lambda: session.reason is not None)
+            assert "subscribed, but deaf: the broker does not acknowledge what we publish" == session.reason
             await eventually(lambda: len(broker.links) > 1)
 
 
@@ -71,7 +73,7 @@ async def test_a_path_that_dies_at_the_subscription_to_sys_is_known_by_the_probe
     async with FakeBroker() as broker:
         broker.on(mqtt5.SubscribePacket, die)
         async with connected(broker.url, timing=QUICK) as session:
-            await eventually(lambda: "does not acknowledge" in (session.trouble or ""))
+            await eventually(lambda: "does not acknowledge" in (session.reason or ""))
 
 
 async def test_a_deaf_session_is_subscribed_anew_and_is_well_again() -> None:
@@ -85,8 +87,8 @@ async def test_a_deaf_session_is_subscribed_anew_and_is_well_again() -> None:
 
         broker.on(mqtt5.SubscribePacket, grant_again)
         async with connected(broker.url, timing=QUICK) as session:
-            await eventually(lambda: session.trouble is not None)
-            await eventually(lambda: session.trouble is None)
+            await eventually(lambda: session.reason is not None)
+            await eventually(lambda: session.reason is None)
 
             assert 1 == len(broker.links)
             assert 2 == sum("probe" in topics[0] for topics in subscribed(broker.link))
@@ -100,7 +102,7 @@ async def test_a_session_that_stays_deaf_is_connected_anew_after_a_growing_pause
 
             assert [2, 2] == [subscribed(link).count(FILTERS) for link in broker.links[:2]]
             broker.on(mqtt5.PublishPacket, acknowledge_and_echo)
-            await eventually(lambda: session.trouble is None)
+            await eventually(lambda: session.reason is None)
 
 
 def acknowledge_and_send_a_reading(link: Link, packet: mqtt5.PublishPacket) -> None:
@@ -119,7 +121,7 @@ async def test_a_probe_behind_a_backlog_is_no_sign_of_deafness() -> None:
         async with connected(broker.url, timing=QUICK) as session:
             await eventually(lambda: len(broker.link.of(mqtt5.PublishPacket)) == 4)
 
-            assert session.trouble is None
+            assert session.reason is None
             assert 1 == len(broker.links)
 
 
@@ -127,21 +129,21 @@ async def test_a_session_that_hears_readings_again_is_well_although_the_probe_do
     async with FakeBroker() as broker:
         broker.on(mqtt5.PublishPacket, acknowledge)
         async with connected(broker.url, timing=QUICK) as session:
-            await eventually(lambda: session.trouble is not None)
+            await eventually(lambda: session.reason is not None)
             broker.on(mqtt5.PublishPacket, acknowledge_and_send_a_reading)
 
-            await eventually(lambda: session.trouble is None)
+            await eventually(lambda: session.reason is None)
 
 
 async def test_a_session_that_hears_readings_is_not_connected_anew_for_want_of_a_puback() -> None:
     async with FakeBroker() as broker:
         broker.on(mqtt5.PublishPacket, lambda link, _: send_a_reading(link))
         async with connected(broker.url, timing=QUICK) as session:
-            await eventually(lambda: "does not acknowledge" in (session.trouble or ""))
+            await eventually(lambda: "does not acknowledge" in (session.reason or ""))
             await asyncio.sleep(2 * QUICK.deaf)
 
             assert 1 == len(broker.links)
-            assert "does not acknowledge" in (session.trouble or "")
+            assert "does not acknowledge" in (session.reason or "")
 
 
 async def test_a_probe_that_fails_while_reading_is_paused_says_nothing() -> None:
@@ -153,19 +155,19 @@ async def test_a_probe_that_fails_while_reading_is_paused_says_nothing() -> None
             session.release("buffer")
             await asyncio.sleep(0.02)
 
-        assert session.trouble is None
+        assert session.reason is None
 
 
 async def test_a_deaf_session_is_left_alone_while_reading_is_paused() -> None:
     async with FakeBroker() as broker:
         broker.on(mqtt5.PublishPacket, acknowledge)
         async with connected(broker.url, timing=QUICK) as session:
-            await eventually(lambda: session.trouble is not None)
+            await eventually(lambda: session.reason is not None)
             session.hold("standby")
             await asyncio.sleep(2 * QUICK.deaf)
 
             assert 1 == subscribed(broker.link).count(FILTERS)
-            assert "subscribed, but deaf: what is published to us does not arrive (access list?)" == session.trouble
+            assert "subscribed, but deaf: what is published to us does not arrive (access list?)" == session.reason
 
 
 async def test_a_probe_that_the_broker_refuses_says_nothing() -> None:
@@ -178,4 +180,4 @@ async def test_a_probe_that_the_broker_refuses_says_nothing() -> None:
         async with connected(broker.url, timing=QUICK) as session:
             await eventually(lambda: len(broker.link.of(mqtt5.PublishPacket)) == 3)
 
-            assert session.trouble is None
+            assert session.reason is None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 QUICK = Timing(
-    pause_first=0.02, pause_longest=1.5, settled=0.5, named=0.5, soon=0.2, probe_interval=0.1, probe_within=0.5
+    pause_first=0.02, pause_longest=1.5, stable=0.5, takeover_shown=0.5, soon=0.2, probe_interval=0.1, probe_within=0.5
 )
 """A tenth of what it is in the field, and less."""
 SECONDS = 1.0
@@ -71,25 +71,25 @@ async def test_a_session_that_is_taken_over_comes_back_less_and_less_often() -> 
 
 
 async def test_another_client_with_our_id_is_named_after_the_second_time() -> None:
-    timing = replace(QUICK, named=2.0)
+    timing = replace(QUICK, takeover_shown=2.0)
     async with FakeBroker() as broker, connected(broker.url, "ours", timing=timing) as session:
         await eventually(lambda: "$SYS/broker/publish/messages/dropped" in broker.link.topics)
         for times in (1, 2):
-            await eventually(lambda: session.trouble is None)
+            await eventually(lambda: session.reason is None)
             broker.link.send(mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode.SESSION_TAKEN_OVER))
             broker.link.close()
             await eventually(lambda: len(broker.links) > times)  # noqa: B023 - at once
 
         named = "another client uses our client id 'ours': it took the session over 2 times"
         await eventually(lambda: "meters/+/telemetry" in broker.link.topics)
-        await eventually(lambda: named == session.trouble)  # although it is connected
-        await eventually(lambda: session.trouble is None)  # as this connection lives
+        await eventually(lambda: named == session.reason)  # although it is connected
+        await eventually(lambda: session.reason is None)  # as this connection lives
 
 
 async def test_mosquitto_tells_of_another_client_with_our_id(broker: PrivateMosquitto) -> None:
     metrics = Metrics()
     async with connected(
-        broker.url, "ours", timing=replace(QUICK, named=2.0, settled=10.0), metrics=metrics
+        broker.url, "ours", timing=replace(QUICK, takeover_shown=2.0, stable=10.0), metrics=metrics
     ) as session:
         for connections in (2, 3):
             await asyncio.to_thread(come_as, "ours", broker.url)
@@ -97,8 +97,8 @@ async def test_mosquitto_tells_of_another_client_with_our_id(broker: PrivateMosq
             await eventually(lambda: expected in metrics.exposition())  # noqa: B023 - at once
 
         named = "the broker closed the connection 2 times soon after we came: another client with our id 'ours'?"
-        await eventually(lambda: named == session.trouble)
-        await eventually(lambda: session.trouble is None)
+        await eventually(lambda: named == session.reason)
+        await eventually(lambda: session.reason is None)
 
 
 def come_as(client_id: str, url: str) -> None:
@@ -111,7 +111,7 @@ async def test_another_client_is_named_also_where_it_comes_before_we_have_subscr
         broker.on(mqtt5.SubscribePacket, end_by_takeover)
         broker.link.close()
 
-        await eventually(lambda: "another client uses our client id 'ours'" in (session.trouble or ""))
+        await eventually(lambda: "another client uses our client id 'ours'" in (session.reason or ""))
 
 
 @pytest.mark.parametrize("cut_it", [cut_after_suback, cut], ids=["after SUBACK", "before SUBACK"])
@@ -121,8 +121,8 @@ async def test_connections_that_are_cut_without_a_word_again_and_again_may_be_an
     async with FakeBroker() as broker, connected(broker.url, timing=QUICK) as session:
         broker.on(mqtt5.SubscribePacket, cut_it)
         broker.link.close()
-        await eventually(lambda: "2 times" in (session.trouble or ""))
-        await eventually(lambda: "another client with our id" in (session.trouble or ""))
+        await eventually(lambda: "2 times" in (session.reason or ""))
+        await eventually(lambda: "another client with our id" in (session.reason or ""))
 
 
 async def test_a_broker_that_is_restarted_again_and_again_is_no_other_client() -> None:
@@ -131,12 +131,12 @@ async def test_a_broker_that_is_restarted_again_and_again_is_no_other_client() -
         async with connected(broker.url, timing=QUICK, metrics=metrics) as session:
             for connections in (2, 3):
                 broker.stop()
-                await eventually(lambda: "cannot reach" in (session.trouble or ""))
+                await eventually(lambda: "cannot reach" in (session.reason or ""))
                 broker.start()
                 expected = f"ingestd_broker_connections_total {connections}.0".encode()
                 await eventually(lambda: expected in metrics.exposition())  # noqa: B023 - at once
 
-                await eventually(lambda: session.trouble is None)
+                await eventually(lambda: session.reason is None)
                 assert session.hearing
 
 
@@ -146,8 +146,8 @@ async def test_after_a_connection_that_lived_for_a_while_the_pause_is_short_agai
         async with connected(broker.url, timing=QUICK) as session:
             await eventually(lambda: len(broker.links) == 5)
             broker.on(mqtt5.SubscribePacket, grant)
-            await eventually(lambda: session.trouble is None)
-            await asyncio.sleep(QUICK.settled)
+            await eventually(lambda: session.reason is None)
+            await asyncio.sleep(QUICK.stable)
             lost_at = asyncio.get_running_loop().time()
             seen = len(broker.links)
             broker.link.close()

@@ -42,7 +42,7 @@ async def test_several_may_publish_at_once(broker: PrivateMosquitto) -> None:
         topics = [f"ingestd/alerts/{number}" for number in range(50)]
         await asyncio.gather(*(session.publish(topic, topic.encode(), expires_after=None) for topic in topics))
 
-        assert session.trouble is None
+        assert session.reason is None
     assert "1 0  ingestd/alerts/49" == await received(broker, "ingestd/alerts/49")
 
 

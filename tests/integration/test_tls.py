@@ -73,7 +73,7 @@ def trusting(authority: Authority, own: Certificate | None = None) -> Callable[[
 async def test_a_session_over_tls_with_a_certificate_of_ours(authority: Authority, good: Certificate) -> None:
     with tls_broker(authority, good, "require_certificate true") as url:
         async with connected(url, timing=QUICK, tls=trusting(authority, authority.issue("client"))) as session:
-            assert session.trouble is None
+            assert session.reason is None
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -156,10 +156,10 @@ async def test_certificates_are_read_again_at_each_connection(
             own.certificate.write_text("half a certifica")
             broker.stop()
             broker.start()
-            await eventually(lambda: "INGESTD_MQTT_CERT_FILE" in (session.trouble or ""))
+            await eventually(lambda: "INGESTD_MQTT_CERT_FILE" in (session.reason or ""))
             shutil.copy(renewed.certificate, own.certificate)
 
-            await eventually(lambda: session.trouble is None)
+            await eventually(lambda: session.reason is None)
 
 
 def tls_files(authority: Authority, server: Certificate) -> dict[str, str]:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from ingestd.errors import BufferFullError
 from ingestd.metrics import Metrics
 from ingestd.pipeline.buffer import (
-    BUSY_PATIENCE_SECONDS,
+    BUSY_READ_DELAY_SECONDS,
     LEAD_SECONDS,
-    PATIENCE_SECONDS,
     QUIET_MESSAGES,
+    READ_DELAY_SECONDS,
     URGENT_SECONDS,
     Buffer,
 )
@@ -86,28 +86,28 @@ async def test_a_source_may_wait_until_shortly_before_the_flush_and_half_a_secon
     buffer = make_buffer()
     buffer.put(messages(1))
     await buffer.take()
-    assert 0.0 == buffer.patience()  # nothing waits, so the next message decides when the flush is due
+    assert 0.0 == buffer.read_delay()  # nothing waits, so the next message decides when the flush is due
 
     buffer.put(messages(1))
-    assert PATIENCE_SECONDS == buffer.patience()
+    assert READ_DELAY_SECONDS == buffer.read_delay()
     await asyncio.sleep(0.75)
-    assert pytest.approx(0.25 - LEAD_SECONDS) == buffer.patience()
+    assert pytest.approx(0.25 - LEAD_SECONDS) == buffer.read_delay()
     await asyncio.sleep(0.25)
-    assert 0.0 == buffer.patience()
+    assert 0.0 == buffer.read_delay()
 
 
 @pytest.mark.parametrize(
-    ("before", "patience"), [(QUIET_MESSAGES, PATIENCE_SECONDS), (QUIET_MESSAGES + 1, BUSY_PATIENCE_SECONDS)]
+    ("before", "read_delay"), [(QUIET_MESSAGES, READ_DELAY_SECONDS), (QUIET_MESSAGES + 1, BUSY_READ_DELAY_SECONDS)]
 )
 @in_virtual_time
-async def test_a_source_is_asked_to_wait_for_less_while_much_comes(before: int, patience: float) -> None:
+async def test_a_source_is_asked_to_wait_for_less_while_much_comes(before: int, read_delay: float) -> None:
     buffer = make_buffer(max_messages=10_000, flush_at=10_000)
     buffer.put(messages(before))
     await buffer.take()
 
     buffer.put(messages(1))
 
-    assert patience == buffer.patience()
+    assert read_delay == buffer.read_delay()
 
 
 @in_virtual_time
@@ -116,7 +116,7 @@ async def test_a_source_is_asked_to_wait_for_less_before_it_is_known_how_much_co
 
     buffer.put(messages(1))
 
-    assert BUSY_PATIENCE_SECONDS == buffer.patience()
+    assert BUSY_READ_DELAY_SECONDS == buffer.read_delay()
 
 
 @in_virtual_time

@@ -35,11 +35,11 @@ PUBACK_1 = b"\x40\x02\x00\x01"
 class Wire:
     """A Connection between a FakeTransport and a list of deliveries."""
 
-    def __init__(self, *, patience: float = 0.0) -> None:
+    def __init__(self, *, read_delay: float = 0.0) -> None:
         self.origin = FakeOrigin()
         self.deliveries: list[Delivery] = []
         self.connection = Connection(
-            origin=self.origin, window=WINDOW, deliver=self.deliveries.append, patience=lambda: patience
+            origin=self.origin, window=WINDOW, deliver=self.deliveries.append, read_delay=lambda: read_delay
         )
         self.transport = FakeTransport(self.connection)
         self.connection.connection_made(self.transport)
@@ -520,7 +520,7 @@ async def test_acknowledgements_go_out_while_reading_is_paused() -> None:
 
 @in_virtual_time
 async def test_after_a_message_alone_nothing_is_read_for_a_while_so_that_others_can_come() -> None:
-    wire = Wire(patience=0.05)
+    wire = Wire(read_delay=0.05)
 
     wire.receive(reading(METER, meter_row(1), 1))
 
@@ -538,7 +538,7 @@ async def test_after_a_message_alone_nothing_is_read_for_a_while_so_that_others_
     ids=["an answer", "as much as there may be more"],
 )
 async def test_reading_goes_on_at_once_after(packets: list[mqtt5.Packet]) -> None:
-    wire = Wire(patience=0.05)
+    wire = Wire(read_delay=0.05)
 
     wire.receive(*packets)
     assert not wire.transport.reading
@@ -549,7 +549,7 @@ async def test_reading_goes_on_at_once_after(packets: list[mqtt5.Packet]) -> Non
 
 @in_virtual_time
 async def test_whoever_pauses_reading_is_not_overruled_by_the_end_of_a_rest() -> None:
-    wire = Wire(patience=0.05)
+    wire = Wire(read_delay=0.05)
     wire.receive(reading(METER, meter_row(1), 1))
 
     wire.connection.pause_reading()

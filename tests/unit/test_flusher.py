@@ -30,7 +30,7 @@ from ingestd.pipeline.flusher import (
     SUSPECT_ROUNDS,
     Flusher,
 )
-from ingestd.pipeline.progress import HOPELESS_AFTER, UNKNOWN_BEFORE_ISOLATING
+from ingestd.pipeline.progress import GIVE_UP_AFTER, UNKNOWN_BEFORE_ISOLATING
 from tests.fakes import AnswerLostError, FakeOrigin, FakeStore, clock, in_virtual_time
 from tests.support.deliveries import assert_ledger_closes, dead_letter, delivery_of, ledger, meter_row, vehicle_row
 
@@ -278,13 +278,13 @@ async def test_a_transient_error_repeats_the_whole_batch_and_settles_nothing_mea
 
     await asyncio.sleep(10)
     assert [] == house.origin.settled
-    assert "57P01: shutting down" == house.flusher.trouble
+    assert "57P01: shutting down" == house.flusher.reason
     assert 7 == ledger(house.metrics)["in_flight"]
     await flush
 
     assert [7] * 21 == sizes(store)
     assert [delivery] == house.origin.settled
-    assert None is house.flusher.trouble
+    assert None is house.flusher.reason
 
 
 @in_virtual_time
@@ -406,13 +406,13 @@ async def test_nothing_is_settled_before_the_dead_letters_are_committed() -> Non
 
     await asyncio.sleep(3600)
     assert (3, [], []) == (len(stored(store, METER)), store.dead_letters, house.origin.settled)
-    assert "42501: no" == house.flusher.trouble
+    assert "42501: no" == house.flusher.reason
     store.letter_objection = None
     await flush
 
     assert [delivery] == house.origin.settled
     assert [METER.topic("m-1")] == [letter.topic for letter in store.dead_letters]
-    assert None is house.flusher.trouble
+    assert None is house.flusher.reason
 
 
 @in_virtual_time
@@ -509,7 +509,7 @@ async def test_an_error_for_an_operator_is_repeated_slowly_and_whole() -> None:
     flush = asyncio.create_task(house.flusher.run())
 
     await asyncio.sleep(SLOW_RETRY_SECONDS * 29.5)
-    assert ([], "42P01: no such table") == (house.origin.settled, house.flusher.trouble)
+    assert ([], "42P01: no such table") == (house.origin.settled, house.flusher.reason)
     await flush
 
     assert [SLOW_RETRY_SECONDS] * 30 == pytest.approx(gaps(store))
@@ -569,7 +569,7 @@ async def test_an_unknown_error_of_every_row_convicts_none() -> None:
     flush = asyncio.create_task(house.flusher.run())
 
     await asyncio.sleep(60)
-    assert ([], [], "XX000: all broken") == (house.origin.settled, store.dead_letters, house.flusher.trouble)
+    assert ([], [], "XX000: all broken") == (house.origin.settled, store.dead_letters, house.flusher.reason)
     store.objection = lambda _stream, _row: None
     await flush
 
@@ -741,7 +741,7 @@ class Field:
         self.deliveries.append(self.house.put(meters=meters, vehicles=vehicles, dead=dead))
 
     async def wait(self, running: asyncio.Task[None]) -> None:
-        """Until everything is settled; a minute's patience per delivery is more than any script takes."""
+        """Until everything is settled; a minute's read_delay per delivery is more than any script takes."""
         while len(self.house.origin.settled) < len(self.deliveries):
             assert self._second < 60 * (10 + len(self.deliveries)), "wedged"
             self._second += 1
@@ -946,12 +946,12 @@ async def test_a_flush_that_takes_too_long_is_a_trouble_until_it_ends() -> None:
     house.put(meters=meters(1))
 
     await asyncio.sleep(STALLED_SECONDS / 2)
-    assert house.flusher.trouble is None
+    assert house.flusher.reason is None
     await asyncio.sleep(STALLED_SECONDS)
-    assert "a flush has been under way for 44 s" == house.flusher.trouble
+    assert "a flush has been under way for 44 s" == house.flusher.reason
     await asyncio.sleep(STALLED_SECONDS)
 
-    assert house.flusher.trouble is None
+    assert house.flusher.reason is None
     house.buffer.close()
     await running
 
@@ -1001,7 +1001,7 @@ async def test_of_a_refused_device_only_some_rows_are_tried_one_by_one() -> None
     assert 3 * 9640 == len(stored(store, METER))
     assert 3 * 360 == len(store.dead_letters)
     last = [write for write in store.writes if write.at >= 60]
-    assert len(last) <= 3 * HOPELESS_AFTER
+    assert len(last) <= 3 * GIVE_UP_AFTER
 
 
 @in_virtual_time

@@ -1,0 +1,30 @@
+"""Pauses between attempts that fail again and again."""
+
+import random
+
+
+class Backoff:
+    """Each pause is twice as long as the one before, from `first` to `longest` seconds.
+
+    Each is multiplied by a random factor within `jitter`, so that several daemons do not come back at the same moment.
+    """
+
+    def __init__(self, *, first: float, longest: float, jitter: tuple[float, float]) -> None:
+        self._first = first
+        self._longest = longest
+        self._jitter = jitter
+        self._seconds = first
+
+    def next(self) -> float:
+        """Seconds to wait before the next attempt."""
+        seconds = self._seconds
+        self._seconds = min(seconds * 2, self._longest)
+        return seconds * random.uniform(*self._jitter)  # noqa: S311 - not a secret
+
+    def reset(self) -> None:
+        """An attempt went well: the next pause is the shortest."""
+        self._seconds = self._first
+
+    def extend(self) -> None:
+        """Only time or an operator helps: the next pause is the longest."""
+        self._seconds = self._longest
