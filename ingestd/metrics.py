@@ -1,6 +1,6 @@
 """What the daemon counts, once per batch, and how Prometheus reads it.
 
-received = committed + duplicate + dead_lettered + in_flight holds whenever it is read (DESIGN §1).
+received = committed + duplicate + dead_lettered + in_flight holds whenever it is read.
 """
 
 import math

@@ -5,7 +5,7 @@ import click
 from ingestd.commands.invocation import run_to_end, settings_of
 from ingestd.config import Settings
 from ingestd.mqtt.publisher import connected
-from ingestd.store.database import connect
+from ingestd.store.connection import connect
 
 
 @click.command(name="check-config")

@@ -12,8 +12,8 @@ from ingestd.config import Settings
 from ingestd.errors import IngestdError
 from ingestd.model.dead_letter import DeadLetterFilter, Reason
 from ingestd.model.decode import Window
-from ingestd.store.database import Reads
 from ingestd.store.dead_letters import DeadLetters
+from ingestd.store.pool import Pool
 from ingestd.store.writer import Writer
 
 
@@ -36,12 +36,12 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
 
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[DeadLetters]:
-    reads = Reads(settings.database_url.get_secret_value())
+    pool = Pool(settings.database_url.get_secret_value())
     try:
-        await reads.open()
-        yield DeadLetters(reads)
+        await pool.open()
+        yield DeadLetters(pool)
     finally:
-        await reads.close()
+        await pool.close()
 
 
 @dead_letters.command(name="list")

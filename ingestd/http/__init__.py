@@ -1,1 +1,1 @@
-"""The HTTP side, on aiohttp: ingestion, analytics, mappings, health, metrics. Routes are thin."""
+"""The HTTP API, on aiohttp. The routes of each subject are a module of their own; routes.py lists them."""

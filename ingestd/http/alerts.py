@@ -5,7 +5,7 @@ from typing import Final
 from aiohttp import web
 
 from ingestd.http import parameters
-from ingestd.http.ports import ALERTS
+from ingestd.http.services import SERVICES
 from ingestd.http.shapes import answer
 from ingestd.model.alert import KINDS, AlertFilter, State
 
@@ -21,10 +21,8 @@ async def get_alerts(request: web.Request) -> web.Response:
         kind=query.choice("kind", KINDS),
         subject=query.identity("device"),
     )
-    limit = query.number("limit", default=100, lowest=1, highest=1000)
-    alerts = await request.app[ALERTS].page(
-        wanted, limit=limit, before=query.number("before", default=None, lowest=1, highest=2**63 - 1)
-    )
+    limit, before = query.page()
+    alerts = await request.app[SERVICES].alerts(wanted, limit=limit, before=before)
     return answer(
         {
             "alerts": [alert.described() for alert in alerts],
@@ -33,4 +31,4 @@ async def get_alerts(request: web.Request) -> web.Response:
     )
 
 
-ROUTES: Final = (web.get("/v1/alerts", get_alerts),)
+ROUTES: Final[tuple[web.RouteDef, ...]] = (web.get("/v1/alerts", get_alerts),)

@@ -1,4 +1,4 @@
-"""The bodies of requests: how large and how slow each may be, and how much all of them together may hold."""
+"""Reads the bodies of requests: each within its size and time, and all together within one budget of memory."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ MAX_HELD_BYTES: Final = 32 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyLimit:
-    """How large one body may be, and within how many seconds it must have come."""
+    """How large one body may be, and within how many seconds it must be complete."""
 
     max_bytes: int
     seconds: float
@@ -29,7 +29,7 @@ TELEMETRY: Final = BodyLimit(max_bytes=4 * 1024 * 1024, seconds=20.0)
 
 
 class Bodies:
-    """All bodies in memory. They are counted as they grow: what a sender only announces takes no room."""
+    """All bodies in memory. They are counted as they grow, not by the Content-Length that a client announces."""
 
     def __init__(self, *, max_held_bytes: int = MAX_HELD_BYTES) -> None:
         self._max_held_bytes = max_held_bytes
@@ -41,7 +41,7 @@ class Bodies:
 
     @asynccontextmanager
     async def read(self, request: web.Request, limit: BodyLimit) -> AsyncIterator[bytearray]:
-        """The whole body, which is held until the block ends. Raises Problem."""
+        """The whole body, which counts until the block ends. Raises Problem."""
         _refuse_encoded(request)
         body = bytearray()
         try:
@@ -49,7 +49,7 @@ class Bodies:
             yield body
         finally:
             self._free_bytes += len(body)
-            body.clear()  # an error may refer to it for longer
+            body.clear()  # the traceback of an error may hold a reference to it for longer
 
     async def _fill(self, body: bytearray, request: web.Request, limit: BodyLimit) -> None:
         if (request.content_length or 0) > limit.max_bytes:
@@ -65,7 +65,7 @@ class Bodies:
         except (web.RequestPayloadError, OSError) as error:
             if deadline.expired():
                 raise Problem(HTTPStatus.REQUEST_TIMEOUT, f"no whole body within {limit.seconds:g} s") from error
-            # Where the client is gone nobody reads the answer.
+            # Where the client has closed the connection, this answer reaches nobody.
             request.app[BROKEN].note(f"the body broke off: {error}", remote=request.remote)
             raise Problem(HTTPStatus.BAD_REQUEST, "the body breaks off, or is not HTTP") from error
 

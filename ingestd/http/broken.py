@@ -1,4 +1,4 @@
-"""Requests that are no HTTP, or that break off: anybody can send them by the thousand, so the log tells of few."""
+"""Requests that are not HTTP, or that break off. A client can send thousands, so only a few are logged."""
 
 import time
 from typing import Final
@@ -20,7 +20,7 @@ class BrokenRequests:
         self._next_line_at = 0.0
 
     def note(self, reason: str, *, remote: str | None) -> None:
-        """One more; `remote` is who sent it."""
+        """Count one; `remote` is the address of the client."""
         self._since_last_line += 1
         now = time.monotonic()
         if now < self._next_line_at:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from ingestd.http import parameters
+from ingestd.http import parameters, shapes
 from ingestd.http.problems import Problem, bad_parameter
 from ingestd.model.periods import (
     ALIGNED,
@@ -41,7 +41,7 @@ def of_device(query: parameters.Query) -> Asked:
 
 
 def of_fleet(query: parameters.Query) -> Asked:
-    """Over more than a day, all begin at a quarter of an hour: of a single reading the fleet's ledger knows nothing."""
+    """Over more than a day, all begin at a whole quarter of an hour: they are sums of rows of the ledger."""
     window, zone = parameters.window_of(query), time_zone(query)
     if window.end - window.start <= DAY:
         return _asked(query, window, zone, at_least=timedelta())
@@ -57,8 +57,17 @@ def of_fleet(query: parameters.Query) -> Asked:
     return asked
 
 
+def shape(asked: Asked) -> dict[str, object]:
+    """What the answer repeats of the question."""
+    return {
+        "bucket": asked.bucket.text,
+        "timeZone": asked.zone.key,
+        "timeRange": shapes.time_range(asked.window),
+    }
+
+
 def too_fine(fault: str, window: TimeRange) -> Problem:
-    """Whole quarters are summed up already, however many readings they stand for."""
+    """400 for buckets over which too many readings would have to be read; whole quarters are in rows of the ledger."""
     return _bad_bucket(fault, window, at_least=QUARTER)
 
 
@@ -68,7 +77,7 @@ def time_zone(query: parameters.Query) -> ZoneInfo:
     if name is None:
         return ZoneInfo("UTC")
     fault = bad_parameter("timeZone", "a name of the IANA time zone database, such as Europe/Berlin")
-    # All names begin with a capital; the machine's own files beside them, such as localtime, do not.
+    # All names begin with a capital. Other files in the same directory, such as localtime, do not.
     if not name[:1].isupper():
         raise fault
     try:
@@ -78,7 +87,7 @@ def time_zone(query: parameters.Query) -> ZoneInfo:
 
 
 def no_calendar(zone: ZoneInfo) -> Problem:
-    """The window reaches beyond the years 1 to 9999, as the zone counts them."""
+    """400 for a window beyond the years 1 to 9999 in the time zone."""
     return bad_parameter("startTime", f"no calendar of {zone.key} reaches from there to the end of the window")
 
 
@@ -94,7 +103,7 @@ def _asked(query: parameters.Query, window: TimeRange, zone: ZoneInfo, *, at_lea
 
 
 def _bucket(query: parameters.Query, window: TimeRange) -> Bucket:
-    """A quarter of an hour if left out, or where that makes too many points, what does not."""
+    """If left out, a quarter of an hour, or more where that makes too many points."""
     text = query.text("bucket")
     if text is None:
         return smallest_bucket(window, at_least=QUARTER)

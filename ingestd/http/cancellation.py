@@ -1,4 +1,4 @@
-"""What happens to a request whose client hangs up: aiohttp cancels its handler (`handler_cancellation`)."""
+"""What happens when a client closes the connection: aiohttp cancels the handler (`handler_cancellation`)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,21 +13,21 @@ _READS: Final = {hdrs.METH_GET, hdrs.METH_HEAD}
 async def carry_changes_through(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """A read ends with its client. A change that has begun is made, whoever waits for the answer."""
+    """A GET ends when its client closes the connection. A POST, PUT or DELETE that has begun is completed."""
     if request.method in _READS:
         return await handler(request)
     change = asyncio.create_task(_answer(handler, request), name=f"{request.method} {request.path}")
     try:
         return await asyncio.shield(change)
     except asyncio.CancelledError:
-        if request.transport is not None:  # not the client is gone: the server stops
+        if request.transport is not None:  # the client is still there: the server stops
             change.cancel()
         await asyncio.wait({change})
         if not change.cancelled():
-            change.exception()  # nobody is left to be told; what is worth it, is in the log already
+            change.exception()  # read, so that asyncio does not warn; what matters is logged already
         raise
     finally:
-        del change  # an error holds this frame, which would hold the error: what it refers to stays in memory
+        del change  # the error's traceback refers to this frame: without this, both would stay in memory
 
 
 async def _answer(

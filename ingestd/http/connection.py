@@ -1,4 +1,4 @@
-"""One connection of a client, as aiohttp handles it; what goes wrong outside of the routes is answered as they do."""
+"""One connection of a client. Errors outside of the routes are answered by problems, as errors of the routes are."""
 
 from http import HTTPStatus
 from typing import Any, Final
@@ -10,16 +10,16 @@ from ingestd.http import problems
 from ingestd.http.broken import BrokenRequests
 
 SERVER_NAME: Final = "ingestd"
-"""The header `Server`: aiohttp's own tells the versions of Python and aiohttp."""
+"""The header `Server`. aiohttp's own names the versions of Python and aiohttp."""
 KEEP_ALIVE_SECONDS: Final = 75.0
 LINGERING_SECONDS: Final = 1.0
-"""How long the rest of a body that nobody wants is read, so that the client gets to read the answer."""
+"""How long the rest of a refused body is read, so that the client can read the answer."""
 READ_BUFFER_BYTES: Final = 32 * 1024
-"""With twice as much of a body unread, the connection is not read."""
+"""While twice as much of a body is unread, nothing is read from the connection."""
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's, with our answers to what is no HTTP, and without a traceback for it."""
+    """aiohttp's connection, which answers what is not HTTP by a problem, and logs no traceback for it."""
 
     __slots__ = ("_broken",)
 
@@ -36,17 +36,17 @@ class Connection(web.RequestHandler):
         self._broken = broken
 
     def data_received(self, data: bytes) -> None:
-        """Where the parser gives up on a body, aiohttp lets the route wait for the rest of it: tell the route."""
+        """Where the parser fails within a body, aiohttp lets the route wait for the rest. This ends the wait."""
         super().data_received(data)
         request = self._current_request
-        # Behind a body that has not ended stands no request, only an error.
+        # While a body has not ended, no request can follow: what is in the queue is an error.
         if self._messages and request is not None and not request.content.is_eof():
             request.content.set_exception(web.RequestPayloadError("it cannot be parsed"))
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """What aiohttp refuses before a route is asked, such as a header Expect, is plain text."""
+        """aiohttp refuses some requests before any route, by an answer in plain text: make it a problem."""
         if isinstance(resp, web.HTTPException):
             resp = problems.of_aiohttp(resp)
         resp.headers.setdefault(hdrs.SERVER, SERVER_NAME)
@@ -59,7 +59,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what the parser does not take, or an error of ours. The connection ends with it."""
+        """The answer to what the parser cannot read, or to an error of ours. The connection is closed after it."""
         if isinstance(exc, UnicodeError):  # aiohttp would repeat the header in its answer
             status, message = HTTPStatus.EXPECTATION_FAILED, "a header Expect that is no text"
             exc = HttpProcessingError(message=message)
@@ -72,7 +72,7 @@ class Connection(web.RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - aiohttp's
-        """A client's fault is one of many; one of ours is worth its traceback."""
+        """A fault of the client is counted; an error of ours is logged with its traceback."""
         error = kwargs.get("exc_info")
         match error:
             case HttpProcessingError():

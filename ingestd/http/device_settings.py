@@ -1,4 +1,4 @@
-"""The routes of what is set for single devices."""
+"""The routes of the settings of single devices."""
 
 from datetime import timedelta
 from functools import partial
@@ -10,8 +10,8 @@ from pydantic import Field
 
 from ingestd.config import Duration, Kilowatts, format_duration
 from ingestd.http import parameters
-from ingestd.http.ports import DEVICE_SETTINGS
 from ingestd.http.problems import Problem
+from ingestd.http.services import SERVICES
 from ingestd.http.shapes import answer
 from ingestd.model.alert import RETIRED
 from ingestd.model.device import DeviceSettings
@@ -19,7 +19,7 @@ from ingestd.model.stream import STREAMS, VEHICLE, WITH_ENERGY, Stream
 
 
 class Settings(parameters.StrictBody):
-    """The body of PUT; what is left out is as for all others."""
+    """The body of PUT. What is left out is as for all other devices."""
 
     offline_after: Annotated[Duration, Field(gt=timedelta(0), lt=RETIRED)] | None = None
 
@@ -31,7 +31,7 @@ class EnergySettings(Settings):
 
 
 class VehicleSettings(EnergySettings):
-    """The same of a vehicle, with the DC over AC below which something may be wrong."""
+    """The same of a vehicle. `threshold`: a DC ÷ AC below it is reported."""
 
     threshold: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
 
@@ -45,20 +45,20 @@ async def put_settings(request: web.Request, stream: Stream) -> web.Response:
     device_id = parameters.identity(request, "id")
     body = await parameters.body(request, _BODIES[stream])
     settings = DeviceSettings(**body.model_dump())
-    await request.app[DEVICE_SETTINGS].set(stream, device_id, settings)
+    await request.app[SERVICES].device_settings.set(stream, device_id, settings)
     return _shape(stream, device_id, settings)
 
 
 async def get_settings(request: web.Request, stream: Stream) -> web.Response:
     device_id = parameters.identity(request, "id")
     parameters.Query(request, set())
-    return _shape(stream, device_id, await request.app[DEVICE_SETTINGS].get(stream, device_id))
+    return _shape(stream, device_id, await request.app[SERVICES].device_settings.get(stream, device_id))
 
 
 async def delete_settings(request: web.Request, stream: Stream) -> web.Response:
     """Answers with what they were."""
     device_id = parameters.identity(request, "id")
-    return _shape(stream, device_id, await request.app[DEVICE_SETTINGS].remove(stream, device_id))
+    return _shape(stream, device_id, await request.app[SERVICES].device_settings.remove(stream, device_id))
 
 
 def _shape(stream: Stream, device_id: str, settings: DeviceSettings | None) -> web.Response:

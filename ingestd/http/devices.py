@@ -1,4 +1,4 @@
-"""The routes that list devices, by pages: `next` is the `after` of the page that follows, null at the end."""
+"""The routes that list devices by pages: `next` is the `after` of the following page, null at the end."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from functools import partial
@@ -10,10 +10,10 @@ from pydantic_core import to_json
 
 from ingestd.http import parameters, shapes
 from ingestd.http.heavy import heavy
-from ingestd.http.ports import DEVICES
 from ingestd.http.problems import bad_parameter
+from ingestd.http.services import SERVICES
 from ingestd.http.shared import asks_anew
-from ingestd.model.device import DevicePage, DeviceSort, SortKey
+from ingestd.model.device import Device, DevicePage, DeviceSort, SortKey
 from ingestd.model.stream import STREAMS, VEHICLE, Stream
 
 _PARAMETERS: Final = {"limit", "after", "sort", "order", "status"}
@@ -26,7 +26,7 @@ _CURSORS: Final[dict[DeviceSort, TypeAdapter[Any]]] = {
     "lastSeen": TypeAdapter(tuple[AwareDatetime, parameters.Identity]),
     "efficiency": TypeAdapter(tuple[float, parameters.Identity]),
 }
-"""What the last device of a page is sorted by, and its id."""
+"""Of the last device of a page: the value that it is sorted by, and its id."""
 
 
 @heavy
@@ -42,13 +42,24 @@ async def get_devices(request: web.Request, stream: Stream) -> web.Response:
         after=_after(query, sort),
         limit=query.number("limit", default=100, lowest=1, highest=1000),
     )
-    devices = await request.app[DEVICES].page(stream, wanted, anew=asks_anew(request))
+    devices = await request.app[SERVICES].devices(stream, wanted, anew=asks_anew(request))
     return shapes.answer(
         {
-            stream.topic_root: [shapes.device(stream, device) for device in devices],
+            stream.topic_root: [_device(stream, device) for device in devices],
             "next": _cursor(*wanted.place_of(devices[-1])) if len(devices) == wanted.limit else None,
         }
     )
+
+
+def _device(stream: Stream, found: Device) -> dict[str, object]:
+    return {
+        stream.id_key: found.newest.device_id,
+        **found.newest.figures,
+        "timestamp": shapes.moment(found.newest.timestamp),
+        "lastSeen": shapes.moment(found.newest.received_at),
+        "online": found.online,
+        **({"efficiencyRatio": found.efficiency_ratio, "status": found.status} if found.status else {}),
+    }
 
 
 def _cursor(key: SortKey, device_id: str) -> str:

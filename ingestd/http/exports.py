@@ -1,4 +1,4 @@
-"""The routes that hand out history as CSV, as fast as the client takes it and no faster."""
+"""The routes that send history as CSV, as fast as the client reads it."""
 
 import asyncio
 import socket
@@ -15,8 +15,8 @@ from aiohttp import hdrs, web
 
 from ingestd.errors import StoreError
 from ingestd.http import parameters
-from ingestd.http.ports import EXPORTS
-from ingestd.http.problems import Problem
+from ingestd.http.problems import Problem, unknown
+from ingestd.http.services import SERVICES
 from ingestd.model.periods import TimeRange
 from ingestd.model.stream import STREAMS, Stream
 
@@ -25,9 +25,9 @@ log = structlog.get_logger(__name__)
 AT_ONCE: Final = 2
 """Exports at a time: each has a connection to the database."""
 CLIENT_SECONDS: Final = 30.0
-"""A client that does not take a chunk in so long is given up."""
+"""The connection of a client that does not take a chunk within this time is closed."""
 EXPORT_SECONDS: Final = 3600.0
-"""An export may last so long: PostgreSQL cannot clear away what was updated or deleted while one goes on."""
+"""The longest that an export may last: meanwhile PostgreSQL cannot vacuum what was updated or deleted."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time at all
 
 UNDER_WAY: Final[web.AppKey[set[asyncio.Task[Any]]]] = web.AppKey("exports_under_way", set)
@@ -35,7 +35,7 @@ UNDER_WAY: Final[web.AppKey[set[asyncio.Task[Any]]]] = web.AppKey("exports_under
 
 
 async def get_export(request: web.Request, stream: Stream) -> web.StreamResponse:
-    """What one device, or every device of the stream, sent in the window."""
+    """What one device, or all devices of the stream, sent in the window."""
     query = parameters.Query(request, {"startTime", "endTime", "id"})
     window, device_id = parameters.window_of(query), query.identity("id")
     with _place(request.app):
@@ -43,14 +43,14 @@ async def get_export(request: web.Request, stream: Stream) -> web.StreamResponse
 
 
 async def end_exports(app: web.Application) -> None:
-    """At the stop of the server, which would wait for them."""
+    """When the server stops: it would wait for them otherwise."""
     for task in app[UNDER_WAY]:
         task.cancel()
 
 
 @contextmanager
 def _place(app: web.Application) -> Iterator[None]:
-    """One of the places there are. Raises Problem where all are taken."""
+    """Counts this export. Raises Problem where as many as are allowed are under way."""
     under_way, task = app[UNDER_WAY], asyncio.current_task()
     if len(under_way) >= AT_ONCE:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"{AT_ONCE} exports are under way already")
@@ -63,10 +63,10 @@ def _place(app: web.Application) -> Iterator[None]:
 
 
 async def _export(request: web.Request, stream: Stream, window: TimeRange, device_id: str | None) -> web.StreamResponse:
-    async with aclosing(request.app[EXPORTS].csv(stream, window, device_id)) as chunks:
-        first = await anext(chunks, None)  # before the status line: so far, what goes wrong is an ordinary problem
+    async with aclosing(request.app[SERVICES].export(stream, window, device_id)) as chunks:
+        first = await anext(chunks, None)  # before the status line, so that an error can still be answered by a problem
         if first is None:
-            raise Problem(HTTPStatus.NOT_FOUND, f"no {stream.name} {device_id} is known")
+            raise unknown(stream, device_id)
         response = web.StreamResponse()
         response.content_type, response.charset = "text/csv", "utf-8"
         name = _file_name(device_id or stream.topic_root, window)
@@ -99,9 +99,9 @@ async def send(response: web.StreamResponse, chunk: bytes, following: AsyncItera
 
 
 def _reset(request: web.Request) -> None:
-    """End the connection so that nobody takes a part for the whole.
+    """Reset the connection, so that no client takes the part for the whole.
 
-    With HTTP/1.0, which proxies speak, an ordinary end of the connection is that of the body.
+    With HTTP/1.0, which proxies speak, an ordinary end of the connection is also the end of the body.
     """
     if request.transport is not None:
         request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
@@ -113,7 +113,7 @@ def _file_name(of: str, window: TimeRange) -> str:
 
 
 def _compact(at: datetime) -> str:
-    """ISO 8601's basic format, which is fit for a file name."""
+    """ISO 8601's basic format, which can stand in a file name."""
     return f"{at:%Y%m%dT%H%M%SZ}"
 
 

@@ -1,4 +1,4 @@
-"""Reads over the whole fleet: a few at a time, so that they leave the database to others."""
+"""Reads over the whole fleet: few at a time, so that they leave the database free for others."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -14,14 +14,14 @@ from ingestd.http.problems import Problem
 
 AT_ONCE: Final = 2
 WAIT_SECONDS: Final = 5.0
-"""A request that has waited for so long is told to come again."""
+"""A request that has waited for so long is answered with 503."""
 
 _Parameters = ParamSpec("_Parameters")
 _Handler = Callable[Concatenate[web.Request, _Parameters], Coroutine[Any, Any, web.Response]]
 
 
 class HeavyReads:
-    """The places for heavy reads: two, and one for each client address. Others wait their turn."""
+    """At most two heavy reads at a time, and one of each client address. Others wait."""
 
     def __init__(self) -> None:
         self._places = asyncio.Semaphore(AT_ONCE)
@@ -29,7 +29,7 @@ class HeavyReads:
 
     @asynccontextmanager
     async def place(self, client: str) -> AsyncIterator[None]:
-        """Raises Problem where none comes free in time."""
+        """Raises Problem where none is free in time."""
         of_client = self._of_client.setdefault(client, asyncio.Lock())
         async with AsyncExitStack() as held:
             try:
@@ -45,7 +45,7 @@ HEAVY_READS: Final = web.AppKey("heavy_reads", HeavyReads)
 
 
 def heavy(handler: _Handler[_Parameters]) -> _Handler[_Parameters]:
-    """A handler that reads much: it begins when it has its place."""
+    """For a handler that reads much: it begins when it has a place."""
 
     @wraps(handler)
     async def limited(request: web.Request, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> web.Response:

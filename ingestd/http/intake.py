@@ -1,4 +1,4 @@
-"""Readings that come by HTTP: the same decode, the same buffer, an answer only after the same commit."""
+"""Takes readings in by HTTP: with the same checks and the same buffer as MQTT, and an answer after the commit."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -19,14 +19,14 @@ from ingestd.pipeline.delivery import Delivery
 
 MAX_READINGS: Final = 10_000
 COMMIT_SECONDS: Final = 15.0
-"""A sender that has waited for so long is told to come again; doing so costs it nothing but a duplicate."""
+"""After so long the answer is 503. The sender may send again: at worst the readings are duplicates."""
 _DECODED_AT_ONCE: Final = 250
-"""About two milliseconds' worth, after which the event loop has its turn."""
+"""About two milliseconds of work. Then the event loop has its turn."""
 _NO_TOPIC: Final = "POST /v1/telemetry"
 
 
 class Rejected(TypedDict):
-    """A reading that was refused, by its place in the request."""
+    """A reading that was refused; `index` is its place in the request."""
 
     index: int
     reason: Reason
@@ -45,7 +45,7 @@ class Receipt:
 
 @dataclass(slots=True, kw_only=True)
 class _Ticket:
-    """Which reading of the request stands where, and who waits for the end of it."""
+    """The place of each reading in the request, and the future that the request waits for."""
 
     settled: asyncio.Future[None]
     single: bool
@@ -54,7 +54,7 @@ class _Ticket:
 
 
 class Intake:
-    """The origin of every HTTP delivery."""
+    """The origin of all HTTP deliveries."""
 
     def __init__(
         self,
@@ -62,34 +62,34 @@ class Intake:
         window: Window,
         admit: Callable[[], None],
         put: Callable[[Delivery], None],
-        trouble: Callable[[], str | None],
+        reason: Callable[[], str | None],
     ) -> None:
-        """`admit` raises BufferFullError where there is no room; `trouble` says why the store takes nothing now."""
+        """`admit` raises BufferFullError where there is no room. `reason` says why nothing can be stored now."""
         self._window = window
         self._admit = admit
         self._put = put
-        self._trouble = trouble
+        self._reason = reason
         self._decoding = asyncio.Lock()
 
     def admit(self) -> None:
-        """Raises BufferFullError where the sender had better wait."""
+        """Raises BufferFullError where the sender has to wait."""
         self._admit()
-        if trouble := self._trouble():
-            raise BufferFullError(trouble)
+        if reason := self._reason():
+            raise BufferFullError(reason)
 
     async def submit(self, body: bytearray) -> Receipt:
-        """Take a reading, or an array of them, in and wait for the commit.
+        """Take in one reading or an array of them, and wait for the commit.
 
-        Raises Problem where it is neither, BufferFullError where the sender had better wait. After that the readings
-        may be stored all the same: sending them again is safe.
+        Raises Problem where the body is neither, and BufferFullError where the sender has to wait. In the latter case
+        the readings may be stored all the same; sending them again is safe.
         """
-        async with self._decoding:  # one at a time: parsed, a body may take twenty times its size
+        async with self._decoding:  # one body at a time: parsed, it may take twenty times its size
             self.admit()
             delivery, ticket = await self._decoded(body)
         self._put(delivery)
         try:
             async with asyncio.timeout(COMMIT_SECONDS):
-                # Shielded: the flush must find the future intact also when this request has given up.
+                # Shielded: `settle` sets the future's result, also after this request has given up.
                 await asyncio.shield(ticket.settled)
         except TimeoutError as error:
             raise BufferFullError(f"not committed within {COMMIT_SECONDS:.0f} s") from error
@@ -116,7 +116,7 @@ class Intake:
         return delivery, ticket
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
-        """Wake the requests whose readings are safe."""
+        """Let the requests go on whose readings are committed."""
         for delivery in deliveries:
             assert isinstance(delivery.ticket, _Ticket)  # noqa: S101 - we made it
             delivery.ticket.settled.set_result(None)

@@ -1,4 +1,4 @@
-"""The routes that say which meter feeds which vehicle, what they take, and how they answer."""
+"""The routes of the mapping: which meter feeds which vehicle."""
 
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -9,14 +9,14 @@ from pydantic import StrictBool
 
 from ingestd.errors import EmptySegmentError
 from ingestd.http import parameters
-from ingestd.http.ports import MAPPINGS
 from ingestd.http.problems import Problem, bad_parameter
+from ingestd.http.services import SERVICES
 from ingestd.http.shapes import answer, moment
 from ingestd.model.mapping import Mapping, MappingConflictError
 
 
 class MappingChange(parameters.StrictBody):
-    """The body of PUT: which meter, from when (now where left out), until when, and whether what is there gives way."""
+    """The body of PUT. `valid_from` is now where left out. `replace` cuts the segments that overlap the new one."""
 
     meter_id: parameters.Identity
     valid_from: parameters.Moment | None = None
@@ -41,10 +41,10 @@ async def put_mapping(request: web.Request) -> web.Response:
 
 
 async def get_mapping(request: web.Request) -> web.Response:
-    """The segment that holds now, and all there ever were."""
+    """The meter of now, and all segments since the first."""
     vehicle_id = parameters.identity(request, "vehicleId")
     parameters.Query(request, set())
-    history = await request.app[MAPPINGS].of_vehicle(vehicle_id)
+    history = await request.app[SERVICES].mappings.of_vehicle(vehicle_id)
     if not history:
         raise Problem(HTTPStatus.NOT_FOUND, f"vehicle {vehicle_id} was never mapped to a meter")
     now = datetime.now(UTC)
@@ -60,7 +60,7 @@ async def get_mapping(request: web.Request) -> web.Response:
 
 async def delete_mapping(request: web.Request) -> web.Response:
     vehicle_id = parameters.identity(request, "vehicleId")
-    closed = await request.app[MAPPINGS].close(vehicle_id)
+    closed = await request.app[SERVICES].mappings.close(vehicle_id)
     if closed is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"vehicle {vehicle_id} has no mapping that is open")
     return answer(_shape(closed))
@@ -68,7 +68,7 @@ async def delete_mapping(request: web.Request) -> web.Response:
 
 async def _set(request: web.Request, vehicle_id: str, change: MappingChange, status: HTTPStatus) -> web.Response:
     try:
-        segment = await request.app[MAPPINGS].set(
+        segment = await request.app[SERVICES].mappings.set(
             vehicle_id=vehicle_id,
             meter_id=change.meter_id,
             valid_from=change.valid_from,

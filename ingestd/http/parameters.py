@@ -1,4 +1,4 @@
-"""What comes in by path, query and body, checked; what is wrong is answered with 400 naming the parameter."""
+"""Reads and checks path, query and body. A fault is answered with 400 and the name of the parameter."""
 
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -21,7 +21,7 @@ _timestamp: Final = TypeAdapter(Timestamp)
 
 
 def _moment(value: object) -> datetime:
-    """The timestamp format devices use as a moment in UTC. Raises ValueError (ValidationError is one)."""
+    """A timestamp in the format of the devices, in UTC. Raises ValueError."""
     try:
         return datetime.fromisoformat(_timestamp.validate_python(value)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
@@ -37,7 +37,7 @@ _Body = TypeVar("_Body", bound=BaseModel)
 
 
 class StrictBody(BaseModel):
-    """The JSON object of a request: camelCase, and nothing in it that nobody knows."""
+    """The JSON object of a request, in camelCase, without unknown members."""
 
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel)
 
@@ -48,7 +48,7 @@ def identity(request: web.Request, name: str) -> str:
 
 
 class Query:
-    """A request's query, read parameter by parameter; everything wrong is a 400 that names the parameter."""
+    """The query of a request, read parameter by parameter."""
 
     def __init__(self, request: web.Request, known: set[str]) -> None:
         self._values = request.query
@@ -91,16 +91,21 @@ class Query:
             raise bad_parameter(name, f"a whole number from {lowest} to {highest}")
         return int(text)
 
+    def page(self) -> tuple[int, int | None]:
+        """`limit` and `before` of a list that is read by pages."""
+        limit = self.number("limit", default=100, lowest=1, highest=1000)
+        return limit, self.number("before", default=None, lowest=1, highest=2**63 - 1)
+
 
 def window(request: web.Request, *, longest: timedelta = LONGEST_WINDOW) -> TimeRange:
-    """For a route that takes nothing but startTime and endTime."""
+    """For a route whose only parameters are startTime and endTime."""
     return window_of(Query(request, {"startTime", "endTime"}), longest=longest)
 
 
 def window_of(query: Query, *, longest: timedelta = LONGEST_WINDOW) -> TimeRange:
-    """startTime and endTime from the query.
+    """startTime and endTime from the query; where both are left out, the last 24 hours.
 
-    Where both are left out, the last 24 hours from a whole quarter-hour on: of these rows tell all but the end.
+    These begin at a whole quarter of an hour, so that all but their end is in rows of the ledger.
     """
     start, end = query.moment("startTime"), query.moment("endTime")
     if start is None and end is None:

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 `application/problem+json`, whatever they come from."""
+"""Errors as RFC 9457 `application/problem+json`, wherever they come from."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,6 +11,7 @@ from pydantic_core import to_json
 
 from ingestd.errors import BufferFullError, StoreError
 from ingestd.http.broken import BROKEN
+from ingestd.model.stream import Stream
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +22,7 @@ _HEADERS: Final = {
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": str(RETRY_AFTER_SECONDS)},
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: {"Accept-Encoding": "identity"},
 }
-"""What belongs to any answer of a status."""
+"""Headers of every answer of a status."""
 
 
 class Problem(Exception):  # noqa: N818 - the RFC's word for it
@@ -39,6 +40,11 @@ def bad_parameter(name: str, detail: str, **members: object) -> Problem:
     return Problem(HTTPStatus.BAD_REQUEST, f"{name}: {detail}", parameter=name, **members)
 
 
+def unknown(stream: Stream, device_id: str | None) -> Problem:
+    """404: the device has never sent a reading."""
+    return Problem(HTTPStatus.NOT_FOUND, f"no {stream.name} {device_id} is known")
+
+
 def response(status: HTTPStatus, detail: str, headers: dict[str, str] | None = None, **members: object) -> web.Response:
     headers = _HEADERS.get(status, {}) | (headers or {})
     body = {
@@ -52,7 +58,7 @@ def response(status: HTTPStatus, detail: str, headers: dict[str, str] | None = N
 
 
 def of_aiohttp(error: web.HTTPException) -> web.Response:
-    """What aiohttp itself refuses."""
+    """The answer to what aiohttp itself refuses."""
     status = HTTPStatus(error.status)
     kept = {name: value for name, value in error.headers.items() if name in {"Allow", "Location"}}
     return response(status, error.reason or status.phrase, kept)
@@ -60,7 +66,7 @@ def of_aiohttp(error: web.HTTPException) -> web.Response:
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn what a route raises into a problem; nobody ever sees a traceback or an HTML page."""
+    """Answers what a route raises with a problem. No client sees a traceback or an HTML page."""
     try:
         return await handler(request)
     except Problem as problem:

@@ -1,7 +1,6 @@
-"""The embedded web server: built from its ports, started and stopped by the composition root."""
+"""The web server of the daemon."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
@@ -14,85 +13,30 @@ from ingestd.http.cancellation import carry_changes_through
 from ingestd.http.connection import SERVER_NAME, Connection
 from ingestd.http.exports import UNDER_WAY, end_exports
 from ingestd.http.heavy import HEAVY_READS, HeavyReads
-from ingestd.http.intake import Intake
-from ingestd.http.ports import (
-    ALERTS,
-    ANALYTICS,
-    CONDITION,
-    DEAD_LETTERS,
-    DEVICE_SETTINGS,
-    DEVICES,
-    EXPORTS,
-    EXPOSITION,
-    FLEET,
-    INTAKE,
-    MAPPINGS,
-    PING,
-    SERIES,
-    Alerts,
-    Analytics,
-    Condition,
-    DeadLetters,
-    Devices,
-    DeviceSettingsTable,
-    Exports,
-    Fleet,
-    Mappings,
-    Series,
-)
 from ingestd.http.problems import problems
 from ingestd.http.routes import ROUTES
+from ingestd.http.services import SERVICES, Services
 from ingestd.http.shared import SHARED_ANSWERS, SharedAnswers
 
 SHUTDOWN_SECONDS: Final = 0.5
-"""How long answers under way may take when the server stops; aiohttp waits as long again once it has cancelled them."""
+"""How long answers under way may take when the server stops. aiohttp then cancels them, and waits as long again."""
 
 
 class HttpServer:
     """Listens from `start` to `stop`."""
 
-    def __init__(  # noqa: PLR0913 - one for each port, all by name
-        self,
-        *,
-        host: str,
-        port: int,
-        intake: Intake,
-        analytics: Analytics,
-        fleet: Fleet,
-        series: Series,
-        devices: Devices,
-        device_settings: DeviceSettingsTable,
-        mappings: Mappings,
-        exports: Exports,
-        dead_letters: DeadLetters,
-        alerts: Alerts,
-        condition: Callable[[], Condition],
-        ping: Callable[[], Awaitable[None]],
-        exposition: Callable[[], bytes],
-    ) -> None:
+    def __init__(self, *, host: str, port: int, services: Services) -> None:
         self._host = host
         self._port = port
         self._app = web.Application(middlewares=[carry_changes_through, problems])
         self._broken = BrokenRequests()
+        self._app[SERVICES] = services
         self._app[BROKEN] = self._broken
         self._app[BODIES] = Bodies()
-        self._app[INTAKE] = intake
-        self._app[ANALYTICS] = analytics
-        self._app[FLEET] = fleet
-        self._app[SERIES] = series
-        self._app[DEVICES] = devices
-        self._app[DEVICE_SETTINGS] = device_settings
-        self._app[MAPPINGS] = mappings
-        self._app[EXPORTS] = exports
         self._app[UNDER_WAY] = set()
-        self._app.on_shutdown.append(end_exports)
-        self._app[DEAD_LETTERS] = dead_letters
-        self._app[ALERTS] = alerts
-        self._app[CONDITION] = condition
-        self._app[PING] = ping
         self._app[HEAVY_READS] = HeavyReads()
         self._app[SHARED_ANSWERS] = SharedAnswers()
-        self._app[EXPOSITION] = exposition
+        self._app.on_shutdown.append(end_exports)
         self._app.add_routes(ROUTES)
         self._app.on_response_prepare.append(_name_the_server)
         self._runner = web.AppRunner(
@@ -107,11 +51,11 @@ class HttpServer:
         await self._runner.setup()
         assert self._runner.server is not None  # noqa: S101 - made by setup
         loop = asyncio.get_running_loop()
-        # Not by web.TCPSite, which knows no other class of connections than aiohttp's own.
+        # Not by web.TCPSite, which makes connections of aiohttp's own class only.
         connection = partial(Connection, self._runner.server, loop=loop, broken=self._broken)
         try:
             self._listening = await loop.create_server(connection, self._host, self._port, backlog=128)
-        except (OSError, UnicodeError) as error:  # the latter where it can be no name
+        except (OSError, UnicodeError) as error:  # UnicodeError: the host cannot be a name
             reason = getattr(error, "strerror", None) or error
             raise IngestdError(f"cannot listen on {self._host}:{self._port}: {reason}") from error
         port: int = self._listening.sockets[0].getsockname()[1]
@@ -124,5 +68,5 @@ class HttpServer:
 
 
 async def _name_the_server(_: web.Request, response: web.StreamResponse) -> None:
-    """In an answer that begins in a route, too, as an export does."""
+    """Also in an answer that begins inside a route, as an export does."""
     response.headers[hdrs.SERVER] = SERVER_NAME

@@ -1,4 +1,4 @@
-"""Answers over the whole fleet, shared by all who ask the same within a few seconds."""
+"""Answers over the whole fleet, shared by all requests for the same address within a few seconds."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 
 SHARED_SECONDS: Final = 5.0
 MOST_KEPT: Final = 100
-"""Different questions; a dashboard asks a few of them again and again."""
+"""Different addresses. A dashboard asks for a few of them again and again."""
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -24,7 +24,7 @@ class _Kept:
 
 
 class SharedAnswers:
-    """The newest answer to each question. Who asks meanwhile waits for the one that is being made."""
+    """The newest answer to each question. While it is made, other requests for it wait."""
 
     def __init__(self, *, seconds: float = SHARED_SECONDS) -> None:
         self._seconds = seconds
@@ -32,7 +32,7 @@ class SharedAnswers:
         self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def answer(self, question: str, make: Callable[[], Awaitable[bytes]], *, anew: bool) -> tuple[bytes, float]:
-        """The body, and its age in seconds; `anew` takes none that was made before. Raises what `make` raises."""
+        """The body, and its age in seconds. `anew`: make it in any case. Raises what `make` raises."""
         making = self._making.setdefault(question, asyncio.Lock())
         async with making:
             now = time.monotonic()
@@ -49,12 +49,12 @@ SHARED_ANSWERS: Final = web.AppKey("shared_answers", SharedAnswers)
 
 
 def asks_anew(request: web.Request) -> bool:
-    """Whether `Cache-Control: no-cache` asks for nothing that was made before (RFC 9111 §5.2.1.4)."""
+    """Whether the request has `Cache-Control: no-cache`, and so wants a new answer (RFC 9111 §5.2.1.4)."""
     return "no-cache" in request.headers.get(hdrs.CACHE_CONTROL, "")
 
 
 def shared(handler: _Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """A handler whose answer depends on the address alone."""
+    """For a handler whose answer depends on the address alone."""
 
     @wraps(handler)
     async def answer(request: web.Request) -> web.Response:

@@ -34,7 +34,7 @@ class DeadLetter:
         *,
         received_at: int,
         source: Source,
-        stream: str  # its name, or "unknown",
+        stream: str,
         topic: str,
         payload: bytes,
         reason: Reason,

@@ -23,27 +23,27 @@ from ingestd.mqtt.requests import Requests, in_words
 from ingestd.pipeline.delivery import Delivery, Origin
 
 RECEIVE_MAXIMUM: Final = 65_000
-"""Messages the broker may have unacknowledged with us. Not 65,535: that is the default the codec leaves out
-of CONNECT, and Mosquitto then falls back to its own limit of 20."""
+"""How many messages the broker may have sent without an acknowledgement. Not 65,535: that is MQTT's default, which the
+codec leaves out of CONNECT, and Mosquitto then keeps to its own limit of 20."""
 
 READ_BYTES: Final = 64 * 1024
-"""The most that is read at once: some 450 messages, three milliseconds' work."""
+"""The most that is read at once: some 450 messages, three milliseconds of work."""
 
 _SMALL_READ: Final = 4 * 1024  # bytes
-"""A read of no more than some 25 messages: the broker has nothing else for us at the moment."""
+"""Some 25 messages. A read of no more shows that the broker has no others at the moment."""
 
 _PUBACK_FIXED_HEADER: Final = 0x4002
 _PUBREC_FIXED_HEADER: Final = 0x5002
 """Two bytes follow: with nothing but a packet id the reason is success (§3.4.2.1, §3.5.2.1)."""
 
 CLOSED: Final = "connection closed by the broker"
-"""Without a word why."""
+"""Without a DISCONNECT."""
 
 _EXACTLY_ONCE: Final = mqtt5.QoS.EXACTLY_ONCE
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Speaks MQTT 5 over one transport. Its object is its epoch: once lost, it is never used again."""
+    """Speaks MQTT 5 over one network connection. Once that is lost, the object is never used again."""
 
     def __init__(
         self,
@@ -65,9 +65,9 @@ class Connection(asyncio.BufferedProtocol):
         self.requests = Requests(write=self._write, answer_seconds=answer_seconds)
         self.loss_reason = CLOSED
         self.silent = True
-        """Whether the other side has not said a word, not even about TLS."""
+        """Whether nothing has come from the other side, not even a TLS alert."""
         self.taken_over = False
-        """Whether the broker ended the connection as somebody else came with our client id."""
+        """Whether the broker ended the connection with reason 0x8E, session taken over."""
         self.telemetry_at = 0.0
         """When the latest messages of devices came in, by the event loop's clock."""
         self._origin = origin
@@ -231,7 +231,7 @@ class Connection(asyncio.BufferedProtocol):
         self._buffer[: self._filled] = view[offset:end]
 
     def _pause_between_reads(self, seconds: float) -> None:
-        """Read nothing for so long, and at least until everybody else on the event loop has had a turn.
+        """Read nothing for so long, and at least until every other task of the event loop has had a turn.
 
         libuv reads a busy socket up to 32 times in a row, which with a backlog would hold up a flush for
         hundreds of milliseconds.

@@ -7,7 +7,8 @@ repeated.
 import asyncio
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Final, Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
 
 import structlog
 
@@ -24,9 +25,6 @@ from ingestd.pipeline.delivery import Batch, Delivery, Origin, Rejection
 from ingestd.pipeline.progress import Progress
 from ingestd.pipeline.refusals import Apart, Refusals
 
-if TYPE_CHECKING:
-    from datetime import datetime
-
 log = structlog.get_logger(__name__)
 
 RETRY_FIRST_SECONDS: Final = 0.1
@@ -39,6 +37,10 @@ SUSPECT_ROUNDS: Final = 12
 they must not stop the other rows for ever."""
 STALLED_SECONDS: Final = 30.0
 """A flush that takes longer is reported, although there is no error."""
+BACKLOG_AGE: Final = timedelta(minutes=15)
+"""Readings that are older than this when they are committed are a backlog."""
+BACKLOG_PAUSE_SECONDS: Final = 5.0
+"""A backlog has ended when nothing was committed for so long."""
 
 
 class Store(Protocol):
@@ -72,6 +74,15 @@ class Flusher:
         if self._reason is None and busy > STALLED_SECONDS:
             return f"a flush has been under way for {busy:.0f} s"
         return self._reason
+
+    @property
+    def is_backlog(self) -> bool:
+        """Whether the readings that come in at the moment are a backlog: taken long ago, and committed just now."""
+        if self.arriving is None or self.last_commit_at is None:
+            return False
+        if time.monotonic() - self.last_commit_at > BACKLOG_PAUSE_SECONDS:
+            return False
+        return datetime.now(UTC) - self.arriving > BACKLOG_AGE
 
     async def run(self) -> None:
         """Flush until the buffer is closed and empty. Where it is cancelled, the sources send again what is left."""

@@ -21,7 +21,7 @@ from ingestd.model.alert import (
 )
 from ingestd.model.stream import STREAMS, Stream
 from ingestd.store import queries
-from ingestd.store.database import Reads
+from ingestd.store.pool import Pool
 
 _SOURCES: Final = queries.load("alerts.sql")
 _SQL: Final = queries.all_ready(_SOURCES)
@@ -39,12 +39,12 @@ PAGE: Final = 500
 class Alerts:
     """The tables of alerts. Every method raises StoreError."""
 
-    def __init__(self, reads: Reads) -> None:
-        self._reads = reads
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
 
     async def take_watch(self, task: str, *, holder: str, now: datetime, lease: timedelta) -> datetime | None:
         """Since when the task has been done without a gap longer than `lease`; None where another one does it."""
-        rows = await self._reads.fetch(_SQL["take_watch"], {"task": task, "holder": holder, "now": now, "lease": lease})
+        rows = await self._pool.fetch(_SQL["take_watch"], {"task": task, "holder": holder, "now": now, "lease": lease})
         return rows[0].watched_since if rows else None
 
     async def silent(self, stream: Stream, *, now: datetime, offline_after: timedelta, limit: int) -> Found:
@@ -60,7 +60,7 @@ class Alerts:
             "retired": RETIRED,
             "limit": limit,
         }
-        rows = await self._reads.fetch(_SILENT[stream], parameters)
+        rows = await self._pool.fetch(_SILENT[stream], parameters)
         return Found(
             seen={
                 row.subject: silence(kind, row.subject, heard_at=row.heard_at, bound=row.bound, now=now) for row in rows
@@ -71,7 +71,7 @@ class Alerts:
     async def hot(self, *, bound: float, now: datetime, limit: int) -> Found:
         """Vehicles with too hot a battery (°C), and all that have an open alert of that, None where it is not known."""
         parameters = {"kind": BATTERY, "now": now, "bound": bound, "fresh": BATTERY_FRESH, "limit": limit}
-        rows = await self._reads.fetch(_SQL["hot_batteries"], parameters)
+        rows = await self._pool.fetch(_SQL["hot_batteries"], parameters)
         return Found(
             seen={
                 row.subject: None if row.celsius is None else battery(row.subject, celsius=row.celsius, bound=bound)
@@ -82,44 +82,44 @@ class Alerts:
 
     async def _others(self, count: queries.Statement, parameters: Mapping[str, object], rows: Sequence[Any]) -> int:
         """How many of the devices that are counted are not among the rows, which were read a moment before."""
-        ((devices,),) = await self._reads.fetch(count, parameters)
+        ((devices,),) = await self._pool.fetch(count, parameters)
         return max(int(devices) - sum(not row.has_alert for row in rows), 0)
 
     async def open(self, kind: str) -> dict[str, Alert]:
         """What is pending or active, by subject."""
-        rows = await self._reads.fetch(_SQL["open_alerts"], {"kind": kind})
+        rows = await self._pool.fetch(_SQL["open_alerts"], {"kind": kind})
         return {row.subject: _alert(row) for row in rows}
 
     async def retired(self, stream: Stream, kinds: Sequence[str], *, now: datetime) -> list[Alert]:
         """Some of the open alerts of devices that nothing is expected of any more."""
         parameters = {"kinds": list(kinds), "now": now, "retired": RETIRED, "limit": PAGE}
-        return [_alert(row) for row in await self._reads.fetch(_RETIRED[stream], parameters)]
+        return [_alert(row) for row in await self._pool.fetch(_RETIRED[stream], parameters)]
 
     async def save(self, changes: Sequence[Change], *, channels: Sequence[str]) -> None:
         """All of them or none; each change of state is to be delivered on every channel."""
         if changes:
-            await self._reads.fetch(
+            await self._pool.fetch(
                 _SQL["save_alerts"],
                 {"changes": to_json([_record(change) for change in changes]).decode(), "channels": list(channels)},
             )
 
     async def page(self, wanted: AlertFilter, *, limit: int, before: int | None = None) -> list[Alert]:
         """At most `limit` active and past ones, the newest first, with ids below `before`."""
-        rows = await self._reads.fetch(_SQL["page_alerts"], {**asdict(wanted), "limit": limit, "before": before})
+        rows = await self._pool.fetch(_SQL["page_alerts"], {**asdict(wanted), "limit": limit, "before": before})
         return [_alert(row) for row in rows]
 
     async def active(self) -> dict[str, int]:
         """How many are active, by kind; kinds without any are left out."""
-        return {row.kind: row.active for row in await self._reads.fetch(_SQL["active_alerts"], {})}
+        return {row.kind: row.active for row in await self._pool.fetch(_SQL["active_alerts"], {})}
 
     async def purge(self, *, until: datetime) -> None:
         """Delete those that were cleared before."""
-        while len(await self._reads.fetch(_SQL["purge_alerts"], {"until": until, "limit": PAGE})) == PAGE:
+        while len(await self._pool.fetch(_SQL["purge_alerts"], {"until": until, "limit": PAGE})) == PAGE:
             pass
 
     async def undelivered(self, channel: str, *, limit: int) -> list[Alert]:
         """The changes that the channel has not delivered yet, in the order in which it has to."""
-        rows = await self._reads.fetch(_SQL["undelivered_alerts"], {"channel": channel, "limit": limit})
+        rows = await self._pool.fetch(_SQL["undelivered_alerts"], {"channel": channel, "limit": limit})
         return [_alert(row) for row in rows]
 
     async def delivered(self, channel: str, alerts: Sequence[Alert]) -> None:
@@ -129,11 +129,11 @@ class Alerts:
             "ids": [alert.id for alert in alerts],
             "states": [alert.state for alert in alerts],
         }
-        await self._reads.fetch(_SQL["delivered_alerts"], parameters)
+        await self._pool.fetch(_SQL["delivered_alerts"], parameters)
 
     async def deliver_again(self, channel: str) -> None:
         """All active alerts are to be delivered again, as the channel has lost them."""
-        await self._reads.fetch(_SQL["deliver_again"], {"channel": channel})
+        await self._pool.fetch(_SQL["deliver_again"], {"channel": channel})
 
 
 def _alert(row: Any) -> Alert:  # noqa: ANN401 - psycopg makes the namedtuple's class at run time

@@ -16,20 +16,20 @@ from ingestd.model.energy import HOUR, QUARTER
 from ingestd.model.gaps import Gaps, gaps, silent_stretches
 from ingestd.model.periods import TimeRange
 from ingestd.model.register import Rule
-from ingestd.model.stream import METER, VEHICLE, Stream
+from ingestd.model.stream import METER, STREAMS, VEHICLE, Stream
 from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store import queries
-from ingestd.store.database import Reads
 from ingestd.store.device_energy import ENDING, DeviceReader
 from ingestd.store.known import is_known
 from ingestd.store.ledger import BEGINNING
 from ingestd.store.moments import Moment, Moments
+from ingestd.store.pool import Pool
 
 LONG: Final = 7 * 24 * HOUR
 """A window of more takes longer than a few milliseconds, and is left to a thread."""
 _Result = TypeVar("_Result")
 
-_SQL: Final = queries.of_streams(queries.load("performance.sql"))
+_SQL: Final = queries.of_streams(queries.load("performance.sql"), STREAMS)
 
 
 def live_reading(stream: Stream, row: Any) -> LiveReading:  # noqa: ANN401 - psycopg makes the namedtuple's class at run time
@@ -60,17 +60,17 @@ class Analytics:
     """What is asked of one device. Every method raises StoreError when the database does not answer."""
 
     def __init__(
-        self, reads: Reads, *, rules: Mapping[Stream, Rule], policy: EfficiencyPolicy, history: timedelta | None = None
+        self, pool: Pool, *, rules: Mapping[Stream, Rule], policy: EfficiencyPolicy, history: timedelta | None = None
     ) -> None:
         """`history` is the retention of readings; None: they are all there."""
-        self._reads = reads
-        self._moments = Moments(reads, rules=rules, history=history)
+        self._pool = pool
+        self._moments = Moments(pool, rules=rules, history=history)
         self._max_gap = rules[VEHICLE].max_gap
         self._policy = policy
 
     async def live(self, stream: Stream, device_id: str) -> LiveReading | None:
         """The newest reading of a device, or None where it is unknown."""
-        rows = await self._reads.fetch(_SQL[stream]["live"], {"device_id": device_id})
+        rows = await self._pool.fetch(_SQL[stream]["live"], {"device_id": device_id})
         return live_reading(stream, rows[0]) if rows else None
 
     async def performance(self, vehicle_id: str, window: TimeRange) -> Performance | None:

@@ -6,7 +6,7 @@ from typing import Final
 import structlog
 
 from ingestd.model.alert import CLOCK_DIFFERENCE
-from ingestd.store.database import Reads
+from ingestd.store.pool import Pool
 from ingestd.store.queries import Statement
 
 log = structlog.get_logger(__name__)
@@ -17,8 +17,8 @@ _NOW: Final = Statement(text=b"SELECT clock_timestamp() AS now", parameters=())
 class Clocks:
     """How far our clock is ahead of the database's, looked at again at each `agree`."""
 
-    def __init__(self, reads: Reads) -> None:
-        self._reads = reads
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
         self.difference: timedelta | None = None
         """At the last look; None before the first."""
         self._agreed = True
@@ -39,6 +39,6 @@ class Clocks:
     async def _look(self) -> timedelta:
         """Ask the database for its time; half of the way there and back is its answer's. Raises StoreError."""
         begin = datetime.now(UTC)
-        (row,) = await self._reads.fetch(_NOW, {})
+        (row,) = await self._pool.fetch(_NOW, {})
         self.difference = begin + (datetime.now(UTC) - begin) / 2 - row.now
         return self.difference

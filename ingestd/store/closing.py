@@ -20,8 +20,9 @@ from ingestd.model.quarters import quarter_of
 from ingestd.model.register import Rule
 from ingestd.model.stream import WITH_ENERGY, Stream
 from ingestd.model.timestamps import to_datetime, to_microseconds
-from ingestd.store.database import Connection, bounded, closed_on_error, connect, translated
+from ingestd.store.connection import Connection, bounded, closed_on_error, connect
 from ingestd.store.ledger import BEGINNING, LONG_AGO, LedgerTables, moment
+from ingestd.store.sqlstate import translated
 from ingestd.store.stale import made_of, make_anew, undecided
 
 log = structlog.get_logger(__name__)

@@ -14,7 +14,7 @@ from ingestd.model.stream import Row, Stream
 from ingestd.model.timestamps import now_microseconds
 from ingestd.pipeline.delivery import Batch, StreamBatch
 from ingestd.store import queries
-from ingestd.store.database import Reads
+from ingestd.store.pool import Pool
 from ingestd.store.writer import Writer
 
 log = structlog.get_logger(__name__)
@@ -37,15 +37,15 @@ class Replayed:
 class DeadLetters:
     """The dead_letter table. Rows are namedtuples of its columns; every method raises StoreError."""
 
-    def __init__(self, reads: Reads) -> None:
-        self._reads = reads
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
 
     async def page(self, wanted: DeadLetterFilter, *, limit: int, before: int | None = None) -> list[Any]:
         """At most `limit`, the newest first, with ids below `before`."""
-        return await self._reads.fetch(_SQL["page_dead_letters"], {**asdict(wanted), "limit": limit, "before": before})
+        return await self._pool.fetch(_SQL["page_dead_letters"], {**asdict(wanted), "limit": limit, "before": before})
 
     async def get(self, letter_id: int) -> Any | None:  # noqa: ANN401 - psycopg makes the class at run time
-        rows = await self._reads.fetch(_SQL["one_dead_letter"], {"id": letter_id})
+        rows = await self._pool.fetch(_SQL["one_dead_letter"], {"id": letter_id})
         return rows[0] if rows else None
 
     async def purge(self, wanted: DeadLetterFilter) -> int:
@@ -60,7 +60,7 @@ class DeadLetters:
     async def _delete(self, statement: queries.Statement, parameters: dict[str, object]) -> int:
         deleted = 0
         while True:
-            gone = await self._reads.fetch(statement, {**parameters, "limit": PAGE})
+            gone = await self._pool.fetch(statement, {**parameters, "limit": PAGE})
             deleted += len(gone)
             if len(gone) < PAGE:
                 return deleted
@@ -81,7 +81,7 @@ class DeadLetters:
                     good.append(_Mended(letter.id, *decoded))
             settled = await _store(good, writer, result)
             result.still_bad += len(letters) - len(settled)
-            await self._reads.fetch(_SQL["delete_dead_letters"], {"ids": settled})
+            await self._pool.fetch(_SQL["delete_dead_letters"], {"ids": settled})
         return result
 
     async def _pages(self, wanted: DeadLetterFilter) -> AsyncIterator[list[Any]]:

@@ -14,8 +14,8 @@ from ingestd.model.quarters import Quarter
 from ingestd.model.register import Rule
 from ingestd.model.stream import Stream
 from ingestd.store import queries
-from ingestd.store.database import Snapshot
 from ingestd.store.ledger import BEGINNING, base_of, moment, quarter_of_row, readings_of
+from ingestd.store.pool import Snapshot
 
 ENDING: Final = 1 << 57
 """Later than any reading, in microseconds."""

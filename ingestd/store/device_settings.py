@@ -6,7 +6,8 @@ from typing import Any, Final
 from ingestd.model.device import DeviceSettings
 from ingestd.model.stream import WITH_ENERGY, Stream
 from ingestd.store import queries
-from ingestd.store.database import Reads, rows_of
+from ingestd.store.connection import rows_of
+from ingestd.store.pool import Pool
 
 _SQL: Final = queries.load("device_settings.sql")
 _GET: Final = queries.ready(_SQL["device_settings"])
@@ -17,11 +18,11 @@ _NONE: Final = DeviceSettings()
 class DeviceSettingsTable:
     """The table device_setting; None where nothing is set for the device. Every method raises StoreError."""
 
-    def __init__(self, reads: Reads) -> None:
-        self._reads = reads
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
 
     async def get(self, stream: Stream, device_id: str) -> DeviceSettings | None:
-        return _settings(await self._reads.fetch(_GET, {"kind": stream.name, "id": device_id}))
+        return _settings(await self._pool.fetch(_GET, {"kind": stream.name, "id": device_id}))
 
     async def set(self, stream: Stream, device_id: str, settings: DeviceSettings) -> None:
         """All of them at once. The device need not have reported."""
@@ -36,7 +37,7 @@ class DeviceSettingsTable:
     ) -> DeviceSettings | None:
         """What they were. Where max_kw is another now, the device's ledger has to be made anew."""
         parameters = {"kind": stream.name, "id": device_id, **asdict(settings)}
-        async with self._reads.transaction() as connection:
+        async with self._pool.transaction() as connection:
             await rows_of(connection, _SQL["lock_settings"], parameters)
             before = _settings(await rows_of(connection, _SQL["device_settings"], parameters))
             await connection.execute(_SQL[statement], parameters)

@@ -13,7 +13,7 @@ from ingestd.model.stream import STREAMS, VEHICLE, Stream
 from ingestd.model.timestamps import to_microseconds
 from ingestd.store import queries
 from ingestd.store.analytics import live_reading
-from ingestd.store.database import Reads
+from ingestd.store.pool import Pool
 
 SHARED_SECONDS: Final = 5.0
 """So long the efficiencies serve all who page through a list."""
@@ -28,13 +28,13 @@ class Devices:
 
     def __init__(
         self,
-        reads: Reads,
+        pool: Pool,
         *,
         efficiencies: Callable[[TimeRange], Awaitable[Sequence[VehicleEfficiency]]],
         offline_after: timedelta,
     ) -> None:
         """`offline_after` is for devices without a setting of their own."""
-        self._reads = reads
+        self._pool = pool
         self._efficiencies = efficiencies
         self._offline_after = offline_after
         self._judging = asyncio.Lock()
@@ -45,7 +45,7 @@ class Devices:
         """At most `wanted.limit` of the devices that have reported; `anew` takes no efficiencies made before."""
         after_key, after_id = wanted.after or ("", None)
         judged = await self._of_last_day(anew=anew) if stream is VEHICLE else ()
-        rows = await self._reads.fetch(
+        rows = await self._pool.fetch(
             _PAGE[stream],
             {
                 "offline_after": self._offline_after,

@@ -11,7 +11,8 @@ from psycopg.pq import ExecStatus
 from ingestd.model.periods import TimeRange
 from ingestd.model.stream import STREAMS, Stream
 from ingestd.store import queries
-from ingestd.store.database import Connection, bounded, closed_on_error, connect, rows_of, translated
+from ingestd.store.connection import Connection, bounded, closed_on_error, connect, rows_of
+from ingestd.store.sqlstate import translated
 
 _SQL: Final = queries.load("exports.sql")
 _HAS_SENT: Final = {stream: queries.for_stream(_SQL["has_sent"], stream) for stream in STREAMS}

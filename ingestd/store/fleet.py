@@ -19,13 +19,13 @@ from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store import queries
 from ingestd.store.apart import Apart, around
 from ingestd.store.comparison import Comparison, edges_of
-from ingestd.store.database import Reads
 from ingestd.store.device_energy import ENDING
 from ingestd.store.fine_buckets import fine_buckets
 from ingestd.store.ledger import BEGINNING, moment
 from ingestd.store.many import ManyDevices
 from ingestd.store.moments import Moment, Moments
 from ingestd.store.open_stretch import OPEN, OfDevices, OpenStretch
+from ingestd.store.pool import Pool
 
 MOST_READINGS: Final = 2_000_000
 WORST: Final = 10
@@ -50,14 +50,14 @@ class Fleet:
 
     def __init__(
         self,
-        reads: Reads,
+        pool: Pool,
         *,
         rules: Mapping[Stream, Rule],
         policy: EfficiencyPolicy,
         most_readings: int = MOST_READINGS,
     ) -> None:
         """No more than `most_readings` are looked at one by one for an answer."""
-        self._moments = Moments(reads, rules=rules)
+        self._moments = Moments(pool, rules=rules)
         self._policy = policy
         self._most_readings = most_readings
 

@@ -12,7 +12,8 @@ import structlog
 
 from ingestd.errors import StoreError
 from ingestd.store import queries
-from ingestd.store.database import Connection, bounded, closed_on_error, connect, rows_of, translated
+from ingestd.store.connection import Connection, bounded, closed_on_error, connect, rows_of
+from ingestd.store.sqlstate import translated
 
 log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from ingestd.model.register import Register
 from ingestd.model.stream import WITH_ENERGY, Stream
 from ingestd.model.timestamps import EPOCH, to_datetime, to_microseconds
 from ingestd.store import queries
-from ingestd.store.database import Connection
+from ingestd.store.connection import Connection
 
 BEGINNING: Final = -2_500_000 * HOUR
 """Earlier than any reading, in microseconds."""

@@ -6,7 +6,8 @@ from typing import Any, Final
 from ingestd.errors import EmptySegmentError
 from ingestd.model.mapping import Mapping, MappingConflictError
 from ingestd.store import queries
-from ingestd.store.database import Connection, Reads, rows_of
+from ingestd.store.connection import Connection, rows_of
+from ingestd.store.pool import Pool
 
 _SQL: Final = queries.load("mappings.sql")
 _OF_VEHICLE: Final = queries.ready(_SQL["mappings_of_vehicle"])
@@ -19,12 +20,12 @@ class Mappings:
     the database does not answer, and then has changed nothing.
     """
 
-    def __init__(self, reads: Reads) -> None:
-        self._reads = reads
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
 
     async def of_vehicle(self, vehicle_id: str) -> list[Mapping]:
         """Every segment, the newest first; empty where there never was one."""
-        rows = await self._reads.fetch(_OF_VEHICLE, {"vehicle_id": vehicle_id})
+        rows = await self._pool.fetch(_OF_VEHICLE, {"vehicle_id": vehicle_id})
         return [_mapping(row) for row in rows]
 
     async def set(
@@ -41,7 +42,7 @@ class Mappings:
 
         Raises EmptySegmentError unless `valid_to` is later than `valid_from`.
         """
-        async with self._reads.transaction() as connection:
+        async with self._pool.transaction() as connection:
             await rows_of(connection, _SQL["lock_vehicle"], {"vehicle_id": vehicle_id})
             # Now is when it is our turn: a change that was asked for later may have been made first.
             start = valid_from or datetime.now(UTC)
@@ -68,7 +69,7 @@ class Mappings:
 
     async def close(self, vehicle_id: str) -> Mapping | None:
         """End the open segment now, or remove it where it has yet to begin; None where there is none."""
-        async with self._reads.transaction() as connection:
+        async with self._pool.transaction() as connection:
             await rows_of(connection, _SQL["lock_vehicle"], {"vehicle_id": vehicle_id})
             now = {"vehicle_id": vehicle_id, "valid_to": datetime.now(UTC)}
             closed = await _segments(connection, "close_segment", now)

@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 import structlog
 
 from ingestd.errors import OperatorStoreError
-from ingestd.store.database import connect, translated
+from ingestd.store.connection import connect
+from ingestd.store.sqlstate import translated
 
 log = structlog.get_logger(__name__)
 

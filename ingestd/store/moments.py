@@ -9,9 +9,9 @@ from ingestd.model.register import Rule
 from ingestd.model.stream import WITH_ENERGY, Stream
 from ingestd.model.timestamps import to_microseconds
 from ingestd.store import queries
-from ingestd.store.database import Reads, Snapshot
 from ingestd.store.device_energy import DeviceReader
 from ingestd.store.ledger import BEGINNING
+from ingestd.store.pool import Pool, Snapshot
 
 _SQL: Final = {name: queries.ready(source) for name, source in queries.load("ledger.sql").items()}
 
@@ -74,9 +74,9 @@ class Moment:
 class Moments:
     """Opens them. Raises StoreError."""
 
-    def __init__(self, reads: Reads, *, rules: Mapping[Stream, Rule], history: timedelta | None = None) -> None:
+    def __init__(self, pool: Pool, *, rules: Mapping[Stream, Rule], history: timedelta | None = None) -> None:
         """`history` is how long readings are kept; None: for ever."""
-        self._reads = reads
+        self._pool = pool
         self._rules = rules
         self._by_name = {stream.name: rule for stream, rule in rules.items()}
         self._history = history
@@ -84,7 +84,7 @@ class Moments:
     @asynccontextmanager
     async def now(self) -> AsyncIterator[Moment]:
         """Raises StoreError, also for what is read in it."""
-        async with self._reads.snapshot() as snapshot:
+        async with self._pool.snapshot() as snapshot:
             rows = await snapshot.fetch(_SQL["made_until"], {})
             made_until: dict[str, int | None] = {stream.name: None for stream in WITH_ENERGY}
             has_other_rows = False

@@ -17,7 +17,9 @@ from ingestd.errors import NoPartitionError, TransientStoreError
 from ingestd.model.stream import STREAMS, Stream
 from ingestd.model.timestamps import MICROSECONDS_PER_DAY, to_datetime
 from ingestd.store import queries
-from ingestd.store.database import READ_SECONDS, Connection, bounded, connect, rows_of, translated
+from ingestd.store.connection import Connection, bounded, connect, rows_of
+from ingestd.store.pool import STATEMENT_SECONDS
+from ingestd.store.sqlstate import translated
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +91,7 @@ class Partitions:
 
     async def days(self) -> list[Partition]:
         """All partitions, by table and day."""
-        async with self._connected() as connection, bounded(connection, READ_SECONDS):
+        async with self._connected() as connection, bounded(connection, STATEMENT_SECONDS):
             return [
                 Partition(**row._asdict())
                 for stream in STREAMS
@@ -99,7 +101,7 @@ class Partitions:
     async def drop_days(self, stream: Stream, *, older_than: timedelta) -> None:
         """Drop the days of history that ended longer ago, up to where the ledger is made."""
         async with self._connected() as connection:
-            async with bounded(connection, READ_SECONDS):
+            async with bounded(connection, STATEMENT_SECONDS):
                 ((made_until,),) = await rows_of(connection, _SQL["ledger_made_until"], {"stream": stream.name})
             await self._drop(connection, stream.history, DAY, older_than, made_until)
 

@@ -15,11 +15,11 @@ from ingestd.model.sessions import SessionRule
 from ingestd.model.stream import VEHICLE, Stream
 from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store import queries
-from ingestd.store.database import Reads
 from ingestd.store.device_energy import ENDING
 from ingestd.store.known import is_known
 from ingestd.store.ledger import BEGINNING
 from ingestd.store.moments import Moment, Moments
+from ingestd.store.pool import Pool
 from ingestd.store.sessions import Sessions
 
 MANY: Final = 2_000
@@ -38,10 +38,10 @@ class Series:
     """
 
     def __init__(
-        self, reads: Reads, *, rules: Mapping[Stream, Rule], session: SessionRule, history: timedelta | None = None
+        self, pool: Pool, *, rules: Mapping[Stream, Rule], session: SessionRule, history: timedelta | None = None
     ) -> None:
         """`history` is how long readings are kept; None: for ever."""
-        self._moments = Moments(reads, rules=rules, history=history)
+        self._moments = Moments(pool, rules=rules, history=history)
         self._rules = rules
         self._session = session
 

@@ -1,4 +1,4 @@
-"""The write path: one batch, one transaction (DESIGN §3).
+"""The write path: one batch, one transaction.
 
     optimistic   COPY straight into history, newest row of each device merged into the live table; any error there,
                  a redelivery's unique violation above all, and
@@ -24,8 +24,9 @@ from ingestd.model.stream import STREAMS, Row, Stream
 from ingestd.model.timestamps import MICROSECONDS_PER_DAY
 from ingestd.pipeline.delivery import Batch, StreamBatch, newest_per_device
 from ingestd.store import queries
-from ingestd.store.database import Connection, bounded, closed_on_error, connect, translated
+from ingestd.store.connection import Connection, bounded, closed_on_error, connect
 from ingestd.store.partitions import make_partition
+from ingestd.store.sqlstate import translated
 
 Cursor: TypeAlias = AsyncCursor[tuple[Any, ...]]
 

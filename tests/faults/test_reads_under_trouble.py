@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from ingestd.errors import TransientStoreError
-from ingestd.store.database import CUT_SECONDS, READ_CONNECTIONS, Reads
+from ingestd.store.pool import CONNECTIONS, CUT_SECONDS, Pool
 from ingestd.store.queries import Statement
 from tests.faults.scene import frozen
 from tests.support.daemon import Daemon
@@ -73,36 +73,36 @@ def watched(database_url: str, task: str = "dead-letter-rate") -> datetime | Non
 # The limit
 
 
-async def begun(database_url: str, reads: Reads) -> int:
+async def begun(database_url: str, pool: Pool) -> int:
     """How often a read that fails was begun."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("CREATE SEQUENCE begun")
         with pytest.raises(TransientStoreError):
-            await reads.fetch(Statement(text=READING, parameters=()), {})
+            await pool.fetch(Statement(text=READING, parameters=()), {})
         ((number,),) = connection.execute("SELECT last_value FROM begun").fetchall()
     return int(number)
 
 
 async def test_a_read_that_reaches_its_limit_is_ended_by_the_server_and_runs_once(database_url: str) -> None:
-    reads = Reads(database_url, seconds=SECONDS)
-    await reads.open()
+    pool = Pool(database_url, seconds=SECONDS)
+    await pool.open()
     try:
         async with asyncio.timeout(CUT_SECONDS):
-            assert 1 == await begun(database_url, reads)
-        assert [(1,)] == await reads.fetch(Statement(text=b"SELECT 1", parameters=()), {})
+            assert 1 == await begun(database_url, pool)
+        assert [(1,)] == await pool.fetch(Statement(text=b"SELECT 1", parameters=()), {})
     finally:
-        await reads.close()
+        await pool.close()
 
 
 async def test_a_read_of_a_frozen_server_is_cut_a_little_after_the_limit(
     own_postgres: PrivatePostgres, own_database_url: str
 ) -> None:
-    reads = Reads(own_database_url, seconds=SECONDS)
-    await reads.open()
+    pool = Pool(own_database_url, seconds=SECONDS)
+    await pool.open()
     loop = asyncio.get_running_loop()
 
     async def read() -> None:
-        async with reads.transaction() as connection:
+        async with pool.transaction() as connection:
             with frozen(own_postgres):
                 await connection.execute("SELECT 1")
 
@@ -110,21 +110,21 @@ async def test_a_read_of_a_frozen_server_is_cut_a_little_after_the_limit(
     with pytest.raises(TransientStoreError):
         await read()
     assert SECONDS + CUT_SECONDS <= loop.time() - begin <= SECONDS + 3 * CUT_SECONDS
-    await reads.close()
+    await pool.close()
 
 
 async def test_connections_that_died_while_idle_cost_no_read(database_url: str) -> None:
-    reads = Reads(database_url)
-    await reads.open()
+    pool = Pool(database_url)
+    await pool.open()
     try:
         with psycopg.connect(database_url, autocommit=True) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND application_name = 'ingestd-reads'"
             )
-        assert [(1,)] == await reads.fetch(Statement(text=b"SELECT 1", parameters=()), {})
+        assert [(1,)] == await pool.fetch(Statement(text=b"SELECT 1", parameters=()), {})
     finally:
-        await reads.close()
+        await pool.close()
 
 
 # Clients that hang up
@@ -132,12 +132,12 @@ async def test_connections_that_died_while_idle_cost_no_read(database_url: str) 
 
 async def test_reads_that_are_cancelled_at_any_moment_keep_no_connection(database_url: str) -> None:
     chance = random.Random(7)  # noqa: S311 - a test repeats itself
-    reads = Reads(database_url)
-    await reads.open()
+    pool = Pool(database_url)
+    await pool.open()
     statements = (b"SELECT 1", b"SELECT pg_sleep(0.01)", b"SELECT 1 / 0", b"SELECT generate_series(1, 3000)")
 
     async def read(text: bytes) -> None:
-        await reads.fetch(Statement(text=text, parameters=()), {})
+        await pool.fetch(Statement(text=text, parameters=()), {})
 
     try:
         end = asyncio.get_running_loop().time() + CANCELLING_SECONDS
@@ -151,10 +151,10 @@ async def test_reads_that_are_cancelled_at_any_moment_keep_no_connection(databas
             await asyncio.gather(*asked, return_exceptions=True)
         # Where one is lost, the last of these waits for another to end.
         async with asyncio.timeout(1.9), asyncio.TaskGroup() as tasks:
-            for _ in range(READ_CONNECTIONS):
+            for _ in range(CONNECTIONS):
                 tasks.create_task(read(b"SELECT pg_sleep(1)"))
     finally:
-        await reads.close()
+        await pool.close()
 
 
 def test_a_client_that_hangs_up_ends_its_read(broker: PrivateMosquitto, database_url: str) -> None:

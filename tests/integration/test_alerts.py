@@ -36,7 +36,7 @@ from ingestd.model.periods import TimeRange
 from ingestd.model.stream import METER, STREAMS, VEHICLE
 from ingestd.store import queries
 from ingestd.store.alerts import PAGE, Alerts
-from ingestd.store.database import Reads
+from ingestd.store.pool import Pool
 from tests.support.polling import eventually
 
 if TYPE_CHECKING:
@@ -216,14 +216,14 @@ class House:
 @pytest.fixture
 async def house(shared_database_url: str) -> AsyncIterator[House]:
     """Empty: an evaluation takes in everything there is, so names of one's own would not do."""
-    reads = Reads(shared_database_url)
-    await reads.open()
+    pool = Pool(shared_database_url)
+    await pool.open()
     with psycopg.connect(shared_database_url, autocommit=True) as connection:
         connection.execute(
             "TRUNCATE alert, alert_outbox, alert_watch, meter_live, vehicle_live, device_setting RESTART IDENTITY"
         )
-        yield House(Alerts(reads), connection)
-    await reads.close()
+        yield House(Alerts(pool), connection)
+    await pool.close()
 
 
 # Silence ---------------------------------------------------------------------------------------------------------
@@ -896,7 +896,7 @@ class Stumbling(Alerts):
     """The store, whose database is away at first."""
 
     def __init__(self, store: Alerts) -> None:
-        super().__init__(store._reads)  # noqa: SLF001 - the same pool
+        super().__init__(store._pool)  # noqa: SLF001 - the same pool
         self.stumbled = False
 
     async def active(self) -> dict[str, int]:

@@ -257,7 +257,7 @@ async def test_a_window_may_be_as_far_away_as_there_are_dates(harness: Harness, 
 def with_retention(harness: Harness) -> Analytics:
     """Of a daemon that keeps history from 8:00 of the third day on."""
     kept = datetime.now(UTC) - at(56)
-    return Analytics(harness.reads, rules=harness.rules, policy=POLICY, history=kept)
+    return Analytics(harness.pool, rules=harness.rules, policy=POLICY, history=kept)
 
 
 def forget(harness: Harness) -> None:

@@ -13,8 +13,8 @@ from psycopg import sql
 
 from ingestd.model.device import DeviceSettings
 from ingestd.model.stream import METER, STREAMS, Stream
-from ingestd.store.database import Reads
 from ingestd.store.device_settings import DeviceSettingsTable
+from ingestd.store.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def settings(database_url: str) -> AsyncIterator[DeviceSettingsTable]:
-    reads = Reads(database_url)
-    await reads.open()
+    pool = Pool(database_url)
+    await pool.open()
     try:
-        yield DeviceSettingsTable(reads)
+        yield DeviceSettingsTable(pool)
     finally:
-        await reads.close()
+        await pool.close()
 
 
 def taken_marks(url: str, stream: Stream) -> list[tuple[str, str]]:

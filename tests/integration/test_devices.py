@@ -36,7 +36,7 @@ async def harness(shared_database_url: str) -> AsyncIterator[Harness]:
 
 
 async def page(harness: Harness, stream: Stream, wanted: DevicePage = ALL) -> list[Device]:
-    return await Devices(harness.reads, efficiencies=harness.fleet.efficiencies, offline_after=10 * MINUTE).page(
+    return await Devices(harness.pool, efficiencies=harness.fleet.efficiencies, offline_after=10 * MINUTE).page(
         stream, wanted
     )
 

@@ -20,8 +20,8 @@ from ingestd.model.stream import METER, STREAMS, VEHICLE
 from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.pipeline.delivery import Batch
 from ingestd.store.closing import Closing
-from ingestd.store.database import Reads
 from ingestd.store.moments import Moments
+from ingestd.store.pool import Pool
 from ingestd.store.writer import Writer
 from tests.fakes import FakeOrigin
 from tests.support.deliveries import delivery_of
@@ -49,14 +49,14 @@ class Store:
     url: str
     writer: Writer
     closing: Closing
-    reads: Reads
+    pool: Pool
 
     async def write(self, device: str, readings: Sequence[Reading]) -> None:
         delivery = delivery_of(FakeOrigin(), meters=[row(device, reading) for reading in readings])
         await self.writer.write(Batch.of([delivery]))
 
     async def energy(self, device: str, start: int, end: int, now: int) -> dict[int, Quarter]:
-        async with Moments(self.reads, rules={METER: RULE, VEHICLE: RULE}).now() as moment:
+        async with Moments(self.pool, rules={METER: RULE, VEHICLE: RULE}).now() as moment:
             moment.now = START + now
             found = await moment.device(METER, device).energy(START + start, START + end)
         return {at - START: quarter for at, quarter in found.quarters(START + start, START + end).items()}
@@ -80,14 +80,14 @@ class Store:
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Store]:
-    store = Store(url, Writer(url), Closing(url, rules={METER: RULE, VEHICLE: RULE}), Reads(url))
+    store = Store(url, Writer(url), Closing(url, rules={METER: RULE, VEHICLE: RULE}), Pool(url))
     await store.writer.open()
     try:
-        await store.reads.open()
+        await store.pool.open()
         yield store
     finally:
         await store.closing.close()
-        await store.reads.close()
+        await store.pool.close()
         await store.writer.close()
 
 

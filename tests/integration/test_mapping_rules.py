@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from ingestd.errors import DataStoreError
 from ingestd.model.mapping import Mapping, MappingConflictError
-from ingestd.store.database import Reads
 from ingestd.store.mappings import Mappings
+from ingestd.store.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,10 +27,10 @@ TOMORROW = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
 
 @pytest.fixture
 async def mappings(database_url: str) -> AsyncIterator[Mappings]:
-    reads = Reads(database_url)
-    await reads.open()
-    yield Mappings(reads)
-    await reads.close()
+    pool = Pool(database_url)
+    await pool.open()
+    yield Mappings(pool)
+    await pool.close()
 
 
 def at(cell: int) -> datetime:

@@ -12,7 +12,7 @@ import psycopg
 
 from ingestd.model.periods import TimeRange
 from ingestd.store.analytics import Analytics
-from ingestd.store.database import Reads, Snapshot
+from ingestd.store.pool import Pool, Snapshot
 from tests.support.harness import POLICY, Harness, opened
 from tests.support.scenes import BEGIN, DAY, MINUTE, at
 
@@ -46,7 +46,7 @@ class ExplainingSnapshot(Snapshot):
         self.plans.append(explained["Plan"])
 
 
-class ExplainingReads(Reads):
+class ExplainingReads(Pool):
     """Keeps how the queries of all snapshots were gone about."""
 
     def __init__(self, dsn: str) -> None:
@@ -94,14 +94,14 @@ async def a_fleet(harness: Harness) -> None:
 
 async def explained(harness: Harness, window: TimeRange) -> tuple[list[dict[str, Any]], int | None]:
     """How each query was gone about, and how many readings the answer is made of."""
-    reads = ExplainingReads(harness.url)
-    await reads.open()
+    pool = ExplainingReads(harness.url)
+    await pool.open()
     try:
-        found = await Analytics(reads, rules=harness.rules, policy=POLICY).performance("d-7", window)
+        found = await Analytics(pool, rules=harness.rules, policy=POLICY).performance("d-7", window)
     finally:
-        await reads.close()
+        await pool.close()
     assert found is not None
-    return reads.plans, found.samples
+    return pool.plans, found.samples
 
 
 async def test_a_performance_asks_few_questions_by_index_and_reads_history_at_edges_only(

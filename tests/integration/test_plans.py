@@ -21,9 +21,9 @@ from ingestd.model.stream import METER, STREAMS, VEHICLE
 from ingestd.store import queries
 from ingestd.store.analytics import Analytics
 from ingestd.store.closing import Closing
-from ingestd.store.database import Reads, Snapshot
 from ingestd.store.devices import Devices
 from ingestd.store.fleet import Fleet
+from ingestd.store.pool import Pool, Snapshot
 from ingestd.store.series import Series
 from tests.support.harness import HOUR, POLICY
 
@@ -112,7 +112,7 @@ class ExplainedSnapshot(Snapshot):
         self._scans += scans(explained["Plan"])
 
 
-class ExplainedReads(Reads):
+class ExplainedReads(Pool):
     """The parts of all plans that did read a table."""
 
     def __init__(self, dsn: str) -> None:
@@ -173,22 +173,22 @@ def buckets(bucket: str) -> list[Stretch]:
 
 
 async def scans_of(url: str, ask: Callable[[Asked], Awaitable[object]]) -> list[Scan]:
-    reads = ExplainedReads(url)
-    await reads.open()
+    pool = ExplainedReads(url)
+    await pool.open()
     try:
-        analytics = Analytics(reads, rules=RULES, policy=POLICY)
-        fleet = Fleet(reads, rules=RULES, policy=POLICY)
+        analytics = Analytics(pool, rules=RULES, policy=POLICY)
+        fleet = Fleet(pool, rules=RULES, policy=POLICY)
         await ask(
             Asked(
                 analytics=analytics,
-                series=Series(reads, rules=RULES, session=SessionRule()),
+                series=Series(pool, rules=RULES, session=SessionRule()),
                 fleet=fleet,
-                devices=Devices(reads, efficiencies=fleet.efficiencies, offline_after=timedelta(minutes=10)),
+                devices=Devices(pool, efficiencies=fleet.efficiencies, offline_after=timedelta(minutes=10)),
             )
         )
     finally:
-        await reads.close()
-    return reads.scans
+        await pool.close()
+    return pool.scans
 
 
 @pytest.mark.parametrize("question", OF_ONE_DEVICE)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ingestd.store.database import READ_CONNECTIONS, Reads
+from ingestd.store.pool import CONNECTIONS, Pool
 from ingestd.store.queries import Statement
 
 if TYPE_CHECKING:
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def reads(database_url: str) -> AsyncIterator[Reads]:
-    reads = Reads(database_url)
-    await reads.open()
-    yield reads
-    await reads.close()
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    opened = Pool(database_url)
+    await opened.open()
+    yield opened
+    await opened.close()
 
 
 async def turned(times: int) -> None:
@@ -30,19 +30,19 @@ async def turned(times: int) -> None:
 
 
 @pytest.mark.parametrize("within", ["fetch", "transaction"])
-async def test_a_cancellation_is_never_lost_to_a_connection_that_comes_free(reads: Reads, within: str) -> None:
+async def test_a_cancellation_is_never_lost_to_a_connection_that_comes_free(pool: Pool, within: str) -> None:
     async def work() -> None:
         if within == "fetch":
-            await reads.fetch(Statement(text=b"SELECT 1", parameters=()), {})
+            await pool.fetch(Statement(text=b"SELECT 1", parameters=()), {})
         else:
-            async with reads.transaction():
+            async with pool.transaction():
                 pass
 
     for turns in range(5):
         async with AsyncExitStack() as others:
-            for _ in range(READ_CONNECTIONS - 1):
-                await others.enter_async_context(reads.transaction())
-            async with reads.transaction():
+            for _ in range(CONNECTIONS - 1):
+                await others.enter_async_context(pool.transaction())
+            async with pool.transaction():
                 waiting = asyncio.create_task(work())
                 await turned(10)
             await turned(turns)

@@ -69,7 +69,7 @@ def rising(
 
 
 def series(harness: Harness, **options: timedelta) -> Series:
-    return Series(harness.reads, rules=harness.rules, session=SessionRule(), **options)
+    return Series(harness.pool, rules=harness.rules, session=SessionRule(), **options)
 
 
 async def sessions(

@@ -17,8 +17,9 @@ import pytest
 from psycopg import sql
 
 from ingestd.errors import OperatorStoreError
-from ingestd.store.database import SESSION_SETTINGS, Reads, connect
+from ingestd.store.connection import SESSION_SETTINGS, connect
 from ingestd.store.migrations import migrate
+from ingestd.store.pool import Pool
 from ingestd.store.queries import Statement
 from tests.support.daemon import ROOT, Daemon
 from tests.support.devices import Device
@@ -127,10 +128,10 @@ async def test_every_connection_has_the_settings_the_code_relies_on(database_url
     own = await connect(f"{database_url}?options=-cdatestyle%3DSQL", application_name="test")
     async with own:
         expected: dict[str, str] = dict(await (await own.execute(text.encode())).fetchall())
-    reads = Reads(f"{database_url}?options=-cdatestyle%3DSQL", seconds=60)
-    await reads.open()
-    pooled = dict(await reads.fetch(Statement(text=text.encode(), parameters=()), {}))
-    await reads.close()
+    pool = Pool(f"{database_url}?options=-cdatestyle%3DSQL", seconds=60)
+    await pool.open()
+    pooled = dict(await pool.fetch(Statement(text=text.encode(), parameters=()), {}))
+    await pool.close()
 
     assert ("ISO, MDY", "UTC", "0") == (expected["DateStyle"], expected["TimeZone"], expected["statement_timeout"])
     assert expected | {"statement_timeout": "60000"} == pooled

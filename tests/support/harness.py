@@ -17,10 +17,10 @@ from ingestd.model.stream import METER, STREAMS, VEHICLE
 from ingestd.pipeline.delivery import Batch
 from ingestd.store.analytics import Analytics
 from ingestd.store.closing import Closing
-from ingestd.store.database import Reads
 from ingestd.store.device_settings import DeviceSettingsTable
 from ingestd.store.fleet import Fleet
 from ingestd.store.mappings import Mappings
+from ingestd.store.pool import Pool
 from ingestd.store.writer import Writer
 from tests.fakes import FakeOrigin
 from tests.support.deliveries import delivery_of
@@ -54,11 +54,11 @@ class Harness:
         self.rules = dict.fromkeys(STREAMS, Rule(max_kw=max_kw, max_gap=max_gap // timedelta(microseconds=1)))
         self.writer = Writer(url)
         self.closing = Closing(url, rules=self.rules)
-        self.reads = Reads(url)
-        self.analytics = Analytics(self.reads, rules=self.rules, policy=policy, history=history)
-        self.fleet = Fleet(self.reads, rules=self.rules, policy=policy)
-        self.mappings = Mappings(self.reads)
-        self.settings = DeviceSettingsTable(self.reads)
+        self.pool = Pool(url)
+        self.analytics = Analytics(self.pool, rules=self.rules, policy=policy, history=history)
+        self.fleet = Fleet(self.pool, rules=self.rules, policy=policy)
+        self.mappings = Mappings(self.pool)
+        self.settings = DeviceSettingsTable(self.pool)
 
     async def write(self, *, meters: Sequence[Sample] = (), vehicles: Sequence[Sample] = ()) -> None:
         delivery = delivery_of(
@@ -136,9 +136,9 @@ async def opened(
     harness = Harness(url, max_kw=max_kw, max_gap=max_gap, policy=policy, history=history)
     await harness.writer.open()
     try:
-        await harness.reads.open()
+        await harness.pool.open()
         yield harness
     finally:
         await harness.closing.close()
-        await harness.reads.close()
+        await harness.pool.close()
         await harness.writer.close()

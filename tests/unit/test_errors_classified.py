@@ -10,7 +10,7 @@ import pytest
 from psycopg_pool import PoolTimeout
 
 from ingestd.errors import DataStoreError, OperatorStoreError, StoreError, TransientStoreError
-from ingestd.store.database import classify, translated
+from ingestd.store.sqlstate import classify, translated
 
 
 class Fate(NamedTuple):

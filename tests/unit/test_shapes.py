@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from ingestd.http import shapes
+from ingestd.http.performance import shape
 from ingestd.model.answers import MeterShare, Performance
 from ingestd.model.efficiency import Compared, Judgement
 from ingestd.model.periods import TimeRange
@@ -54,7 +54,7 @@ def test_a_performance_says_what_is_compared_and_why_it_is_judged_so() -> None:
         "status": "ok",
         "reason": "90.0% of the AC arrived",
         "threshold": 0.85,
-    } == shapes.performance(found)
+    } == shape(found)
 
 
 def test_what_cannot_be_told_is_null() -> None:
@@ -75,7 +75,7 @@ def test_what_cannot_be_told_is_null() -> None:
         threshold=0.85,
     )
 
-    answer = shapes.performance(found)
+    answer = shape(found)
 
     assert {"acConsumed": None, "dcDelivered": None, "efficiencyRatio": None} == answer["energy"]
     assert ({"count": None, "longestSeconds": None}, {"vehicle": None, "meter": None}) == (

@@ -1,0 +1,57 @@
+"""The route of dead letters."""
+
+from base64 import b64encode
+from typing import Any, Final, get_args
+
+from aiohttp import web
+
+from ingestd.http import parameters
+from ingestd.http.heavy import heavy
+from ingestd.http.problems import bad_parameter
+from ingestd.http.services import SERVICES
+from ingestd.http.shapes import answer, moment
+from ingestd.model.dead_letter import DeadLetterFilter, Reason
+
+
+@heavy
+async def get_dead_letters(request: web.Request) -> web.Response:
+    """The newest first, by pages: `next` is the `before` of the page that follows, null at the end."""
+    query = parameters.Query(request, {"reason", "device", "startTime", "endTime", "limit", "before"})
+    wanted = DeadLetterFilter(
+        reason=query.choice("reason", get_args(Reason)),
+        device=query.identity("device"),
+        since=query.moment("startTime"),
+        until=query.moment("endTime"),
+    )
+    if wanted.since and wanted.until and wanted.since >= wanted.until:
+        raise bad_parameter("endTime", "must be later than startTime")
+    limit, before = query.page()
+    letters = await request.app[SERVICES].dead_letters(wanted, limit=limit, before=before)
+    return answer(
+        {
+            "deadLetters": [_shape(letter) for letter in letters],
+            "next": letters[-1].id if len(letters) == limit else None,
+        }
+    )
+
+
+def _shape(letter: Any) -> dict[str, object]:  # noqa: ANN401 - a row of the table
+    """The payload as text where it is UTF-8, else as base64; `payloadEncoding` says which."""
+    try:
+        payload, encoding = letter.payload.decode(), "utf-8"
+    except UnicodeDecodeError:
+        payload, encoding = b64encode(letter.payload).decode(), "base64"
+    return {
+        "id": letter.id,
+        "receivedAt": moment(letter.received_at),
+        "source": letter.source,
+        "stream": letter.stream,
+        "topic": letter.topic,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "payload": payload,
+        "payloadEncoding": encoding,
+    }
+
+
+ROUTES: Final[tuple[web.RouteDef, ...]] = (web.get("/v1/dead-letters", get_dead_letters),)

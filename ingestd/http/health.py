@@ -1,0 +1,44 @@
+"""The routes that say how the daemon is: `/health`, and `/livez`, which only says that it answers."""
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from ingestd.errors import StoreError
+from ingestd.http.services import SERVICES
+from ingestd.http.shapes import answer, moment
+
+
+async def get_health(request: web.Request) -> web.Response:
+    """200 while readings can flow from the broker to the database, else 503 with the reason."""
+    services = request.app[SERVICES]
+    condition = services.condition()
+    database_reason = condition.database_reason
+    if database_reason is None:
+        try:
+            await services.ping()
+        except StoreError as error:
+            database_reason = str(error)
+    is_healthy = not (condition.is_stopping or condition.is_standby or database_reason or condition.broker_reason)
+    age = condition.last_commit_age
+    return answer(
+        {
+            "status": "standby" if condition.is_standby else "healthy" if is_healthy else "unhealthy",
+            "database": database_reason or "connected",
+            "broker": condition.broker_reason or "connected",
+            "stopping": condition.is_stopping,
+            "lastCommitAgeSeconds": round(age, 3) if age is not None else None,
+            "bufferedMessages": condition.buffered_messages,
+            "timestamp": moment(datetime.now(UTC)),
+        },
+        HTTPStatus.OK if is_healthy else HTTPStatus.SERVICE_UNAVAILABLE,
+    )
+
+
+async def get_livez(_: web.Request) -> web.Response:
+    return answer({"status": "alive"})
+
+
+ROUTES: Final[tuple[web.RouteDef, ...]] = (web.get("/health", get_health), web.get("/livez", get_livez))

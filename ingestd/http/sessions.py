@@ -1,0 +1,47 @@
+"""The route of a vehicle's charging sessions."""
+
+from datetime import timedelta
+from typing import Final
+
+from aiohttp import web
+
+from ingestd.http import parameters, shapes
+from ingestd.http.problems import unknown
+from ingestd.http.services import SERVICES
+from ingestd.model.answers import ChargingSession
+from ingestd.model.stream import VEHICLE
+
+LONGEST_WINDOW: Final = timedelta(days=31)
+
+
+async def get_sessions(request: web.Request) -> web.Response:
+    vehicle_id = parameters.identity(request, "vehicleId")
+    window = parameters.window(request, longest=LONGEST_WINDOW)
+    found = await request.app[SERVICES].sessions(vehicle_id, window)
+    if found is None:
+        raise unknown(VEHICLE, vehicle_id)
+    return shapes.answer(
+        {
+            "vehicleId": vehicle_id,
+            "timeRange": shapes.time_range(window),
+            "sessions": [_session(session) for session in found.items],
+            **shapes.reason(found.reason),
+        }
+    )
+
+
+def _session(found: ChargingSession) -> dict[str, object]:
+    return {
+        "start": shapes.moment(found.start),
+        "end": shapes.moment(found.end),
+        "open": found.open,
+        **shapes.energy(found),
+        "lossKwh": found.loss_kwh,
+        "socFrom": found.soc_from,
+        "socTo": found.soc_to,
+        "maxTemperature": found.max_temperature,
+        "samples": found.samples,
+    }
+
+
+ROUTES: Final[tuple[web.RouteDef, ...]] = (web.get("/v1/analytics/vehicle/{vehicleId}/sessions", get_sessions),)

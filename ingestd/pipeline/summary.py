@@ -1,0 +1,23 @@
+"""One log line a minute, which shows that readings flow."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from ingestd.metrics import Metrics
+from ingestd.pipeline.buffer import Buffer
+
+log = structlog.get_logger(__name__)
+
+SUMMARY_SECONDS: Final = 60.0
+
+
+async def log_summaries(metrics: Metrics, buffer: Buffer) -> None:
+    """Until it is cancelled."""
+    before = metrics.totals()
+    while True:
+        await asyncio.sleep(SUMMARY_SECONDS)
+        now = metrics.totals()
+        log.info("last minute", **{name: int(now[name] - before[name]) for name in now}, buffered=buffer.messages)
+        before = now

@@ -1,0 +1,28 @@
+"""Makes partitions ahead of time, and deletes what is past its retention, every hour."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from ingestd.errors import StoreError
+from ingestd.store.partitions import Partitions
+from ingestd.store.retention import Retention
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_SECONDS: Final = 3600.0
+RETRY_SECONDS: Final = 60.0
+
+
+async def keep_house(partitions: Partitions, retention: Retention) -> None:
+    """Until it is cancelled."""
+    while True:
+        pause = INTERVAL_SECONDS
+        for task in (partitions.make_ahead, retention.apply):
+            try:
+                await task()
+            except StoreError as error:
+                pause = RETRY_SECONDS
+                log.warning("housekeeping failed; tried again soon", reason=str(error))
+        await asyncio.sleep(pause)

@@ -1,0 +1,165 @@
+"""Pools of connections, and queries on them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from psycopg import AsyncRawCursor, IsolationLevel
+from psycopg.rows import namedtuple_row
+from psycopg_pool import AsyncConnectionPool
+
+from ingestd.store.connection import Connection, bounded, connect, connection_parameters, set_up
+from ingestd.store.queries import Statement
+from ingestd.store.sqlstate import translated
+
+CONNECTIONS: Final = 4
+WAIT_SECONDS: Final = 5.0
+"""For a connection that is free."""
+STATEMENT_SECONDS: Final = 15.0
+CUT_SECONDS: Final = 2.0
+"""The server ends a statement at its limit. Where it has not done so this much later, the connection is cut."""
+CHECK_SECONDS: Final = 2.0
+"""How long an idle connection of a pool may take to show that it lives."""
+OPEN_SECONDS: Final = 60.0
+ROWS_IN_A_TURN: Final = 100
+"""About a millisecond of work."""
+
+POOL_SETTINGS: Final = (
+    # Compiling costs more than it saves here.
+    b"SET jit = off;"
+    # Random reads are cheap on today's disks: a part of history is found by its index.
+    b" SET random_page_cost = 1.1"
+)
+
+_PING: Final = Statement(text=b"SELECT 1", parameters=())
+
+
+class Snapshot:
+    """Queries on one connection, in a transaction or not. Errors are psycopg's."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Any]:
+        """Rows of one query, as namedtuples."""
+        async with AsyncRawCursor(self._connection, row_factory=namedtuple_row) as cursor:
+            await cursor.execute(statement.text, [parameters[name] for name in statement.parameters], binary=True)
+            return await cursor.fetchall()
+
+    async def each(self, statement: Statement, parameters: Mapping[str, object]) -> AsyncIterator[Any]:
+        """The same one by one, for many rows. The event loop has its turn in between."""
+        async with AsyncRawCursor(self._connection, row_factory=namedtuple_row) as cursor:
+            await cursor.execute(statement.text, [parameters[name] for name in statement.parameters], binary=True)
+            while some := await cursor.fetchmany(ROWS_IN_A_TURN):
+                for row in some:
+                    yield row
+                await asyncio.sleep(0)
+
+
+class Pool:
+    """A few connections for requests, alerts and housekeeping. The writer has its own and never waits for these."""
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        application_name: str = "ingestd-reads",
+        connections: int = CONNECTIONS,
+        seconds: float = STATEMENT_SECONDS,
+    ) -> None:
+        """No statement may take longer than `seconds`. Raises StoreError where `dsn` cannot be parsed."""
+        self._dsn = dsn
+        self._application_name = application_name
+        self._seconds = seconds
+        self._giving_back: set[asyncio.Task[None]] = set()
+        with translated():
+            parameters = connection_parameters(dsn, application_name)
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            dsn,
+            kwargs=parameters,
+            configure=self._configure,
+            check=_check,
+            min_size=1,
+            max_size=connections,
+            timeout=min(seconds, WAIT_SECONDS),
+            # The next request tries again. The pool's own pauses would grow to minutes.
+            reconnect_timeout=WAIT_SECONDS,
+            open=False,
+            name=application_name,
+        )
+
+    async def open(self) -> None:
+        """Raises StoreError with the reason where no connection can be made; psycopg's pool would not say it."""
+        await (await connect(self._dsn, application_name=self._application_name)).close()
+        with translated():
+            await self._pool.open(wait=True, timeout=OPEN_SECONDS)
+
+    async def close(self) -> None:
+        await self._pool.close()
+        while self._giving_back:
+            await asyncio.wait(self._giving_back)
+
+    async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Any]:
+        """Rows of one statement, as namedtuples. Raises StoreError; a statement that may have begun is not repeated."""
+        with translated():
+            async with self._connection() as connection:
+                return await Snapshot(connection).fetch(statement, parameters)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator["Snapshot"]:
+        """For several queries that have to see the same data (PostgreSQL manual, 13.2.2). Raises StoreError."""
+        async with self._begun(IsolationLevel.REPEATABLE_READ, read_only=True) as connection:
+            yield Snapshot(connection)
+
+    async def ping(self) -> None:
+        """Raises StoreError unless the database answers."""
+        await self.fetch(_PING, {})
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """For changes that a request makes. Raises StoreError, also for what is done in it."""
+        async with self._begun(None, read_only=None) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _begun(self, isolation: IsolationLevel | None, *, read_only: bool | None) -> AsyncIterator[Connection]:
+        """A transaction. None: as the session has it. BEGIN says both, so that they cost no statement."""
+        with translated():
+            async with self._connection() as connection:
+                await connection.set_isolation_level(isolation)
+                await connection.set_read_only(read_only)
+                async with connection.transaction():
+                    yield connection
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        """Of the pool. psycopg loses a connection where `getconn` or `putconn` is cancelled, so neither ever is."""
+        taking = asyncio.create_task(self._pool.getconn())
+        try:
+            await asyncio.wait({taking})
+            async with bounded(taking.result(), self._seconds + CUT_SECONDS):
+                yield taking.result()
+        finally:
+            giving_back = asyncio.create_task(self._give_back(taking))
+            self._giving_back.add(giving_back)
+            giving_back.add_done_callback(self._giving_back.discard)
+            if taking.done():  # else nobody waits for the connection any more
+                await asyncio.wait({giving_back})
+
+    async def _give_back(self, taking: asyncio.Task[Connection]) -> None:
+        await asyncio.wait({taking})
+        if taking.exception() is None:
+            await self._pool.putconn(taking.result())
+
+    async def _configure(self, connection: Connection) -> None:
+        await set_up(connection)
+        await connection.execute(POOL_SETTINGS)
+        await connection.execute(f"SET statement_timeout = '{self._seconds:g}s'".encode())
+        connection.prepare_threshold = 0
+
+
+async def _check(connection: Connection) -> None:
+    """Raises psycopg's error where an idle connection has died. The pool then takes another one."""
+    async with bounded(connection, CHECK_SECONDS):
+        await AsyncConnectionPool.check_connection(connection)

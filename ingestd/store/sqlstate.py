@@ -1,0 +1,64 @@
+"""The one place where PostgreSQL's errors become ours."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from ingestd.errors import DataStoreError, OperatorStoreError, StoreError, TransientStoreError
+
+_RETRIED_CLASSES: Final = {
+    "08",  # connection exception
+    "40",  # transaction rollback: serialization failure, deadlock
+    "53",  # insufficient resources: disk full, too many connections
+    "57",  # operator intervention: shutdown, crash recovery, query cancelled
+}
+_RETRIED_STATES: Final = {
+    "25006",  # read-only transaction: a failover under way
+    "55P03",  # lock not available
+}
+_DATA_CLASSES: Final = {
+    "22",  # data exception
+    "23",  # integrity constraint violation
+}
+_OPERATOR_CLASSES: Final = {
+    "28",  # invalid authorization specification
+    "3D",  # invalid catalog name: no such database
+    "42",  # syntax error or access rule violation: no such table, no permission
+}
+
+
+def classify(error: psycopg.Error) -> StoreError:
+    """What to do about a database error, by its SQLSTATE (PostgreSQL manual, appendix A).
+
+    - Data: a row is at fault. It is found by halving the batch, and kept as a dead letter.
+    - Operator: a permission or an object is missing. It is logged as an error, and repeated slowly until it is there.
+    - Transient: everything else is repeated, as giving up would lose readings. Unknown states are marked
+      (`known=False`): such an error may come from a row after all.
+    """
+    state = error.sqlstate
+    message = f"{state or 'database'}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+    if state is None and isinstance(error, psycopg.DataError):
+        return DataStoreError(message)  # refused by psycopg before it was sent
+    if state is None or state[:2] in _RETRIED_CLASSES or state in _RETRIED_STATES:
+        return TransientStoreError(message)
+    if state[:2] in _DATA_CLASSES:
+        return DataStoreError(message)
+    if state[:2] in _OPERATOR_CLASSES:
+        return OperatorStoreError(message)
+    return TransientStoreError(message, known=False)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raises psycopg's errors as StoreError. Whatever talks to the database in ingestd/store/ runs inside it."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise TransientStoreError("no connection to the database") from error
+    except UnicodeEncodeError as error:
+        raise DataStoreError(f"no UTF-8 text: {error.reason}") from error
+    except psycopg.Error as error:
+        raise classify(error) from error
