@@ -45,7 +45,7 @@ from ingestd.store.device_settings import DeviceSettingsTable
 from ingestd.store.devices import Devices
 from ingestd.store.exports import Exports
 from ingestd.store.fleet import Fleet
-from ingestd.store.housekeeping import keep_house
+from ingestd.store.housekeeping import run_housekeeping
 from ingestd.store.leadership import Leadership
 from ingestd.store.mappings import Mappings
 from ingestd.store.migrations import migrate
@@ -187,7 +187,7 @@ class Daemon:
             async with asyncio.TaskGroup() as tasks:
                 flushing = tasks.create_task(self._flusher.run(), name="flusher")
                 background = [
-                    tasks.create_task(keep_house(self._partitions, self._retention), name="housekeeping"),
+                    tasks.create_task(run_housekeeping(self._partitions, self._retention), name="housekeeping"),
                     tasks.create_task(log_summaries(self._metrics, self._buffer), name="summary"),
                     tasks.create_task(self._close_quarters(), name="ledger"),
                     tasks.create_task(self._lead(tasks), name="leadership"),

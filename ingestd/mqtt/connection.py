@@ -84,7 +84,7 @@ class Connection(asyncio.BufferedProtocol):
         self._exactly_once: set[int] = set()
         """Packet ids of QoS 2 messages from their PUBLISH to their PUBREL (§4.3.3)."""
         self.reading = True
-        """Whether we want to read; nothing can be heard while it is False."""
+        """Whether reading is wanted. While it is False, no answer can be read."""
         self._paused = False
         self._flowing = True  # whether the transport reads
         self._last_received = 0.0
@@ -128,13 +128,13 @@ class Connection(asyncio.BufferedProtocol):
         self._set_flow()
 
     def has_read_since(self, moment: float) -> bool:
-        """Whether reading was never paused since then (the event loop's time); only then does silence mean anything."""
+        """Whether reading was never paused since then (the event loop's time). Only then does silence mean anything."""
         return self.reading and self._last_pause < moment
 
     async def keep_alive(self, seconds: float) -> None:
         """Ping at half the interval (§3.1.2.10) and give the connection up after one and a half without a sign.
 
-        While reading is paused nothing can be heard, so silence then means nothing.
+        While reading is paused nothing can be read, so silence then means nothing.
         """
         while not self.lost.is_set():
             await asyncio.sleep(seconds / 2)
@@ -154,7 +154,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
-    # What the transport tells
+    # What the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name

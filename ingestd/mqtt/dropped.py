@@ -1,4 +1,4 @@
-"""Watches the broker's own count of messages it dropped: readings lost before anybody could store them."""
+"""Watches the broker's own count of the messages that it dropped. These are lost."""
 
 from typing import Final
 
@@ -26,7 +26,7 @@ class DroppedMessages:
         self._nonsense = False
 
     async def subscribe(self, requests: Requests) -> None:
-        """Ask for the count; a broker that gives none is no harm."""
+        """Ask for the count. Not every broker has one."""
         try:
             refusal = await requests.subscribe_aside(DROPPED_TOPIC, max_qos=mqtt5.QoS.AT_MOST_ONCE)
         except BrokerError as error:

@@ -1,4 +1,4 @@
-"""What we ask of the broker beside telemetry, and do without where the broker ends the connection over it."""
+"""The probe and `$SYS`: left out where the broker ends the connection because of them."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -11,11 +11,11 @@ log = structlog.get_logger(__name__)
 Extra: TypeAlias = Literal["probe", "$SYS"]
 
 BLAMED_AFTER: Final = 2
-"""So many connections in a row that ended right after it was asked for."""
+"""So many connections in a row that ended right after the request."""
 
 
 class Extras:
-    """Of one session. What was left out is asked for again once a connection has lived well and ended, or for long."""
+    """Of one session. What was left out is asked for again after a connection that was stable, or after a long time."""
 
     def __init__(self, *, wanted: Collection[Extra], soon: float) -> None:
         """A connection that ends within `soon` seconds of a request may have ended because of it."""
@@ -31,7 +31,7 @@ class Extras:
         return not self._left_out
 
     def give_another_chance(self) -> None:
-        """To what is left out; where the connection ends over it now, once is enough."""
+        """Ask again for what is left out. Where the connection ends because of it now, it is left out at once."""
         self._left_out.clear()
 
     def ask(self, extra: Extra, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""What answers in place of an MQTT 5 broker, told by its first bytes."""
+"""Recognizes a server that is not an MQTT 5 broker by its first bytes."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""CONNECT and SUBSCRIBE: what we state, what the broker grants, and whether that is enough."""
+"""CONNECT and SUBSCRIBE: what we ask for, what the broker grants, and whether that is enough."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 SESSION_EXPIRY_SECONDS: Final = 7 * 86_400
 KEEP_ALIVE_SECONDS: Final = 30
 MAX_PACKET_BYTES: Final = 128 * 1024
-"""Many times what a device may send. What is larger the broker drops, as if it were delivered (§3.1.2.11.4)."""
+"""Many times what a device may send. The broker drops a larger message as if it were delivered (§3.1.2.11.4)."""
 
 
 async def greet(connection: Connection, address: BrokerAddress, *, client_id: str) -> mqtt5.ConnAckPacket:
@@ -46,13 +46,13 @@ async def subscribe(connection: Connection, address: BrokerAddress, granted: mqt
 
 
 def _hint(address: BrokerAddress) -> str:
-    """What may be behind a connection that ends without a word."""
+    """What may be the reason for a connection that ends without any packet."""
     other = "does it want a certificate of ours (INGESTD_MQTT_CERT_FILE)" if address.is_tls else "or TLS (mqtts://)"
     return f" at CONNECT: does it speak MQTT 5, {other}?"
 
 
 def _insist(granted: mqtt5.ConnAckPacket, address: BrokerAddress) -> None:
-    """On what we cannot do without. Raises BrokerRefusedError."""
+    """Raises BrokerRefusedError where something is missing that ingestd cannot work without."""
     if granted.max_qos is mqtt5.QoS.AT_MOST_ONCE:
         raise BrokerRefusedError("the broker has no QoS 1, without which readings would be lost")
     if not granted.wildcard_subscription_available:
@@ -62,7 +62,7 @@ def _insist(granted: mqtt5.ConnAckPacket, address: BrokerAddress) -> None:
 
 
 def _note(granted: mqtt5.ConnAckPacket) -> None:
-    """What the operator may want to know."""
+    """Logs what the operator may want to know."""
     expiry = granted.session_expiry_interval
     if expiry is not None and expiry < SESSION_EXPIRY_SECONDS:
         log.warning("the broker keeps our session for less than asked", granted_seconds=expiry)

@@ -1,8 +1,8 @@
-"""Tells a session that works from one that only looks connected.
+"""Checks that a session that is connected also works.
 
-A broker grants a subscription also where its access list forbids reading, and a session can be broken in ways
-no ping shows. So the daemon sends itself a small QoS 1 message through the broker, again and again: what comes
-back proves publish, acknowledgement, routing, subscription and delivery.
+A broker grants a subscription also where its access list forbids reading, and a session can be broken in ways that no
+ping shows. So the daemon publishes a small QoS 1 message to itself again and again. Where it comes back, publish,
+acknowledgement, routing, subscription and delivery work.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ _REASONS: Final[dict[Missing, str]] = {
 
 
 class Probe:
-    """One for each session; `trouble` feeds readiness."""
+    """Every session has one. `reason` says why the probe does not come back; None where it does."""
 
     def __init__(self, *, client_id: str, within: float) -> None:
         """A round trip that takes longer than `within` seconds has failed."""
         self.topic = f"ingestd/probe/{client_id}"
         self.reason: str | None = None
         self.failing_since: float | None = None
-        """When the first of the probes was sent that have failed since, by the event loop's clock."""
+        """The event loop's time at which the first of the failed probes was sent; None where the last one came back."""
         self._within = within
         self._subscribed_on: Connection | None = None
         self._refusal: str | None = None
@@ -43,7 +43,7 @@ class Probe:
         self._received = asyncio.Event()
 
     def receive(self, payload: bytes) -> None:
-        """A message came in on our topic."""
+        """A message came on the topic of the probe."""
         if payload == self._nonce:
             self._received.set()
 
@@ -52,7 +52,7 @@ class Probe:
         self._subscribed_on = None
 
     def forget(self) -> None:
-        """What the last probes said: nothing is known any more."""
+        """Forget the results of earlier probes."""
         self.reason = None
         self.failing_since = None
 
@@ -64,8 +64,8 @@ class Probe:
                 refusal = await self._round_trip(connection)
         except TimeoutError:
             if self._missing == "the message" and connection.telemetry_at > sent_at:
-                self.forget()  # it waits behind a backlog, and what comes before it shows that we are not deaf
-            elif connection.has_read_since(sent_at):  # else silence says nothing
+                self.forget()  # it waits behind a backlog, which does come in
+            elif connection.has_read_since(sent_at):  # else it could not be read
                 self._failed(sent_at)
             return
         except BrokerError as error:

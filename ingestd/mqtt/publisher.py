@@ -97,7 +97,7 @@ class Publisher(asyncio.Protocol):
         except TimeoutError:
             self._transport.abort()
 
-    # What the transport tells
+    # What the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name

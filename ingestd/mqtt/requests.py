@@ -1,4 +1,4 @@
-"""What we ask of the broker on one connection, SUBSCRIBE and PUBLISH, and its answers, told by packet id."""
+"""Our own SUBSCRIBE and PUBLISH on one connection, and their answers, which are matched by packet id."""
 
 import asyncio
 import enum
@@ -21,7 +21,7 @@ _Packet = TypeVar("_Packet", mqtt5.SubAckPacket, mqtt5.PubAckPacket)
 
 
 class Requests:
-    """A packet id is in use until its answer came, also where nobody waits for that any more."""
+    """A packet id is in use until its answer has come, also where no caller waits for it any more."""
 
     def __init__(self, *, write: Callable[[bytes], None], answer_seconds: float) -> None:
         """`answer_seconds` is how long an answer may take."""
@@ -31,7 +31,7 @@ class Requests:
         self.obey(mqtt5.ConnAckPacket())
 
     def obey(self, granted: mqtt5.ConnAckPacket) -> None:
-        """From here on within the limits of this CONNACK."""
+        """Keep to the limits of this CONNACK from here on."""
         self._quota = asyncio.Semaphore(granted.receive_max)  # §4.9
         self._retain = granted.retain_available
         self._largest = granted.max_packet_size
@@ -50,7 +50,7 @@ class Requests:
                 raise BrokerRefusedError(f"the broker does not grant QoS 1 on {pattern}: {in_words(code)}")
 
     async def subscribe_aside(self, topic: str, *, max_qos: mqtt5.QoS) -> str | None:
-        """Subscribe to a topic that we can do without; returns why the broker refuses it. Raises BrokerError."""
+        """Subscribe to a topic that is not necessary. Returns why the broker refuses it, if so. Raises BrokerError."""
         (code,) = await self._subscribe([mqtt5.TopicFilter(topic, max_qos=max_qos)])
         return refusal(code)
 
@@ -81,7 +81,7 @@ class Requests:
         return refusal(code)
 
     def answered(self, packet: Answer) -> bool:
-        """Hand an answer to whoever waits for it; False where nobody asked."""
+        """Hand an answer to the caller that waits for it; False where it belongs to no request."""
         future = self._waiting.pop(packet.packet_id, None)
         if future is None:
             return False

@@ -1,7 +1,7 @@
 """The session with the broker: outlives connections, subscribes at each, acknowledges what has been committed.
 
-The broker keeps the session (clean start 0, session expiry 7 days), so everything published while we are
-away, and everything unacknowledged, is sent when we come back.
+The broker keeps the session (Clean Start 0, Session Expiry Interval 7 days). So it sends at the next connection what
+was published meanwhile, and what was not acknowledged.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class Session:
         extras: Collection[Extra] = ALL_EXTRAS,
         timing: Timing = DEFAULT,
     ) -> None:
-        """`read_delay` says for how many seconds messages may wait to be read together."""
+        """`read_delay()`: for how many seconds messages may wait to be read together."""
         self._address = address
         self._window = window
         self._deliver = deliver
@@ -54,7 +54,7 @@ class Session:
         self._connection: Connection | None = None
         self._open = False  # subscribed; only then may reading be paused, or CONNACK and SUBACK are never read
         self._held_by: set[str] = set()
-        self._free = asyncio.Event()  # set while nobody holds us back
+        self._free = asyncio.Event()  # set while no reason holds reading back
         self._free.set()
         self._keep_alive: float = KEEP_ALIVE_SECONDS
         self._timing = timing
@@ -63,17 +63,17 @@ class Session:
         self._dropped = DroppedMessages(metrics)
         self._extras = Extras(wanted=extras, soon=timing.soon)
         self._reconnection = Reconnection(client_id=address.client_id, timing=timing)
-        self._renewed: Connection | None = None  # the one that was subscribed anew
+        self._renewed: Connection | None = None  # the one on which we subscribed again
         self._connected_before = False
         self._connection_reason: str | None = "not connected yet"
         self.sessions_begun = 0
-        """Connections at which the broker did not know us: what it retained may be gone as well."""
+        """Connections at which the broker did not know our session. Its retained messages may be lost as well."""
         self.sessions_lost = 0
-        """Those of them at which it should have known us: messages that waited for us are gone."""
+        """Those of them at which it should have known our session: the messages that waited in it are lost."""
 
     @property
     def reason(self) -> str | None:
-        """Why no telemetry arrives at the moment; None when connected, subscribed and heard."""
+        """Why no telemetry arrives at the moment; None where connected and subscribed, and the probe comes back."""
         takeover = self._reconnection.takeover(asyncio.get_running_loop().time())
         return self._connection_reason or takeover or self._probe.reason
 
@@ -91,7 +91,7 @@ class Session:
             raise
         now = asyncio.get_running_loop().time
         self._reconnection.opened(now())
-        # Messages may come in from CONNACK on, so this is the connection to acknowledge to from here on.
+        # Messages may come from CONNACK on, so from here on this connection gets the acknowledgements.
         self._connection = connection
         try:
             granted = await greet(connection, self._address, client_id=self._client_id)
@@ -123,13 +123,13 @@ class Session:
             connection.pause_reading()
 
     async def run(self) -> None:
-        """Keep the session alive for ever: wait for the connection to be lost, come back, subscribe again."""
+        """For ever: wait until the connection is lost, connect again, subscribe again."""
         while True:
             if self._connection is not None:
                 await self._live(self._connection)
                 self._lost(self._connection)
             await asyncio.sleep(self._reconnection.pause())
-            await self._free.wait()  # coming back while held would only bring what may not be taken in
+            await self._free.wait()  # a connection while reading is held back would bring messages that may not be read
             try:
                 await self.open()
             except (BrokerRefusedError, ConfigError) as error:
@@ -141,7 +141,7 @@ class Session:
                 self._connection_reason = str(error)
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledge to the connection that brought them.
+        """Acknowledge on the connection that brought the messages.
 
         An older connection's packet ids mean other messages by now (or none): acknowledging them would
         delete what we never saw. They are dropped; the broker sends those messages again.
@@ -157,7 +157,7 @@ class Session:
             self._connection.acknowledge(packet_ids)
 
     def hold(self, reason: str) -> None:
-        """Stop reading, and do not connect anew, until `reason` is released; the broker holds the backlog."""
+        """Stop reading, and do not connect again, until `reason` is released. The broker queues the messages."""
         self._held_by.add(reason)
         self._free.clear()
         if self._connection is not None and self._open:
@@ -259,20 +259,20 @@ class Session:
             self._extras.give_another_chance()
 
     async def _send_probe(self, connection: Connection) -> None:
-        if not connection.reading:  # nothing can be heard, and so nothing is asked
+        if not connection.reading:  # no answer could be read, so no probe is sent
             self._extras.answered()
             return
         await self._probe.send(connection)
         if self._probe.reason is None:
             self._extras.answered()
         since = self._probe.failing_since
-        if since is None or connection.telemetry_at > since:  # who hears others is not deaf
+        if since is None or connection.telemetry_at > since:  # telemetry arrives, so the session is not deaf
             return
         if asyncio.get_running_loop().time() - since >= self._timing.deaf:
             await self._renew(connection)
 
     async def _renew(self, connection: Connection) -> None:
-        """Subscribe a deaf session anew, once; where that does not help, connect anew."""
+        """For a deaf session: subscribe again, once; where that does not help, connect again."""
         if self._renewed is connection:
             connection.abort(f"{self._probe.reason}; subscribing anew did not help")
             return

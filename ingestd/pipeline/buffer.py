@@ -1,4 +1,4 @@
-"""The one place where readings wait. Bounded in messages and bytes; drops nothing, ever."""
+"""Where readings wait for their flush. Bounded in messages and bytes; never drops anything."""
 
 import asyncio
 from collections import Counter, deque
@@ -14,25 +14,24 @@ MAX_BYTES: Final = 32 * 1024 * 1024
 """Bound on the wire bytes that wait; decoded rows take about twice that in memory."""
 
 URGENT_SECONDS: Final = 0.025
-"""A sender that waits for its answer brings the next flush forward to within this."""
+"""A sender that waits for its answer makes the next flush due within this time."""
 
 READ_DELAY_SECONDS: Final = 0.5
 """A source is never asked to wait for longer. A sender that brings a flush forward then finds what came before it."""
 
 QUIET_MESSAGES: Final = 2000
 BUSY_READ_DELAY_SECONDS: Final = 0.05
-"""With more than so many messages in a flush a source is not asked to wait for longer: what comes meanwhile has to
-be taken in too."""
+"""The same after a flush of more than QUIET_MESSAGES: what comes meanwhile has to be read, too."""
 
 LEAD_SECONDS: Final = 0.01
-"""What waits with a source is fetched so long before the flush."""
+"""A source reads what waits so long before the flush."""
 
 
 class Buffer:
     """Holds deliveries from receipt until they are settled; what is being flushed counts as held.
 
-    A source that can be told to wait registers with `on_pressure`; it is called with True when the
-    buffer is full and with False once half of it is free again. A source that can be refused asks `admit`.
+    A source that can pause registers with `on_pressure`: it is called with True when the buffer is full, and with False
+    once half of it is free again. A source that can refuse its sender asks `admit`.
     """
 
     def __init__(
@@ -75,14 +74,14 @@ class Buffer:
         self._on_pressure.append(callback)
 
     def admit(self) -> None:
-        """Raises BufferFullError when a sender that can keep its reading should."""
+        """Raises BufferFullError where a sender has to keep its reading."""
         if self._closed:
             raise BufferFullError("shutting down")
         if self.full:
             raise BufferFullError(f"{self._messages_held} messages wait for the database")
 
     def put(self, delivery: Delivery, *, urgent: bool = False) -> None:
-        """Take a delivery in. Never refuses: what was received already must not be lost for want of room."""
+        """Take a delivery in. Never refuses: what was received must not be lost because the buffer is full."""
         due_at = asyncio.get_running_loop().time() + (URGENT_SECONDS if urgent else self._interval)
         self._waiting.append((due_at, delivery))
         self._messages_waiting += len(delivery)
@@ -98,7 +97,7 @@ class Buffer:
             self._press(on=True)
 
     def read_delay(self) -> float:
-        """Seconds for which whatever comes may as well wait where it is, as the next flush can still hold it."""
+        """For how many seconds a source need not read: what comes until then can still be part of the next flush."""
         if self._due_at is None:
             return 0.0
         left = self._due_at - asyncio.get_running_loop().time() - LEAD_SECONDS
@@ -144,7 +143,7 @@ class Buffer:
         self._changed.set()
 
     def in_flight(self) -> Counter[tuple[str, Source]]:
-        """Messages held by (stream, source): the ledger's open balance, counted rather than calculated."""
+        """Messages held by (stream, source): counted, not calculated from the other counters."""
         return self._held_by.copy()
 
     def _hold(self, delivery: Delivery, *, sign: Literal[1, -1]) -> None:

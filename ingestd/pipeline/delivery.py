@@ -1,4 +1,4 @@
-"""What travels through the house: a Delivery from a source, merged with its neighbours into a Batch."""
+"""A Delivery is what one read of a source brought; a Batch is several deliveries, merged for one transaction."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from ingestd.model.stream import STREAMS, Row, Stream
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """A reading that decoded well and that the database would not take."""
+    """A reading that was decoded, and that the database rejected."""
 
     stream: Stream
     row: Row
@@ -33,20 +33,20 @@ class Outcome:
 
 
 class Origin(Protocol):
-    """Where deliveries come from and what must be told once they are safe."""
+    """Where deliveries come from, and what acknowledges them."""
 
     def settle(self, deliveries: Sequence["Delivery"]) -> None:
-        """Acknowledge these, in this order. Their transaction has committed; `outcome` is set."""
+        """Acknowledge these, in this order. Their transaction has committed, and `outcome` is set."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Delivery:
-    """What one read of a source brought: decoded rows and dead letters that are settled together."""
+    """What one read of a source brought: rows and dead letters, which are settled together."""
 
     origin: Origin
     source: Source
     ticket: object
-    """What the origin needs to acknowledge; nobody else looks inside."""
+    """What the origin needs for the acknowledgement. Only the origin reads it."""
     size_bytes: int = 0
     readings: dict[Stream, list[Row]] = field(default_factory=lambda: {stream: [] for stream in STREAMS})
     dead_letters: list[DeadLetter] = field(default_factory=list)
@@ -70,7 +70,7 @@ class StreamBatch:
 
     rows: list[Row]
     origins: list[int]
-    """For each row the index of its delivery, so that every sender can be told its own share."""
+    """For each row the index of its delivery, so that outcomes can be counted by delivery."""
 
     def split(self) -> tuple["StreamBatch", "StreamBatch"]:
         half = len(self.rows) // 2
@@ -132,7 +132,7 @@ class Batch:
     def taken_at(self) -> int | None:
         """When most of its readings were taken, in microseconds: the timestamp of one in the middle.
 
-        None where they are too few to tell.
+        None where they are few.
         """
         rows = max((part.rows for part in self.readings.values()), key=len, default=[])
         return rows[len(rows) // 2][1] if len(rows) >= _TELLING else None
@@ -159,13 +159,13 @@ class Batch:
         return {identity: Batch(readings={stream: rows}, dead_letters=[]) for identity, rows in grouped.items()}
 
     def singles(self, most: int) -> list["Batch"]:
-        """Of readings of one stream: first the rest, then so many rows each by itself."""
+        """Of readings of one stream: one part with all rows but `most`, then each of these in a part of its own."""
         ((stream, batch),) = self.readings.items()
         parts = [batch[most:], *(batch[number : number + 1] for number in range(min(most, len(batch.rows))))]
         return [Batch(readings={stream: part}, dead_letters=[]) for part in parts if part.rows]
 
     def split(self) -> list["Batch"]:
-        """Two parts or more, none empty: first kind from kind, then half from half."""
+        """Two parts or more, none empty: the streams and the dead letters, or else two halves."""
         parts = [Batch(readings={stream: batch}, dead_letters=[]) for stream, batch in self.readings.items()]
         if self.dead_letters:
             parts.append(Batch(readings={}, dead_letters=self.dead_letters))
@@ -182,13 +182,13 @@ class Batch:
 
 
 def _merge(held: StreamBatch, added: Sequence[list[Row]], first_origin: int) -> StreamBatch:
-    """All rows of a stream, exact repeats of a key collapsed to the first, so that COPY need not fail on them."""
+    """All rows of a stream; of several under one key only the first, so that COPY does not fail."""
     rows = list(held.rows)
     origins = list(held.origins)
     for origin, more in enumerate(added, first_origin):
         rows += more
         origins += [origin] * len(more)
-    # Devices that all differ, as at the design load and in large fleets, are told sooner than keys.
+    # Where all devices differ, as in large fleets, no key can come twice. That is cheaper to see than the keys.
     if any(len(set(map(part, rows))) == len(rows) for part in (_identity, _key)):
         return StreamBatch(rows=rows, origins=origins)
     first: dict[Row, tuple[Row, int]] = {}

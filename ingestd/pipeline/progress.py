@@ -21,7 +21,7 @@ singly."""
 
 
 class Refused(NamedTuple):
-    """A row that the database would not take, and what it said."""
+    """A row that the database refused, and its error."""
 
     stream: Stream
     row: Row
@@ -84,7 +84,7 @@ class Progress:
         return True
 
     def suspect(self, part: Batch, detail: str) -> list[Batch]:
-        """The rows may be at fault: smaller parts to try, or rows named where that tells nothing more."""
+        """The rows may be at fault: smaller parts to try, or none where smaller parts would show nothing more."""
         alone = len(part) == 1 or self._is_refused_device(part)
         if not alone and not all(map(self._is_given_up, part.readings)):
             return self._smaller(part)
@@ -92,7 +92,7 @@ class Progress:
         return []
 
     def is_to_isolate(self, part: Batch, error: TransientStoreError) -> bool:
-        """Whether what failed for this reason is tried in smaller parts, not only again."""
+        """Whether a part that failed for this reason is tried in smaller parts, and not only repeated."""
         if error.known:
             return False
         self._unknown_failures[bool(part.readings)] += 1
@@ -114,7 +114,7 @@ class Progress:
         self.suspects = list(filterfalse(self._is_confirmed, self.suspects))
 
     def give_up(self) -> None:
-        """Reject all suspects: kept as dead letters they hold up nobody else."""
+        """Reject all suspects. They become dead letters, and other rows no longer wait for them."""
         self.rejected += self.suspects
         self.suspects = []
 

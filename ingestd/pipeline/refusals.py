@@ -1,7 +1,7 @@
-"""Devices whose rows the database has refused of late.
+"""Devices whose rows the database has refused lately.
 
-Their rows are written last, and each device's apart: to find a row that is refused takes many transactions, and
-nobody else shall wait for them.
+Their rows are written last, each device by itself: to find a row that is refused takes many transactions, and other
+devices must not wait for them.
 """
 
 import time
@@ -16,11 +16,11 @@ from ingestd.pipeline.delivery import Batch
 from ingestd.pipeline.progress import GIVE_UP_AFTER, Refused
 
 APART_AFTER: Final = 3
-"""Refused rows; a single bad reading says nothing about the next."""
+"""Refused rows. A single bad reading says nothing about the next ones."""
 APART_SECONDS: Final = 600.0
 """How long after its last refused row a device's rows are written apart."""
 MOST_DEVICES: Final = 1000
-"""Where more devices than that are refused, the fault is hardly theirs."""
+"""Where more devices are refused, the database is at fault rather than they."""
 
 _Device: TypeAlias = tuple[Stream, str]
 

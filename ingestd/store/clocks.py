@@ -1,4 +1,4 @@
-"""Our clock beside the database's: nothing is deleted while nobody knows which one is right."""
+"""Our clock compared with the database's. While they differ, nothing is deleted, as either may be wrong."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -15,7 +15,7 @@ _NOW: Final = Statement(text=b"SELECT clock_timestamp() AS now", parameters=())
 
 
 class Clocks:
-    """How far our clock is ahead of the database's, looked at again at each `agree`."""
+    """How far our clock is ahead of the database's; measured at each `agree`."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -37,7 +37,7 @@ class Clocks:
         return agree
 
     async def _look(self) -> timedelta:
-        """Ask the database for its time; half of the way there and back is its answer's. Raises StoreError."""
+        """Ask the database for its time, and compare it with the middle of the round trip. Raises StoreError."""
         begin = datetime.now(UTC)
         (row,) = await self._pool.fetch(_NOW, {})
         self.difference = begin + (datetime.now(UTC) - begin) / 2 - row.now

@@ -1,4 +1,4 @@
-"""Dead letters for those who look after them: listed, replayed when the cause is mended, purged, expired."""
+"""The table of dead letters: pages of it, replay, purge, and retention."""
 
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
@@ -66,7 +66,7 @@ class DeadLetters:
                 return deleted
 
     async def replay(self, wanted: DeadLetterFilter, *, writer: Writer, window: Window) -> Replayed:
-        """Send them through decode again; what becomes a reading is stored and is a dead letter no more.
+        """Decode them again. What becomes a reading is stored, and deleted here.
 
         A crash in between leaves the letter beside the row; replaying it once more finds a duplicate.
         """
@@ -79,9 +79,9 @@ class DeadLetters:
                 decoded = decode(letter.topic, letter.payload, oldest=oldest, newest=newest, received_at=now)
                 if isinstance(decoded, tuple):
                     good.append(_Mended(letter.id, *decoded))
-            settled = await _store(good, writer, result)
-            result.still_bad += len(letters) - len(settled)
-            await self._pool.fetch(_SQL["delete_dead_letters"], {"ids": settled})
+            done = await _store(good, writer, result)
+            result.still_bad += len(letters) - len(done)
+            await self._pool.fetch(_SQL["delete_dead_letters"], {"ids": done})
         return result
 
     async def _pages(self, wanted: DeadLetterFilter) -> AsyncIterator[list[Any]]:

@@ -15,7 +15,7 @@ INTERVAL_SECONDS: Final = 3600.0
 RETRY_SECONDS: Final = 60.0
 
 
-async def keep_house(partitions: Partitions, retention: Retention) -> None:
+async def run_housekeeping(partitions: Partitions, retention: Retention) -> None:
     """Until it is cancelled."""
     while True:
         pause = INTERVAL_SECONDS

@@ -1,7 +1,7 @@
 """One active daemon per client id: a PostgreSQL advisory lock, held by a connection of its own.
 
-The lock goes with the connection, so a daemon that dies, or loses the database, gives it up without a word.
-It needs a direct connection or a pooler in session mode.
+PostgreSQL releases the lock with the connection. So a daemon that dies, or loses the database, loses the lock.
+The connection must be direct, or through a pooler in session mode.
 """
 
 import asyncio
@@ -20,45 +20,45 @@ log = structlog.get_logger(__name__)
 _SQL: Final = queries.load("leadership.sql")
 
 RETRY_SECONDS: Final = 1.0
-"""How often a standby asks for the lock, so it takes over within two of these."""
+"""How often a standby asks for the lock. It takes over within twice this time."""
 CHECK_SECONDS: Final = 1.0
 ANSWER_SECONDS: Final = 5.0
-"""A database that takes longer may be gone, and the lock with it."""
+"""Where the database takes longer, the connection may be lost, and the lock with it."""
 
 
 class Leadership:
-    """The right to be the active one."""
+    """The right to be the active daemon of a client id."""
 
     def __init__(self, dsn: str, *, client_id: str) -> None:
         self._dsn = dsn
         self._parameters = {"client_id": client_id}
         self._connection: Connection | None = None
         self.is_standby = False
-        """Another daemon has it: we are on standby."""
+        """Whether another daemon is active, and this one is on standby."""
 
     async def acquire(self) -> None:
-        """Wait until it is ours, through any outage of the database."""
-        said = ""
+        """Wait for the lock, through any outage of the database."""
+        logged = ""
         while True:
             try:
                 if await self._try():
                     self.is_standby = False
                     return
             except StoreError as error:
-                if str(error) != said:
-                    log.warning("cannot ask who is active; asked again until it can be told", reason=str(error))
-                said = str(error)
+                if str(error) != logged:
+                    log.warning("cannot ask for the lock; asked again until the database answers", reason=str(error))
+                logged = str(error)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def lost(self) -> str:
-        """Wait until it is no longer certain that it is ours; returns why."""
+        """Wait until it is no longer certain that we hold the lock. Returns why."""
         connection = self._connection
         assert connection is not None, "acquire comes first"  # noqa: S101
         try:
             with translated():
                 while True:
-                    # Waits at the socket, so the end of the connection is seen at once; the query is for a
-                    # network that has gone silent.
+                    # Waits at the socket, so that the end of the connection is seen at once. The query finds a network
+                    # that no longer carries anything.
                     await _readable(connection, within=CHECK_SECONDS)
                     async with bounded(connection, ANSWER_SECONDS):
                         await connection.execute(_SQL["still_there"])
@@ -88,7 +88,7 @@ class Leadership:
 
 
 async def _readable(connection: Connection, *, within: float) -> None:
-    """Wait until the server says something, or is gone. psycopg's own `notifies` looks ten times a second."""
+    """Wait until the server sends something, or closes. psycopg's own `notifies` looks ten times a second."""
     loop, socket = asyncio.get_running_loop(), connection.fileno()
     heard = asyncio.Event()
     loop.add_reader(socket, heard.set)

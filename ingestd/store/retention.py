@@ -1,4 +1,4 @@
-"""What is past its retention goes, by the database's clock."""
+"""Deletes what is past its retention, by the database's clock."""
 
 from datetime import timedelta
 from functools import partial
@@ -11,7 +11,7 @@ from ingestd.store.partitions import Partitions
 
 
 class Retention:
-    """History by days, the ledger by months, dead letters; what has no retention stays for ever."""
+    """Of history by days, of the ledger by months, of dead letters. Without a retention nothing is deleted."""
 
     def __init__(
         self,
@@ -24,21 +24,21 @@ class Retention:
         dead_letters_kept: timedelta,
     ) -> None:
         self._clocks = clocks
-        self._chores = [partial(dead_letters.expire, older_than=dead_letters_kept)]
+        self._tasks = [partial(dead_letters.expire, older_than=dead_letters_kept)]
         for stream in STREAMS:
             if history is not None:
-                self._chores.append(partial(partitions.drop_days, stream, older_than=history))
+                self._tasks.append(partial(partitions.drop_days, stream, older_than=history))
             if ledger is not None and stream in WITH_ENERGY:
-                self._chores.append(partial(partitions.drop_months, stream, older_than=ledger))
+                self._tasks.append(partial(partitions.drop_months, stream, older_than=ledger))
 
     async def apply(self) -> None:
-        """One round. Raises StoreError where something is left to be tried again soon: all, while the clocks differ."""
+        """Delete it all. Raises StoreError where something failed, and where the clocks differ."""
         if not await self._clocks.agree():
             raise TransientStoreError("nothing is deleted while the clocks differ")
         left = []
-        for chore in self._chores:
+        for task in self._tasks:
             try:
-                await chore()
+                await task()
             except StoreError as error:
                 left.append(str(error))
         if left:

@@ -32,7 +32,7 @@ BAD: dict[str, list[tuple[str, bytes]]] = {
     "bad-topic": [("meters/m 6/telemetry", GOOD_PAYLOAD), (f"vehicles/{'v' * 65}/telemetry", GOOD_PAYLOAD)],
     "timestamp-out-of-range": [
         meter_message("m-7", LONG_AGO),
-        meter_message("m-8", NOW + timedelta(minutes=10)),
+        meter_message("m-8", NOW + timedelta(days=1)),
     ],
     "too-large": [("meters/m-9/telemetry", GOOD_PAYLOAD + b" " * 9 * 1024)],
     "database": [meter_message("m-poison", NOW)],
