@@ -116,45 +116,93 @@ _MqttText = Annotated[str, AfterValidator(_no_control_character)]
 
 
 class Settings(BaseModel):
-    """Everything that can be set; field names in capitals behind INGESTD_ are the environment's names."""
+    """Everything that can be set; field names in capitals behind INGESTD_ are the environment's names.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    The text under each field is its meaning in docs/settings.md, which `make docs` writes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
 
     mqtt_url: str = "mqtt://127.0.0.1:1883"
+    """The address of the broker; `mqtts://` for TLS."""
     mqtt_client_id: Annotated[_MqttText, Field(min_length=1, max_length=256), AfterValidator(_no_wildcard)] = "ingestd"
+    """The client id, which names the session that the broker keeps. Without `#` and `+`. If you change it, the session
+    of the old client id collects messages in the broker until it expires."""
     mqtt_username: Annotated[_MqttText, AfterValidator(_fits_mqtt)] | None = None
+    """The account of ingestd at the broker."""
     mqtt_password: SecretStr | None = None
+    """The password of that account."""
     mqtt_ca_file: Path | None = None
+    """The certificate of the authority that signed the broker's certificate; if not given, the authorities that the
+    system trusts. With `mqtts://` only. The file is read again at each connection."""
     mqtt_cert_file: Path | None = None
+    """A certificate that ingestd shows to the broker. With `mqtts://` only. The file is read again at each
+    connection."""
     mqtt_key_file: Path | None = None
+    """The key of that certificate. It must not be encrypted."""
     mqtt_shared_group: Annotated[_MqttText, Field(max_length=256, pattern=r"^[^/+#]+$")] | None = None
+    """The name of a shared subscription: several daemons, each with a client id of its own, share the messages. Without
+    `/`, `+` and `#`."""
     mqtt_probe: bool = True
+    """Whether ingestd sends a message to itself every 10 s, to check that the broker delivers."""
     mqtt_sys: bool = True
+    """Whether ingestd subscribes to the broker's count of dropped messages (`$SYS`)."""
     database_url: SecretStr = SecretStr("postgresql://ingestd@127.0.0.1:5432/ingestd")
+    """The PostgreSQL database. A connection pooler between must be in session mode."""
     http_host: str = "127.0.0.1"
+    """The address that the HTTP API listens on."""
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    """The port that the HTTP API listens on; 0 is any free port."""
     flush_interval: Annotated[Duration, _POSITIVE] = timedelta(seconds=1)
+    """A transaction begins at the latest this long after a message arrived."""
     flush_max_messages: Annotated[int, Field(ge=1)] = 32_000
+    """A transaction begins earlier when this many messages wait. More than 32,500, or more than
+    `INGESTD_BUFFER_MAX_MESSAGES`, has no effect."""
     buffer_max_messages: Annotated[int, Field(ge=1)] = 100_000
+    """When ingestd holds this many messages, it stops reading from the broker until half of them are stored."""
     max_age: Annotated[Duration, _POSITIVE] = timedelta(days=90)
+    """How far in the past a timestamp may lie. An older reading becomes a dead letter."""
     max_skew: Annotated[Duration, Field(ge=timedelta(0))] = timedelta(seconds=300)
+    """How far in the future a timestamp may lie. A newer reading becomes a dead letter."""
     efficiency_threshold: Annotated[float, Field(gt=0, le=1)] = 0.85
+    """A vehicle with a lower ratio of DC to AC is `below-threshold`, unless it has a `threshold` of its own."""
     efficiency_min_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
+    """How much AC (kWh) must be compared. With less there is no ratio."""
     efficiency_min_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Which share of all energy must be compared. With less there is no ratio."""
     max_gap: Annotated[Duration, Field(ge=timedelta(minutes=30), le=timedelta(days=1))] = timedelta(hours=1)
+    """If the previous reading is older than this, the interval of a reading is unknown. After a change the energy of
+    all readings is counted again."""
     vehicle_max_kw: Kilowatts = 400
+    """The most power (kW) that a vehicle can have, unless it has a `maxKw` of its own. What is above that counts no
+    energy. After a change the energy of all readings is counted again."""
     meter_max_kw: Kilowatts = 2000
+    """The same for a meter."""
     session_min_kw: Kilowatts = 0.3
+    """A charging session has at least this much power (kW) on average."""
     session_pause: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(days=1))] = timedelta(minutes=15)
+    """A pause up to this long belongs to the charging session; a longer pause ends it."""
     offline_after: Annotated[Duration, Field(gt=timedelta(0), lt=timedelta(days=7))] = timedelta(minutes=10)
+    """A device that has sent nothing for this long is offline, and silent for the alerts, unless it has an
+    `offlineAfter` of its own."""
     alert_min_duration: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(minutes=5)
+    """How long a condition must hold before its alert is raised, and be over before the alert is cleared."""
     alert_battery_temp: Annotated[float, Field(ge=-60, le=150)] = 60
+    """A battery that is hotter than this (°C) raises an alert."""
     alert_webhook_url: SecretStr | None = None
+    """Where alerts are posted, besides the broker. It is never shown, as it may hold a secret."""
     dead_letter_retention: Annotated[_Kept, _POSITIVE] = timedelta(days=90)
+    """How long dead letters are kept; 36500d at most."""
     retention: _Kept | None = None
+    """How long history is kept: a day that ended longer ago is dropped. At least `INGESTD_MAX_AGE`, 36500d at most. If
+    not given, history is kept for ever."""
     rollup_retention: _Kept | None = None
+    """How long the ledger is kept, by whole months. At least `INGESTD_RETENTION`, which must be given too, 36500d at
+    most. If not given, the ledger is kept for ever."""
     log_format: Annotated[Literal["console", "json"] | None, BeforeValidator(_lower)] = None
+    """If not given: `console` where stderr is a terminal, else `json`."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+    """Messages of a lower level are not logged."""
 
     @field_validator("*", mode="before")
     @classmethod
