@@ -66,6 +66,11 @@ class Daemon:
         }
 
     @property
+    def environment(self) -> dict[str, str]:
+        """That of the process: its settings are in it."""
+        return dict(self._environment)
+
+    @property
     def url(self) -> str:
         return f"http://{LOOPBACK}:{self._port.number}"
 
