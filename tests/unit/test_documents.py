@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
+import sys
 import tomllib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
-from ingestd import telemetry
 from ingestd.cli import commands
 from ingestd.config import Settings
+from ingestd.model.dead_letter import DeadLetter
+from ingestd.model.decode import decode
+from ingestd.model.stream import STREAMS
 from ingestd.sources import PREFIX
 from tests.support import documents
 from tests.support.documents import ALL_PAGES, ANSWERS, PAGES, README, ROOT, all_blocks, blocks, differences
@@ -101,10 +105,10 @@ def test_the_compose_file_mounts_what_exists_and_its_comments_make_its_secrets()
 @pytest.mark.parametrize("block", all_blocks("jsonl"), ids=lambda block: block.place)
 def test_readings_that_are_shown_are_readings(block: documents.Block) -> None:
     for line in block.text.splitlines():
-        stream = next(stream for stream in telemetry.STREAMS if stream.id_key in json.loads(line))
+        stream = next(stream for stream in STREAMS if stream.id_key in json.loads(line))
         topic = stream.topic(json.loads(line)[stream.id_key])
-        decoded = telemetry.decode(topic, line.encode(), oldest=0, newest=LATER, received_at=0)
-        assert not isinstance(decoded, telemetry.DeadLetter), decoded
+        decoded = decode(topic, line.encode(), oldest=0, newest=LATER, received_at=0)
+        assert not isinstance(decoded, DeadLetter), decoded
 
 
 @pytest.mark.parametrize("block", all_blocks("toml"), ids=lambda block: block.place)
@@ -153,7 +157,7 @@ def test_operations_lists_every_command_and_option() -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     section = page.partition("## Commands")[2].partition("\n## ")[0]
 
-    assert [] == [word for word in words(commands) if f"{word}" not in section]
+    assert [] == [word for word in words(commands) if word not in section]
 
 
 def words(command: click.Command) -> Iterator[str]:
@@ -165,6 +169,20 @@ def words(command: click.Command) -> Iterator[str]:
     for parameter in command.params:
         if isinstance(parameter, click.Option) and parameter.opts[0] != "--version":
             yield parameter.opts[0]
+
+
+def test_modules_that_are_to_be_run_exist_and_take_the_options_that_are_shown() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    shown = [re.split(r"\s+", command) for command in re.findall(r"`python\s+-m\s+([^`]+)`", text)]
+    options = [option for module, *arguments in shown if module == "bench" for option in arguments if option[0] == "-"]
+    # Not imported: that would run the benchmarks.
+    help_text = subprocess.run(
+        [sys.executable, "-m", "bench", "--help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+
+    assert "tests.faults.broker_loss" in [module for module, *_ in shown]
+    assert [] == [module for module, *_ in shown if importlib.util.find_spec(module) is None]
+    assert [] == [option for option in options if f"{option} " not in help_text]
 
 
 def test_make_targets_that_are_shown_exist() -> None:
