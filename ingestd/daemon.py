@@ -79,7 +79,7 @@ class Daemon:
         self._metrics = Metrics()
         self._make_store()
         self._make_pipeline()
-        fleet = partial(Fleet, rules=self._rules, policy=_policy(settings))
+        fleet = partial(Fleet, rules=self._rules, policy=_policy(settings), history=settings.retention)
         self._alerting = self._make_alerting(fleet(self._background))
         self._http = HttpServer(
             host=settings.http_host, port=settings.http_port, services=self._make_services(fleet(self._pool))

@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from ingestd.model.answers import FleetEnergy, FleetPoint, FleetSeries, VehicleEfficiency
@@ -54,10 +54,11 @@ class Fleet:
         *,
         rules: Mapping[Stream, Rule],
         policy: EfficiencyPolicy,
+        history: timedelta | None = None,
         most_readings: int = MOST_READINGS,
     ) -> None:
-        """No more than `most_readings` are looked at one by one for an answer."""
-        self._moments = Moments(pool, rules=rules)
+        """`history` is how long readings are kept; no more than `most_readings` are looked at one by one."""
+        self._moments = Moments(pool, rules=rules, history=history)
         self._policy = policy
         self._most_readings = most_readings
 

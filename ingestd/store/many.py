@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from ingestd.model.energy import Counted, State, count, decided
+from ingestd.model.energy import QUARTER, Counted, State, count, decided
 from ingestd.model.ledger import Base, Readings
 from ingestd.model.register import Rule
 from ingestd.model.stream import Stream
@@ -21,7 +21,8 @@ ONE_BY_ONE: Final = 200
 closing."""
 
 _SOURCES: Final = queries.load("closing.sql")
-_SQL: Final = queries.of_streams({name: _SOURCES[name] for name in ("bases", "base", "readings", "own_max_kw")})
+_NAMES: Final = ("bases", "base", "base_behind_history", "readings", "own_max_kw")
+_SQL: Final = queries.of_streams({name: _SOURCES[name] for name in _NAMES})
 
 
 class ManyDevices:
@@ -80,6 +81,7 @@ class ManyDevices:
 
     async def _bases(self, devices: Sequence[str], *, until: int) -> dict[str, Base]:
         found: dict[str, Base] = {}
+        kept = self._at.kept_since // QUARTER * QUARTER
         for reach in (RECENT, LONG_AGO):
             left = [device for device in devices if device not in found]
             if left:
@@ -87,6 +89,9 @@ class ManyDevices:
                 found |= {row.id: base_of(row) for row in rows}
         for device in [device for device in devices if device not in found][:ONE_BY_ONE]:
             rows = await self._fetch("base", id=device, until=moment(until))
+            if rows and rows[0].start < kept:
+                behind = {"id": device, "until": moment(until), "history": moment(kept)}
+                rows = await self._fetch("base_behind_history", **behind) or rows
             found[device] = base_of(rows[0]) if rows else Base(at=BEGINNING, state=None)
         return found
 

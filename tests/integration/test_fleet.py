@@ -283,6 +283,27 @@ async def test_buckets_that_cut_quarters_are_refused_where_they_have_too_many_re
             await fleet.series(asked, stretches(asked, parse_bucket("10m"), UTC))
 
 
+async def test_who_was_silent_for_longer_than_history_reaches_begins_behind_the_last_row(database_url: str) -> None:
+    asked = window(NOW - 6 * DAY, NOW)
+    hourly = [
+        Sample(device="m0", at=to_datetime(START - 3 * DAY + n * HOUR + 7 * MINUTE), register=100.0 + n)
+        for n in range(6)
+    ]
+    async with opened(database_url, history=timedelta(days=1)) as harness:
+        await harness.write(meters=hourly)
+        await harness.close(to_datetime(NOW - HOUR))
+        before = await harness.fleet.energy(asked)
+        with psycopg.connect(database_url) as connection:
+            connection.execute("DELETE FROM meter_history")
+        await harness.write(meters=[Sample(device="m0", at=to_datetime(NOW - MINUTE), register=107.0)])
+
+        found = await harness.fleet.energy(asked)
+
+    # The energy of the gap begins in the quarter of the last row, which is not made anew.
+    assert pytest.approx(5.0) == before.ac_kwh
+    assert pytest.approx(7.0, abs=0.01) == found.ac_kwh
+
+
 async def judged_singly(
     harness: Harness, vehicles: list[str], asked: TimeRange
 ) -> dict[str, tuple[Status, float | None, float]]:

@@ -56,7 +56,7 @@ class Harness:
         self.closing = Closing(url, rules=self.rules)
         self.pool = Pool(url)
         self.analytics = Analytics(self.pool, rules=self.rules, policy=policy, history=history)
-        self.fleet = Fleet(self.pool, rules=self.rules, policy=policy)
+        self.fleet = Fleet(self.pool, rules=self.rules, policy=policy, history=history)
         self.mappings = Mappings(self.pool)
         self.settings = DeviceSettingsTable(self.pool)
 
