@@ -36,7 +36,6 @@ from ingestd.pipeline.flusher import Flusher
 from ingestd.pipeline.summary import log_summaries
 from ingestd.process import notify_systemd, stop_signals, tune_garbage_collection
 from ingestd.store.alerts import Alerts
-from ingestd.store.analytics import Analytics
 from ingestd.store.clocks import Clocks
 from ingestd.store.closing import Closing
 from ingestd.store.closing_loop import close_quarters
@@ -49,7 +48,9 @@ from ingestd.store.housekeeping import run_housekeeping
 from ingestd.store.leadership import Leadership
 from ingestd.store.mappings import Mappings
 from ingestd.store.migrations import migrate
+from ingestd.store.moments import Moments
 from ingestd.store.partitions import Partitions
+from ingestd.store.performance import Performances
 from ingestd.store.pool import Pool
 from ingestd.store.retention import Retention
 from ingestd.store.series import Series
@@ -79,11 +80,8 @@ class Daemon:
         self._metrics = Metrics()
         self._make_store()
         self._make_pipeline()
-        fleet = partial(Fleet, rules=self._rules, policy=_policy(settings), history=settings.retention)
-        self._alerting = self._make_alerting(fleet(self._background))
-        self._http = HttpServer(
-            host=settings.http_host, port=settings.http_port, services=self._make_services(fleet(self._pool))
-        )
+        self._alerting = self._make_alerting(Fleet(self._moments(self._background), policy=_policy(settings)))
+        self._http = HttpServer(host=settings.http_host, port=settings.http_port, services=self._make_services())
         self._metrics.expose_in_flight(self._buffer.in_flight)
         self._metrics.expose_clock_difference(lambda: self._clocks.difference)
         self._metrics.expose_ledger(lambda: self._closing.made_until, lambda: self._closing.stale_devices)
@@ -149,10 +147,15 @@ class Daemon:
             metrics=self._metrics,
         )
 
-    def _make_services(self, fleet: Fleet) -> Services:
-        settings, pool, history = self._settings, self._pool, self._settings.retention
-        analytics = Analytics(pool, rules=self._rules, policy=_policy(settings), history=history)
-        series = Series(pool, rules=self._rules, session=_session_rule(settings), history=history)
+    def _moments(self, pool: Pool) -> Moments:
+        settings = self._settings
+        return Moments(pool, rules=self._rules, history=settings.retention, ledger=settings.rollup_retention)
+
+    def _make_services(self) -> Services:
+        settings, pool, moments = self._settings, self._pool, self._moments(self._pool)
+        fleet = Fleet(moments, policy=_policy(settings))
+        series = Series(moments, session=_session_rule(settings))
+        devices = Devices(pool, efficiencies=fleet.efficiencies, offline_after=settings.offline_after)
         return Services(
             intake=Intake(
                 window=self._window,
@@ -160,14 +163,14 @@ class Daemon:
                 put=partial(self._buffer.put, urgent=True),
                 reason=self._intake_reason,
             ),
-            performance=analytics.performance,
-            live=analytics.live,
+            performance=Performances(moments, policy=_policy(settings)).of_vehicle,
+            live=devices.newest,
             series=series.of_device,
             totals=series.totals,
             sessions=series.sessions,
             fleet_energy=fleet.energy,
             fleet_series=fleet.series,
-            devices=Devices(pool, efficiencies=fleet.efficiencies, offline_after=settings.offline_after).page,
+            devices=devices.page,
             device_settings=DeviceSettingsTable(pool),
             mappings=Mappings(pool),
             export=Exports(self._dsn).csv,

@@ -32,6 +32,7 @@ async def get_fleet_series(request: web.Request) -> web.Response:
             "asOf": shapes.moment(found.as_of),
             **buckets.shape(asked),
             "points": [_point(point) for point in found.points],
+            **shapes.reason(found.reason),
         }
     )
 
@@ -61,6 +62,7 @@ def _fleet(found: FleetEnergy) -> dict[str, object]:
             }
             for vehicle in found.worst
         ],
+        **shapes.reason(found.reason),
     }
 
 

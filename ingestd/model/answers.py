@@ -88,6 +88,8 @@ class FleetEnergy:
     mapped_ratio: float | None
     statuses: dict[Status, int]
     worst: tuple[VehicleEfficiency, ...]
+    reason: str | None = None
+    """Why some of it cannot be told; None: all of it is."""
 
     @property
     def efficiency_ratio(self) -> float | None:
@@ -133,6 +135,8 @@ class FleetSeries:
 
     as_of: datetime
     points: list[FleetPoint]
+    reason: str | None = None
+    """Why some of it cannot be told; None: all of it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

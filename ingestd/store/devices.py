@@ -1,26 +1,23 @@
-"""Lists of devices, and how the vehicles among them charged in the last 24 hours."""
+"""Newest readings of devices, lists of devices, and how the vehicles among them charged in the last 24 hours."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from ingestd.model.answers import VehicleEfficiency
-from ingestd.model.device import Device, DevicePage, SortKey
+from ingestd.model.device import Device, DevicePage, LiveReading, SortKey
 from ingestd.model.periods import TimeRange, last_day
 from ingestd.model.stream import STREAMS, VEHICLE, Stream
 from ingestd.model.timestamps import to_microseconds
 from ingestd.store import queries
-from ingestd.store.analytics import live_reading
 from ingestd.store.pool import Pool
 
 SHARED_SECONDS: Final = 5.0
 """So long the efficiencies serve all who page through a list."""
 
-_PAGE: Final = {
-    stream: queries.ready(queries.for_stream(queries.load("lists.sql")["page"], stream)) for stream in STREAMS
-}
+_SQL: Final = queries.of_streams(queries.load("lists.sql"), STREAMS)
 
 
 class Devices:
@@ -41,12 +38,17 @@ class Devices:
         self._judged: Sequence[VehicleEfficiency] = ()
         self._judged_at: float | None = None  # monotonic seconds
 
+    async def newest(self, stream: Stream, device_id: str) -> LiveReading | None:
+        """The newest reading of a device, or None where it is unknown."""
+        rows = await self._pool.fetch(_SQL[stream]["newest"], {"device_id": device_id})
+        return _reading(stream, rows[0]) if rows else None
+
     async def page(self, stream: Stream, wanted: DevicePage, *, anew: bool = False) -> list[Device]:
         """At most `wanted.limit` of the devices that have reported; `anew` takes no efficiencies made before."""
         after_key, after_id = wanted.after or ("", None)
         judged = await self._of_last_day(anew=anew) if stream is VEHICLE else ()
         rows = await self._pool.fetch(
-            _PAGE[stream],
+            _SQL[stream]["page"],
             {
                 "offline_after": self._offline_after,
                 "ids": [one.vehicle_id for one in judged],
@@ -64,7 +66,7 @@ class Devices:
         )
         return [
             Device(
-                newest=live_reading(stream, row),
+                newest=_reading(stream, row),
                 online=row.online,
                 status=row.status or ("unmapped" if stream is VEHICLE else None),
                 efficiency_ratio=row.efficiency_ratio,
@@ -87,3 +89,14 @@ def _number(key: SortKey) -> float | None:
     if isinstance(key, datetime):
         return to_microseconds(key)
     return None if isinstance(key, str) else key
+
+
+def _reading(stream: Stream, row: Any) -> LiveReading:  # noqa: ANN401 - psycopg makes the namedtuple's class at run time
+    """A row of a live table."""
+    figures = {key: getattr(row, column) for key, column in stream.columns.items()}
+    return LiveReading(
+        device_id=getattr(row, stream.id_column),
+        timestamp=row.ts,
+        received_at=row.received_at,
+        figures={key: value for key, value in figures.items() if value is not None},
+    )

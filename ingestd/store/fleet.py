@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from ingestd.model.answers import FleetEnergy, FleetPoint, FleetSeries, VehicleEfficiency
@@ -13,7 +13,6 @@ from ingestd.model.energy import HOUR, QUARTER
 from ingestd.model.fleet import Fed, Window, divided
 from ingestd.model.periods import Stretch, TimeRange
 from ingestd.model.quarters import Quarter, quarters
-from ingestd.model.register import Rule
 from ingestd.model.stream import CHARGING, METER, VEHICLE, Stream
 from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store import queries
@@ -25,7 +24,6 @@ from ingestd.store.ledger import BEGINNING, moment
 from ingestd.store.many import ManyDevices
 from ingestd.store.moments import Moment, Moments
 from ingestd.store.open_stretch import OPEN, OfDevices, OpenStretch
-from ingestd.store.pool import Pool
 
 MOST_READINGS: Final = 2_000_000
 WORST: Final = 10
@@ -43,22 +41,15 @@ class _Found:
     compared: Mapping[str, Compared]
     thresholds: Mapping[str, float]
     as_of: datetime
+    reason: str | None
 
 
 class Fleet:
     """What dashboards, lists and alerts ask of all devices. Every method raises StoreError."""
 
-    def __init__(
-        self,
-        pool: Pool,
-        *,
-        rules: Mapping[Stream, Rule],
-        policy: EfficiencyPolicy,
-        history: timedelta | None = None,
-        most_readings: int = MOST_READINGS,
-    ) -> None:
-        """`history` is how long readings are kept; no more than `most_readings` are looked at one by one."""
-        self._moments = Moments(pool, rules=rules, history=history)
+    def __init__(self, moments: Moments, *, policy: EfficiencyPolicy, most_readings: int = MOST_READINGS) -> None:
+        """No more than `most_readings` are looked at one by one for an answer."""
+        self._moments = moments
         self._policy = policy
         self._most_readings = most_readings
 
@@ -84,6 +75,7 @@ class Fleet:
             mapped_ratio=self._policy.judge(mapped).ratio,
             statuses=dict(Counter(one.status for one in judged)),
             worst=tuple(sorted(with_ratio, key=lambda one: (one.efficiency_ratio, one.vehicle_id))[:WORST]),
+            reason=found.reason,
         )
 
     async def efficiencies(self, window: TimeRange) -> list[VehicleEfficiency]:
@@ -108,7 +100,7 @@ class Fleet:
             FleetPoint(start=bucket.start, ac_kwh=energies[METER].get(number), dc_kwh=energies[VEHICLE].get(number))
             for number, bucket in enumerate(buckets)
         ]
-        return FleetSeries(as_of=as_of, points=points)
+        return FleetSeries(as_of=as_of, points=points, reason=_reason(at, window))
 
     async def closed_hours(self) -> TimeRange | None:
         """The last 24 whole hours of which all rows are made; None where there are none."""
@@ -157,7 +149,14 @@ class Fleet:
             thresholds = {row.id: row.threshold for row in await at.fetch(_SQL[VEHICLE]["own_thresholds"], {})}
         for vehicle, its in compared.items():
             its.all_dc = totals[VEHICLE].get(vehicle, 0.0)
-        return _Found(window=window, totals=totals, compared=compared, thresholds=thresholds, as_of=as_of)
+        return _Found(
+            window=window,
+            totals=totals,
+            compared=compared,
+            thresholds=thresholds,
+            as_of=as_of,
+            reason=_reason(at, window),
+        )
 
 
 _NOTHING: Final = Quarter()
@@ -177,6 +176,11 @@ async def _window(at: Moment, asked: TimeRange) -> tuple[Window, datetime]:
         for mark in await at.fetch(_SQL[stream]["oldest_mark"], {"now": to_datetime(at.now)}):
             as_of = as_of if mark.since is None else min(as_of, mark.since)
     return Window(start=start, end=end, asked_end=asked_end, made_until=made_until), to_datetime(as_of)
+
+
+def _reason(at: Moment, window: Window) -> str | None:
+    """Why some of the window cannot be told."""
+    return at.why_gone(window.start) if window.start < at.ledger_since else None
 
 
 async def _segments(at: Moment, start: int, end: int) -> list[Fed]:

@@ -1,13 +1,14 @@
 """One moment of the database, in which everything that an answer needs is read."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from ingestd.model.energy import QUARTER
 from ingestd.model.register import Rule
 from ingestd.model.stream import WITH_ENERGY, Stream
-from ingestd.model.timestamps import to_microseconds
+from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store import queries
 from ingestd.store.device_energy import DeviceReader
 from ingestd.store.ledger import BEGINNING
@@ -26,15 +27,20 @@ class Moment:
         rules: Mapping[Stream, Rule],
         made_until: Mapping[str, int | None],
         has_other_rows: bool,
-        history: timedelta | None,
+        kept_since: int,
+        ledger_since: int,
     ) -> None:
-        """`has_other_rows`: there are rows that were made by another rule, and serve nobody."""
+        """`has_other_rows`: there are rows that were made by another rule, and serve nobody.
+
+        From `kept_since` on all readings are there, from `ledger_since` on all rows.
+        """
         self.has_other_rows = has_other_rows
         self._snapshot = snapshot
         self._rules = rules
         self._made_until = made_until
         self.now = to_microseconds(datetime.now(UTC))
-        self._history = None if history is None else history // timedelta(microseconds=1)
+        self.kept_since = kept_since
+        self.ledger_since = ledger_since
 
     def device(self, stream: Stream, device: str) -> DeviceReader:
         """What one device did."""
@@ -49,10 +55,20 @@ class Moment:
             now=self.now,
         )
 
-    @property
-    def kept_since(self) -> int:
-        """From when on all readings are there."""
-        return BEGINNING if self._history is None else self.now - self._history
+    def gone(self, stream: Stream, edges: Iterable[int]) -> set[int]:
+        """Those of the edges of stretches of which nothing can be told.
+
+        They lie before the rows, or inside a quarter-hour whose readings are no longer all there.
+        """
+        readings_since = self.kept_since + self._rules[stream].max_gap
+        return {edge for edge in edges if edge < self.ledger_since or (edge % QUARTER and edge < readings_since)}
+
+    def why_gone(self, edge: int) -> str:
+        """Why nothing can be told of a stretch with this edge."""
+        if edge < self.ledger_since:
+            return f"energy from before {to_datetime(self.ledger_since):%FT%TZ} is no longer kept"
+        since = f"{to_datetime(self.kept_since):%FT%TZ}"
+        return f"readings from before {since} are no longer kept, and of that time only whole quarter-hours can be told"
 
     def made_until(self, stream: Stream) -> int | None:
         """Up to where the rows of all its devices are made; None: there are none."""
@@ -74,12 +90,20 @@ class Moment:
 class Moments:
     """Opens them. Raises StoreError."""
 
-    def __init__(self, pool: Pool, *, rules: Mapping[Stream, Rule], history: timedelta | None = None) -> None:
-        """`history` is how long readings are kept; None: for ever."""
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        rules: Mapping[Stream, Rule],
+        history: timedelta | None = None,
+        ledger: timedelta | None = None,
+    ) -> None:
+        """`history` and `ledger` say how long readings and rows are kept; None: for ever."""
         self._pool = pool
         self._rules = rules
         self._by_name = {stream.name: rule for stream, rule in rules.items()}
         self._history = history
+        self._ledger = ledger
 
     @asynccontextmanager
     async def now(self) -> AsyncIterator[Moment]:
@@ -99,5 +123,10 @@ class Moments:
                 rules=self._rules,
                 made_until=made_until,
                 has_other_rows=has_other_rows,
-                history=self._history,
+                kept_since=_since(self._history),
+                ledger_since=_since(self._ledger),
             )
+
+
+def _since(kept: timedelta | None) -> int:
+    return BEGINNING if kept is None else to_microseconds(datetime.now(UTC) - kept)

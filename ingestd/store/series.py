@@ -1,7 +1,7 @@
 """Energy of one device over time: by buckets, by days to years, by charging sessions. Nothing of it is stored."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -10,7 +10,6 @@ from ingestd.model.device_energy import DeviceEnergy
 from ingestd.model.energy import QUARTER
 from ingestd.model.periods import Period, Stretch, TimeRange
 from ingestd.model.quarters import Quarter
-from ingestd.model.register import Rule
 from ingestd.model.sessions import SessionRule
 from ingestd.model.stream import VEHICLE, Stream
 from ingestd.model.timestamps import to_datetime, to_microseconds
@@ -19,7 +18,6 @@ from ingestd.store.device_energy import ENDING
 from ingestd.store.known import is_known
 from ingestd.store.ledger import BEGINNING
 from ingestd.store.moments import Moment, Moments
-from ingestd.store.pool import Pool
 from ingestd.store.sessions import Sessions
 
 MANY: Final = 2_000
@@ -37,12 +35,8 @@ class Series:
     Answers None where the device is unknown. What cannot be told, as history is gone, is None in the answer.
     """
 
-    def __init__(
-        self, pool: Pool, *, rules: Mapping[Stream, Rule], session: SessionRule, history: timedelta | None = None
-    ) -> None:
-        """`history` is how long readings are kept; None: for ever."""
-        self._moments = Moments(pool, rules=rules, history=history)
-        self._rules = rules
+    def __init__(self, moments: Moments, *, session: SessionRule) -> None:
+        self._moments = moments
         self._session = session
 
     async def of_device(
@@ -60,7 +54,7 @@ class Series:
                 for number, (bucket, quarter) in enumerate(zip(buckets, found, strict=True))
             ]
             is_whole = None not in found and None not in socs.values()
-            return Answer(items=points, reason=None if is_whole else _reason(moment))
+            return Answer(items=points, reason=None if is_whole else moment.why_gone(edges[0]))
 
     async def totals(
         self, stream: Stream, device_id: str, window: TimeRange, periods: Sequence[Period]
@@ -72,27 +66,26 @@ class Series:
             if found is None:
                 return None
             totals = [_total(period, quarter) for period, quarter in zip(periods, found, strict=True)]
-            return Answer(items=totals, reason=_reason(moment) if None in found else None)
+            return Answer(items=totals, reason=moment.why_gone(edges[0]) if None in found else None)
 
     async def sessions(self, vehicle_id: str, window: TimeRange) -> Answer[ChargingSession] | None:
         """Those that have a part in the window, cut to it, in order of time."""
         start, end = _edges(window, [window.end])
         async with self._moments.now() as moment:
-            sessions = Sessions(moment, vehicle_id, rule=self._session, max_gap=self._rules[VEHICLE].max_gap)
+            sessions = Sessions(moment, vehicle_id, rule=self._session, max_gap=moment.rule(VEHICLE).max_gap)
             found = await sessions.within(max(start, moment.kept_since), end)
             if not found and not await is_known(moment, VEHICLE, vehicle_id):
                 return None
-            return Answer(items=found, reason=_reason(moment) if start < moment.kept_since else None)
+            return Answer(items=found, reason=moment.why_gone(start) if start < moment.kept_since else None)
 
     async def _between(
         self, moment: Moment, stream: Stream, device: str, edges: Sequence[int]
     ) -> list[Quarter | None] | None:
-        """What the device did in each stretch between edges; None where an edge needs readings that are gone.
+        """What the device did in each stretch between edges; None where that is gone.
 
         None instead of a list: the device is unknown.
         """
-        kept_since = moment.kept_since + self._rules[stream].max_gap
-        gone = {edge for edge in edges if edge % QUARTER and edge < kept_since}
+        gone = moment.gone(stream, edges)
         told = [number for number in range(len(edges) - 1) if not gone.intersection(edges[number : number + 2])]
         found: list[Quarter | None] = [None] * (len(edges) - 1)
         if told:
@@ -107,11 +100,6 @@ class Series:
         if all(quarter is None or quarter.is_empty for quarter in found) and not await is_known(moment, stream, device):
             return None
         return found
-
-
-def _reason(moment: Moment) -> str:
-    """Why something cannot be told."""
-    return f"readings from before {to_datetime(moment.kept_since):%Y-%m-%dT%H:%M:%SZ} are no longer kept"
 
 
 def _edges(window: TimeRange, ends: Iterable[datetime]) -> list[int]:

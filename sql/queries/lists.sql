@@ -1,5 +1,9 @@
 -- Lists of devices, by pages.
 
+-- name: newest
+-- The newest reading of one device.
+SELECT {columns} FROM {live} WHERE {id} = %(device_id)s
+
 -- name: page
 -- Devices that have reported, some of them, from behind the cursor on (keyset paging): the newest reading, whether the
 -- device was heard within the time that is set for it or for all, and what is thought of its efficiency. The planner

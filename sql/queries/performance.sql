@@ -1,9 +1,5 @@
 -- What is asked of one vehicle beside its energy (device.sql).
 
--- name: live
--- The newest reading of one device.
-SELECT {columns} FROM {live} WHERE {id} = %(device_id)s
-
 -- name: segments_of_vehicle
 -- Segments of the mapping, as far as they lie in (start, end]: those of the vehicle, and those of other vehicles that
 -- the same meter feeds at the same time. With each the vehicle's own efficiency threshold, where it is set; where there

@@ -166,7 +166,7 @@ def test_other_kinds_of_devices_are_taken_in_kept_and_shown(
     assert {"charger_history", "station_history"} <= {
         one["table"] for one in json.loads(daemon.command("partitions", "--json"))["totals"]
     }
-    assert 'FROM "station_live"' in daemon.command("sql", "live:station")
+    assert 'FROM "station_live"' in daemon.command("sql", "newest:station")
 
 
 def shows_newest_readings(daemon: Daemon, begin: datetime) -> None:

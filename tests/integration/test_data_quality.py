@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -10,9 +11,12 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from ingestd.model.periods import TimeRange
+from ingestd.model.periods import TimeRange, parse_bucket, stretches
+from ingestd.model.sessions import SessionRule
 from ingestd.model.stream import VEHICLE
-from ingestd.store.analytics import Analytics
+from ingestd.store.fleet import Fleet
+from ingestd.store.performance import Performances
+from ingestd.store.series import Series
 from tests.support.energy import Sample
 from tests.support.harness import POLICY, Harness, opened
 from tests.support.scenes import (
@@ -214,7 +218,7 @@ async def test_by_another_rule_all_readings_are_counted_anew(harness: Harness) -
 
 
 async def test_a_vehicle_of_which_nothing_is_known_has_no_performance(harness: Harness) -> None:
-    assert None is await harness.analytics.performance("nobody", TimeRange(start=at(0), end=at(24)))
+    assert None is await harness.performances.of_vehicle("nobody", TimeRange(start=at(0), end=at(24)))
 
 
 @pytest.mark.parametrize("kept", ["live", "history", "quarter", "mapping"])
@@ -254,10 +258,10 @@ async def test_a_window_may_be_as_far_away_as_there_are_dates(harness: Harness, 
 # Behind the retention of history ---------------------------------------------------------------------------------
 
 
-def with_retention(harness: Harness) -> Analytics:
+def with_retention(harness: Harness) -> Performances:
     """Of a daemon that keeps history from 8:00 of the third day on."""
     kept = datetime.now(UTC) - at(56)
-    return Analytics(harness.pool, rules=harness.rules, policy=POLICY, history=kept)
+    return Performances(harness.kept(kept), policy=POLICY)
 
 
 def forget(harness: Harness) -> None:
@@ -278,11 +282,11 @@ async def charge_for_days(harness: Harness) -> None:
 
 async def test_behind_the_retention_whole_quarters_are_told_and_gaps_are_not(harness: Harness) -> None:
     await charge_for_days(harness)
-    analytics = with_retention(harness)
+    performances = with_retention(harness)
     window = TimeRange(start=at(40, 15), end=at(60))
-    before = await analytics.performance("v", window)
+    before = await performances.of_vehicle("v", window)
     forget(harness)
-    found = await analytics.performance("v", window)
+    found = await performances.of_vehicle("v", window)
 
     assert before is not None
     assert found is not None
@@ -306,7 +310,7 @@ async def test_behind_the_retention_a_part_of_a_quarter_cannot_be_told(
     if edge == at(43, 1):
         await harness.mappings.set(vehicle_id="v", meter_id="n", valid_from=edge, valid_to=None, replace=True)
 
-    found = await with_retention(harness).performance("v", TimeRange(start=start, end=end))
+    found = await with_retention(harness).of_vehicle("v", TimeRange(start=start, end=end))
 
     assert found is not None
     assert {None} == {
@@ -315,17 +319,41 @@ async def test_behind_the_retention_a_part_of_a_quarter_cannot_be_told(
     }  # fmt: skip
     assert {None} >= {meter.ac_kwh for meter in found.meters} | {meter.samples for meter in found.meters}
     assert "insufficient-data" == found.judgement.status
-    assert f"readings of {edge:%FT%TZ} are past their retention" in found.judgement.reason
+    assert re.match("readings from before [^ ]+ are no longer kept", found.judgement.reason)
 
 
 async def test_an_edge_behind_which_all_is_there_is_told(harness: Harness) -> None:
     await charge_for_days(harness)
     forget(harness)
 
-    found = await with_retention(harness).performance("v", TimeRange(start=at(57, 3), end=at(58, 7)))
+    found = await with_retention(harness).of_vehicle("v", TimeRange(start=at(57, 3), end=at(58, 7)))
 
     assert found is not None
     assert (round(13 * 0.09, 9), (0, 0.0)) == (figures(found)["dc"], figures(found)["gaps"])
+
+
+async def test_behind_the_retention_of_the_ledger_no_answer_shows_what_is_left_as_if_it_were_all(
+    harness: Harness,
+) -> None:
+    """Rows of the first day and a half are gone, or will be soon."""
+    await charge_for_days(harness)
+    moments = harness.kept(None, ledger=datetime.now(UTC) - at(45))
+    window = TimeRange(start=at(40), end=at(60))
+    series = Series(moments, session=SessionRule())
+
+    performance = await Performances(moments, policy=POLICY).of_vehicle("v", window)
+    hours = await series.of_device(VEHICLE, "v", window, stretches(window, parse_bucket("1h"), UTC))
+    fleet = await Fleet(moments, policy=POLICY).energy(window)
+
+    assert performance is not None
+    assert hours is not None
+    assert (None, "insufficient-data") == (performance.dc_kwh, performance.judgement.status)
+    assert [*5 * [None], *15 * [1.08]] == [None if one.kwh is None else round(one.kwh, 9) for one in hours.items]
+    for reason in (performance.judgement.reason, hours.reason, fleet.reason):
+        assert reason is not None
+        assert re.fullmatch("energy from before [^ ]+ is no longer kept", reason)
+    later = TimeRange(start=at(50), end=at(60))
+    assert None is (await Fleet(moments, policy=POLICY).energy(later)).reason
 
 
 async def test_many_changes_of_the_mapping_leave_what_was_before_to_the_rows(harness: Harness) -> None:
@@ -336,7 +364,7 @@ async def test_many_changes_of_the_mapping_leave_what_was_before_to_the_rows(har
     expected = await harness.performance("v", at(40), at(62))
     forget(harness)
 
-    found = await with_retention(harness).performance("v", TimeRange(start=at(40), end=at(62)))
+    found = await with_retention(harness).of_vehicle("v", TimeRange(start=at(40), end=at(62)))
 
     assert found is not None
     assert {**figures(expected), "gaps": (None, None)} == figures(found)

@@ -10,7 +10,6 @@ import pytest
 from ingestd.model.energy import QUARTER
 from ingestd.model.stream import METER
 from ingestd.model.timestamps import to_microseconds
-from ingestd.store.moments import Moments
 from tests.support.energy import Sample
 from tests.support.harness import opened
 
@@ -37,7 +36,7 @@ async def test_of_a_device_that_fell_silent_the_ledger_tells_all_when_history_is
             if history is not None:
                 with psycopg.connect(harness.url, autocommit=True) as connection:
                     connection.execute("DELETE FROM meter_history")
-            async with Moments(harness.pool, rules=harness.rules, history=history).now() as moment:
+            async with harness.kept(history).now() as moment:
                 start, end = to_microseconds(begin), to_microseconds(last)
                 found = await moment.device(METER, "m").energy(start, end + QUARTER)
                 assert pytest.approx(expected) == found.total(start, end).kwh

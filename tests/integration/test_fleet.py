@@ -110,7 +110,7 @@ def test_the_fleet_says_what_its_devices_say(database_url: str, data: st.DataObj
             harness.clear()
             for n in range(3):
                 await harness.map(f"v{n}", f"m{n}", to_datetime(START - DAY))
-            fleet = Fleet(harness.pool, rules=harness.rules, policy=POLICY)
+            fleet = Fleet(harness.moments, policy=POLICY)
 
             async def write(chosen: list[int]) -> None:
                 for stream in STREAMS:
@@ -189,7 +189,7 @@ def test_vehicles_whose_meters_are_shared_or_change_are_compared_as_single_ones(
             start, end = sorted((data.draw(edge), data.draw(edge)))
             asked = window(start, max(end, start + QUARTER))
 
-            found = await Fleet(harness.pool, rules=harness.rules, policy=POLICY).efficiencies(asked)
+            found = await Fleet(harness.moments, policy=POLICY).efficiencies(asked)
 
             assert {
                 one.vehicle_id: (one.status, one.efficiency_ratio, round(one.ac_kwh, 6)) for one in found
@@ -237,7 +237,7 @@ async def test_a_thousand_vehicles_that_sums_will_not_do_for_take_a_few_statemen
         singly = await judged_singly(harness, some, asked)
         monkeypatch.setattr(Snapshot, "fetch", counted)
 
-        found = await Fleet(harness.pool, rules=harness.rules, policy=POLICY).efficiencies(asked)
+        found = await Fleet(harness.moments, policy=POLICY).efficiencies(asked)
 
     assert len(found) == 1000
     assert statements < 100
@@ -264,7 +264,7 @@ async def test_who_is_known_whole_is_compared_by_sums_alone(database_url: str, m
         await harness.close(datetime.now(UTC))
         monkeypatch.setattr(Snapshot, "each", noted)
 
-        (found,) = await Fleet(harness.pool, rules=harness.rules, policy=POLICY).efficiencies(asked)
+        (found,) = await Fleet(harness.moments, policy=POLICY).efficiencies(asked)
 
     assert (found.status, found.efficiency_ratio) == ("ok", 1.0)
     assert statements
@@ -276,7 +276,7 @@ async def test_buckets_that_cut_quarters_are_refused_where_they_have_too_many_re
     async with opened(database_url) as harness:
         readings = [Reading(at=number * MINUTE, kwh=0.1) for number in range(1, 61)]
         await harness.write(meters=samples("m0", readings))
-        fleet = Fleet(harness.pool, rules=harness.rules, policy=POLICY, most_readings=59)
+        fleet = Fleet(harness.moments, policy=POLICY, most_readings=59)
         await fleet.series(asked, stretches(asked, parse_bucket("15m"), UTC))
 
         with pytest.raises(TooManyReadingsError, match="60 readings are in this window, at most 59"):
@@ -310,7 +310,7 @@ async def judged_singly(
     """Those that are mapped: status, ratio and AC."""
     found = {}
     for vehicle in vehicles:
-        one = await harness.analytics.performance(vehicle, asked)
+        one = await harness.performances.of_vehicle(vehicle, asked)
         if one is not None and one.compared is not None:
             found[vehicle] = one.judgement.status, one.judgement.ratio, round(one.ac_kwh or 0.0, 6)
     return found

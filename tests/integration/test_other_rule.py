@@ -24,7 +24,7 @@ EVERY_40_MINUTES = [
 
 
 async def dc(harness: Harness) -> float | None:
-    found = await harness.analytics.performance("v", WINDOW)
+    found = await harness.performances.of_vehicle("v", WINDOW)
     assert found is not None
     return found.dc_kwh
 

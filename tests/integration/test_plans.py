@@ -19,10 +19,11 @@ from ingestd.model.register import Rule
 from ingestd.model.sessions import SessionRule
 from ingestd.model.stream import METER, STREAMS, VEHICLE
 from ingestd.store import queries
-from ingestd.store.analytics import Analytics
 from ingestd.store.closing import Closing
 from ingestd.store.devices import Devices
 from ingestd.store.fleet import Fleet
+from ingestd.store.moments import Moments
+from ingestd.store.performance import Performances
 from ingestd.store.pool import Pool, Snapshot
 from ingestd.store.series import Series
 from tests.support.harness import HOUR, POLICY
@@ -147,15 +148,15 @@ def scans(node: dict[str, Any]) -> Iterator[Scan]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    analytics: Analytics
+    performances: Performances
     series: Series
     fleet: Fleet
     devices: Devices
 
 
 OF_ONE_DEVICE: dict[str, Callable[[Asked], Awaitable[object]]] = {
-    "performance": lambda asked: asked.analytics.performance("vehicle-7", WINDOW),
-    "live": lambda asked: asked.analytics.live(METER, "meter-7"),
+    "performance": lambda asked: asked.performances.of_vehicle("vehicle-7", WINDOW),
+    "live": lambda asked: asked.devices.newest(METER, "meter-7"),
     "series": lambda asked: asked.series.of_device(VEHICLE, "vehicle-7", WINDOW, buckets("15m")),
     "totals": lambda asked: asked.series.totals(METER, "meter-7", WINDOW, periods(WINDOW, "day", UTC)),
     "sessions": lambda asked: asked.series.sessions("vehicle-7", WINDOW),
@@ -176,12 +177,12 @@ async def scans_of(url: str, ask: Callable[[Asked], Awaitable[object]]) -> list[
     pool = ExplainedReads(url)
     await pool.open()
     try:
-        analytics = Analytics(pool, rules=RULES, policy=POLICY)
-        fleet = Fleet(pool, rules=RULES, policy=POLICY)
+        moments = Moments(pool, rules=RULES)
+        fleet = Fleet(moments, policy=POLICY)
         await ask(
             Asked(
-                analytics=analytics,
-                series=Series(pool, rules=RULES, session=SessionRule()),
+                performances=Performances(moments, policy=POLICY),
+                series=Series(moments, session=SessionRule()),
                 fleet=fleet,
                 devices=Devices(pool, efficiencies=fleet.efficiencies, offline_after=timedelta(minutes=10)),
             )

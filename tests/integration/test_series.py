@@ -44,7 +44,7 @@ async def harness(database_url: str) -> AsyncIterator[Harness]:
 
 
 def series(harness: Harness) -> Series:
-    return Series(harness.pool, rules=harness.rules, session=SESSION_RULE)
+    return Series(harness.moments, session=SESSION_RULE)
 
 
 async def points_of(harness: Harness, stream: Stream, device: str, asked: Sequence[Stretch]) -> list[Point]:

@@ -54,7 +54,7 @@ def at(hour: float, minute: float = 0) -> datetime:
 
 
 def series(harness: Harness, history: timedelta | None = None) -> Series:
-    return Series(harness.pool, rules=harness.rules, session=SessionRule(), history=history)
+    return Series(harness.kept(history), session=SessionRule())
 
 
 def buckets(window: TimeRange, bucket: str, zone: str = "UTC") -> list[Stretch]:

@@ -68,8 +68,8 @@ def rising(
     ]
 
 
-def series(harness: Harness, **options: timedelta) -> Series:
-    return Series(harness.pool, rules=harness.rules, session=SessionRule(), **options)
+def series(harness: Harness, history: timedelta | None = None) -> Series:
+    return Series(harness.kept(history), session=SessionRule())
 
 
 async def sessions(

@@ -15,11 +15,12 @@ from ingestd.model.periods import TimeRange
 from ingestd.model.register import Rule
 from ingestd.model.stream import METER, STREAMS, VEHICLE
 from ingestd.pipeline.delivery import Batch
-from ingestd.store.analytics import Analytics
 from ingestd.store.closing import Closing
 from ingestd.store.device_settings import DeviceSettingsTable
 from ingestd.store.fleet import Fleet
 from ingestd.store.mappings import Mappings
+from ingestd.store.moments import Moments
+from ingestd.store.performance import Performances
 from ingestd.store.pool import Pool
 from ingestd.store.writer import Writer
 from tests.fakes import FakeOrigin
@@ -55,10 +56,15 @@ class Harness:
         self.writer = Writer(url)
         self.closing = Closing(url, rules=self.rules)
         self.pool = Pool(url)
-        self.analytics = Analytics(self.pool, rules=self.rules, policy=policy, history=history)
-        self.fleet = Fleet(self.pool, rules=self.rules, policy=policy, history=history)
+        self.moments = self.kept(history)
+        self.performances = Performances(self.moments, policy=policy)
+        self.fleet = Fleet(self.moments, policy=policy)
         self.mappings = Mappings(self.pool)
         self.settings = DeviceSettingsTable(self.pool)
+
+    def kept(self, history: timedelta | None, *, ledger: timedelta | None = None) -> Moments:
+        """Where readings and rows are kept for so long."""
+        return Moments(self.pool, rules=self.rules, history=history, ledger=ledger)
 
     async def write(self, *, meters: Sequence[Sample] = (), vehicles: Sequence[Sample] = ()) -> None:
         delivery = delivery_of(
@@ -86,7 +92,7 @@ class Harness:
         )
 
     async def performance(self, vehicle: str, start: datetime, end: datetime) -> Performance:
-        found = await self.analytics.performance(vehicle, TimeRange(start=start, end=end))
+        found = await self.performances.of_vehicle(vehicle, TimeRange(start=start, end=end))
         assert found is not None
         return found
 

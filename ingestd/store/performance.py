@@ -1,46 +1,31 @@
-"""The reads of one device behind the analytics routes: its newest reading, and how a vehicle charges."""
+"""How a vehicle charges: its energy, and that of the meters that feed it."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from ingestd.model import performance as model
 from ingestd.model.answers import MeterShare, Performance
-from ingestd.model.device import LiveReading
 from ingestd.model.device_energy import DeviceEnergy
 from ingestd.model.efficiency import EfficiencyPolicy, Judgement
-from ingestd.model.energy import HOUR, QUARTER
+from ingestd.model.energy import HOUR
 from ingestd.model.gaps import Gaps, gaps, silent_stretches
 from ingestd.model.periods import TimeRange
-from ingestd.model.register import Rule
-from ingestd.model.stream import METER, STREAMS, VEHICLE, Stream
+from ingestd.model.stream import METER, STREAMS, VEHICLE
 from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store import queries
 from ingestd.store.device_energy import ENDING, DeviceReader
 from ingestd.store.known import is_known
 from ingestd.store.ledger import BEGINNING
 from ingestd.store.moments import Moment, Moments
-from ingestd.store.pool import Pool
 
 LONG: Final = 7 * 24 * HOUR
 """A window of more takes longer than a few milliseconds, and is left to a thread."""
 _Result = TypeVar("_Result")
 
 _SQL: Final = queries.of_streams(queries.load("performance.sql"), STREAMS)
-
-
-def live_reading(stream: Stream, row: Any) -> LiveReading:  # noqa: ANN401 - psycopg makes the namedtuple's class at run time
-    """A row of a live table."""
-    figures = {key: getattr(row, column) for key, column in stream.columns.items()}
-    return LiveReading(
-        device_id=getattr(row, stream.id_column),
-        timestamp=row.ts,
-        received_at=row.received_at,
-        figures={key: value for key, value in figures.items() if value is not None},
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,25 +41,15 @@ class _Segment:
         return self.start < end and start < self.end
 
 
-class Analytics:
-    """What is asked of one device. Every method raises StoreError when the database does not answer."""
+class Performances:
+    """Of vehicles."""
 
-    def __init__(
-        self, pool: Pool, *, rules: Mapping[Stream, Rule], policy: EfficiencyPolicy, history: timedelta | None = None
-    ) -> None:
-        """`history` is the retention of readings; None: they are all there."""
-        self._pool = pool
-        self._moments = Moments(pool, rules=rules, history=history)
-        self._max_gap = rules[VEHICLE].max_gap
+    def __init__(self, moments: Moments, *, policy: EfficiencyPolicy) -> None:
+        self._moments = moments
         self._policy = policy
 
-    async def live(self, stream: Stream, device_id: str) -> LiveReading | None:
-        """The newest reading of a device, or None where it is unknown."""
-        rows = await self._pool.fetch(_SQL[stream]["live"], {"device_id": device_id})
-        return live_reading(stream, rows[0]) if rows else None
-
-    async def performance(self, vehicle_id: str, window: TimeRange) -> Performance | None:
-        """A vehicle's charging in the window, or None where the vehicle is unknown."""
+    async def of_vehicle(self, vehicle_id: str, window: TimeRange) -> Performance | None:
+        """In the window, or None where the vehicle is unknown. Raises StoreError."""
         start, end = (min(max(to_microseconds(at), BEGINNING), ENDING) for at in (window.start, window.end))
         async with self._moments.now() as moment:
             own, others, threshold = await _segments(moment, vehicle_id, start, end)
@@ -82,9 +57,8 @@ class Analytics:
                 return None
             policy = self._policy if threshold is None else replace(self._policy, threshold=threshold)
             edges = {start, end, *(edge for segment in (*own, *others) for edge in (segment.start, segment.end))}
-            gone = [edge for edge in edges if edge % QUARTER and edge - self._max_gap < moment.kept_since]
-            if gone:
-                return _untold(vehicle_id, window, own, others, policy, to_datetime(min(gone)))
+            if gone := moment.gone(VEHICLE, edges):
+                return _without_figures(vehicle_id, window, own, others, policy, moment.why_gone(min(gone)))
             reader = moment.device(VEHICLE, vehicle_id)
             vehicle = await reader.energy(*_whole_hours(start, end), edges=edges)
             feeds = [await _feed(moment, segment, others, edges) for segment in own]
@@ -92,15 +66,17 @@ class Analytics:
             found = await _done(work, start, end)
             silence = None
             if start >= moment.kept_since:
-                silence = await self._gaps(reader, vehicle, window, moment.now)
+                silence = await _gaps(reader, vehicle, window, moment)
         return _answer(vehicle_id, window, found, silence, policy)
 
-    async def _gaps(self, reader: DeviceReader, vehicle: DeviceEnergy, window: TimeRange, now: int) -> Gaps:
-        """Of the window up to now."""
-        start, end = to_microseconds(window.start), min(to_microseconds(window.end), now)
-        work = partial(silent_stretches, vehicle, start, end, longer_than=self._max_gap)
-        stretches = await _done(work, start, end)
-        return gaps(await reader.neighbours(stretches), start, end, longer_than=self._max_gap)
+
+async def _gaps(reader: DeviceReader, vehicle: DeviceEnergy, window: TimeRange, moment: Moment) -> Gaps:
+    """Of the window up to now."""
+    max_gap = moment.rule(VEHICLE).max_gap
+    start, end = to_microseconds(window.start), min(to_microseconds(window.end), moment.now)
+    work = partial(silent_stretches, vehicle, start, end, longer_than=max_gap)
+    stretches = await _done(work, start, end)
+    return gaps(await reader.neighbours(stretches), start, end, longer_than=max_gap)
 
 
 async def _done(work: Callable[[], _Result], start: int, end: int) -> _Result:
@@ -195,19 +171,16 @@ def _answer(
     )
 
 
-def _untold(
+def _without_figures(
     vehicle_id: str,
     window: TimeRange,
     own: Sequence[_Segment],
     others: Sequence[_Segment],
     policy: EfficiencyPolicy,
-    gone: datetime,
+    reason: str,
 ) -> Performance:
-    """Of a window whose edge, or that of a mapping in it, is inside a quarter-hour of which the readings are gone."""
+    """Of a window of which nothing can be told."""
     start, end = to_microseconds(window.start), to_microseconds(window.end)
-    reason = (
-        f"readings of {gone:%FT%TZ} are past their retention, and only whole quarter-hours can be told of that time"
-    )
     return Performance(
         vehicle_id=vehicle_id,
         window=window,
