@@ -46,7 +46,7 @@ ENDLESS = ("ingestd run", "ingestd simulate", "ingestd demo")
 
 @pytest.fixture(scope="module")
 def daemon(shared_database_url: str) -> Iterator[Daemon]:
-    """With a fleet like that of the demo, which has been there for a day, and an alert that is over."""
+    """With a fleet like that of the demo, which has been there for more than a day, and an alert that is over."""
     with (
         PrivateMosquitto() as broker,
         Daemon(mqtt_url=broker.url, database_url=shared_database_url, mqtt_client_id="ingestd-documents") as daemon,
@@ -55,8 +55,8 @@ def daemon(shared_database_url: str) -> Iterator[Daemon]:
         now = datetime.now(UTC).replace(microsecond=0)
         fleet = Fleet(meters=DEVICES, vehicles=DEVICES, seed=1, one_is_bad=True)
         for vehicle, charger in zip(fleet.vehicles, fleet.chargers, strict=True):
-            map_vehicle(daemon, vehicle.vehicle_id, charger.meter_id, now - timedelta(hours=25))
-        past = fleet.past(until=now, span=timedelta(hours=24), interval=timedelta(minutes=5))
+            map_vehicle(daemon, vehicle.vehicle_id, charger.meter_id, now - timedelta(hours=26))
+        past = fleet.past(until=now, span=timedelta(hours=25), interval=timedelta(minutes=5))
         answer = daemon.request("POST", "/v1/telemetry", body=[json.loads(payload) for _, payload in past])
         assert 201 == answer.status
         with psycopg.connect(shared_database_url) as database:
@@ -64,15 +64,20 @@ def daemon(shared_database_url: str) -> Iterator[Daemon]:
                 "INSERT INTO alert (kind, subject, state, since, raised_at, cleared_at, value, bound, detail) VALUES"
                 " ('battery-over-temperature', 'EV-0001', 'cleared', now(), now(), now(), 56.5, 60, '56.5 degrees')"
             )
-        until(lambda: is_in_ledger(daemon), within=60)
+        until(lambda: is_in_ledger(daemon, fleet), within=120)
         yield daemon
 
 
-def is_in_ledger(daemon: Daemon) -> bool:
-    """Whether all that was sent is; until then, answers about the fleet lack some figures."""
-    answer = daemon.request("GET", "/v1/analytics/fleet/series?bucket=6h", headers={"Cache-Control": "no-cache"})
+def is_in_ledger(daemon: Daemon, fleet: Fleet) -> bool:
+    """Whether all that was sent is; until then, answers about the fleet lack some of it."""
+    answer = daemon.request("GET", "/v1/analytics/fleet", headers={"Cache-Control": "no-cache"}).json()
+    meters = [
+        daemon.request("GET", f"/v1/analytics/meter/{charger.meter_id}/series?bucket=1d").json()["points"]
+        for charger in fleet.chargers
+    ]
+    kwh = sum(point["kwh"] or 0.0 for points in meters for point in points)
     vehicles = daemon.request("GET", "/v1/vehicles").json()["vehicles"]
-    return all(point["acConsumed"] is not None for point in answer.json()["points"]) and all(
+    return pytest.approx(kwh) == answer["energy"]["acConsumed"] and all(
         vehicle["efficiencyRatio"] is not None for vehicle in vehicles
     )
 
