@@ -337,7 +337,7 @@ async def test_behind_the_retention_of_the_ledger_no_answer_shows_what_is_left_a
 ) -> None:
     """Rows of the first day and a half are gone, or will be soon."""
     await charge_for_days(harness)
-    moments = harness.kept(None, ledger=datetime.now(UTC) - at(45))
+    moments = harness.kept(None, ledger=datetime.now(UTC) - at(44, 30))
     window = TimeRange(start=at(40), end=at(60))
     series = Series(moments, session=SessionRule())
 
