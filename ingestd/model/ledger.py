@@ -8,9 +8,9 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
-from operator import attrgetter, sub
+from operator import attrgetter, ne, sub
 from types import MappingProxyType
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 from ingestd.model.energy import MINUTE, QUARTER, Counted, Reading, State, count, decided
 from ingestd.model.flow import Flow
@@ -79,6 +79,52 @@ class Made:
     """The first reading that is out of line, and stays so unless others follow within MAX_GAP."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plain:
+    """Readings that each count whole at their time, and plausible for certain: of them nothing is to be decided."""
+
+    before: State
+    at: Sequence[int]
+    kwh: Sequence[float]
+    averaged: Sequence[float]
+    register: Sequence[float] | None
+    """Its values; None where they are readings of intervals."""
+    told_at: Sequence[int]
+    """When all was told that had flowed up to then: by each interval, and by each value of a register that is new."""
+    known: tuple[int, int]
+    """The time (from, to] of which all is known."""
+
+    def state(self, until: int) -> State:
+        """Behind those up to a moment."""
+        number, told = bisect_right(self.at, until), bisect_right(self.told_at, until)
+        if not number:
+            return self.before
+        register, at = self.before.register, self.at[number - 1]
+        if register is not None and self.register is not None:
+            changed_at = self.told_at[told - 1] if told else register.changed_at
+            register = Register(self.register[number - 1], changed_at, at)
+        return State(previous_at=at, was_at_rest=self.kwh[number - 1] == 0, register=register)
+
+    def quarters(self, start: int, end: int) -> dict[int, Quarter]:
+        """Those of (start, end]."""
+        made: dict[int, Quarter] = {}
+        since, until = max(self.known[0], start), min(self.known[1], end)
+        first = bisect_right(self.at, start)
+        begin = min(since, max(self.at[0] - 1, start)) // QUARTER * QUARTER
+        for quarter in range(begin, min(self.at[-1], end), QUARTER):
+            last = bisect_right(self.at, min(quarter + QUARTER, end))
+            known = max(0, min(until, quarter + QUARTER) - max(since, quarter))
+            if known or first < last:
+                made[quarter] = Quarter(
+                    kwh=sum(self.kwh[first:last], 0.0),
+                    samples=last - first,
+                    known=known,
+                    averaged=sum(self.averaged[first:last], 0.0),
+                )
+            first = last
+        return made
+
+
 def make(
     readings: Readings,
     base: Base,
@@ -115,9 +161,9 @@ def flow_of(readings: Readings, state: State | None, *, rule: Rule, now: int) ->
     told = _told(readings, state, rule, now)
     if not isinstance(told, _Plain):
         return Flow.of(told)
-    some = [kwh > 0 for kwh in told.kwh]
-    starts = compress([told.state.previous_at, *readings.at], some)
-    return Flow(list(starts), list(compress(readings.at, some)), list(compress(told.kwh, some)))
+    since = dict(zip(told.told_at, [told.known[0], *told.told_at], strict=False))
+    ends = [at for at, kwh in zip(told.at, told.kwh, strict=True) if kwh > 0]
+    return Flow([since[at] for at in ends], ends, [kwh for kwh in told.kwh if kwh > 0])
 
 
 def changed(made: Sequence[Row], stored: Mapping[int, State], *, marked_until: int) -> list[Row] | None:
@@ -134,28 +180,71 @@ def changed(made: Sequence[Row], stored: Mapping[int, State], *, marked_until: i
     return None
 
 
-class _Plain(NamedTuple):
-    """What readings tell where each counts for the short time since the one before, and no doubt of it."""
-
-    state: State
-    """Before them."""
-    kwh: Sequence[float]
-
-
 def _told(readings: Readings, state: State | None, rule: Rule, now: int) -> _Plain | list[Counted]:
-    """Or else what those count for that tell something of their own."""
-    kwh = None if state is None else _plain(readings, state, rule)
-    return _counted(readings, state, rule, now) if state is None or kwh is None else _Plain(state, kwh)
+    """What readings tell: by columns where nothing is to be decided, else what each of them counts for."""
+    return _plain(readings, state, rule) or _counted(readings, state, rule, now)
+
+
+def _plain(readings: Readings, state: State | None, rule: Rule) -> _Plain | None:
+    """None where there is something to decide, or nothing at all.
+
+    Readings of intervals are plain where each begins with the one before, and is short. Those of a register are where
+    it is at rest throughout, or rises each quarter-hour at least.
+    """
+    if state is None or not readings:
+        return None
+    if state.register is None:
+        return None if None in readings.kwh else _of_intervals(readings, state, rule)
+    if None in readings.register or readings.kwh.count(None) < len(readings):
+        return None
+    return _of_register(readings, state, state.register, rule)
+
+
+def _of_intervals(readings: Readings, state: State, rule: Rule) -> _Plain | None:
+    at, kwh = readings.at, cast("Sequence[float]", readings.kwh)
+    if max(map(sub, at, [state.previous_at, *at])) > _longest(rule) or max(kwh) > rule.most(0, MINUTE):
+        return None
+    known = (state.previous_at, at[-1])
+    return _Plain(before=state, at=at, kwh=kwh, averaged=readings.averaged, register=None, told_at=at, known=known)
+
+
+def _of_register(readings: Readings, before: State, register: Register, rule: Rule) -> _Plain | None:
+    at, values = readings.at, cast("Sequence[float]", readings.register)
+    rises = list(map(sub, values, [register.high_water, *values]))
+    changed_at = list(compress(at, rises))
+    if changed_at:
+        pauses = list(map(sub, changed_at, [register.changed_at, *changed_at]))
+        is_slow = max(*pauses, at[-1] - changed_at[-1]) > _longest(rule)
+        if is_slow or min(rises) < 0 or max(rises) >= rule.most(0, min(pauses)):
+            return None
+        known = (register.changed_at, changed_at[-1])
+    else:
+        known = (max(register.changed_at, register.read_at - rule.max_gap), at[-1] - rule.max_gap)
+    return _Plain(
+        before=before,
+        at=at,
+        kwh=rises,
+        averaged=readings.averaged,
+        register=values,
+        told_at=changed_at,
+        known=known,
+    )
+
+
+def _longest(rule: Rule) -> int:
+    """The longest interval that counts whole, and at once."""
+    return min(QUARTER, rule.max_gap)
 
 
 def _counted(readings: Readings, state: State | None, rule: Rule, now: int) -> list[Counted]:
-    return count(_telling(readings, state, rule).one_by_one(), state, rule=rule, now=now)
+    """What those count for that tell something of their own."""
+    return count(_telling(readings, state, rule), state, rule=rule, now=now)
 
 
 def _figures(readings: Readings, told: _Plain | list[Counted], start: int, end: int) -> dict[int, Quarter]:
     """The quarters of (start, end]."""
     if isinstance(told, _Plain):
-        return _sums(readings, told, start, end)
+        return told.quarters(start, end)
     made = quarters(told, start, end)
     if len(told) < len(readings):
         _count_samples(made, readings, start, end)
@@ -191,8 +280,7 @@ def _states(
             continue
         end = start + QUARTER
         if isinstance(told, _Plain):
-            ahead = _plain_state(readings, end + LOOK_AHEAD, told.state)
-            state = _plain_state(readings, end, told.state)
+            state, ahead = told.state(end), told.state(end + LOOK_AHEAD)
         else:
             near = _near(readings, told, state, end + LOOK_AHEAD, rule)
             ahead = State.after(near, state)
@@ -215,94 +303,31 @@ def _near(
     return near[: decided(near)]
 
 
-def _telling(readings: Readings, state: State | None, rule: Rule) -> Readings:
+def _telling(readings: Readings, state: State | None, rule: Rule) -> list[Reading]:
     """Without readings of a register that is as it was before and behind them: these two tell the same.
 
     The last of each quarter is kept, and the last up to a minute behind it, as states are asked for there. All are kept
     where intervals are among them, or where the register is not in line throughout.
     """
-    values = readings.register
-    if None in values or len(set(values)) == len(values) or not _is_in_line(readings, state, rule):
-        return readings
-    cells = [(at - 1) // QUARTER * 2 + ((at - 1) % QUARTER >= LOOK_AHEAD) for at in readings.at]
-    last = len(readings) - 1
-    telling = [
-        number
-        for number, value in enumerate(values)
-        if number in (0, last)
-        or not values[number - 1] == value == values[number + 1]
-        or cells[number] != cells[number + 1]
-    ]
-    return Readings(
-        at=[readings.at[number] for number in telling],
-        kwh=[None] * len(telling),
-        register=[values[number] for number in telling],
-        averaged=[readings.averaged[number] for number in telling],
-    )
-
-
-def _is_in_line(readings: Readings, state: State | None, rule: Rule) -> bool:
-    """Whether the register never falls, and never rises by more than can have flowed."""
+    at, values = readings.at, readings.register
+    if None in values or not readings:
+        return readings.one_by_one()
+    changed = list(compress(range(1, len(values)), map(ne, values[1:], values)))
     register = None if state is None else state.register
-    for at, value in zip(readings.at, readings.register, strict=True):
-        if value is not None and (register is None or value != register.high_water):
-            if register is not None and not register.is_in_line(Point(at, value), rule):
-                return False
-            register = Register(high_water=value, changed_at=at, read_at=at)
-    return True
-
-
-def _plain(readings: Readings, state: State, rule: Rule) -> Sequence[float] | None:
-    """The energy of each reading, where each tells that of the short time since the one before, and no doubt of it.
-
-    They are of intervals, or of a register that rises each time. None: there is something to decide.
-    """
-    if not readings:
-        return ()
-    gaps = list(map(sub, readings.at, [state.previous_at, *readings.at]))
-    if max(gaps) > min(QUARTER, rule.max_gap):
-        return None
-    register = state.register
-    if register is None:
-        kwh = cast("Sequence[float]", readings.kwh)
-        return kwh if None not in readings.kwh and max(kwh) <= rule.most(0, MINUTE) else None
-    if None in readings.register or not register.changed_at == register.read_at == state.previous_at:
-        return None
-    levels = cast("Sequence[float]", readings.register)
-    rises = list(map(sub, levels, [register.high_water, *levels]))
-    return rises if min(rises) > 0 and max(rises) <= rule.most(0, min(gaps)) else None
-
-
-def _sums(readings: Readings, told: _Plain, start: int, end: int) -> dict[int, Quarter]:
-    """The quarters of (start, end] of such readings: all the time between is known."""
-    made: dict[int, Quarter] = {}
-    since, until = max(told.state.previous_at, start), min(readings.at[-1], end) if readings else start
-    if since >= until:
-        return made
-    first = bisect_right(readings.at, start)
-    for quarter in range(since // QUARTER * QUARTER, until, QUARTER):
-        last = bisect_right(readings.at, min(quarter + QUARTER, end))
-        made[quarter] = Quarter(
-            kwh=sum(told.kwh[first:last]),
-            samples=last - first,
-            known=min(until, quarter + QUARTER) - max(since, quarter),
-            averaged=sum(readings.averaged[first:last]),
-        )
-        first = last
-    return made
-
-
-def _plain_state(readings: Readings, until: int, state: State) -> State:
-    """Behind those of such readings up to a moment."""
-    number = bisect_right(readings.at, until) - 1
-    if number < 0:
-        return state
-    at, level = readings.at[number], readings.register[number]
-    return State(
-        previous_at=at,
-        was_at_rest=readings.kwh[number] == 0,
-        register=None if level is None else Register(high_water=level, changed_at=at, read_at=at),
-    )
+    for number in (0, *changed):
+        point = Point(at[number], cast("float", values[number]))
+        if register is None or point.value != register.high_water:
+            if register is not None and not register.is_in_line(point, rule):
+                return readings.one_by_one()
+            register = Register(high_water=point.value, changed_at=point.at, read_at=point.at)
+    telling = {0, *changed, *(number - 1 for number in changed)}
+    behind = 0
+    while behind < len(at):
+        quarter = quarter_of(at[behind])
+        telling.add(max(0, bisect_right(at, quarter + LOOK_AHEAD, behind) - 1))
+        behind = bisect_right(at, quarter + QUARTER, behind)
+        telling.add(behind - 1)
+    return [Reading(at[number], None, values[number], readings.averaged[number]) for number in sorted(telling)]
 
 
 _time: Final = attrgetter("at")

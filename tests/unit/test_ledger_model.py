@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ingestd.model.energy import HOUR, MINUTE, QUARTER, Reading, State, count, decided
 from ingestd.model.ledger import LOOK_AHEAD, Base, Readings, Row, changed, make
 from ingestd.model.quarters import Quarter, quarter_of, quarters
-from ingestd.model.register import Rule
+from ingestd.model.register import Register, Rule
 from tests.support.streams import streams
 
 RULE = Rule(max_kw=400)
@@ -191,3 +191,46 @@ def test_where_a_register_is_read_again_and_again_rows_are_those_of_all_readings
         assert State.after([one for one in known if one.at <= row.end], None) == row.state
         assert ahead is not None
         assert min(row.end, ahead.final_until(RULE)) == row.final_until
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([1000, MINUTE, 5 * MINUTE, 14 * MINUTE, QUARTER, 61 * MINUTE]),
+            st.sampled_from([0.0, 0.1, 0.1, 3.0]),
+        ),
+        min_size=1,
+        max_size=60,
+    ),
+    st.sampled_from([0, 5 * MINUTE, 3 * HOUR]),
+    st.sampled_from([HOUR, 10 * MINUTE]),
+)
+def test_behind_a_register_that_rises_or_rests_rows_are_those_of_each_reading(
+    steps: list[tuple[int, float]], rested: int, max_gap: int
+) -> None:
+    rule = Rule(max_kw=400, max_gap=max_gap)
+    state = State(
+        previous_at=0,
+        was_at_rest=rested > 0,
+        register=Register(high_water=500.0, changed_at=-rested, read_at=0),
+    )
+    at, value, readings = 0, 500.0, []
+    for number, (pause, rise) in enumerate(steps):
+        at, value = at + pause, value + rise
+        readings.append(Reading(at, register=value, averaged=float(number)))
+    until = at // QUARTER * QUARTER + QUARTER
+
+    made = make(columns(readings), Base(at=0, state=state), until=until, rule=rule, now=until)
+
+    expected = quarters(count(readings, state, rule=rule, now=until), 0, until)
+    assert {start: figures(row) for start, row in expected.items()} == {
+        row.start: figures(row.quarter) for row in made.rows
+    }
+    for row in made.rows:
+        near = [one for one in readings if one.at <= row.end + LOOK_AHEAD]
+        counted = count(near, state, rule=rule, now=row.end + LOOK_AHEAD)
+        known = counted[: decided(counted)]
+        ahead = State.after(known, state)
+        assert State.after([one for one in known if one.at <= row.end], state) == row.state
+        assert ahead is not None
+        assert min(row.end, ahead.final_until(rule)) == row.final_until

@@ -1,4 +1,4 @@
-"""What is made of sums and differences is what the rule makes of each reading."""
+"""What is made of sums is what the rule makes of each reading."""
 
 from __future__ import annotations
 
