@@ -122,14 +122,15 @@ WHERE {id} = %(id)s AND start = (
 )
 
 -- name: readings
--- Of many devices those later than `since`, each as arrays in order of time.
+-- Of many devices those later than `since`, each as arrays in order of time. What has neither an interval nor a register
+-- came in by hand, and says nothing.
 SELECT id, array_agg(at) AS at, array_agg(kwh) AS kwh, array_agg(register) AS register, array_agg(averaged) AS averaged
 FROM (
     SELECT
         asked.id, ingestd_microseconds(ts) AS at, {energy} AS kwh, {register} AS register, {averaged} AS averaged
     FROM unnest(%(ids)s::text[], %(since)s::bigint[]) AS asked (id, since)
     JOIN {history} AS history ON history.{id} = asked.id AND ts > ingestd_moment(asked.since)
-    WHERE ts > %(oldest)s AND ts <= %(until)s
+    WHERE ts > %(oldest)s AND ts <= %(until)s AND coalesce({energy}, {register}) IS NOT NULL
     ORDER BY asked.id, ts
 ) AS reading
 GROUP BY id
@@ -138,7 +139,7 @@ GROUP BY id
 -- Of one device, at most `most` of them.
 SELECT ingestd_microseconds(ts) AS at, {energy} AS kwh, {register} AS register, {averaged} AS averaged
 FROM {history}
-WHERE {id} = %(id)s AND ts > %(since)s AND ts <= %(until)s
+WHERE {id} = %(id)s AND ts > %(since)s AND ts <= %(until)s AND coalesce({energy}, {register}) IS NOT NULL
 ORDER BY ts
 LIMIT %(most)s
 

@@ -54,7 +54,7 @@ SELECT array_agg(at) AS at, array_agg(kwh) AS kwh, array_agg(register) AS regist
 FROM (
     SELECT ingestd_microseconds(ts) AS at, {energy} AS kwh, {register} AS register, {averaged} AS averaged
     FROM {history}
-    WHERE {id} = %(id)s AND ts > %(since)s AND ts <= %(until)s
+    WHERE {id} = %(id)s AND ts > %(since)s AND ts <= %(until)s AND coalesce({energy}, {register}) IS NOT NULL
     ORDER BY ts
 ) AS reading
 HAVING count(*) > 0

@@ -34,7 +34,7 @@ FROM (
         ingestd_microseconds(min(ts)) AS first, ingestd_microseconds(max(ts)) AS last,
         max({energy}) AS most, count({register}) AS registers
     FROM {history}
-    WHERE ts > %(since)s AND ts <= %(until)s
+    WHERE ts > %(since)s AND ts <= %(until)s AND coalesce({energy}, {register}) IS NOT NULL
     GROUP BY {id}
 ) AS readings
 LEFT JOIN {quarter} AS row ON row.{id} = readings.id AND row.start = %(before)s
@@ -45,7 +45,7 @@ SELECT id, array_agg(at) AS at, array_agg(kwh) AS kwh, array_agg(register) AS re
 FROM (
     SELECT {id} AS id, ingestd_microseconds(ts) AS at, {energy} AS kwh, {register} AS register, {averaged} AS averaged
     FROM {history}
-    WHERE {id} = ANY(%(ids)s) AND ts > %(since)s AND ts <= %(until)s
+    WHERE {id} = ANY(%(ids)s) AND ts > %(since)s AND ts <= %(until)s AND coalesce({energy}, {register}) IS NOT NULL
     ORDER BY 1, 2
 ) AS in_order
 GROUP BY id

@@ -19,6 +19,7 @@ from ingestd.model.stream import METER, STREAMS
 from ingestd.store import closing
 from ingestd.store.closing import Closing
 from ingestd.store.ledger import LedgerTables
+from ingestd.store.moments import Moments
 from ingestd.store.partitions import Partitions
 from ingestd.store.stale import make_anew
 from tests.support.energy import Sample
@@ -233,6 +234,30 @@ async def test_readings_in_a_partition_without_bounds_are_in_the_ledger(harness:
     await harness.close(LATER)
 
     assert {"copied": (2.0, 2), "m": (6.0, 60)} == sums(harness)
+
+
+async def test_a_row_with_neither_interval_nor_register_counts_nothing_and_holds_up_nobody(harness: Harness) -> None:
+    registers = [Sample(device="r", at=START + n * MINUTE, register=100 + n / 10) for n in range(61)]
+    await harness.write(meters=[*by_the_minute("m", START, HOUR), *registers])
+    for device in ("m", "r", "nothing else"):
+        for seconds in (30, 600 + 30, 1800 + 30):
+            query(
+                harness,
+                "INSERT INTO meter_history (meter_id, ts, voltage, received_at) VALUES (%s, %s, 230, now())",
+                device,
+                START + timedelta(seconds=seconds),
+            )
+    async with Moments(harness.reads, rules=harness.rules).now() as moment:
+        window = to_microseconds(START), to_microseconds(START + HOUR)
+        open_yet = {
+            device: (await moment.device(METER, device).energy(*window)).total(*window) for device in ("m", "r")
+        }
+        assert {"m": (6.0, 60), "r": (6.0, 60)} == {
+            device: (round(energy.kwh, 6), energy.samples) for device, energy in open_yet.items()
+        }
+    await harness.close(LATER)
+
+    assert {"m": (6.0, 60), "r": (6.0, 61)} == sums(harness) == sums(harness, "meter_hour")
 
 
 async def test_a_hole_of_years_in_history_is_gone_over_in_one_step(harness: Harness) -> None:
