@@ -16,10 +16,10 @@ from ingestd.errors import StoreError
 from ingestd.metrics import Metrics
 from ingestd.model.register import Rule
 from ingestd.model.stream import METER, STREAMS
+from ingestd.model.timestamps import to_microseconds
 from ingestd.store import closing
 from ingestd.store.closing import Closing
 from ingestd.store.ledger import LedgerTables
-from ingestd.store.moments import Moments
 from ingestd.store.partitions import Partitions
 from ingestd.store.stale import make_anew
 from tests.support.energy import Sample
@@ -247,7 +247,7 @@ async def test_a_row_with_neither_interval_nor_register_counts_nothing_and_holds
                 device,
                 START + timedelta(seconds=seconds),
             )
-    async with Moments(harness.reads, rules=harness.rules).now() as moment:
+    async with harness.moments.now() as moment:
         window = to_microseconds(START), to_microseconds(START + HOUR)
         open_yet = {
             device: (await moment.device(METER, device).energy(*window)).total(*window) for device in ("m", "r")
