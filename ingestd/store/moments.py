@@ -67,8 +67,7 @@ class Moment:
         """Why nothing can be told of a stretch with this edge."""
         if edge < self.ledger_since:
             return f"energy from before {to_datetime(self.ledger_since):%FT%TZ} is no longer kept"
-        since = f"{to_datetime(self.kept_since):%FT%TZ}"
-        return f"readings from before {since} are no longer kept, and of that time only whole quarter-hours can be told"
+        return f"readings from before {to_datetime(self.kept_since):%FT%TZ} are no longer kept"
 
     def made_until(self, stream: Stream) -> int | None:
         """Up to where the rows of all its devices are made; None: there are none."""

@@ -88,7 +88,7 @@ def test_a_load_without_a_broker_says_so(broker: PrivateMosquitto) -> None:
 def test_history_has_the_ledger_that_closing_makes_of_it(place: Place, registers: bool) -> None:  # noqa: FBT001
     rows = make_history(place, devices=4, days=1, registers=registers)
 
-    assert 4 * 25 * 60 == rows  # a day, and what came before it
+    assert 4 * 26 * 60 == rows  # a day, and what came before it
     assert rows == place.query("SELECT (SELECT count(*) FROM meter_history) + (SELECT count(*) FROM vehicle_history)")
     assert ["EV-00001", "EV-00003", "meter-00000", "meter-00002"] == place.query(
         "SELECT array_agg(id ORDER BY id)"
@@ -113,7 +113,7 @@ def test_history_has_the_ledger_that_closing_makes_of_it(place: Place, registers
 def test_history_may_be_shorter_than_its_ledger(place: Place) -> None:
     rows = make_history(place, devices=2, days=3, kept_days=1)
 
-    assert 2 * 25 * 60 == rows == place.query("SELECT 2 * count(*) FROM meter_history")
+    assert 2 * 26 * 60 == rows == place.query("SELECT 2 * count(*) FROM meter_history")
     assert 73 * 4 - 2 <= place.query("SELECT count(*) FROM vehicle_quarter") <= 73 * 4 + 1
 
 

@@ -94,7 +94,7 @@ EDGES = st.integers(0, 48).map(lambda number: START + number * HOUR) | st.intege
 
 
 @settings(
-    max_examples=8,
+    max_examples=4,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -162,7 +162,7 @@ def test_the_fleet_says_what_its_devices_say(database_url: str, data: st.DataObj
 
 
 @settings(
-    max_examples=8,
+    max_examples=4,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

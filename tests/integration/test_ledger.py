@@ -43,7 +43,7 @@ def figures(row: Quarter) -> tuple[float, int, int, int, float, int, int]:
     return (round(row.kwh, 9), row.samples, row.parts, row.known, round(row.averaged, 9), row.resets, row.excluded)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(readings=streams(), data=st.data())
 def test_whatever_comes_when_the_ledger_says_what_the_rule_says(
     database_url: str, readings: list[Reading], data: st.DataObject

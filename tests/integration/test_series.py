@@ -252,7 +252,7 @@ async def check(harness: Harness, arrived: list[Sample], window: TimeRange, buck
         assert (near(its.kwh), its.samples) == (of_day.kwh or 0.0, of_day.samples)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(readings=streams(), data=st.data())
 def test_points_and_totals_are_what_the_readings_say_whatever_comes_when(
     database_url: str, readings: list[Reading], data: st.DataObject

@@ -215,7 +215,7 @@ BEGIN = datetime(2025, 10, 30, tzinfo=UTC)
 BUCKETS = st.sampled_from(["15m", "30m", "75m", "1h", "1d", "2d", "7m", "20m", "50m"])
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(readings=streams(), data=st.data())
 def test_buckets_are_what_the_rule_says_and_add_up_to_the_window(
     database_url: str, readings: list[Reading], data: st.DataObject

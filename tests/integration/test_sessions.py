@@ -342,7 +342,7 @@ def samples(device: str, readings: Sequence[Reading]) -> list[Sample]:
     ]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(vehicle=streams(), other=streams(), meter=streams(), data=st.data())
 def test_sessions_of_windows_that_adjoin_add_up(
     shared_database_url: str,

@@ -183,7 +183,7 @@ def by_the_store(found: Performance) -> tuple[object, ...]:
     )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.data(),
     devices=st.tuples(of_two_days, of_two_days, of_two_days),
