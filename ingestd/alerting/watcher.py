@@ -185,8 +185,8 @@ class Watcher:
     async def _retire(self, now: datetime) -> None:
         for stream in STREAMS:
             kinds = [SILENT[stream.name], *((BATTERY, EFFICIENCY, IMPLAUSIBLE) if stream is VEHICLE else ())]
-            while alerts := await self._store.retired(stream, kinds, now=now):
-                await self._save([(alert, retire(alert, now)) for alert in alerts])
+            alerts = await self._store.retired(stream, kinds, now=now)
+            await self._save([(alert, retire(alert, now)) for alert in alerts])
 
     async def _open(self, kind: str) -> OpenAlerts:
         return OpenAlerts(

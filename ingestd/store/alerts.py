@@ -29,7 +29,7 @@ _SILENT: Final = {stream: queries.ready(queries.for_stream(_SOURCES["silent_devi
 _SILENT_COUNT: Final = {
     stream: queries.ready(queries.for_stream(_SOURCES["silent_count"], stream)) for stream in STREAMS
 }
-_RETIRED: Final = {stream: queries.ready(queries.for_stream(_SOURCES["retired_alerts"], stream)) for stream in STREAMS}
+_HEARD: Final = {stream: queries.ready(queries.for_stream(_SOURCES["heard_devices"], stream)) for stream in STREAMS}
 
 _COLUMNS: Final = tuple(field.name for field in fields(Alert))
 
@@ -91,9 +91,12 @@ class Alerts:
         return {row.subject: _alert(row) for row in rows}
 
     async def retired(self, stream: Stream, kinds: Sequence[str], *, now: datetime) -> list[Alert]:
-        """Some of the open alerts of devices that nothing is expected of any more."""
-        parameters = {"kinds": list(kinds), "now": now, "retired": RETIRED, "limit": PAGE}
-        return [_alert(row) for row in await self._pool.fetch(_RETIRED[stream], parameters)]
+        """The open alerts of devices that nothing is expected of any more."""
+        alerts = [alert for kind in kinds for alert in (await self.open(kind)).values()]
+        subjects = [alert.subject for alert in alerts]
+        parameters = {"subjects": subjects, "now": now, "retired": RETIRED}
+        heard = {row.id for row in await self._pool.fetch(_HEARD[stream], parameters)}
+        return [alert for alert in alerts if alert.subject not in heard]
 
     async def save(self, changes: Sequence[Change], *, channels: Sequence[str]) -> None:
         """All of them or none; each change of state is to be delivered on every channel."""

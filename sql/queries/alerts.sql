@@ -41,7 +41,7 @@ FROM {live} AS live
 LEFT JOIN device_setting AS own ON own.kind = {stream} AND own.id = live.{id}
 WHERE received_at > %(now)s::timestamptz - %(retired)s::interval
   AND %(now)s::timestamptz - received_at > coalesce(offline_after, %(offline_after)s::interval)
-  AND NOT EXISTS (SELECT FROM alert WHERE kind = %(kind)s AND subject = live.{id} AND state <> 'cleared')
+  AND live.{id} NOT IN (SELECT subject FROM alert WHERE kind = %(kind)s AND state <> 'cleared')
 
 -- name: hot_batteries
 -- Vehicles with an open alert, and then others whose battery is too hot by a fresh reading. The temperature is NULL
@@ -62,7 +62,7 @@ SELECT count(*) AS devices
 FROM vehicle_live
 WHERE battery_temp > %(bound)s
   AND received_at > %(now)s::timestamptz - %(fresh)s::interval
-  AND NOT EXISTS (SELECT FROM alert WHERE kind = %(kind)s AND subject = vehicle_id AND state <> 'cleared')
+  AND vehicle_id NOT IN (SELECT subject FROM alert WHERE kind = %(kind)s AND state <> 'cleared')
 
 -- name: open_alerts
 -- What is pending or active of a kind.
@@ -70,14 +70,11 @@ SELECT id, kind, subject, state, since, raised_at, over_since, cleared_at, value
 FROM alert
 WHERE kind = %(kind)s AND state <> 'cleared'
 
--- name: retired_alerts
--- What is open of devices that have not been heard for so long that nothing is expected of them any more.
-SELECT id, kind, subject, state, since, raised_at, over_since, cleared_at, value, bound, detail
-FROM alert
-WHERE kind = ANY(%(kinds)s)
-  AND state <> 'cleared'
-  AND NOT EXISTS (SELECT FROM {live} WHERE {id} = subject AND received_at > %(now)s::timestamptz - %(retired)s::interval)
-LIMIT %(limit)s
+-- name: heard_devices
+-- Which of these devices were heard within the time.
+SELECT {id} AS id
+FROM {live}
+WHERE {id} = ANY(%(subjects)s) AND received_at > %(now)s::timestamptz - %(retired)s::interval
 
 -- name: save_alerts
 -- New ones, changed ones and those that have gone; each change of state goes into the outbox of every channel. The
