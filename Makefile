@@ -121,8 +121,9 @@ bench: .venv/.dev mosquitto ## measure throughput and latency on this machine (A
 	$(BIN)/python -m bench $(ARGS)
 
 .PHONY: docs
-docs: .venv/.dev ## write docs/settings.md from the settings, and draw the pictures of docs/energy.md
+docs: .venv/.dev ## write what docs/ takes from the code: settings, modules, the pictures of docs/energy.md
 	$(BIN)/python docs/settings.py
+	$(BIN)/python docs/components.py
 	$(BIN)/python docs/energy/draw.py
 
 # The dev lock is resolved first and constrains the others, so that a package has one version in all of them.

@@ -1,7 +1,8 @@
-"""Places where tests make the daemon fail: `INGESTD_FAILPOINTS="after-commit=kill@3,flush=block:2"`.
+"""Places where tests make the daemon fail.
 
-For tests only; without the variable `reach` does nothing. A failpoint is reached once a flush, never once a
-message. `@3` means at the third time (the first where left out), and once only.
+The variable says where and how: `INGESTD_FAILPOINTS="after-commit=kill@3,flush=block:2"`. `@3` means at the third time,
+and only then; without it at the first. A failpoint is reached once a flush, never once a message. Without the variable
+`reach` does nothing.
 """
 
 import os

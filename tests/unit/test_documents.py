@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -183,6 +184,14 @@ def test_modules_that_are_to_be_run_exist_and_take_the_options_that_are_shown() 
     assert "tests.faults.broker_loss" in [module for module, *_ in shown]
     assert [] == [module for module, *_ in shown if importlib.util.find_spec(module) is None]
     assert [] == [option for option in options if f"{option} " not in help_text]
+
+
+def test_the_page_of_the_architecture_has_the_layers_and_the_modules_that_the_code_has() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+    assert runpy.run_path(str(ROOT / "docs" / "components.py"))["written"](page) == page, "run `make docs`"
+    assert "| `flusher.py` |" in page
+    assert "pipeline | alerting\n" in page
 
 
 def test_make_targets_that_are_shown_exist() -> None:
