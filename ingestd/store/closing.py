@@ -6,24 +6,26 @@ transaction. Only then its rows are made, so that every reading is either in the
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from zlib import crc32
 
 import structlog
 
 from ingestd.model.closing import Begin, Close, Make, Progress, plan
 from ingestd.model.energy import HOUR
-from ingestd.model.ledger import Base, Readings, Row
 from ingestd.model.quarters import quarter_of
 from ingestd.model.register import Rule
 from ingestd.model.stream import WITH_ENERGY, Stream
 from ingestd.model.timestamps import to_datetime, to_microseconds
+from ingestd.store.behind import Behind
 from ingestd.store.connection import Connection, bounded, closed_on_error, connect
-from ingestd.store.ledger import BEGINNING, LONG_AGO, LedgerTables, moment
+from ingestd.store.ledger import BEGINNING, LedgerTables, moment
 from ingestd.store.sqlstate import translated
 from ingestd.store.stale import made_of, make_anew, undecided
+
+if TYPE_CHECKING:
+    from ingestd.model.ledger import Row
 
 log = structlog.get_logger(__name__)
 
@@ -155,7 +157,7 @@ class _Work:
         self.stream = stream
         self._rule = rule
         self._tables = LedgerTables(connection, stream)
-        self._own_max_kw: dict[str, float] = {}
+        self._behind = Behind(self._tables.fetch, rule)
         self._active_in: tuple[int, int] | None = None
         self._active_rows: list[Any] = []
 
@@ -174,10 +176,9 @@ class _Work:
         """
         (row,) = await self._tables.fetch("progress")
         max_gap = timedelta(microseconds=self._rule.max_gap)
-        own = await self._tables.fetch("own_max_kw")
-        self._own_max_kw = {device.id: device.max_kw for device in own}
+        await self._behind.look_up_rules()
         (history,) = await self._tables.fetch("first_day", later_than=moment(BEGINNING))
-        self._tables.history_since = BEGINNING if history.first_day is None else max(history.first_day, BEGINNING)
+        self._behind.history_since = BEGINNING if history.first_day is None else max(history.first_day, BEGINNING)
         if (row.max_kw, row.max_gap) == (self._rule.max_kw, max_gap):
             return True
         if not may_change:
@@ -252,39 +253,30 @@ class _Work:
                 return
             await make_anew(
                 self._tables,
+                self._behind,
                 device,
-                rule=self._rule_of(device),
                 made_until=made_until,
                 closed_until=closed_until,
                 now=now,
             )
 
     async def _make_some(self, some: Sequence[str], made_until: int, until: int, closed_until: int, now: int) -> None:
-        bases = await self._tables.bases(some, until=made_until)
-        known = await self._tables.rows({device: base.at for device, base in bases.items()}, until=made_until)
+        behind = await self._behind.readings(some, since=made_until, until=closed_until)
+        known = await self._tables.rows({device: base.at for device, (base, _) in behind.items()}, until=made_until)
         rows: list[tuple[str, Row]] = []
         marks: list[tuple[str, int, int]] = []
         counted = 0
-        for device, of_device in (await self._readings(bases, made_until, closed_until)).items():
-            rule, its = self._rule_of(device), known[device]
-            made = await made_of(of_device, bases[device], until=until, rule=rule, now=now, stored=its)
+        for device, (base, readings) in behind.items():
+            rule, its = self._behind.rule_of(device), known[device]
+            made = await made_of(readings, base, until=until, rule=rule, now=now, stored=its)
             rows += [(device, row) for row in made.rows if row != its.get(row.start)]
             marks += undecided(device, made, rule)
-            counted += len(of_device)
+            counted += len(readings)
             if counted > TURN:
                 counted = 0
                 await asyncio.sleep(0)
         await self._tables.store(rows, made_until=made_until)
         await self._tables.mark(marks)
-
-    async def _readings(self, bases: Mapping[str, Base], made_until: int, closed_until: int) -> dict[str, Readings]:
-        """All behind the bases; what may be very much is fetched by itself."""
-        since = {device: base.state.previous_at if base.state else BEGINNING for device, base in bases.items()}
-        near = {device: at for device, at in since.items() if at >= made_until - LONG_AGO}
-        readings = await self._tables.readings(near, until=closed_until)
-        for device in since.keys() - near.keys():
-            readings |= await self._tables.readings({device: since[device]}, until=closed_until)
-        return readings
 
     async def _sum_hours(self, share: int, made_until: int, until: int) -> None:
         """Of the hours that ended between, those of all devices of the share: some are silent by now."""
@@ -327,10 +319,6 @@ class _Work:
     async def _closed_until(self) -> int | None:
         (row,) = await self._tables.fetch("progress")
         return None if row.closed_until is None else to_microseconds(row.closed_until)
-
-    def _rule_of(self, device: str) -> Rule:
-        own = self._own_max_kw.get(device)
-        return self._rule if own is None else replace(self._rule, max_kw=own)
 
 
 def share_of(device: str) -> int:

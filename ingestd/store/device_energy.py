@@ -100,8 +100,8 @@ class DeviceReader:
     async def _stretches(self, stretches: Sequence[tuple[int, int]]) -> list["_Stretch"]:
         """Where the readings are that have a part in each of these."""
         starts, ends = map(list, zip(*stretches, strict=True))
-        made_until, now = moment(self._made_until), moment(self._now)
-        rows = await self._fetch("stretches", starts=starts, ends=ends, made_until=made_until, now=now)
+        since = {name: moment(at) for name, at in (("made_until", self._made_until), ("kept_since", self._kept_since))}
+        rows = await self._fetch("stretches", starts=starts, ends=ends, now=moment(self._now), **since)
         return [
             _Stretch(
                 base=Base(at=BEGINNING, state=None) if row.start is None else base_of(row),

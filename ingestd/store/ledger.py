@@ -19,11 +19,7 @@ from ingestd.store.connection import Connection
 BEGINNING: Final = -2_500_000 * HOUR
 """Earlier than any reading, in microseconds."""
 LATEST: Final = to_microseconds(datetime.max.replace(tzinfo=EPOCH.tzinfo))
-RECENT: Final = 2 * HOUR
-"""Rows behind which others are made are as a rule not older."""
 ROWS_IN_A_TURN: Final = 1000
-LONG_AGO: Final = 26 * HOUR
-"""Those of who reports by the hour, or was silent for a day, are not older than this."""
 
 _SOURCES: Final = queries.load("closing.sql")
 _SQL: Final = {
@@ -44,35 +40,12 @@ class LedgerTables:
         self._connection = connection
         self._stream = stream
         self._months: set[tuple[int, int]] = set()
-        self.history_since = BEGINNING
-        """Readings before that are gone, and what they told cannot be made anew."""
 
     async def fetch(self, name: str, **parameters: object) -> list[Any]:
         """Rows of a statement of closing.sql, as namedtuples."""
         async with self._connection.cursor(row_factory=namedtuple_row, binary=True) as cursor:
             await cursor.execute(_SQL[self._stream][name], parameters)
             return await cursor.fetchall() if cursor.description else []
-
-    async def bases(self, ids: Sequence[str], *, until: int) -> dict[str, Base]:
-        """Of each device where rows have to be made from, behind those that start before `until`.
-
-        `until` is the end of the newest quarter that is made.
-        """
-        found: dict[str, Base] = {}
-        for reach in (RECENT, LONG_AGO):
-            left = [device for device in ids if device not in found]
-            if left:
-                rows = await self.fetch("bases", ids=left, since=moment(until - reach), until=moment(until))
-                found |= {row.id: base_of(row) for row in rows if row.start >= self.history_since}
-        return found | {device: await self.base(device, until=until) for device in ids if device not in found}
-
-    async def base(self, device: str, *, until: int) -> Base:
-        """The same of one device, however old its rows are."""
-        rows = await self.fetch("base", id=device, until=moment(until))
-        if not rows or rows[0].start < self.history_since:
-            history = moment(self.history_since)
-            rows = await self.fetch("base_behind_history", id=device, until=moment(until), history=history) or rows
-        return base_of(rows[0]) if rows else Base(at=BEGINNING, state=None)
 
     async def rows(self, since: Mapping[str, int], *, until: int) -> dict[str, dict[int, Row]]:
         """Of each device the rows that start in [since, until), by start."""
@@ -92,19 +65,6 @@ class LedgerTables:
                     start=row.start, quarter=quarter_of_row(row), state=state_of(row), final_until=row.final_until
                 )
         return found
-
-    async def readings(self, since: Mapping[str, int], *, until: int) -> dict[str, Readings]:
-        """Of many devices those behind a moment of their own; who has none is not in it."""
-        if not since:
-            return {}
-        rows = await self.fetch(
-            "readings",
-            ids=list(since),
-            since=list(since.values()),
-            oldest=moment(min(since.values())),
-            until=moment(until),
-        )
-        return {row.id: readings_of(row) for row in rows}
 
     async def readings_of_device(self, device: str, *, since: int, until: int, most: int) -> Readings:
         columns: tuple[list[Any], ...] = ([], [], [], [])

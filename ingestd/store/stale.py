@@ -9,6 +9,7 @@ from ingestd.model.energy import HOUR, QUARTER
 from ingestd.model.ledger import LOOK_AHEAD, Base, Made, Readings, Row, changed, make
 from ingestd.model.quarters import quarter_of
 from ingestd.model.register import Rule
+from ingestd.store.behind import Behind
 from ingestd.store.ledger import BEGINNING, LedgerTables
 
 REACH: Final = 2 * HOUR
@@ -20,7 +21,7 @@ FEW: Final = 500
 
 
 async def make_anew(
-    tables: LedgerTables, device: str, *, rule: Rule, made_until: int, closed_until: int, now: int
+    tables: LedgerTables, behind: Behind, device: str, *, made_until: int, closed_until: int, now: int
 ) -> None:
     """All that is due of a device's rows before `made_until`; what is too much for one step is marked again.
 
@@ -29,8 +30,9 @@ async def make_anew(
     starts = await tables.take_marks(device, now=now, until=made_until)
     if not starts:
         return
+    rule = behind.rule_of(device)
     last = made_until - QUARTER if BEGINNING in starts else max(starts)
-    base = await tables.base(device, until=max(min(starts) - QUARTER, BEGINNING))
+    base = await behind.base(device, until=max(min(starts) - QUARTER, BEGINNING))
     reach, most = REACH, READINGS_AT_ONCE
     while True:
         until = min(last + QUARTER + reach, made_until)

@@ -3,7 +3,8 @@
 -- name: stretches
 -- Of each stretch (start, end] of quarters which readings have a part in it: those behind the last row that ends before
 -- all that is open at its start (`base` of closing.sql), up to a minute behind the first row that says that nothing in it
--- is open; NULL: all. Rows from the first stale quarter on are not asked. And the device's own most power.
+-- is open; NULL: all. Readings before `kept_since` are gone: what rows of that time say stays. Rows from the first stale
+-- quarter on are not asked. And the device's own most power.
 -- Not by max(start): PostgreSQL 18 was seen to find it once, for the first stretch, and to take it for all.
 WITH trusted AS (
     SELECT least(%(made_until)s, min(start) - interval '15 minutes') AS until
@@ -34,7 +35,8 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT *
     FROM {quarter}
-    WHERE {id} = %(id)s AND start <= newest.final_until - interval '15 minutes'
+    WHERE {id} = %(id)s AND start < least(ingestd_moment(stretch.start), (SELECT until FROM trusted))
+      AND start <= greatest(newest.final_until, %(kept_since)s) - interval '15 minutes'
     ORDER BY start DESC
     LIMIT 1
 ) AS base ON true

@@ -321,3 +321,31 @@ def sum_of(figures: list[Compared]) -> Compared:
     for one in figures:
         whole.add(one)
     return whole
+
+
+async def test_a_register_that_was_silent_for_longer_than_history_is_kept_goes_on_from_its_last_row(
+    database_url: str,
+) -> None:
+    now = datetime.now(UTC)
+    began = now.replace(minute=0, second=0, microsecond=0) - timedelta(days=10)
+    async with opened(database_url, history=timedelta(days=2)) as harness:
+        await harness.write(
+            meters=[Sample(device="m", at=began + timedelta(minutes=n), register=100 + n // 60) for n in range(180)]
+        )
+        await harness.close(now)
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            for day in {began.date(), (began + timedelta(hours=3)).date()}:
+                connection.execute(f"DROP TABLE IF EXISTS meter_history_{day:%Y%m%d}".encode())
+        back = now - timedelta(seconds=20)
+        await harness.write(meters=[Sample(device="m", at=back, register=110)])
+        asked = TimeRange(start=began + timedelta(days=8, hours=12), end=began + timedelta(days=9))
+
+        fleet = (await harness.fleet.energy(asked)).ac_kwh
+        async with harness.moments.now() as moment:
+            window = to_microseconds(asked.start), to_microseconds(asked.end)
+            of_device = (await moment.device(METER, "m").energy(*window)).total(*window).kwh
+
+        await harness.close(now + timedelta(hours=1))
+        made = (await harness.fleet.energy(asked)).ac_kwh
+        assert pytest.approx(made) == fleet
+        assert pytest.approx(made) == of_device

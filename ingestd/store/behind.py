@@ -1,0 +1,89 @@
+"""Readings of devices of one stream with the states that they follow, and the rules that they count by."""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, Protocol
+
+from ingestd.model.energy import HOUR
+from ingestd.model.ledger import Base, Readings
+from ingestd.model.register import Rule
+from ingestd.store.ledger import BEGINNING, base_of, moment, readings_of
+
+RECENT: Final = 2 * HOUR
+"""Rows behind which others are made are as a rule not older."""
+LONG_AGO: Final = 26 * HOUR
+"""Those of who reports by the hour, or was silent for a day, are not older than this."""
+STATEMENTS: Final = ("bases", "base", "base_behind_history", "readings", "own_max_kw")
+"""Of closing.sql."""
+
+
+class Fetch(Protocol):
+    """Gives the rows of one of these statements, as namedtuples."""
+
+    def __call__(self, name: str, **parameters: object) -> Awaitable[list[Any]]: ...
+
+
+class Behind:
+    """What lies behind the rows that are made. Errors are those of `fetch`."""
+
+    def __init__(self, fetch: Fetch, rule: Rule, *, history_since: int = BEGINNING) -> None:
+        """Readings before `history_since` are gone, and what they told cannot be made anew."""
+        self.history_since = history_since
+        self._fetch = fetch
+        self._rule = rule
+        self._own_max_kw: Mapping[str, float] = {}
+
+    async def look_up_rules(self) -> None:
+        """Of devices with a most power of their own. To be called first."""
+        self._own_max_kw = {row.id: row.max_kw for row in await self._fetch("own_max_kw")}
+
+    def rule_of(self, device: str) -> Rule:
+        """The one that its readings count by."""
+        own = self._own_max_kw.get(device)
+        return self._rule if own is None else replace(self._rule, max_kw=own)
+
+    async def base(self, device: str, *, until: int) -> Base:
+        """Where rows of a device have to be made from, behind those that start before `until`."""
+        rows = await self._fetch("base", id=device, until=moment(until))
+        if not rows or rows[0].start < self.history_since:
+            history = moment(self.history_since)
+            rows = await self._fetch("base_behind_history", id=device, until=moment(until), history=history) or rows
+        return base_of(rows[0]) if rows else Base(at=BEGINNING, state=None)
+
+    async def readings(
+        self, devices: Sequence[str], *, since: int, until: int, one_by_one: int | None = None
+    ) -> dict[str, tuple[Base, Readings]]:
+        """Of each device all readings up to `until` that tell of anything behind `since`, the end of the rows made.
+
+        Who has none is not in it. Of those without a row of the last day, at most `one_by_one` are looked up.
+        """
+        bases = await self._bases(devices, until=since, one_by_one=one_by_one)
+        begin = {device: base.state.previous_at if base.state else BEGINNING for device, base in bases.items()}
+        near = {device: at for device, at in begin.items() if at >= since - LONG_AGO}
+        readings = await self._later(near, until)
+        for device in begin.keys() - near.keys():  # what may be very much
+            readings |= await self._later({device: begin[device]}, until)
+        return {device: (bases[device], its) for device, its in readings.items()}
+
+    async def _bases(self, devices: Sequence[str], *, until: int, one_by_one: int | None) -> dict[str, Base]:
+        found: dict[str, Base] = {}
+        for reach in (RECENT, LONG_AGO):
+            left = [device for device in devices if device not in found]
+            if left:
+                rows = await self._fetch("bases", ids=left, since=moment(until - reach), until=moment(until))
+                found |= {row.id: base_of(row) for row in rows if row.start >= self.history_since}
+        left = [device for device in devices if device not in found][:one_by_one]
+        return found | {device: await self.base(device, until=until) for device in left}
+
+    async def _later(self, since: Mapping[str, int], until: int) -> dict[str, Readings]:
+        """Those behind a moment of each device."""
+        if not since:
+            return {}
+        rows = await self._fetch(
+            "readings",
+            ids=list(since),
+            since=list(since.values()),
+            oldest=moment(min(since.values())),
+            until=moment(until),
+        )
+        return {row.id: readings_of(row) for row in rows}
