@@ -1,7 +1,7 @@
 """Reads over the whole fleet: sums of rows, and in Python what is in no row yet or has to be looked at closer."""
 
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -222,7 +222,7 @@ async def _parts_of_slow(at: Moment, stream: Stream, quarter: int, since: int, u
 
 async def _by_bucket(at: Moment, stream: Stream, window: Window, edges: Sequence[int]) -> dict[int, float]:
     """kWh by number of the bucket; none where nothing was sent."""
-    energy: dict[int, float] = {}
+    sums: defaultdict[int, Quarter] = defaultdict(Quarter)
     by_hour = all(edge % HOUR == 0 for edge in edges[1:])
     middle = "hourly_series_of_all" if by_hour else "series_of_all"
     for name, since, until in (
@@ -232,13 +232,11 @@ async def _by_bucket(at: Moment, stream: Stream, window: Window, edges: Sequence
     ):
         parameters = {"edges": list(map(moment, edges)), "since": moment(since), "until": moment(until)}
         for row in await at.fetch(_SQL[stream][name], parameters) if since < until else ():
-            energy[row.number - 1] = energy.get(row.number - 1, 0.0) + row.kwh
+            sums[row.number - 1].add(Quarter(kwh=row.kwh, samples=row.samples, parts=row.parts))
     for parts in (await _beside(at, stream, window)).values():
         for start, part in parts.items():
-            if part.kwh or not part.is_empty:
-                number = max(0, bisect_right(edges, start) - 1)
-                energy[number] = energy.get(number, 0.0) + part.kwh
-    return energy
+            sums[max(0, bisect_right(edges, start) - 1)].add(part)
+    return {number: its.kwh for number, its in sums.items() if not its.is_empty}
 
 
 async def _rows(at: Moment, stream: Stream, window: Window) -> dict[str, Any]:

@@ -149,14 +149,18 @@ WHERE start = %(start)s AND parts > 0
 
 -- name: series_of_all
 -- Energy of a stream in each bucket that has rows; buckets are told by their edges, in order.
-SELECT width_bucket(start, %(edges)s::timestamptz[]) AS number, sum(kwh) AS kwh
+SELECT
+    width_bucket(start, %(edges)s::timestamptz[]) AS number, sum(kwh) AS kwh,
+    sum(samples)::bigint AS samples, sum(parts)::bigint AS parts
 FROM {quarter}
 WHERE start >= %(since)s AND start < %(until)s AND samples + parts > 0
 GROUP BY 1
 
 -- name: hourly_series_of_all
 -- The same out of hours, for buckets that are made of them.
-SELECT width_bucket(start, %(edges)s::timestamptz[]) AS number, sum(kwh) AS kwh
+SELECT
+    width_bucket(start, %(edges)s::timestamptz[]) AS number, sum(kwh) AS kwh,
+    sum(samples)::bigint AS samples, sum(parts)::bigint AS parts
 FROM {hour}
 WHERE start >= %(since)s AND start < %(until)s AND filled > 0
 GROUP BY 1

@@ -349,3 +349,26 @@ async def test_a_register_that_was_silent_for_longer_than_history_is_kept_goes_o
         made = (await harness.fleet.energy(asked)).ac_kwh
         assert pytest.approx(made) == fleet
         assert pytest.approx(made) == of_device
+
+
+async def test_a_bucket_from_which_a_later_reading_takes_all_energy_has_none(database_url: str) -> None:
+    """An hour's energy is spread over it until the next reading shows that it flowed at its end."""
+    begin = datetime(2026, 11, 2, 11, tzinfo=UTC)
+    hour = timedelta(hours=1)
+    async with opened(database_url) as harness:
+        await harness.write(
+            meters=[Sample(device="m", at=begin, interval=0.0), Sample(device="m", at=begin + hour, interval=4.0)]
+        )
+        await harness.close(begin + hour + timedelta(minutes=16))
+        asked = TimeRange(start=begin, end=begin + hour)
+        buckets = stretches(asked, parse_bucket("15m"), UTC)
+        before = [point.ac_kwh for point in (await harness.fleet.series(asked, buckets)).points]
+        await harness.write(meters=[Sample(device="m", at=begin + hour + timedelta(minutes=20), interval=1.0)])
+
+        after = [point.ac_kwh for point in (await harness.fleet.series(asked, buckets)).points]
+        edges = [to_microseconds(begin + number * timedelta(minutes=15)) for number in range(5)]
+        of_device = await in_buckets(harness, METER, ["m"], edges)
+
+    assert before == [1.0, 1.0, 1.0, 1.0]
+    assert after[:2] == [None, None]
+    assert of_device == after
