@@ -41,7 +41,7 @@ def main() -> NoReturn:
         errors = _leaves(error)
         if all(isinstance(leaf, IngestdError) for leaf in errors):
             _fail(*errors)
-        log.critical("ended by an error nobody expected; a supervisor should start it afresh", exc_info=True)
+        log.critical("unexpected_error", exc_info=True)
         sys.exit(EXIT_UNEXPECTED)
     sys.exit(0)
 

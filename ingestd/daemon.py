@@ -216,7 +216,7 @@ class Daemon:
         resources.push_async_callback(self._closing.close)
         resources.push_async_callback(self._http.stop)
         self.http_port = await self._http.start()
-        log.info("listening", host=self._settings.http_host, port=self.http_port)
+        log.info("http_listening", host=self._settings.http_host, port=self.http_port)
 
     async def _lead(self, tasks: asyncio.TaskGroup) -> None:
         """Read from the broker only while no other daemon of this client id does.
@@ -236,7 +236,7 @@ class Daemon:
                 reason = await self._leadership.lost()
                 self._session.hold("standby")  # before anything else
                 alerting.cancel()
-                log.warning("no longer certain to be the active one; reading stopped", reason=reason)
+                log.warning("leadership_lost", reason=reason)
                 await self._leadership.acquire()
                 self._session.release("standby")
         finally:
@@ -252,7 +252,7 @@ class Daemon:
         self._buffer.close()
         _, late = await asyncio.wait({flushing}, timeout=DRAIN_SECONDS)
         if late:
-            log.error("not all could be stored in time; it comes again", messages=self._buffer.messages)
+            log.error("drain_timed_out", buffered=self._buffer.messages)
             flushing.cancel()
 
     async def _close_quarters(self) -> None:

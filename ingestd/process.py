@@ -39,7 +39,7 @@ async def stop_signals(*, within: float) -> AsyncIterator[asyncio.Event]:
         loop.call_later(within, _exit_at_once)
 
     def on_hangup() -> None:
-        log.info("SIGHUP: nothing to do, as certificates are read again at each connection to the broker")
+        log.info("sighup_ignored")
 
     handlers = {signal.SIGTERM: on_signal, signal.SIGINT: on_signal, signal.SIGHUP: on_hangup}
     for number, handler in handlers.items():
@@ -52,7 +52,7 @@ async def stop_signals(*, within: float) -> AsyncIterator[asyncio.Event]:
 
 
 def _exit_at_once() -> None:
-    log.error("ended at once; what is not acknowledged comes again")
+    log.error("exited_before_drained")
     sys.stderr.flush()
     os._exit(1)
 

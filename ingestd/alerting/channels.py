@@ -46,7 +46,7 @@ class Channel(ABC):
             try:
                 more = await self.deliver_some(datetime.now(UTC))
             except (StoreError, BrokerError, WebhookError) as error:
-                log.warning("alerts could not be delivered; tried again", channel=self.name, reason=str(error))
+                log.warning("alert_delivery_failed", channel=self.name, reason=str(error))
                 pause = backoff.next()
             else:
                 backoff.reset()
@@ -96,7 +96,7 @@ class BrokerChannel(Channel):
             except (
                 MessageTooLargeError
             ) as error:  # the broker will never take it, and the next ones must not wait for it
-                log.error("an alert is too large for the broker, and is not delivered there", reason=str(error))  # noqa: TRY400
+                log.error("alert_too_large", reason=str(error))  # noqa: TRY400
 
 
 class WebhookChannel(Channel):

@@ -27,10 +27,12 @@ from ingestd.model.alert import (
     SILENT,
     STATUS,
     SUMMARY,
+    Alert,
     Change,
     DeadLetterShare,
     Observation,
     SessionLosses,
+    State,
     Watch,
     charging,
     clock,
@@ -117,7 +119,7 @@ class Watcher:
                     rare_due = loop.time() + RARE_INTERVAL.total_seconds()
                     await self.look_rarely(datetime.now(UTC))
             except StoreError as error:
-                log.warning("alerts could not be evaluated; tried again", reason=str(error))
+                log.warning("alert_evaluation_failed", reason=str(error))
 
     async def look(self, now: datetime) -> None:
         """At silence, batteries, dead letters, clocks and the session. Raises StoreError."""
@@ -206,16 +208,22 @@ class Watcher:
     async def _save(self, changes: Sequence[Change]) -> None:
         for some in in_chunks(changes):
             await self._store.save(some, channels=self._channels)
-        for state, say in (("active", log.warning), ("cleared", log.info)):
-            alerts = [
-                after
-                for before, after in changes
-                if after and after.state == state and not (before and before.state == state)
-            ]
-            if alerts:
-                say(
-                    f"alerts {state}",
-                    kinds=sorted({alert.kind for alert in alerts}),
-                    count=len(alerts),
-                    subjects=[alert.subject for alert in alerts[:NAMED]],
-                )
+        if raised := _entered("active", changes):
+            log.warning("alerts_raised", kinds=_kinds(raised), count=len(raised), subjects=_subjects(raised))
+        if cleared := _entered("cleared", changes):
+            log.info("alerts_cleared", kinds=_kinds(cleared), count=len(cleared), subjects=_subjects(cleared))
+
+
+def _entered(state: State, changes: Sequence[Change]) -> list[Alert]:
+    """The alerts that have this state now, and did not have it before."""
+    return [
+        after for before, after in changes if after and after.state == state and not (before and before.state == state)
+    ]
+
+
+def _kinds(alerts: Sequence[Alert]) -> list[str]:
+    return sorted({alert.kind for alert in alerts})
+
+
+def _subjects(alerts: Sequence[Alert]) -> list[str]:
+    return [alert.subject for alert in alerts[:NAMED]]

@@ -19,7 +19,7 @@ def settings_of(context: click.Context) -> Settings:
     settings: Settings = context.obj()
     logs.set_up(level=settings.log_level, style=settings.log_format)
     if ignored := sources.injected(os.environ):
-        log.debug("variables that Kubernetes makes from names of services are ignored", variables=ignored)
+        log.debug("kubernetes_variables_ignored", variables=ignored)
     return settings
 
 

@@ -25,7 +25,7 @@ class BrokenRequests:
         now = time.monotonic()
         if now < self._next_line_at:
             return
-        log.warning("requests broken", requests=self._since_last_line, last_reason=reason, last_remote=remote)
+        log.warning("requests_broken", requests=self._since_last_line, last_reason=reason, last_remote=remote)
         self._since_last_line = 0
         self._next_line_at = now + self._log_seconds
 

@@ -76,7 +76,7 @@ async def _export(request: web.Request, stream: Stream, window: TimeRange, devic
             if request.method != hdrs.METH_HEAD:
                 await send(response, first, chunks)
         except (StoreError, ConnectionError, TimeoutError) as error:
-            log.warning("export broken off", path=request.path, reason=str(error) or type(error).__name__)
+            log.warning("export_aborted", path=request.path, reason=str(error) or type(error).__name__)
             _reset(request)
         except BaseException:
             _reset(request)

@@ -74,7 +74,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except BufferFullError as error:
         return response(HTTPStatus.SERVICE_UNAVAILABLE, f"cannot take readings in at the moment: {error}")
     except StoreError as error:
-        log.warning("request failed", path=request.path, reason=str(error))
+        log.warning("request_failed", path=request.path, reason=str(error))
         return response(HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer")
     except web.HTTPException as error:
         return of_aiohttp(error)
@@ -84,5 +84,5 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except asyncio.CancelledError:
         raise
     except Exception:
-        log.exception("route failed", path=request.path)
+        log.exception("route_failed", path=request.path)
         return response(HTTPStatus.INTERNAL_SERVER_ERROR, "an error of ours; it is in the log")

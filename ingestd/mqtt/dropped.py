@@ -32,19 +32,19 @@ class DroppedMessages:
         except BrokerError as error:
             refusal = str(error)
         if refusal is not None:
-            log.warning("the broker does not tell how many messages it drops", topic=DROPPED_TOPIC, reason=refusal)
+            log.warning("dropped_count_refused", topic=DROPPED_TOPIC, reason=refusal)
 
     def note(self, payload: bytes) -> None:
         """A new count from the broker."""
         if not payload.isdigit() or len(payload) > _MOST_DIGITS:
             if not self._nonsense:
-                log.warning("the broker's count of dropped messages is no number", topic=DROPPED_TOPIC)
+                log.warning("dropped_count_not_a_number", topic=DROPPED_TOPIC)
             self._nonsense = True
             return
         dropped = int(payload)
         self._metrics.broker_dropped.set(dropped)
         if self._last is None and dropped:
-            log.warning("the broker has dropped messages since its start", dropped=dropped, topic=DROPPED_TOPIC)
+            log.warning("broker_had_dropped_messages", dropped=dropped, topic=DROPPED_TOPIC)
         elif self._last is not None and dropped > self._last:
-            log.error("the broker drops messages: its queue is full", dropped=dropped - self._last, topic=DROPPED_TOPIC)
+            log.error("broker_dropped_messages", dropped=dropped - self._last, topic=DROPPED_TOPIC)
         self._last = dropped

@@ -56,7 +56,7 @@ class Extras:
             self._blamed.clear()
             return
         if self._left_out:
-            log.warning("the broker ends connections without them too; asked for again", extras=sorted(self._left_out))
+            log.warning("extras_restored", extras=sorted(self._left_out))
         self._left_out.clear()
         self._blamed.clear()
 
@@ -64,4 +64,4 @@ class Extras:
         self._blamed[extra] += 1
         if self._blamed[extra] >= BLAMED_AFTER:
             self._left_out.add(extra)
-            log.warning("left out, as the broker ends the connection over it", extra=extra, times=self._blamed[extra])
+            log.warning("extra_left_out", extra=extra, times=self._blamed[extra])

@@ -65,8 +65,8 @@ def _note(granted: mqtt5.ConnAckPacket) -> None:
     """Logs what the operator may want to know."""
     expiry = granted.session_expiry_interval
     if expiry is not None and expiry < SESSION_EXPIRY_SECONDS:
-        log.warning("the broker keeps our session for less than asked", granted_seconds=expiry)
+        log.warning("session_expiry_shortened", asked_seconds=SESSION_EXPIRY_SECONDS, granted_seconds=expiry)
     if not granted.retain_available:
-        log.warning("the broker retains no messages: alerts go out without")
+        log.warning("retain_not_available")
     if granted.assigned_client_id is not None:
-        log.warning("the broker gives us another client id", client_id=granted.assigned_client_id)
+        log.warning("client_id_assigned", client_id=granted.assigned_client_id)

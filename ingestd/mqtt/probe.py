@@ -73,7 +73,7 @@ class Probe:
                 return
             refusal = str(error)
         if refusal not in {None, self._refusal}:
-            log.warning("cannot check that telemetry arrives", topic=self.topic, reason=refusal)
+            log.warning("probe_refused", topic=self.topic, reason=refusal)
         self._refusal = refusal
         self.forget()
 
@@ -96,4 +96,4 @@ class Probe:
     def _failed(self, sent_at: float) -> None:
         self.reason = f"subscribed, but deaf: {_REASONS[self._missing]}"
         self.failing_since = sent_at if self.failing_since is None else self.failing_since
-        log.error("the probe did not come back", topic=self.topic, missing=self._missing)
+        log.error("probe_failed", topic=self.topic, missing=self._missing)

@@ -56,7 +56,7 @@ class Reconnection:
         self._takeovers = self._takeovers + 1 if looks_like_it else 0
         self._is_named = taken_over
         if takeover := self._described():
-            log.error("another client may use our client id", client_id=self._client_id, times=self._takeovers)
+            log.error("session_taken_over", client_id=self._client_id, times=self._takeovers)
             return takeover
         return reason
 

@@ -133,11 +133,11 @@ class Session:
             try:
                 await self.open()
             except (BrokerRefusedError, ConfigError) as error:
-                log.error("no connection to the broker; an operator has to act", reason=str(error))  # noqa: TRY400
+                log.error("broker_refused", reason=str(error))  # noqa: TRY400
                 self._connection_reason = str(error)
                 self._reconnection.refused()
             except BrokerError as error:
-                log.warning("broker out of reach", reason=str(error))
+                log.warning("broker_unreachable", reason=str(error))
                 self._connection_reason = str(error)
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
@@ -211,10 +211,7 @@ class Session:
         if again and not known:
             self.sessions_lost += 1
             self._metrics.broker_sessions_lost.inc()
-            log.error(
-                "the broker has lost our session: messages that waited in it are gone",
-                may_be="session expired, broker without persistence, or another client with our id and clean start",
-            )
+            log.error("broker_session_lost", client_id=self._client_id, sessions_lost=self.sessions_lost)
 
     async def _live(self, connection: Connection) -> None:
         """Ping and watch until the connection is lost."""
@@ -234,7 +231,7 @@ class Session:
         taken_over = connection.taken_over
         self._extras.ended(now, stable=self._reconnection.is_stable(good_until), taken_over=taken_over)
         reason = self._reconnection.ended(good_until, reason=connection.loss_reason, taken_over=taken_over)
-        log.warning("connection to the broker lost", reason=reason)
+        log.warning("broker_connection_lost", reason=reason)
         self._connection_reason = reason
 
     async def _watch(self, connection: Connection) -> None:
@@ -277,7 +274,7 @@ class Session:
             connection.abort(f"{self._probe.reason}; subscribing anew did not help")
             return
         self._renewed = connection
-        log.error("deaf for too long: subscribing anew", seconds=self._timing.deaf)
+        log.error("session_deaf", reason=self._probe.reason, seconds=self._timing.deaf)
         self._probe.subscribe_again()
         started = asyncio.get_running_loop().time()
         try:

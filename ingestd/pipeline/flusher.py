@@ -109,7 +109,7 @@ class Flusher:
                 await self._pause(progress.suspects[0].detail, SLOW_RETRY_SECONDS)
                 await self._commit(progress.join(self._buffer.take_now()), progress)
             elif progress.suspects:
-                log.error("rows kept as dead letters, to let others pass", rows=len(progress.suspects))
+                log.error("suspects_given_up", rows=len(progress.suspects))
                 progress.give_up()
             else:
                 break
@@ -166,7 +166,7 @@ class Flusher:
             await self._pause(str(error), retry.next())
         else:
             if self._reason is not None:
-                log.info("the database takes writes again", after=self._reason)
+                log.info("flush_recovered", reason=self._reason)
                 self._reason = None
             retry.reset()
             return []
@@ -187,11 +187,9 @@ class Flusher:
             except StoreError as error:
                 if isinstance(error, TransientStoreError) and error.known:
                     break  # an outage says nothing about the letter, which keeps its payload
-                log.debug("a reduced dead letter is refused as well", reason=str(error))
+                log.debug("reduced_dead_letter_refused", reason=str(error))
             else:
-                log.error(
-                    "a dead letter is refused as it is; kept reduced", reason=refusal, payload=letter.payload.hex()
-                )
+                log.error("dead_letter_reduced", reason=refusal, payload=letter.payload.hex())
                 return []
         await self._pause(refusal, SLOW_RETRY_SECONDS)
         return [part]
@@ -216,7 +214,7 @@ class Flusher:
     async def _pause(self, reason: str, seconds: float) -> None:
         self._metrics.flush_retries.inc()
         if reason != self._reason:
-            log.error("the database does not take writes; the batch is kept and repeated", reason=reason)
+            log.error("flush_failed", reason=reason)
         self._reason = reason
         await asyncio.sleep(seconds)
 

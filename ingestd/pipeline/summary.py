@@ -19,5 +19,13 @@ async def log_summaries(metrics: Metrics, buffer: Buffer) -> None:
     while True:
         await asyncio.sleep(SUMMARY_SECONDS)
         now = metrics.totals()
-        log.info("last minute", **{name: int(now[name] - before[name]) for name in now}, buffered=buffer.messages)
+        since_last = {name: int(now[name] - before[name]) for name in now}
+        log.info(
+            "minute_summary",
+            received=since_last["received"],
+            committed=since_last["committed"],
+            duplicate=since_last["duplicate"],
+            dead_lettered=since_last["dead_lettered"],
+            buffered=buffer.messages,
+        )
         before = now

@@ -28,11 +28,11 @@ class Clocks:
         difference = await self._look()
         agree = abs(difference) <= CLOCK_DIFFERENCE
         if agree is not self._agreed:
-            say = log.info if agree else log.warning
-            say(
-                "clocks agree" if agree else "clocks differ: nothing is deleted or rolled up until they agree",
-                ahead_seconds=round(difference.total_seconds(), 1),
-            )
+            ahead_seconds = round(difference.total_seconds(), 1)
+            if agree:
+                log.info("clocks_agree", ahead_seconds=ahead_seconds)
+            else:
+                log.warning("clocks_differ", ahead_seconds=ahead_seconds)
         self._agreed = agree
         return agree
 

@@ -89,7 +89,7 @@ class Closing:
         """Whether rows are made by our rule. It is set once: of two daemons that differ, the newer one sets it."""
         async with bounded(work.connection, STEP_SECONDS):
             if not await work.keep_rule(may_change=work.stream not in self._ruled):
-                log.warning("another ingestd makes the ledger by another rule", stream=work.stream.name)
+                log.warning("ledger_rule_differs", stream=work.stream.name)
                 return False
         self._ruled.add(work.stream)
         return True
@@ -136,7 +136,7 @@ class Closing:
         loop_time = asyncio.get_running_loop().time()
         if behind > FAR_BEHIND and loop_time - self._told_at > TOLD_SECONDS:
             self._told_at = loop_time
-            log.info("ledger is behind", stream=stream.name, made_until=f"{to_datetime(min(made)):%FT%TZ}")
+            log.info("ledger_behind", stream=stream.name, made_until=f"{to_datetime(min(made)):%FT%TZ}")
 
     async def _connected(self) -> Connection:
         if self._connection is not None and not self._connection.closed:
@@ -188,7 +188,7 @@ class _Work:
             first = await self.resumes_at(BEGINNING)
             if row.max_kw is not None and row.closed_until is not None and first is not None:
                 since = moment(quarter_of(first))
-                log.info("ledger is made anew by another rule", stream=self.stream.name, since=f"{since:%F}")
+                log.info("ledger_rule_changed", stream=self.stream.name, since=f"{since:%F}")
                 for statement in ("begin_anew", "forget_quarters", "forget_hours"):
                     await self._tables.fetch(statement, since=since)
         return True
@@ -201,7 +201,7 @@ class _Work:
         since = quarter_of(first)
         await self._tables.fetch("begin", since=moment(since))
         await self.close(since)
-        log.info("ledger begins", stream=self.stream.name, since=f"{moment(since):%F}")
+        log.info("ledger_begun", stream=self.stream.name, since=f"{moment(since):%F}")
         return True
 
     async def resumes_at(self, since: int) -> int | None:

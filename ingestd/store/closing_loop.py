@@ -36,5 +36,5 @@ async def close_quarters(
             if await clocks.agree():
                 await closing.catch_up(arriving=arriving())
         except StoreError as error:
-            log.warning("the ledger is behind; tried again soon", reason=str(error))
+            log.warning("ledger_update_failed", reason=str(error))
         done_at = time.monotonic()

@@ -101,7 +101,7 @@ async def bounded(connection: Connection, seconds: float) -> AsyncIterator[None]
     """
 
     def cut() -> None:
-        log.error("the database does not answer; connection cut", seconds=seconds)
+        log.error("database_connection_cut", seconds=seconds)
         with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
             duplicate.shutdown(socket.SHUT_RDWR)
 

@@ -55,7 +55,7 @@ class DeadLetters:
     async def expire(self, *, older_than: timedelta) -> None:
         """Delete those that were stored longer ago, by the database's clock."""
         if expired := await self._delete(_SQL["expire_dead_letters"], {"older_than": older_than}):
-            log.info("old dead letters purged", purged=expired)
+            log.info("dead_letters_expired", deleted=expired)
 
     async def _delete(self, statement: queries.Statement, parameters: dict[str, object]) -> int:
         deleted = 0

@@ -24,5 +24,5 @@ async def run_housekeeping(partitions: Partitions, retention: Retention) -> None
                 await task()
             except StoreError as error:
                 pause = RETRY_SECONDS
-                log.warning("housekeeping failed; tried again soon", reason=str(error))
+                log.warning("housekeeping_failed", reason=str(error))
         await asyncio.sleep(pause)

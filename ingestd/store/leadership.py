@@ -31,7 +31,7 @@ class Leadership:
 
     def __init__(self, dsn: str, *, client_id: str) -> None:
         self._dsn = dsn
-        self._parameters = {"client_id": client_id}
+        self._client_id = client_id
         self._connection: Connection | None = None
         self.is_standby = False
         """Whether another daemon is active, and this one is on standby."""
@@ -46,7 +46,7 @@ class Leadership:
                     return
             except StoreError as error:
                 if str(error) != logged:
-                    log.warning("cannot ask for the lock; asked again until the database answers", reason=str(error))
+                    log.warning("leadership_unknown", reason=str(error))
                 logged = str(error)
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -76,13 +76,13 @@ class Leadership:
         connection = await connect(self._dsn, application_name="ingestd-active")
         with translated():
             async with closed_on_error(connection), bounded(connection, ANSWER_SECONDS):
-                ((granted,),) = await rows_of(connection, _SQL["try_lock"], self._parameters)
+                ((granted,),) = await rows_of(connection, _SQL["try_lock"], {"client_id": self._client_id})
         if granted:
             self._connection = connection
             return True
         await connection.close()
         if not self.is_standby:
-            log.info("another ingestd is active under this client id; standing by", **self._parameters)
+            log.info("standby", client_id=self._client_id)
         self.is_standby = True
         return False
 

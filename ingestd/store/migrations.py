@@ -59,7 +59,7 @@ async def migrate(dsn: str) -> list[str]:
                     await connection.execute(
                         "INSERT INTO ingestd_migration (version, name) VALUES (%s, %s)", migration[:2]
                     )
-                log.info("migrated", version=migration.version, name=migration.name)
+                log.info("schema_migrated", version=migration.version, name=migration.name)
     return [f"{migration.version:04}_{migration.name}" for migration in pending]
 
 

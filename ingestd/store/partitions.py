@@ -63,7 +63,7 @@ async def make_partition(connection: Connection, stream: Stream, day: int) -> No
     except psycopg.errors.InvalidTableDefinition as error:
         raise NoPartitionError(str(error.diag.message_primary), history=stream.history, day=day) from error
     if await made.fetchone() == (True,):
-        log.debug("partition made", table=stream.history, day=f"{to_datetime(day * MICROSECONDS_PER_DAY):%F}")
+        log.debug("partition_made", table=stream.history, day=f"{to_datetime(day * MICROSECONDS_PER_DAY):%F}")
 
 
 class Partitions:
@@ -86,7 +86,7 @@ class Partitions:
                     try:
                         await make_partition(connection, stream, day)
                     except NoPartitionError as error:
-                        log.warning("readings of that day will become dead letters", reason=str(error))
+                        log.warning("partition_missing", reason=str(error))
         self._made_ahead_on = today
 
     async def days(self) -> list[Partition]:
@@ -134,7 +134,7 @@ class Partitions:
                 expired = await rows_of(connection, _SQL["steps_to_drop"], parameters)
             if len(expired) > self._dropped[table] + 1:
                 log.warning(
-                    "many partitions are past their retention and are dropped now",
+                    "many_partitions_expired",
                     table=table,
                     partitions=len(expired),
                     before=self._dropped[table],
@@ -179,4 +179,4 @@ async def _take(connection: Connection, name: str, steps: Sequence[str]) -> None
             await connection.execute(step.encode())
     except psycopg.errors.LockNotAvailable as error:
         raise TransientStoreError(f"{name} is past its retention, but in use") from error
-    log.info("retention applied", partition=name, done=steps[-1])
+    log.info("retention_applied", partition=name, statement=steps[-1])

@@ -123,7 +123,7 @@ def test_alerts_reach_everybody_and_outlive_a_restart(broker: PrivateMosquitto, 
         assert ("cleared", True) == (state, 86_000 < int(expiry) <= 86_400)
         log = daemon.log.read_text()
         assert "secret" not in log
-        assert "could not be evaluated" not in log
+        assert "alert_evaluation_failed" not in log
 
         _listed_by_pages_and_filters(daemon)
 

@@ -77,7 +77,7 @@ def test_a_clock_years_ahead_deletes_nothing(
         connection.execute("UPDATE ledger_share SET made_until = now()")
     store_letter(database_url, "recent", received="0 s", stored="0 s")
     with daemon_at("+1000d", broker, database_url, monkeypatch) as daemon:
-        until(lambda: "clocks differ" in daemon.log.read_text(), within=20)
+        until(lambda: "clocks_differ" in daemon.log.read_text(), within=20)
         alerts = "/v1/alerts?state=active&kind=clock-difference"
         until(lambda: daemon.request("GET", alerts).json()["alerts"], within=20)
         (alert,) = daemon.request("GET", alerts).json()["alerts"]

@@ -67,7 +67,7 @@ def test_a_task_that_dies_takes_the_process_down_with_a_clear_word(broker: Priva
         with load(broker, rate=500) as published:
             until(lambda: daemon.exit_code is not None, within=20)
             assert daemon.exit_code == 70
-            assert "ended by an error nobody expected" in daemon.log_tail()
+            assert "unexpected_error" in daemon.log_tail()
             assert "failpoint flush" in daemon.log_tail()
             daemon.start(failpoints="")
             daemon.wait_healthy()

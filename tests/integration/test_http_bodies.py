@@ -299,5 +299,5 @@ def test_broken_requests_are_one_line_of_the_log_and_no_traceback(broker: Privat
         lines: list[dict[str, Any]] = [json.loads(line) for line in daemon.log.read_text().splitlines()]
 
     not_info = [line for line in lines if line["level"] != "info"]
-    assert ["requests broken"] == [line["event"] for line in not_info], not_info
+    assert ["requests_broken"] == [line["event"] for line in not_info], not_info
     assert {"requests", "last_reason", "last_remote"} < set(not_info[0])

@@ -76,7 +76,7 @@ def exercise(daemon: Daemon, broker: PrivateMosquitto, database_url: str) -> Non
     assert b"m-1," in daemon.request("GET", "/v1/export/meters.csv").body
     assert 201 == daemon.request("POST", "/v1/analytics/mappings", body={"vehicleId": "EV-1", "meterId": "m-1"}).status
     assert None is daemon.exit_code
-    assert "ended by an error" not in daemon.log.read_text()
+    assert "unexpected_error" not in daemon.log.read_text()
     assert "timeout" not in daemon.log.read_text()
 
 
