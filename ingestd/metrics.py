@@ -28,10 +28,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._received = self._ledger_counter("ingestd_received", "Readings that came in")
-        self._committed = self._ledger_counter("ingestd_committed", "Readings committed as new rows")
-        self._duplicate = self._ledger_counter("ingestd_duplicate", "Readings that were stored already")
-        self._dead_lettered = self._ledger_counter("ingestd_dead_lettered", "Messages kept as dead letters", "reason")
+        self._received = self._balance_counter("ingestd_received", "Readings that came in")
+        self._committed = self._balance_counter("ingestd_committed", "Readings committed as new rows")
+        self._duplicate = self._balance_counter("ingestd_duplicate", "Readings that were stored already")
+        self._dead_lettered = self._balance_counter("ingestd_dead_lettered", "Messages kept as dead letters", "reason")
         self._flush_seconds = Histogram(
             "ingestd_flush_seconds",
             "Time from taking a batch to its commit",
@@ -140,7 +140,7 @@ class Metrics:
         return generate_latest(self.registry)
 
     def totals(self) -> dict[str, float]:
-        """The ledger without its labels."""
+        """The counters of the balance, over all labels."""
         counters = {
             "received": self._received,
             "committed": self._committed,
@@ -152,7 +152,7 @@ class Metrics:
             for name, counter in counters.items()
         }
 
-    def _ledger_counter(self, name: str, documentation: str, *labels: str) -> Counter:
+    def _balance_counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(name, documentation, ["stream", "source", *labels], registry=self.registry)
 
 

@@ -36,7 +36,7 @@ class Alerting:
             store=store,
             efficiencies=efficiencies,
             clock_difference=clock_difference,
-            hearing=lambda: broker.hearing,
+            is_receiving=lambda: broker.is_receiving,
             sessions_lost=lambda: broker.sessions_lost,
             metrics=metrics,
             channels=[channel.name for channel in self._channels],

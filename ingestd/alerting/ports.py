@@ -39,7 +39,7 @@ class Broker(Protocol):
     """Where retained messages go."""
 
     @property
-    def hearing(self) -> bool:
+    def is_receiving(self) -> bool:
         """Whether telemetry can arrive, so that silence means something."""
 
     @property

@@ -80,7 +80,7 @@ class Watcher:
         store: AlertStore,
         efficiencies: Efficiencies,
         clock_difference: Callable[[], timedelta | None],
-        hearing: Callable[[], bool],
+        is_receiving: Callable[[], bool],
         sessions_lost: Callable[[], int],
         metrics: Metrics,
         channels: Sequence[str],
@@ -95,7 +95,7 @@ class Watcher:
         self._store = store
         self._efficiencies = efficiencies
         self._clock_difference = clock_difference
-        self._hearing = hearing
+        self._is_receiving = is_receiving
         self._sessions_lost = sessions_lost
         self._metrics = metrics
         self._channels = channels
@@ -127,7 +127,7 @@ class Watcher:
         loss = self._session_losses(now)
         for stream in STREAMS:
             kind = SILENT[stream.name]
-            if self._hearing() and (watch := await self._watch(kind, now)):
+            if self._is_receiving() and (watch := await self._watch(kind, now)):
                 open_alerts = await self._open(kind)
                 silent = await self._store.silent(
                     stream, now=now, offline_after=self._rules.offline_after, limit=open_alerts.limit

@@ -23,7 +23,7 @@ class DroppedMessages:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._last: int | None = None
-        self._nonsense = False
+        self._bad_count_logged = False
 
     async def subscribe(self, requests: Requests) -> None:
         """Ask for the count. Not every broker has one."""
@@ -37,9 +37,9 @@ class DroppedMessages:
     def note(self, payload: bytes) -> None:
         """A new count from the broker."""
         if not payload.isdigit() or len(payload) > _MOST_DIGITS:
-            if not self._nonsense:
+            if not self._bad_count_logged:
                 log.warning("dropped_count_not_a_number", topic=DROPPED_TOPIC)
-            self._nonsense = True
+            self._bad_count_logged = True
             return
         dropped = int(payload)
         self._metrics.broker_dropped.set(dropped)

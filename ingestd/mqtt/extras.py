@@ -10,7 +10,7 @@ log = structlog.get_logger(__name__)
 
 Extra: TypeAlias = Literal["probe", "$SYS"]
 
-BLAMED_AFTER: Final = 2
+LEFT_OUT_AFTER: Final = 2
 """So many connections in a row that ended right after the request."""
 
 
@@ -22,7 +22,7 @@ class Extras:
         self._wanted = frozenset(wanted)
         self._soon = soon
         self._left_out: set[Extra] = set()
-        self._blamed: Counter[Extra] = Counter()
+        self._ends: Counter[Extra] = Counter()
         self._asked: tuple[Extra, float] | None = None
 
     @property
@@ -30,7 +30,7 @@ class Extras:
         """Whether nothing is left out."""
         return not self._left_out
 
-    def give_another_chance(self) -> None:
+    def ask_again(self) -> None:
         """Ask again for what is left out. Where the connection ends because of it now, it is left out at once."""
         self._left_out.clear()
 
@@ -49,19 +49,19 @@ class Extras:
         """A connection ended; `stable`: it had lived for a while."""
         asked, self._asked = self._asked, None
         if asked is not None and now - asked[1] <= self._soon and not taken_over:
-            self._blame(asked[0])
+            self._count_end(asked[0])
             return
         if stable:
             self._left_out.clear()
-            self._blamed.clear()
+            self._ends.clear()
             return
         if self._left_out:
             log.warning("extras_restored", extras=sorted(self._left_out))
         self._left_out.clear()
-        self._blamed.clear()
+        self._ends.clear()
 
-    def _blame(self, extra: Extra) -> None:
-        self._blamed[extra] += 1
-        if self._blamed[extra] >= BLAMED_AFTER:
+    def _count_end(self, extra: Extra) -> None:
+        self._ends[extra] += 1
+        if self._ends[extra] >= LEFT_OUT_AFTER:
             self._left_out.add(extra)
-            log.warning("extra_left_out", extra=extra, times=self._blamed[extra])
+            log.warning("extra_left_out", extra=extra, times=self._ends[extra])

@@ -78,7 +78,7 @@ class Session:
         return self._connection_reason or takeover or self._probe.reason
 
     @property
-    def hearing(self) -> bool:
+    def is_receiving(self) -> bool:
         """Whether telemetry can arrive at this moment."""
         return self.reason is None and not self._held_by
 
@@ -253,7 +253,7 @@ class Session:
                 due = now() + self._timing.probe_interval
                 if probing:
                     await self._send_probe(connection)
-            self._extras.give_another_chance()
+            self._extras.ask_again()
 
     async def _send_probe(self, connection: Connection) -> None:
         if not connection.reading:  # no answer could be read, so no probe is sent

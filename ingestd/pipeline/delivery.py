@@ -57,7 +57,7 @@ class Delivery:
         return sum(map(len, self.readings.values())) + len(self.dead_letters)
 
     def counts(self) -> Iterator[tuple[str, int]]:
-        """(stream name, messages) for the ledger."""
+        """(stream name, messages), as the counters have it."""
         for stream, rows in self.readings.items():
             if rows:
                 yield stream.name, len(rows)

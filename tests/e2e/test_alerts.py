@@ -77,7 +77,7 @@ def retained(broker: PrivateMosquitto, count: int) -> dict[str, tuple[str, str]]
 
 
 def test_alerts_reach_everybody_and_outlive_a_restart(broker: PrivateMosquitto, database_url: str) -> None:
-    def hear(celsius: float) -> None:
+    def report(celsius: float) -> None:
         device.publish(*vehicle_message("EV-101", datetime.now(UTC), temperature=celsius))
 
     def listed(query: str) -> list[dict[str, Any]]:
@@ -97,7 +97,7 @@ def test_alerts_reach_everybody_and_outlive_a_restart(broker: PrivateMosquitto, 
         Device(broker.url) as device,
     ):
         daemon.wait_healthy()
-        hear(celsius=60)
+        report(celsius=60)
         until(lambda: web.told == [(BATTERY, "EV-101", "active")])
         assert 1 == web.refused
         assert listed("state=active") == web.alerts
@@ -108,7 +108,7 @@ def test_alerts_reach_everybody_and_outlive_a_restart(broker: PrivateMosquitto, 
         daemon.start()
         daemon.wait_healthy()
         assert listed("state=active") == web.alerts
-        hear(celsius=20)
+        report(celsius=20)
         for _ in range(3):
             device.publish("vehicles/EV-101/telemetry", b"volts: many")
         until(lambda: len(web.told) == 3)

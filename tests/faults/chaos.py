@@ -1,7 +1,7 @@
 """`python -m tests.faults.chaos --seconds 60 --seed 7`: everything fails, at random, under load.
 
 Real servers, the daemon under a supervisor, proxies before both servers, publishers that keep books, and an oracle.
-The seed decides which faults come in which order and how hard they are; when exactly they strike is up to the machine.
+The seed decides which faults come in which order and how hard they are; when exactly they come is up to the machine.
 The last line is `lost 0 doubled 0 of N acknowledged, K faults, seed S`; the exit code says whether all was well.
 """
 
@@ -26,11 +26,11 @@ import psycopg
 
 from ingestd.demo.servers import PrivateMosquitto, PrivatePostgres, ServerError
 from ingestd.errors import StoreError
-from tests.faults.faults import sequence
-from tests.faults.numbered import Book
-from tests.faults.oracle import Verdict, close, judge, untrue_rows
+from tests.faults.numbered import SentReadings
+from tests.faults.oracle import Verdict, close, compare, untrue_rows
 from tests.faults.publishers import Publishers
 from tests.faults.scene import Scene
+from tests.faults.schedule import sequence
 from tests.faults.supervisor import Supervisor
 from tests.support.daemon import Daemon
 from tests.support.proxy import Proxy
@@ -42,7 +42,7 @@ RECOVERY_SECONDS: Final = 60.0
 DRAIN_SECONDS: Final = 30.0
 LATER: Final = timedelta(hours=3)
 MEMORY_LIMIT: Final = 200.0  # MB
-HONEST_EXITS: Final = frozenset({0, 1, 70, -signal.SIGKILL})
+EXPECTED_EXITS: Final = frozenset({0, 1, 70, -signal.SIGKILL})
 """Asked to stop; could not start; a task died; killed."""
 
 
@@ -106,7 +106,7 @@ class Campaign:
             stack.push(daemon)  # not entered: the supervisor starts it
             stack.callback(self._save_logs, keep_logs_in, [daemon.log, broker.log, postgres.log])
             supervisor = stack.enter_context(Supervisor(daemon))
-            self._book = Book()
+            self._sent = SentReadings()
             self._scene = Scene(
                 random=self._random,
                 postgres=postgres,
@@ -116,16 +116,16 @@ class Campaign:
                 supervisor=supervisor,
             )
             daemon.wait_healthy()
-            with Publishers(book=self._book, broker_url=broker.url, daemon=daemon, rate=self._rate) as publishers:
-                self._rage()
+            with Publishers(sent=self._sent, broker_url=broker.url, daemon=daemon, rate=self._rate) as publishers:
+                self._cause_faults()
             self._settle(postgres.dsn())
             self._close_ledger(postgres.dsn())
-            self._tell(supervisor, publishers)
+            self._print_report(supervisor, publishers)
         if self._report.good:
             shutil.rmtree(keep_logs_in)
         return self._report
 
-    def _rage(self) -> None:
+    def _cause_faults(self) -> None:
         """Fault upon fault until the time is up; each is given the time to recover from."""
         supervisor, end = self._scene.supervisor, time.monotonic() + self._seconds
         supervisor.wait_recovered(time.time(), within=RECOVERY_SECONDS)
@@ -133,7 +133,7 @@ class Campaign:
             if time.monotonic() > end:
                 break
             try:
-                fault.strike(self._scene)
+                fault.cause(self._scene)
             except (AssertionError, psycopg.Error, ServerError) as error:
                 self._report.problems.append(f"{fault.name}: {error!r}")
             self._report.note(fault.name, supervisor.wait_recovered(time.time(), within=RECOVERY_SECONDS))
@@ -143,7 +143,7 @@ class Campaign:
         """Ask the oracle until nothing is missing, or the time for that is up."""
         quiet_since = time.monotonic()
         while True:
-            self._report.verdict = judge(self._book, database_url)
+            self._report.verdict = compare(self._sent, database_url)
             took = time.monotonic() - quiet_since
             if not self._report.verdict.lost:
                 self._report.drained_in = took
@@ -162,10 +162,10 @@ class Campaign:
             return
         self._report.verdict.untrue_rows = untrue_rows(database_url, later)
 
-    def _tell(self, supervisor: Supervisor, publishers: Publishers) -> None:
+    def _print_report(self, supervisor: Supervisor, publishers: Publishers) -> None:
         report, verdict, memory = self._report, self._report.verdict, supervisor.memory
         report.problems += verdict.complaints()
-        strange = {code: times for code, times in supervisor.exits.items() if code not in HONEST_EXITS}
+        strange = {code: times for code, times in supervisor.exits.items() if code not in EXPECTED_EXITS}
         if strange:
             report.problems.append(f"the daemon ended with {strange}")
         if memory.highest > MEMORY_LIMIT:

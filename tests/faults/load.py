@@ -61,7 +61,7 @@ def assert_all_stored_once(load: Load, database_url: str) -> None:
     assert len(set(stored)) == len(stored)
 
 
-def assert_ledger_closes(daemon: Daemon) -> None:
+def assert_counters_balance(daemon: Daemon) -> None:
     """Every reading that came in is under exactly one heading, and nothing is under way any more."""
     until(lambda: daemon.metric("ingestd_in_flight") == 0)
     headings = ("committed", "duplicate", "dead_lettered")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ingestd.model.stream import Stream
 
 DEVICES: Final = 40
-CURSED: Final = "m-37"
+REFUSED_DEVICE: Final = "m-37"
 """A meter like the others, but for a fault that makes the database refuse it alone."""
 POISON_EVERY: Final = 97
 
@@ -29,7 +29,7 @@ _NUMBER: Final = re.compile(rb'"n":\s*(\d+)')
 _TIMESTAMP: Final = re.compile(rb'"timestamp":\s*"([^"]+)"')
 
 
-class Book:
+class SentReadings:
     """Numbers given out, and which of them somebody has promised to keep. For any thread."""
 
     def __init__(self) -> None:

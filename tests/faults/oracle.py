@@ -32,7 +32,7 @@ from ingestd.model.timestamps import to_microseconds
 from ingestd.store.closing import Closing
 from ingestd.store.ledger import BEGINNING, quarter_of_row
 from ingestd.store.queries import for_stream
-from tests.faults.numbered import Book, expected, is_poison
+from tests.faults.numbered import SentReadings, expected, is_poison
 from tests.support.polling import eventually
 
 if TYPE_CHECKING:
@@ -82,16 +82,16 @@ class Verdict:
                 yield f"{name}: {len(found)}, such as {found[:SHOWN]}"
 
 
-def judge(book: Book, database_url: str) -> Verdict:
+def compare(sent: SentReadings, database_url: str) -> Verdict:
     """Look at every row and every dead letter, from a snapshot of the database."""
-    promised = bytes(book.promised)
+    promised = bytes(sent.promised)
     verdict = Verdict(acknowledged=promised.count(1))
     rows = bytearray(len(promised))
     letters: Counter[int] = Counter()
     with psycopg.connect(database_url) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         for stream in STREAMS:
-            for number, device, *energy in _history(connection, stream, book):
+            for number, device, *energy in _history(connection, stream, sent):
                 verdict.rows += 1
                 rows[number] = min(rows[number] + 1, 255)
                 if (stream, device, *energy) != expected(number) or is_poison(number):
@@ -101,7 +101,7 @@ def judge(book: Book, database_url: str) -> Verdict:
             verdict.made += made
             verdict.stale += stale
         for (payload,) in connection.execute("SELECT payload FROM dead_letter"):
-            letters[book.number(payload)] += 1
+            letters[sent.number(payload)] += 1
     verdict.dead_letters = letters.total()
     verdict.repeated_dead_letters = letters.total() - len(letters)
     verdict.doubled = [number for number, times in enumerate(rows) if times > 1]
@@ -110,7 +110,7 @@ def judge(book: Book, database_url: str) -> Verdict:
 
 
 def _history(
-    connection: psycopg.Connection, stream: Stream, book: Book
+    connection: psycopg.Connection, stream: Stream, sent: SentReadings
 ) -> Iterator[tuple[int, str, float | None, float | None]]:
     energy, register = stream.columns[stream.energy_key], stream.columns[stream.register_key]
     query = sql.SQL("SELECT {}, ts, {}, {} FROM {}").format(
@@ -120,7 +120,7 @@ def _history(
         cursor.itersize = PAGE
         cursor.execute(query)
         for device, timestamp, interval, total in cursor:
-            yield book.number_at(timestamp), device, interval, total
+            yield sent.number_at(timestamp), device, interval, total
 
 
 def _devices(connection: psycopg.Connection, query: sql.SQL, stream: Stream) -> list[str]:

@@ -1,4 +1,4 @@
-"""Those who send readings in a campaign, and enter into the book what was acknowledged to them."""
+"""Those who send readings in a campaign, and enter into the sent what was acknowledged to them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from types import TracebackType
 
-    from tests.faults.numbered import Book
+    from tests.faults.numbered import SentReadings
     from tests.support.daemon import Daemon
 
 CLIENTS: Final = 4
 POST_SECONDS: Final = 0.25
-PATIENCE_SECONDS: Final = 30.0
+LAST_ACKNOWLEDGEMENTS_SECONDS: Final = 30.0
 """How long the last PUBACKs are waited for."""
 POSTED: Final = 10
 """Readings in a request."""
@@ -36,12 +36,12 @@ class Publishers:
     Leaving waits until everything sent over MQTT is acknowledged, half a minute at most; in an error not at all.
     """
 
-    def __init__(self, *, book: Book, broker_url: str, daemon: Daemon, rate: float) -> None:
-        self._book = book
+    def __init__(self, *, sent: SentReadings, broker_url: str, daemon: Daemon, rate: float) -> None:
+        self._sent = sent
         self._broker_url = broker_url
         self._daemon = daemon
         self._rate = rate / CLIENTS
-        self._patience = PATIENCE_SECONDS
+        self._last_wait = LAST_ACKNOWLEDGEMENTS_SECONDS
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(CLIENTS + 1, thread_name_prefix="publisher")
         self._running: list[Future[None]] = []
@@ -56,7 +56,7 @@ class Publishers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._patience = PATIENCE_SECONDS if error is None else 0.0
+        self._last_wait = LAST_ACKNOWLEDGEMENTS_SECONDS if error is None else 0.0
         self._stop.set()
         self._pool.shutdown()
         for publisher in self._running:
@@ -65,28 +65,28 @@ class Publishers:
     def _publish(self) -> None:
         with Device(self._broker_url) as device:
             while not self._stop.is_set():
-                self._send(device, self._book.take(max(1, int(self._rate))), within=5.0)
-            self._send(device, range(0), within=self._patience)
+                self._send(device, self._sent.take(max(1, int(self._rate))), within=5.0)
+            self._send(device, range(0), within=self._last_wait)
 
     def _send(self, device: Device, numbers: Sequence[int], *, within: float) -> None:
-        messages = (self._book.message(number) for number in numbers)
+        messages = (self._sent.message(number) for number in numbers)
         try:
             acknowledged = device.publish_many(messages, rate=self._rate, within=within)
         except TimeoutError:
             return  # the window is full while the broker is away; the device still tries
         for message in acknowledged:
             if message.reason_code != NOBODY_SUBSCRIBED and message.reason_code < FIRST_REFUSAL:
-                self._book.promise(message.payload)
+                self._sent.promise(message.payload)
 
     def _post(self) -> None:
         while not self._stop.wait(POST_SECONDS):
-            messages = [self._book.message(n) for n in self._book.take(POSTED) if not (is_poison(n) and n % 2)]
+            messages = [self._sent.message(n) for n in self._sent.take(POSTED) if not (is_poison(n) and n % 2)]
             payloads = [payload for _, payload in messages]
             body = b"[" + b",".join(payloads) + b"]"
             while not self._stop.is_set():
                 if self._settled(body) == len(payloads):
                     for payload in payloads:
-                        self._book.promise(payload)
+                        self._sent.promise(payload)
                     self.posted += len(payloads)
                     break
                 self._stop.wait(POST_SECONDS)

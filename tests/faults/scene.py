@@ -37,7 +37,7 @@ class Scene:
     to_broker: Proxy
     supervisor: Supervisor
     on_top: Counter[str] = field(default_factory=Counter)
-    """Faults that struck while another was in force."""
+    """Faults that came while another was in force."""
 
     def hold(self, low: float, high: float) -> None:
         """Leave things broken for a while; perhaps kill the daemon meanwhile."""

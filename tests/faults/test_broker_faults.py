@@ -14,7 +14,7 @@ from ingestd.demo.servers import PrivateMosquitto
 from ingestd.mqtt.connection import RECEIVE_MAXIMUM
 from tests.faults.load import (
     assert_all_stored_once,
-    assert_ledger_closes,
+    assert_counters_balance,
     load,
     wait_for_connection,
     wait_for_more,
@@ -56,7 +56,7 @@ def test_a_restarted_broker_that_kept_its_queue_sends_it_again(
                 lasting_broker.start()
                 wait_for_connection(daemon, connections)
         assert_all_stored_once(published, database_url)
-        assert_ledger_closes(daemon)
+        assert_counters_balance(daemon)
         present = [line["session_present"] for line in log_lines(daemon, "subscribed")]
         assert present == [False, True, True]
 
@@ -77,7 +77,7 @@ def test_a_broker_that_forgot_everything_costs_nothing_of_what_was_received(
             device.publish_many(meter_message("after", NOW - timedelta(seconds=number)) for number in range(500))
         until(lambda: count(database_url, "meter_history") == 1000)
         assert daemon.metric("ingestd_stale_acks_total") >= 500  # the probe's may be among them
-        assert_ledger_closes(daemon)
+        assert_counters_balance(daemon)
         assert [line["session_present"] for line in log_lines(daemon, "subscribed")] == [False, False]
 
 
@@ -94,7 +94,7 @@ def test_connections_reset_inside_a_publish_lose_and_double_nothing(
                 assert proxy.reset_after(size, "to client").wait(10)
                 wait_for_connection(daemon, connections)
         assert_all_stored_once(published, database_url)
-        assert_ledger_closes(daemon)
+        assert_counters_balance(daemon)
 
 
 def test_connections_reset_inside_a_puback_lose_and_double_nothing(broker: PrivateMosquitto, database_url: str) -> None:
@@ -109,7 +109,7 @@ def test_connections_reset_inside_a_puback_lose_and_double_nothing(broker: Priva
                 assert proxy.reset_after(size, "to server").wait(10)
                 wait_for_connection(daemon, connections)
         assert_all_stored_once(published, database_url)
-        assert_ledger_closes(daemon)
+        assert_counters_balance(daemon)
         assert daemon.metric("ingestd_duplicate_total") > 0
 
 
@@ -126,7 +126,7 @@ def test_a_connection_the_broker_believes_in_is_taken_over(broker: PrivateMosqui
                 proxy.half_open()
                 wait_for_connection(daemon, connections)
         assert_all_stored_once(published, database_url)
-        assert_ledger_closes(daemon)
+        assert_counters_balance(daemon)
 
 
 def test_a_link_of_100_bytes_a_second_loses_nothing(broker: PrivateMosquitto, database_url: str) -> None:
@@ -142,7 +142,7 @@ def test_a_link_of_100_bytes_a_second_loses_nothing(broker: PrivateMosquitto, da
             proxy.throttle(None)
         assert daemon.metric("ingestd_broker_connections_total") == 1
         assert_all_stored_once(published, database_url)
-        assert_ledger_closes(daemon)
+        assert_counters_balance(daemon)
 
 
 def test_windows_full_of_poison_do_not_stop_the_flow(broker: PrivateMosquitto, database_url: str) -> None:
@@ -158,7 +158,7 @@ def test_windows_full_of_poison_do_not_stop_the_flow(broker: PrivateMosquitto, d
         daemon.start()
         until(lambda: count(database_url, "meter_history") == 10, within=60)
         assert count(database_url, "dead_letter") == windows
-        assert_ledger_closes(daemon)
+        assert_counters_balance(daemon)
 
 
 def poison(messages: int) -> Iterator[tuple[int, bytes]]:

@@ -10,7 +10,7 @@ from tests.support.daemon import ROOT
 
 SECONDS = 15
 SEED = 2
-PATIENCE = 150.0
+TIMEOUT_SECONDS = 150.0
 """Far more than starting, faults, recovery, draining and stopping take."""
 
 
@@ -21,7 +21,7 @@ def test_nothing_acknowledged_is_lost_or_doubled() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
 

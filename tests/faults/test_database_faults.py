@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from psycopg import sql
 
-from tests.faults.load import assert_all_stored_once, assert_ledger_closes, load, wait_for_more
+from tests.faults.load import assert_all_stored_once, assert_counters_balance, load, wait_for_more
 from tests.faults.scene import deadlocks, frozen, pause, refusing_trigger, terminate_backends, writer_waits_for_lock
 from tests.support.daemon import Daemon
 from tests.support.devices import Device
@@ -39,7 +39,7 @@ def test_a_frozen_server_costs_time_and_nothing_else(
                 pause(3)
             daemon.wait_healthy()
         assert_all_stored_once(published, own_database_url)
-        assert_ledger_closes(daemon)
+        assert_counters_balance(daemon)
 
 
 def test_backends_terminated_every_half_second_lose_nothing(broker: PrivateMosquitto, database_url: str) -> None:
@@ -55,7 +55,7 @@ def test_backends_terminated_every_half_second_lose_nothing(broker: PrivateMosqu
             daemon.wait_healthy()
         assert daemon.metric("ingestd_flush_retries_total") > 0
         assert_all_stored_once(published, database_url)
-        assert_ledger_closes(daemon)
+        assert_counters_balance(daemon)
 
 
 def test_a_locked_table_holds_readings_up_and_loses_none(broker: PrivateMosquitto, database_url: str) -> None:
@@ -68,7 +68,7 @@ def test_a_locked_table_holds_readings_up_and_loses_none(broker: PrivateMosquitt
                     connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
                     until(lambda: daemon.metric("ingestd_in_flight") > 700)
         assert_all_stored_once(published, database_url)
-        assert_ledger_closes(daemon)
+        assert_counters_balance(daemon)
 
 
 def test_a_deadlock_with_a_foreign_writer_is_repeated(broker: PrivateMosquitto, database_url: str) -> None:
@@ -91,7 +91,7 @@ def test_a_deadlock_with_a_foreign_writer_is_repeated(broker: PrivateMosquitto, 
                     break
         until(lambda: deadlocks(observer) > 1)
         assert_all_stored_once(published, database_url)
-        assert_ledger_closes(daemon)
+        assert_counters_balance(daemon)
 
 
 def test_a_full_disk_holds_readings_up_and_loses_none(broker: PrivateMosquitto, database_url: str) -> None:
@@ -109,7 +109,7 @@ def test_a_full_disk_holds_readings_up_and_loses_none(broker: PrivateMosquitto, 
             daemon.wait_healthy()
         assert count(database_url, "dead_letter") == 0
         assert_all_stored_once(published, database_url)
-        assert_ledger_closes(daemon)
+        assert_counters_balance(daemon)
 
 
 def test_a_database_that_turns_read_only_is_waited_for(broker: PrivateMosquitto, database_url: str) -> None:
@@ -127,7 +127,7 @@ def test_a_database_that_turns_read_only_is_waited_for(broker: PrivateMosquitto,
             connection.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
             daemon.wait_healthy()
         assert_all_stored_once(published, database_url)
-        assert_ledger_closes(daemon)
+        assert_counters_balance(daemon)
 
 
 def test_a_commit_whose_answer_was_cut_is_repeated_and_doubles_nothing(
@@ -143,7 +143,7 @@ def test_a_commit_whose_answer_was_cut_is_repeated_and_doubles_nothing(
                 assert proxy.cut_next_commit().wait(10)
             daemon.wait_healthy()
         assert_all_stored_once(published, database_url)
-        assert_ledger_closes(daemon)
+        assert_counters_balance(daemon)
         assert daemon.metric("ingestd_duplicate_total") > 0
 
 
@@ -162,7 +162,7 @@ def test_connections_reset_anywhere_in_a_transaction_lose_and_double_nothing(
                 assert proxy.reset_after(size, "to client").wait(10)
             daemon.wait_healthy()
         assert_all_stored_once(published, database_url)
-        assert_ledger_closes(daemon)
+        assert_counters_balance(daemon)
 
 
 def test_a_partition_dropped_behind_its_back_is_made_again(broker: PrivateMosquitto, database_url: str) -> None:
@@ -201,7 +201,7 @@ def test_readings_of_a_detached_day_become_dead_letters_that_come_back_with_it(
                 device.publish_many([meter_message("late", day + timedelta(seconds=number)), meter_message("new", NOW)])
                 wait_for_rows(database_url, "dead_letter", number)
                 assert daemon.request("GET", "/health").status == 200
-                assert_ledger_closes(daemon)
+                assert_counters_balance(daemon)
                 daemon.terminate()
                 daemon.start()
                 daemon.wait_healthy()
@@ -233,7 +233,7 @@ def test_dead_letters_that_cannot_be_kept_are_not_acknowledged(broker: PrivateMo
                 until(lambda: daemon.exit_code is None and _received(daemon) == 21, within=20)
             until(lambda: count(database_url, "dead_letter") == 20, within=20)
         until(lambda: count(database_url, "meter_history") == 1)
-        assert_ledger_closes(daemon)
+        assert_counters_balance(daemon)
 
 
 def wait_for_rows(database_url: str, table: str, rows: int) -> None:
@@ -266,4 +266,4 @@ def test_a_device_the_database_refuses_for_no_known_reason_costs_its_neighbours_
         until(lambda: count(database_url, "dead_letter") == 10, within=20)
         kept = connection.execute("SELECT DISTINCT topic, reason, left(detail, 5) FROM dead_letter").fetchall()
         assert kept == [("meters/m-7/telemetry", "database", "XX000")]
-        assert_ledger_closes(daemon)
+        assert_counters_balance(daemon)

@@ -12,7 +12,7 @@ import pytest
 
 from bench.mqtt import Client
 from ingestd.demo.servers import PrivateMosquitto
-from tests.faults.load import assert_ledger_closes
+from tests.faults.load import assert_counters_balance
 from tests.support.daemon import Daemon
 from tests.support.devices import Device
 from tests.support.polling import until
@@ -45,7 +45,7 @@ def leave_a_session(broker: PrivateMosquitto, *, qos: list[int]) -> None:
 
 def assert_all_stored_once(daemon: Daemon, database_url: str, messages: int) -> None:
     until(lambda: count(database_url, "meter_history") == messages)
-    assert_ledger_closes(daemon)
+    assert_counters_balance(daemon)
     assert count(database_url, "dead_letter") == 0
 
 

@@ -149,14 +149,14 @@ def test_a_stranger_is_turned_away(broker: Broker, user: str | None) -> None:
 @pytest.mark.parametrize(("device", "stream"), [("meter-001", "meters"), ("EV-101", "vehicles")])
 def test_a_device_publishes_under_its_own_name_and_nowhere_else(broker: Broker, device: str, stream: str) -> None:
     broker.open_session(*READINGS, "ingestd/#", user="ingestd")
-    elsewhere = [
+    other_topics = [
         "meters/other/telemetry",
         "vehicles/other/telemetry",
         f"{stream}/{device}",
         "ingestd/health",
         "ingestd/alerts/a/b",
     ]
-    for topic in elsewhere:
+    for topic in other_topics:
         broker.publish(topic, "forged", user=device)
     broker.publish(f"{stream}/{device}/telemetry", "own", user=device)
     # The queue is in order: what comes first shows that nothing came before it.

@@ -1,5 +1,5 @@
 # ruff: noqa: SIM300 - expected == actual
-"""Closing under trouble: several at once, ends in the middle, locks, floods, partitions of any kind, lost history."""
+"""Closing under faults: several at once, ends in the middle, locks, floods, partitions of any kind, lost history."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ async def test_the_limits_of_a_real_mosquitto_are_kept() -> None:
                 await session.publish(TOPIC, b"x" * 300, expires_after=None)
             await asyncio.sleep(3 * QUICK.probe_interval)
 
-            assert session.hearing
+            assert session.is_receiving
             assert "protocol error" not in broker.log_tail()
 
 
@@ -220,7 +220,7 @@ async def test_the_probe_and_sys_can_be_left_out() -> None:
 
         assert ["meters/+/telemetry", "vehicles/+/telemetry"] == broker.link.topics
         assert [] == broker.link.of(mqtt5.PublishPacket)
-        assert session.hearing
+        assert session.is_receiving
 
 
 async def test_the_probe_is_left_out_where_the_broker_ends_the_connection_over_it_twice() -> None:
@@ -231,7 +231,7 @@ async def test_the_probe_is_left_out_where_the_broker_ends_the_connection_over_i
             await asyncio.sleep(2 * QUICK.soon)
 
             assert [1, 1, 0] == [len(link.of(mqtt5.PublishPacket)) for link in broker.links]
-            await eventually(lambda: session.hearing)
+            await eventually(lambda: session.is_receiving)
 
 
 async def test_sys_is_left_out_where_the_broker_ends_the_connection_over_it_twice() -> None:
@@ -246,7 +246,7 @@ async def test_sys_is_left_out_where_the_broker_ends_the_connection_over_it_twic
         async with connected(broker.url, timing=QUICK) as session:
             await eventually(lambda: len(broker.links) == 3 and len(broker.link.of(mqtt5.PublishPacket)) > 2)
 
-            await eventually(lambda: session.hearing)
+            await eventually(lambda: session.is_receiving)
             assert [3, 3, 2] == [len(link.of(mqtt5.SubscribePacket)) for link in broker.links]
 
 

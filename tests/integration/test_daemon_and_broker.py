@@ -50,10 +50,10 @@ async def test_a_broker_that_acknowledges_nothing_shows_within_20_seconds(databa
         with Daemon(mqtt_url=broker.url, database_url=database_url) as daemon:
             await eventually(lambda: broker.links and broker.link.of(mqtt5.PublishPacket), within=20)
 
-            def broker_trouble() -> str:
+            def broker_reason() -> str:
                 return str(daemon.request("GET", "/health").json()["broker"])
 
-            await eventually(lambda: "does not acknowledge" in broker_trouble(), within=20)
+            await eventually(lambda: "does not acknowledge" in broker_reason(), within=20)
             assert 503 == daemon.request("GET", "/health").status
 
 

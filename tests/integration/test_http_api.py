@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
@@ -24,11 +23,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from ingestd.demo.servers import PrivateMosquitto
 from tests.support.api import MAPPINGS, Names, assert_problem, map_vehicle
 from tests.support.daemon import Daemon, Response
+from tests.support.deliveries import assert_counts_balanced, by_heading
 from tests.support.devices import Device
 from tests.support.polling import until
 from tests.support.readings import ledger_has_begun, meter_message, moment, vehicle_message
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Iterator
 
     from ingestd.demo.servers import PrivatePostgres
@@ -746,30 +747,15 @@ def test_health_says_how_it_is(daemon: Daemon, names: Names) -> None:
     assert 0 <= age < FLUSH_INTERVAL
 
 
-LEDGER = ("committed", "duplicate", "dead_lettered", "in_flight")
-
-
-def read_ledger(daemon: Daemon) -> Counter[tuple[str, str, str]]:
+def read_balance(daemon: Daemon) -> Counter[tuple[str, str, str]]:
     """(heading, stream, source) -> readings."""
     answer = daemon.request("GET", "/metrics")
     assert "text/plain; version=0.0.4; charset=utf-8" == answer.headers["content-type"]
-    counts: Counter[tuple[str, str, str]] = Counter()
-    for family in text_string_to_metric_families(answer.body.decode()):
-        for sample in family.samples:
-            heading = sample.name.removeprefix("ingestd_").removesuffix("_total")
-            if heading in {"received", *LEDGER}:
-                counts[heading, sample.labels["stream"], sample.labels["source"]] += int(sample.value)
-    return counts
+    return by_heading(text_string_to_metric_families(answer.body.decode()))
 
 
-def assert_closes(counts: Counter[tuple[str, str, str]]) -> None:
-    for stream, source in {key[1:] for key in counts}:
-        settled_or_held = sum(counts[heading, stream, source] for heading in LEDGER)
-        assert counts["received", stream, source] == settled_or_held, (stream, source, counts)
-
-
-def test_the_ledger_closes_at_all_times_under_load(daemon: Daemon, broker: PrivateMosquitto, names: Names) -> None:
-    before = read_ledger(daemon)
+def test_the_counters_balance_at_all_times_under_load(daemon: Daemon, broker: PrivateMosquitto, names: Names) -> None:
+    before = read_balance(daemon)
     rounds, size = 15, 200
     done = threading.Event()
 
@@ -792,8 +778,8 @@ def test_the_ledger_closes_at_all_times_under_load(daemon: Daemon, broker: Priva
     def sample_all() -> tuple[int, int]:
         samples = held = 0
         while not done.is_set():
-            counts = read_ledger(daemon)
-            assert_closes(counts)
+            counts = read_balance(daemon)
+            assert_counts_balanced(counts)
             samples += 1
             held += any(count for (heading, *_), count in counts.items() if heading == "in_flight")
         return samples, held
@@ -812,15 +798,15 @@ def test_the_ledger_closes_at_all_times_under_load(daemon: Daemon, broker: Priva
 
     def all_received() -> bool:
         return (
-            read_ledger(daemon)["received", "vehicle", "mqtt"] - before["received", "vehicle", "mqtt"] == rounds * size
+            read_balance(daemon)["received", "vehicle", "mqtt"] - before["received", "vehicle", "mqtt"] == rounds * size
         )
 
     until(all_received)
     post(daemon, meter(names.other_meter))  # brings the last flush forward
     until(lambda: not daemon.metric("ingestd_in_flight"))
-    after = read_ledger(daemon)
+    after = read_balance(daemon)
     after.subtract(before)
-    assert_closes(after)
+    assert_counts_balanced(after)
     assert {
         ("received", "meter", "http"): rounds * size + 1,
         ("committed", "meter", "http"): rounds * size + 1,

@@ -87,7 +87,7 @@ async def test_of_several_that_migrate_at_once_one_does_it_and_all_succeed(empty
 
 async def test_a_migration_that_fails_leaves_nothing_and_may_be_run_again(empty_database_url: str) -> None:
     with connected(empty_database_url) as connection:
-        connection.execute("CREATE TABLE dead_letter (of_another_house text)")
+        connection.execute("CREATE TABLE dead_letter (of_another_program text)")
 
         with pytest.raises(OperatorStoreError, match="dead_letter"):
             await migrate(empty_database_url)

@@ -37,7 +37,7 @@ async def test_a_broker_that_answers_pings_and_acknowledges_nothing_is_not_healt
             await eventually(lambda: session.reason is not None)
 
             assert "subscribed, but deaf: the broker does not acknowledge what we publish" == session.reason
-            assert not session.hearing
+            assert not session.is_receiving
 
 
 async def test_a_broker_that_acknowledges_and_delivers_nothing_is_not_healthy() -> None:

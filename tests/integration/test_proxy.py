@@ -136,17 +136,17 @@ def test_throttle_lets_no_more_through_than_it_says(proxy: Proxy) -> None:
 
 def test_a_reset_comes_after_just_so_many_bytes(proxy: Proxy) -> None:
     with closing(connect(proxy)) as connection:
-        struck = proxy.reset_after(7, "to client")
+        triggered = proxy.reset_after(7, "to client")
         connection.sendall(b"12345")
         assert connection.recv(100) == b"12345"
-        assert not struck.is_set()
+        assert not triggered.is_set()
 
         connection.sendall(b"67890")
 
         assert connection.recv(100) == b"67"
         with pytest.raises(ConnectionResetError):
             connection.recv(1)
-        assert struck.wait(5.0)
+        assert triggered.wait(5.0)
 
     connect(proxy).close()
 
@@ -181,7 +181,7 @@ def test_half_open_tells_the_client_and_not_the_server(proxy: Proxy) -> None:
 
 
 def test_heal_takes_everything_back(proxy: Proxy) -> None:
-    struck = proxy.reset_after(3, "to server")
+    triggered = proxy.reset_after(3, "to server")
     proxy.delay(60)
     proxy.throttle(1)
     proxy.black_hole()
@@ -190,4 +190,4 @@ def test_heal_takes_everything_back(proxy: Proxy) -> None:
     proxy.heal()
 
     connect(proxy).close()
-    assert not struck.is_set()
+    assert not triggered.is_set()

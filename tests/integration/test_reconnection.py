@@ -137,7 +137,7 @@ async def test_a_broker_that_is_restarted_again_and_again_is_no_other_client() -
                 await eventually(lambda: expected in metrics.exposition())  # noqa: B023 - at once
 
                 await eventually(lambda: session.reason is None)
-                assert session.hearing
+                assert session.is_receiving
 
 
 async def test_after_a_connection_that_lived_for_a_while_the_pause_is_short_again() -> None:

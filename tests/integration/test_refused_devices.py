@@ -14,7 +14,7 @@ from ingestd.pipeline.flusher import Flusher
 from ingestd.store.writer import Writer
 from tests.fakes import FakeOrigin
 from tests.faults.scene import refusing_trigger
-from tests.support.deliveries import delivery_of, ledger, meter_row
+from tests.support.deliveries import balance, delivery_of, meter_row
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ MOST: Final = 10.0
 """How much longer a flush may take: 1.6 to 3.2 times was measured, and 200 where their rows were not written apart."""
 
 
-class House:
+class Harness:
     """A flusher that writes into the test's own database."""
 
     def __init__(self, writer: Writer) -> None:
@@ -53,28 +53,28 @@ class House:
 
 
 @pytest.fixture
-async def house(database_url: str) -> AsyncIterator[House]:
+async def harness(database_url: str) -> AsyncIterator[Harness]:
     writer = Writer(database_url)
     await writer.open()
-    yield House(writer)
+    yield Harness(writer)
     await writer.close()
 
 
 @pytest.mark.parametrize("state", ["23514", "XX000"], ids=["data", "unknown"])
 async def test_a_device_that_is_refused_hardly_slows_its_neighbours(
-    house: House, database_url: str, state: str
+    harness: Harness, database_url: str, state: str
 ) -> None:
-    healthy = await house.flush(FLUSHES)
-    before = ledger(house.metrics)["committed"]
+    healthy = await harness.flush(FLUSHES)
+    before = balance(harness.metrics)["committed"]
     with (
         psycopg.connect(database_url, autocommit=True) as connection,
         refusing_trigger(connection, table="meter_history", state=state, level="ROW", when="NEW.meter_id = 'bad'"),
     ):
-        await house.flush(1)  # in which it is found
-        refused = await house.flush(FLUSHES)
+        await harness.flush(1)  # in which it is found
+        refused = await harness.flush(FLUSHES)
 
     bad = len(range(0, ROWS, EVERY))
-    counts = ledger(house.metrics)
+    counts = balance(harness.metrics)
     assert (ROWS - bad) * (FLUSHES + 1) == counts["committed"] - before
     assert bad * (FLUSHES + 1) == counts["dead_lettered"]
     assert refused < MOST * healthy, f"{refused / healthy:.1f}"

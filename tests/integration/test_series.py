@@ -132,9 +132,9 @@ async def test_a_window_at_the_end_of_the_calendar_is_as_good_as_any(harness: Ha
 
 async def test_who_has_neither_reported_nor_been_mapped_is_unknown(harness: Harness) -> None:
     window = TimeRange(start=NOON, end=NOON + HOUR)
-    await harness.map("announced", "meter", NOON)
+    await harness.map("expected", "meter", NOON)
     await harness.write(vehicles=[Sample(device="v", at=NOON - DAY, interval=1)])
-    known = [(VEHICLE, "v"), (VEHICLE, "announced"), (METER, "meter")]
+    known = [(VEHICLE, "v"), (VEHICLE, "expected"), (METER, "meter")]
     unknown = [(VEHICLE, "nobody"), (METER, "v"), (VEHICLE, "meter")]
 
     for stream, device in known + unknown:

@@ -52,22 +52,22 @@ async def test_a_broker_that_does_not_allow_it_says_so() -> None:
             with pytest.raises(BrokerRefusedError, match="refuses ingestd/alerts/a: not authorized"):
                 await session.publish("ingestd/alerts/a", b"x", expires_after=None)
 
-            assert session.hearing
+            assert session.is_receiving
 
 
 async def test_nothing_is_published_without_a_connection_or_while_reading_is_paused(broker: PrivateMosquitto) -> None:
     with pytest.raises(BrokerError, match="not connected yet"):
         await new_session(broker.url, "nobody").publish("ingestd/alerts/a", b"x", expires_after=None)
     async with connected(broker.url) as session:
-        assert session.hearing
+        assert session.is_receiving
         session.hold("buffer")
         with pytest.raises(BrokerError, match="no PUBACK can be read"):
             await session.publish("ingestd/alerts/a", b"x", expires_after=None)
-        assert not session.hearing
+        assert not session.is_receiving
 
         session.release("buffer")
         await session.publish("ingestd/alerts/a", b"x", expires_after=None)
-        assert session.hearing
+        assert session.is_receiving
 
 
 async def test_it_is_known_when_the_broker_has_forgotten_us(broker: PrivateMosquitto) -> None:

@@ -89,7 +89,7 @@ def test_an_unknown_authority_is_named_with_the_setting(
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_certificate_for_another_name_is_named_with_the_setting(authority: Authority, loop: str) -> None:
-    with tls_broker(authority, authority.issue("elsewhere", address="192.0.2.1")) as url:
+    with tls_broker(authority, authority.issue("other-host", address="192.0.2.1")) as url:
         reason = reason_against(url, trusting(authority), loop)
 
     assert "its certificate is for another address: INGESTD_MQTT_URL must have the name" in reason

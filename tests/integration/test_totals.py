@@ -169,10 +169,10 @@ async def test_a_year_of_days_adds_up_to_the_year(harness: Harness) -> None:
 
 async def test_who_has_neither_reported_nor_been_mapped_is_unknown(harness: Harness) -> None:
     window = TimeRange(start=utc("2026-11-20T00:00:00"), end=utc("2026-11-21T00:00:00"))
-    await harness.map("announced", "meter", window.start)
+    await harness.map("expected", "meter", window.start)
 
     assert None is await answer(harness, window, "day", device="nobody")
-    found = await answer(harness, window, "day", device="announced")
+    found = await answer(harness, window, "day", device="expected")
     assert found is not None
     assert [Total(label="2026-11-20", within=window, kwh=None, samples=0)] == found.items
 

@@ -29,7 +29,7 @@ class Server:
 
     async def answer(self, request: web.Request) -> web.Response:
         self.heard.append((request.path_qs, request.content_type, await request.read()))
-        return web.Response(status=self._status, headers={"Location": "/elsewhere"})
+        return web.Response(status=self._status, headers={"Location": "/another-page"})
 
 
 @asynccontextmanager

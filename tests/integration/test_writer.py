@@ -260,7 +260,7 @@ async def test_dead_letters_are_stored_with_all_their_fields(writer: Writer, dat
     )
 
 
-async def test_an_empty_batch_is_no_trouble(writer: Writer, database: Database) -> None:
+async def test_an_empty_batch_is_no_error(writer: Writer, database: Database) -> None:
     assert {} == await writer.write(Batch.of([]))
     assert database.is_empty()
 
@@ -622,13 +622,13 @@ async def test_a_read_only_database_is_worth_another_attempt_and_leaves_no_conne
 
 @pytest.mark.parametrize("table", ["meter_live", "meter_history", "dead_letter"])
 async def test_a_missing_table_is_for_an_operator(writer: Writer, database: Database, table: str) -> None:
-    database.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
+    database.execute(f"ALTER TABLE {table} RENAME TO moved_away")
     batch = batch_of(meters=[meter_row()], dead=[dead_letter()])
 
     with pytest.raises(OperatorStoreError, match=f'42P01.*"{table}"'):
         await writer.write(batch)
 
-    database.execute(f"ALTER TABLE elsewhere RENAME TO {table}")
+    database.execute(f"ALTER TABLE moved_away RENAME TO {table}")
     assert {METER: Counter({0: 1})} == await writer.write(batch)
 
 

@@ -1,4 +1,4 @@
-"""Readings, dead letters and deliveries to test with, and the ledger they are counted in."""
+"""Readings, dead letters and deliveries to test with, and the counters that they move."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from ingestd.model.timestamps import to_microseconds
 from ingestd.pipeline.delivery import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from prometheus_client import Metric
 
     from ingestd.metrics import Metrics
     from ingestd.model.dead_letter import Source
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 NOW = to_microseconds(datetime(2026, 11, 20, 10, 30, tzinfo=UTC))
 SECOND = 1_000_000
 
-LEDGER = ("committed", "duplicate", "dead_lettered", "in_flight")
+HEADINGS = ("committed", "duplicate", "dead_lettered", "in_flight")
 """What a reading that was received is counted under sooner or later, or until then."""
 
 
@@ -69,28 +71,34 @@ def delivery_of(
     )
 
 
-def ledger(metrics: Metrics) -> dict[str, int]:
-    """Readings under each heading of the ledger, over all streams and sources."""
+def balance(metrics: Metrics) -> dict[str, int]:
+    """Readings under each heading, over all streams and sources."""
     totals: Counter[str] = Counter()
-    for (heading, _, _), count in _by_heading(metrics).items():
+    for (heading, _, _), count in by_heading(metrics.registry.collect()).items():
         totals[heading] += count
-    return {heading: totals[heading] for heading in ("received", *LEDGER)}
+    return {heading: totals[heading] for heading in ("received", *HEADINGS)}
 
 
-def assert_ledger_closes(metrics: Metrics) -> None:
-    """received = committed + duplicate + dead_lettered + in_flight, for every stream and source; nothing below 0."""
-    counts = _by_heading(metrics)
+def assert_balanced(metrics: Metrics) -> None:
+    """The counters are in balance, and none is below 0."""
+    counts = by_heading(metrics.registry.collect())
     assert all(count >= 0 for count in counts.values()), counts
+    assert_counts_balanced(counts)
+
+
+def assert_counts_balanced(counts: Counter[tuple[str, str, str]]) -> None:
+    """received = committed + duplicate + dead_lettered + in_flight, for every stream and source."""
     for stream, source in {key[1:] for key in counts}:
-        settled_or_held = sum(counts[heading, stream, source] for heading in LEDGER)
-        assert counts["received", stream, source] == settled_or_held, (stream, source, counts)
+        accounted_for = sum(counts[heading, stream, source] for heading in HEADINGS)
+        assert counts["received", stream, source] == accounted_for, (stream, source, counts)
 
 
-def _by_heading(metrics: Metrics) -> Counter[tuple[str, str, str]]:
+def by_heading(families: Iterable[Metric]) -> Counter[tuple[str, str, str]]:
+    """(heading, stream, source) -> readings."""
     counts: Counter[tuple[str, str, str]] = Counter()
-    for family in metrics.registry.collect():
+    for family in families:
         for sample in family.samples:
             heading = sample.name.removeprefix("ingestd_").removesuffix("_total")
-            if heading in {"received", *LEDGER}:
+            if heading in {"received", *HEADINGS}:
                 counts[heading, sample.labels["stream"], sample.labels["source"]] += int(sample.value)
     return counts

@@ -37,7 +37,7 @@ class _Reset:
     """Ordered: a connection is reset once so many bytes more have gone in one direction."""
 
     after: int
-    struck: threading.Event = field(default_factory=threading.Event)
+    triggered: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(slots=True, eq=False)
@@ -135,7 +135,7 @@ class Proxy:
     def reset_after(self, size: int, direction: Direction) -> threading.Event:
         """Resets the connection that carries the byte number `size` from now on; that byte still arrives."""
         order = self._resets[direction] = _Reset(size)
-        return order.struck
+        return order.triggered
 
     def cut_next_commit(self) -> threading.Event:
         """Lets the next COMMIT through to PostgreSQL, and its answer nowhere: the client sees a reset instead."""
@@ -245,7 +245,7 @@ class Proxy:
                 del self._resets[direction]
                 await self._forward(writer, data[: order.after])
                 link.reset()
-                order.struck.set()
+                order.triggered.set()
                 raise ConnectionResetError
             if order is not None:
                 order.after -= len(data)

@@ -21,7 +21,7 @@ from ingestd.pipeline.buffer import (
     Buffer,
 )
 from tests.fakes import FakeOrigin, clock, in_virtual_time
-from tests.support.deliveries import dead_letter, delivery_of, ledger, meter_row, vehicle_row
+from tests.support.deliveries import balance, dead_letter, delivery_of, meter_row, vehicle_row
 
 if TYPE_CHECKING:
     from ingestd.pipeline.delivery import Delivery
@@ -402,7 +402,7 @@ async def test_a_sender_that_can_keep_its_reading_is_refused_when_closed() -> No
         buffer.admit()
 
 
-# The ledger ------------------------------------------------------------------------------------------------------
+# The balance ------------------------------------------------------------------------------------------------------
 
 
 @in_virtual_time
@@ -421,7 +421,7 @@ async def test_in_flight_counts_by_stream_and_source_until_released() -> None:
     assert {("vehicle", "http"): 1} == +buffer.in_flight()
     buffer.release(taken[1:])
     assert {} == +buffer.in_flight()
-    assert 4 == ledger(metrics)["received"]
+    assert 4 == balance(metrics)["received"]
 
 
 @in_virtual_time

@@ -32,7 +32,7 @@ from ingestd.pipeline.flusher import (
 )
 from ingestd.pipeline.progress import GIVE_UP_AFTER, UNKNOWN_BEFORE_ISOLATING
 from tests.fakes import AnswerLostError, FakeOrigin, FakeStore, clock, in_virtual_time
-from tests.support.deliveries import assert_ledger_closes, dead_letter, delivery_of, ledger, meter_row, vehicle_row
+from tests.support.deliveries import assert_balanced, balance, dead_letter, delivery_of, meter_row, vehicle_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from ingestd.pipeline.delivery import Batch
 
 
-class House:
-    """A buffer and a flusher between fakes; the ledger is checked at every write and every settlement."""
+class Harness:
+    """A buffer and a flusher between fakes; the balance is checked at every write and every settlement."""
 
     def __init__(self, store: FakeStore, *, flush_at: int = 100, max_messages: int = 1000) -> None:
         self.metrics = Metrics()
@@ -70,7 +70,7 @@ class House:
         await self.flusher.run()
 
     def _watch(self) -> None:
-        assert_ledger_closes(self.metrics)
+        assert_balanced(self.metrics)
 
 
 def minding(keys: Iterable[str], error: Callable[[str], StoreError]) -> Callable[[Stream, Row], StoreError | None]:
@@ -106,16 +106,16 @@ def stored(store: FakeStore, stream: Stream) -> list[Row]:
 @in_virtual_time
 async def test_nothing_is_settled_before_the_store_has_committed() -> None:
     store = FakeStore(seconds=0.5)
-    house = House(store)
-    delivery = house.put(meters=meters(2), vehicles=[vehicle_row()], dead=[dead_letter()])
-    house.buffer.close()
-    flush = asyncio.create_task(house.flusher.run())
+    harness = Harness(store)
+    delivery = harness.put(meters=meters(2), vehicles=[vehicle_row()], dead=[dead_letter()])
+    harness.buffer.close()
+    flush = asyncio.create_task(harness.flusher.run())
 
     await asyncio.sleep(0.25)
-    assert ([4], []) == (sizes(store), house.origin.settled)
+    assert ([4], []) == (sizes(store), harness.origin.settled)
     await flush
 
-    assert [[delivery]] == house.origin.settlements
+    assert [[delivery]] == harness.origin.settlements
     assert (meters(2), [vehicle_row()]) == (stored(store, METER), stored(store, VEHICLE))
     assert [dead_letter()] == store.dead_letters
     assert {METER: 2, VEHICLE: 1} == delivery.outcome.committed
@@ -123,88 +123,88 @@ async def test_nothing_is_settled_before_the_store_has_committed() -> None:
 
 @in_virtual_time
 async def test_every_origin_is_told_once_a_flush_in_the_order_of_receipt() -> None:
-    house = House(FakeStore())
+    harness = Harness(FakeStore())
     other = FakeOrigin()
     mine, others = [], []
     for second in range(4):
-        mine.append(house.put(meters=[meter_row("mine", second)]))
+        mine.append(harness.put(meters=[meter_row("mine", second)]))
         others.append(delivery_of(other, meters=[meter_row("other", second)]))
-        house.buffer.put(others[-1])
+        harness.buffer.put(others[-1])
 
-    await house.finish()
+    await harness.finish()
 
-    assert [mine] == house.origin.settlements
+    assert [mine] == harness.origin.settlements
     assert [others] == other.settlements
 
 
 @in_virtual_time
 async def test_flushes_are_settled_in_the_order_of_receipt() -> None:
     store = FakeStore([None, TransientStoreError("away"), None])
-    house = House(store, flush_at=3)
-    deliveries = [house.put(meters=meters(2, second=second)) for second in range(5)]
+    harness = Harness(store, flush_at=3)
+    deliveries = [harness.put(meters=meters(2, second=second)) for second in range(5)]
 
-    await house.finish()
+    await harness.finish()
 
-    assert deliveries == house.origin.settled
-    assert 5 == len(house.origin.settlements)
+    assert deliveries == harness.origin.settled
+    assert 5 == len(harness.origin.settlements)
 
 
 @in_virtual_time
 async def test_run_goes_on_flushing_until_the_buffer_is_closed() -> None:
     store = FakeStore()
-    house = House(store)
-    running = asyncio.create_task(house.flusher.run())
+    harness = Harness(store)
+    running = asyncio.create_task(harness.flusher.run())
 
     for second in range(3):
-        house.put(meters=[meter_row(second=second)])
+        harness.put(meters=[meter_row(second=second)])
         await asyncio.sleep(10)
     assert [1.0, 11.0, 21.0] == pytest.approx([write.at for write in store.writes])
     assert not running.done()
-    house.buffer.close()
+    harness.buffer.close()
     await running
 
 
 @in_virtual_time
 async def test_room_is_made_before_an_origin_hears_of_it() -> None:
-    house = House(FakeStore())
+    harness = Harness(FakeStore())
     held: list[int] = []
-    origin = FakeOrigin(lambda: held.append(house.buffer.messages))
-    house.buffer.put(delivery_of(origin, meters=meters(3)))
+    origin = FakeOrigin(lambda: held.append(harness.buffer.messages))
+    harness.buffer.put(delivery_of(origin, meters=meters(3)))
 
-    await house.finish()
+    await harness.finish()
 
     assert [0] == held
 
 
 @in_virtual_time
 async def test_a_delivery_with_nothing_to_store_is_settled_in_its_turn() -> None:
-    house = House(FakeStore())
-    deliveries = [house.put(meters=meters(1)), house.put(), house.put(vehicles=[vehicle_row()])]
+    harness = Harness(FakeStore())
+    deliveries = [harness.put(meters=meters(1)), harness.put(), harness.put(vehicles=[vehicle_row()])]
 
-    await house.finish()
+    await harness.finish()
 
-    assert [deliveries] == house.origin.settlements
+    assert [deliveries] == harness.origin.settlements
 
 
 @in_virtual_time
 async def test_a_delivery_with_nothing_to_store_is_settled_when_it_comes_alone() -> None:
-    house = House(FakeStore())
-    delivery = house.put()
+    harness = Harness(FakeStore())
+    delivery = harness.put()
 
-    await house.finish()
+    await harness.finish()
 
-    assert [delivery] == house.origin.settled
+    assert [delivery] == harness.origin.settled
 
 
 @in_virtual_time
 async def test_the_time_of_the_last_commit_is_known() -> None:
-    house = House(FakeStore())
-    assert None is house.flusher.last_commit_at
-    house.put(meters=meters(1))
+    harness = Harness(FakeStore())
+    assert None is harness.flusher.last_commit_at
+    harness.put(meters=meters(1))
 
-    await house.finish()
+    await harness.finish()
 
-    assert house.flusher.last_commit_at is not None
+    assert harness.flusher.last_commit_at is not None
 
 
 # Duplicates ------------------------------------------------------------------------------------------------------
@@ -213,39 +213,43 @@ async def test_the_time_of_the_last_commit_is_known() -> None:
 @pytest.mark.parametrize(("count", "known"), [(1000, True), (999, False)])
 @in_virtual_time
 async def test_when_readings_were_taken_is_known_while_many_come_in(count: int, known: bool) -> None:  # noqa: FBT001
-    house = House(FakeStore(), flush_at=1000)
+    harness = Harness(FakeStore(), flush_at=1000)
     rows = meters(count)
-    house.put(meters=rows)
+    harness.put(meters=rows)
 
-    await house.finish()
+    await harness.finish()
 
-    assert (to_datetime(rows[0][1]) if known else None) == house.flusher.arriving
+    assert (to_datetime(rows[0][1]) if known else None) == harness.flusher.arriving
 
 
 async def test_duplicates_are_counted_for_the_delivery_that_brought_them() -> None:
-    house = House(FakeStore())
-    house.put(meters=[meter_row("a"), meter_row("b")])
-    await house.finish()
-    again = house.put(meters=[meter_row("b"), meter_row("c")])
-    twice = house.put(meters=[meter_row("c"), meter_row("d"), meter_row("d")], vehicles=[vehicle_row()], source="http")
+    harness = Harness(FakeStore())
+    harness.put(meters=[meter_row("a"), meter_row("b")])
+    await harness.finish()
+    again = harness.put(meters=[meter_row("b"), meter_row("c")])
+    twice = harness.put(
+        meters=[meter_row("c"), meter_row("d"), meter_row("d")], vehicles=[vehicle_row()], source="http"
+    )
 
-    await house.finish()
+    await harness.finish()
 
     assert {METER: 1, VEHICLE: 0} == again.outcome.committed
     assert {METER: 1, VEHICLE: 1} == twice.outcome.committed
-    assert {"received": 8, "committed": 5, "duplicate": 3, "dead_lettered": 0, "in_flight": 0} == ledger(house.metrics)
+    assert {"received": 8, "committed": 5, "duplicate": 3, "dead_lettered": 0, "in_flight": 0} == balance(
+        harness.metrics
+    )
 
 
 @in_virtual_time
 async def test_of_a_repeated_key_the_first_reading_stands() -> None:
     store = FakeStore()
-    house = House(store)
-    house.put(meters=[meter_row(kwh=1.0)])
-    house.put(meters=[meter_row(kwh=2.0)])
-    await house.finish()
-    house.put(meters=[meter_row(kwh=3.0)])
+    harness = Harness(store)
+    harness.put(meters=[meter_row(kwh=1.0)])
+    harness.put(meters=[meter_row(kwh=2.0)])
+    await harness.finish()
+    harness.put(meters=[meter_row(kwh=3.0)])
 
-    await house.finish()
+    await harness.finish()
 
     assert [meter_row(kwh=1.0)] == stored(store, METER)
 
@@ -253,16 +257,16 @@ async def test_of_a_repeated_key_the_first_reading_stands() -> None:
 @in_virtual_time
 async def test_a_commit_whose_answer_was_lost_is_replayed_whole() -> None:
     store = FakeStore([AnswerLostError("server closed the connection")])
-    house = House(store)
-    delivery = house.put(meters=meters(3))
+    harness = Harness(store)
+    delivery = harness.put(meters=meters(3))
 
-    await house.finish()
+    await harness.finish()
 
     assert [3, 3] == sizes(store)
     assert meters(3) == stored(store, METER)
-    assert [delivery] == house.origin.settled
+    assert [delivery] == harness.origin.settled
     assert {METER: 0, VEHICLE: 0} == delivery.outcome.committed
-    assert 3 == ledger(house.metrics)["duplicate"]
+    assert 3 == balance(harness.metrics)["duplicate"]
 
 
 # Transient errors ------------------------------------------------------------------------------------------------
@@ -271,29 +275,29 @@ async def test_a_commit_whose_answer_was_lost_is_replayed_whole() -> None:
 @in_virtual_time
 async def test_a_transient_error_repeats_the_whole_batch_and_settles_nothing_meanwhile() -> None:
     store = FakeStore(repeat(TransientStoreError("57P01: shutting down"), 20))
-    house = House(store)
-    delivery = house.put(meters=meters(5), vehicles=[vehicle_row()], dead=[dead_letter()])
-    house.buffer.close()
-    flush = asyncio.create_task(house.flusher.run())
+    harness = Harness(store)
+    delivery = harness.put(meters=meters(5), vehicles=[vehicle_row()], dead=[dead_letter()])
+    harness.buffer.close()
+    flush = asyncio.create_task(harness.flusher.run())
 
     await asyncio.sleep(10)
-    assert [] == house.origin.settled
-    assert "57P01: shutting down" == house.flusher.reason
-    assert 7 == ledger(house.metrics)["in_flight"]
+    assert [] == harness.origin.settled
+    assert "57P01: shutting down" == harness.flusher.reason
+    assert 7 == balance(harness.metrics)["in_flight"]
     await flush
 
     assert [7] * 21 == sizes(store)
-    assert [delivery] == house.origin.settled
-    assert None is house.flusher.reason
+    assert [delivery] == harness.origin.settled
+    assert None is harness.flusher.reason
 
 
 @in_virtual_time
 async def test_repeating_backs_off_with_jitter_up_to_a_bound() -> None:
     store = FakeStore(repeat(TransientStoreError("away"), 12))
-    house = House(store)
-    house.put(meters=meters(1))
+    harness = Harness(store)
+    harness.put(meters=meters(1))
 
-    await house.finish()
+    await harness.finish()
 
     delays = [min(RETRY_FIRST_SECONDS * 2**attempt, RETRY_LONGEST_SECONDS) for attempt in range(12)]
     assert all(0.75 * delay <= gap <= 1.25 * delay for delay, gap in zip(delays, gaps(store), strict=True))
@@ -302,11 +306,11 @@ async def test_repeating_backs_off_with_jitter_up_to_a_bound() -> None:
 @in_virtual_time
 async def test_the_next_flush_begins_with_the_shortest_delay_again() -> None:
     store = FakeStore([*repeat(TransientStoreError("away"), 6), None, TransientStoreError("away")])
-    house = House(store, flush_at=1)
-    house.put(meters=[meter_row("a")])
-    house.put(meters=[meter_row("b")])
+    harness = Harness(store, flush_at=1)
+    harness.put(meters=[meter_row("a")])
+    harness.put(meters=[meter_row("b")])
 
-    await house.finish()
+    await harness.finish()
 
     assert gaps(store)[-1] <= 1.25 * RETRY_FIRST_SECONDS
 
@@ -314,10 +318,10 @@ async def test_the_next_flush_begins_with_the_shortest_delay_again() -> None:
 @in_virtual_time
 async def test_a_known_transient_error_never_splits_a_batch() -> None:
     store = FakeStore(repeat(TransientStoreError("08006: connection failure"), 50))
-    house = House(store)
-    house.put(meters=meters(4))
+    harness = Harness(store)
+    harness.put(meters=meters(4))
 
-    await house.finish()
+    await harness.finish()
 
     assert [4] * 51 == sizes(store)
     assert [] == store.dead_letters
@@ -326,17 +330,17 @@ async def test_a_known_transient_error_never_splits_a_batch() -> None:
 @in_virtual_time
 async def test_what_comes_while_a_batch_is_repeated_waits_for_the_next() -> None:
     store = FakeStore(repeat(TransientStoreError("away"), 5))
-    house = House(store)
-    running = asyncio.create_task(house.flusher.run())
-    first = house.put(meters=meters(2))
+    harness = Harness(store)
+    running = asyncio.create_task(harness.flusher.run())
+    first = harness.put(meters=meters(2))
     await asyncio.sleep(1.5)
-    second = house.put(meters=meters(3, second=1))
-    house.buffer.close()
+    second = harness.put(meters=meters(3, second=1))
+    harness.buffer.close()
 
     await running
 
     assert [2, 2, 2, 2, 2, 2, 3] == sizes(store)
-    assert [[first], [second]] == house.origin.settlements
+    assert [[first], [second]] == harness.origin.settlements
 
 
 # Data errors -----------------------------------------------------------------------------------------------------
@@ -347,10 +351,10 @@ async def test_what_comes_while_a_batch_is_repeated_waits_for_the_next() -> None
 async def test_a_row_at_fault_is_found_by_bisection_and_its_neighbours_are_kept(position: int) -> None:
     rows = meters(64)
     store = FakeStore(objection=minding([rows[position][0]], DataStoreError))
-    house = House(store)
-    delivery = house.put(meters=rows, vehicles=[vehicle_row()], dead=[dead_letter()])
+    harness = Harness(store)
+    delivery = harness.put(meters=rows, vehicles=[vehicle_row()], dead=[dead_letter()])
 
-    await house.finish()
+    await harness.finish()
 
     kept = rows[:position] + rows[position + 1 :]
     assert sorted(kept) == sorted(stored(store, METER))
@@ -359,19 +363,19 @@ async def test_a_row_at_fault_is_found_by_bisection_and_its_neighbours_are_kept(
     assert [Rejection(stream=METER, row=rows[position], detail="so it is")] == delivery.outcome.rejected
     assert ["database", "not-json"] == sorted(letter.reason for letter in store.dead_letters)
     assert len(store.writes) <= 3 + 2 * math.log2(64) + 2
-    assert {"received": 66, "committed": 64, "duplicate": 0, "dead_lettered": 2, "in_flight": 0} == ledger(
-        house.metrics
+    assert {"received": 66, "committed": 64, "duplicate": 0, "dead_lettered": 2, "in_flight": 0} == balance(
+        harness.metrics
     )
 
 
 @in_virtual_time
 async def test_a_rejected_row_is_kept_as_a_dead_letter_that_can_be_replayed() -> None:
     store = FakeStore(objection=minding(["EV-13"], DataStoreError))
-    house = House(store)
+    harness = Harness(store)
     row = vehicle_row("EV-13")
-    house.put(vehicles=[row], source="http")
+    harness.put(vehicles=[row], source="http")
 
-    await house.finish()
+    await harness.finish()
 
     (letter,) = store.dead_letters
     assert ("http", "vehicle", "vehicles/EV-13/telemetry", "database", "so it is") == (
@@ -388,10 +392,10 @@ async def test_a_rejected_row_is_kept_as_a_dead_letter_that_can_be_replayed() ->
 
 @in_virtual_time
 async def test_bisection_does_not_wait() -> None:
-    house = House(FakeStore(objection=minding(["m-3"], DataStoreError)))
-    house.put(meters=meters(50))
+    harness = Harness(FakeStore(objection=minding(["m-3"], DataStoreError)))
+    harness.put(meters=meters(50))
 
-    await house.finish()
+    await harness.finish()
 
     assert pytest.approx(0) == clock()
 
@@ -399,29 +403,29 @@ async def test_bisection_does_not_wait() -> None:
 @in_virtual_time
 async def test_nothing_is_settled_before_the_dead_letters_are_committed() -> None:
     store = FakeStore(objection=minding(["m-1"], DataStoreError), letter_objection=OperatorStoreError("42501: no"))
-    house = House(store)
-    delivery = house.put(meters=meters(4))
-    house.buffer.close()
-    flush = asyncio.create_task(house.flusher.run())
+    harness = Harness(store)
+    delivery = harness.put(meters=meters(4))
+    harness.buffer.close()
+    flush = asyncio.create_task(harness.flusher.run())
 
     await asyncio.sleep(3600)
-    assert (3, [], []) == (len(stored(store, METER)), store.dead_letters, house.origin.settled)
-    assert "42501: no" == house.flusher.reason
+    assert (3, [], []) == (len(stored(store, METER)), store.dead_letters, harness.origin.settled)
+    assert "42501: no" == harness.flusher.reason
     store.letter_objection = None
     await flush
 
-    assert [delivery] == house.origin.settled
+    assert [delivery] == harness.origin.settled
     assert [METER.topic("m-1")] == [letter.topic for letter in store.dead_letters]
-    assert None is house.flusher.reason
+    assert None is harness.flusher.reason
 
 
 @in_virtual_time
 async def test_an_outage_while_a_refused_dead_letter_is_reduced_does_not_cost_its_payload() -> None:
     store = FakeStore([DataStoreError("22021: no"), TransientStoreError("08006: gone")])
-    house = House(store)
-    house.put(dead=[dead_letter()])
+    harness = Harness(store)
+    harness.put(dead=[dead_letter()])
 
-    await house.finish()
+    await harness.finish()
 
     assert [dead_letter().payload] == [letter.payload for letter in store.dead_letters]
 
@@ -439,17 +443,17 @@ async def test_an_outage_while_a_refused_dead_letter_is_reduced_does_not_cost_it
 @in_virtual_time
 async def test_a_dead_letter_is_never_given_up(refusal: StoreError) -> None:
     store = FakeStore(letter_objection=refusal)
-    house = House(store)
-    delivery = house.put(meters=meters(2), dead=[dead_letter()])
-    house.buffer.close()
-    flush = asyncio.create_task(house.flusher.run())
+    harness = Harness(store)
+    delivery = harness.put(meters=meters(2), dead=[dead_letter()])
+    harness.buffer.close()
+    flush = asyncio.create_task(harness.flusher.run())
 
     await asyncio.sleep(60)
-    assert ([], []) == (house.origin.settled, store.dead_letters)
+    assert ([], []) == (harness.origin.settled, store.dead_letters)
     store.letter_objection = None
     await flush
 
-    assert [delivery] == house.origin.settled
+    assert [delivery] == harness.origin.settled
     assert [dead_letter()] == store.dead_letters
     assert meters(2) == stored(store, METER)
 
@@ -457,27 +461,29 @@ async def test_a_dead_letter_is_never_given_up(refusal: StoreError) -> None:
 @in_virtual_time
 async def test_many_rows_at_fault_of_several_deliveries_are_told_to_each() -> None:
     store = FakeStore(objection=minding(["m-1", "m-2", "EV-1"], DataStoreError))
-    house = House(store)
-    first = house.put(meters=meters(3), vehicles=[vehicle_row("EV-1")])
-    second = house.put(meters=meters(2, second=1), vehicles=[vehicle_row("EV-2")], source="http")
+    harness = Harness(store)
+    first = harness.put(meters=meters(3), vehicles=[vehicle_row("EV-1")])
+    second = harness.put(meters=meters(2, second=1), vehicles=[vehicle_row("EV-2")], source="http")
 
-    await house.finish()
+    await harness.finish()
 
     assert {"m-1", "m-2", "EV-1"} == {rejection.row[0] for rejection in first.outcome.rejected}
     assert {"m-1"} == {rejection.row[0] for rejection in second.outcome.rejected}
     assert {METER: 1, VEHICLE: 0} == first.outcome.committed
     assert {METER: 1, VEHICLE: 1} == second.outcome.committed
     assert Counter({"mqtt": 3, "http": 1}) == Counter(letter.source for letter in store.dead_letters)
-    assert {"received": 7, "committed": 3, "duplicate": 0, "dead_lettered": 4, "in_flight": 0} == ledger(house.metrics)
+    assert {"received": 7, "committed": 3, "duplicate": 0, "dead_lettered": 4, "in_flight": 0} == balance(
+        harness.metrics
+    )
 
 
 @in_virtual_time
 async def test_a_transient_error_amid_bisection_repeats_only_the_part() -> None:
     store = FakeStore([None, None, TransientStoreError("away")], objection=minding(["m-5"], DataStoreError))
-    house = House(store)
-    house.put(meters=meters(8))
+    harness = Harness(store)
+    harness.put(meters=meters(8))
 
-    await house.finish()
+    await harness.finish()
 
     assert 7 == len(stored(store, METER))
     assert 1 == len(store.dead_letters)
@@ -488,10 +494,10 @@ async def test_a_transient_error_amid_bisection_repeats_only_the_part() -> None:
 async def test_a_part_that_commits_makes_the_next_delay_the_shortest_again() -> None:
     away = TransientStoreError("away")
     store = FakeStore([*repeat(away, 6), None, None, away], objection=minding(["m-0"], DataStoreError))
-    house = House(store)
-    house.put(meters=meters(2))
+    harness = Harness(store)
+    harness.put(meters=meters(2))
 
-    await house.finish()
+    await harness.finish()
 
     assert [2] * 7 + [1, 1, 1, 1] == sizes(store)  # away, split, committed, away, at fault, dead letter
     assert 0 < gaps(store)[8] <= 1.25 * RETRY_FIRST_SECONDS
@@ -503,18 +509,18 @@ async def test_a_part_that_commits_makes_the_next_delay_the_shortest_again() -> 
 @in_virtual_time
 async def test_an_error_for_an_operator_is_repeated_slowly_and_whole() -> None:
     store = FakeStore(repeat(OperatorStoreError("42P01: no such table"), 30))
-    house = House(store)
-    delivery = house.put(meters=meters(3))
-    house.buffer.close()
-    flush = asyncio.create_task(house.flusher.run())
+    harness = Harness(store)
+    delivery = harness.put(meters=meters(3))
+    harness.buffer.close()
+    flush = asyncio.create_task(harness.flusher.run())
 
     await asyncio.sleep(SLOW_RETRY_SECONDS * 29.5)
-    assert ([], "42P01: no such table") == (house.origin.settled, house.flusher.reason)
+    assert ([], "42P01: no such table") == (harness.origin.settled, harness.flusher.reason)
     await flush
 
     assert [SLOW_RETRY_SECONDS] * 30 == pytest.approx(gaps(store))
     assert [3] * 31 == sizes(store)
-    assert [delivery] == house.origin.settled
+    assert [delivery] == harness.origin.settled
 
 
 # Unknown errors --------------------------------------------------------------------------------------------------
@@ -523,10 +529,10 @@ async def test_an_error_for_an_operator_is_repeated_slowly_and_whole() -> None:
 @in_virtual_time
 async def test_an_unknown_error_is_repeated_whole_before_the_rows_are_tried_one_by_one() -> None:
     store = FakeStore(objection=minding(["m-2"], unknown))
-    house = House(store)
-    delivery = house.put(meters=meters(8))
+    harness = Harness(store)
+    delivery = harness.put(meters=meters(8))
 
-    await house.finish()
+    await harness.finish()
 
     assert [8] * UNKNOWN_BEFORE_ISOLATING == sizes(store)[:UNKNOWN_BEFORE_ISOLATING]
     assert max(sizes(store)[UNKNOWN_BEFORE_ISOLATING:]) == 4
@@ -539,10 +545,10 @@ async def test_an_unknown_error_is_repeated_whole_before_the_rows_are_tried_one_
 async def test_a_known_error_makes_no_suspects_while_rows_are_tried_one_by_one() -> None:
     script = [*repeat(None, UNKNOWN_BEFORE_ISOLATING), *repeat(TransientStoreError("08006: away"), 20)]
     store = FakeStore(script, objection=minding(["m-2"], unknown))
-    house = House(store)
-    house.put(meters=meters(8))
+    harness = Harness(store)
+    harness.put(meters=meters(8))
 
-    await house.finish()
+    await harness.finish()
 
     assert 7 == len(stored(store, METER))
     assert [METER.topic("m-2")] == [letter.topic for letter in store.dead_letters]
@@ -550,30 +556,30 @@ async def test_a_known_error_makes_no_suspects_while_rows_are_tried_one_by_one()
 
 @in_virtual_time
 async def test_an_unknown_error_that_passes_costs_nobody_anything() -> None:
-    store = FakeStore(repeat(unknown("XX000: elsewhere"), UNKNOWN_BEFORE_ISOLATING - 1))
-    house = House(store)
-    house.put(meters=meters(8))
+    store = FakeStore(repeat(unknown("XX000: another"), UNKNOWN_BEFORE_ISOLATING - 1))
+    harness = Harness(store)
+    harness.put(meters=meters(8))
 
-    await house.finish()
+    await harness.finish()
 
     assert [8] * UNKNOWN_BEFORE_ISOLATING == sizes(store)
     assert [] == store.dead_letters
 
 
 @in_virtual_time
-async def test_an_unknown_error_of_every_row_convicts_none() -> None:
+async def test_an_unknown_error_of_every_row_confirms_none() -> None:
     store = FakeStore(objection=lambda _stream, _row: unknown("XX000: all broken"))
-    house = House(store)
-    delivery = house.put(meters=meters(8), vehicles=[vehicle_row()])
-    house.buffer.close()
-    flush = asyncio.create_task(house.flusher.run())
+    harness = Harness(store)
+    delivery = harness.put(meters=meters(8), vehicles=[vehicle_row()])
+    harness.buffer.close()
+    flush = asyncio.create_task(harness.flusher.run())
 
     await asyncio.sleep(60)
-    assert ([], [], "XX000: all broken") == (house.origin.settled, store.dead_letters, house.flusher.reason)
+    assert ([], [], "XX000: all broken") == (harness.origin.settled, store.dead_letters, harness.flusher.reason)
     store.objection = lambda _stream, _row: None
     await flush
 
-    assert [delivery] == house.origin.settled
+    assert [delivery] == harness.origin.settled
     assert {METER: 8, VEHICLE: 1} == delivery.outcome.committed
     assert [] == store.dead_letters
 
@@ -581,31 +587,31 @@ async def test_an_unknown_error_of_every_row_convicts_none() -> None:
 @in_virtual_time
 async def test_a_lone_row_is_kept_until_neighbours_commit() -> None:
     store = FakeStore(objection=minding(["m-0"], unknown))
-    house = House(store)
-    running = asyncio.create_task(house.flusher.run())
-    alone = house.put(meters=meters(1))
+    harness = Harness(store)
+    running = asyncio.create_task(harness.flusher.run())
+    alone = harness.put(meters=meters(1))
 
     await asyncio.sleep(SUSPECT_ROUNDS * SLOW_RETRY_SECONDS / 2)
-    assert ([], []) == (house.origin.settled, store.dead_letters)
-    neighbour = house.put(meters=[meter_row("m-1")])
+    assert ([], []) == (harness.origin.settled, store.dead_letters)
+    neighbour = harness.put(meters=[meter_row("m-1")])
     await asyncio.sleep(2 * SLOW_RETRY_SECONDS)
 
-    assert [[alone, neighbour]] == house.origin.settlements
+    assert [[alone, neighbour]] == harness.origin.settlements
     assert (0, ["m-0"]) == (alone.outcome.committed[METER], [rejection.row[0] for rejection in alone.outcome.rejected])
     assert (1, []) == (neighbour.outcome.committed[METER], neighbour.outcome.rejected)
     assert [METER.topic("m-0")] == [letter.topic for letter in store.dead_letters]
     assert [meter_row("m-1")] == stored(store, METER)
-    house.buffer.close()
+    harness.buffer.close()
     await running
 
 
 @in_virtual_time
 async def test_a_lone_row_is_stored_when_the_error_goes() -> None:
     store = FakeStore(objection=minding(["m-0"], unknown))
-    house = House(store)
-    delivery = house.put(meters=meters(1))
-    house.buffer.close()
-    flush = asyncio.create_task(house.flusher.run())
+    harness = Harness(store)
+    delivery = harness.put(meters=meters(1))
+    harness.buffer.close()
+    flush = asyncio.create_task(harness.flusher.run())
     await asyncio.sleep(60)
 
     store.objection = lambda _stream, _row: None
@@ -616,15 +622,15 @@ async def test_a_lone_row_is_stored_when_the_error_goes() -> None:
 
 
 @in_virtual_time
-async def test_neighbours_of_the_other_stream_convict_nobody() -> None:
+async def test_neighbours_of_the_other_stream_confirm_nothing() -> None:
     store = FakeStore(objection=lambda stream, _row: unknown("XX000: vehicles only") if stream is VEHICLE else None)
-    house = House(store)
-    delivery = house.put(meters=meters(3), vehicles=[vehicle_row("EV-1"), vehicle_row("EV-2")])
-    house.buffer.close()
-    flush = asyncio.create_task(house.flusher.run())
+    harness = Harness(store)
+    delivery = harness.put(meters=meters(3), vehicles=[vehicle_row("EV-1"), vehicle_row("EV-2")])
+    harness.buffer.close()
+    flush = asyncio.create_task(harness.flusher.run())
 
     await asyncio.sleep(60)
-    assert (3, [], []) == (len(stored(store, METER)), store.dead_letters, house.origin.settled)
+    assert (3, [], []) == (len(stored(store, METER)), store.dead_letters, harness.origin.settled)
     store.objection = lambda _stream, _row: None
     await flush
 
@@ -634,18 +640,18 @@ async def test_neighbours_of_the_other_stream_convict_nobody() -> None:
 @in_virtual_time
 async def test_a_row_that_fails_for_ever_does_not_hold_up_those_behind_it() -> None:
     store = FakeStore(objection=minding(["m-0"], unknown))
-    house = House(store, flush_at=5)
-    running = asyncio.create_task(house.flusher.run())
+    harness = Harness(store, flush_at=5)
+    running = asyncio.create_task(harness.flusher.run())
 
     for second in range(120):
-        house.put(meters=meters(5, second=second))
+        harness.put(meters=meters(5, second=second))
         await asyncio.sleep(1)
-    house.buffer.close()
+    harness.buffer.close()
     await running
 
     assert 120 * 4 == len(stored(store, METER))
     assert 120 == len(store.dead_letters)
-    assert 120 == len(house.origin.settled)
+    assert 120 == len(harness.origin.settled)
 
 
 # Cancellation ----------------------------------------------------------------------------------------------------
@@ -655,19 +661,19 @@ async def test_a_row_that_fails_for_ever_does_not_hold_up_those_behind_it() -> N
 @in_virtual_time
 async def test_a_flush_that_is_cancelled_settles_nothing(at: float) -> None:
     store = FakeStore([OperatorStoreError("no"), *repeat(TransientStoreError("away"), 50)], seconds=0.5)
-    house = House(store)
-    house.put(meters=meters(3), dead=[dead_letter()])
-    house.buffer.close()
-    flush = asyncio.create_task(house.flusher.run())
+    harness = Harness(store)
+    harness.put(meters=meters(3), dead=[dead_letter()])
+    harness.buffer.close()
+    flush = asyncio.create_task(harness.flusher.run())
     await asyncio.sleep(at)
 
     flush.cancel()
     with pytest.raises(asyncio.CancelledError):
         await flush
 
-    assert [] == house.origin.settled
-    assert 4 == ledger(house.metrics)["in_flight"]
-    assert_ledger_closes(house.metrics)
+    assert [] == harness.origin.settled
+    assert 4 == balance(harness.metrics)["in_flight"]
+    assert_balanced(harness.metrics)
 
 
 @in_virtual_time
@@ -675,13 +681,13 @@ async def test_an_error_that_is_no_store_error_ends_the_flusher_and_settles_noth
     def mistake(_stream: Stream, _row: Row) -> StoreError | None:
         raise ZeroDivisionError
 
-    house = House(FakeStore(objection=mistake))
-    house.put(meters=meters(1))
+    harness = Harness(FakeStore(objection=mistake))
+    harness.put(meters=meters(1))
 
     with pytest.raises(ZeroDivisionError):
-        await house.finish()
+        await harness.finish()
 
-    assert [] == house.origin.settled
+    assert [] == harness.origin.settled
 
 
 # Properties ------------------------------------------------------------------------------------------------------
@@ -717,17 +723,17 @@ def poisonous(_stream: Stream, row: Row) -> StoreError | None:
 
 
 class Field:
-    """Plays plans into a House while a healthy device of each stream goes on sending, as devices do."""
+    """Plays plans into a Harness while a healthy device of each stream goes on sending, as devices do."""
 
     def __init__(self, store: FakeStore) -> None:
-        self.house = House(store, flush_at=8)
+        self.harness = Harness(store, flush_at=8)
         self.store = store
         self.deliveries: list[Delivery] = []
         self.steady = FakeOrigin()
         self._second = 0
 
     async def play(self, plans: Sequence[Plan]) -> None:
-        running = asyncio.create_task(self.house.flusher.run())
+        running = asyncio.create_task(self.harness.flusher.run())
         for number, plan in enumerate(plans):
             self.put(
                 meters=[meter_row(f"{kind}-{number}-{index}") for index, kind in enumerate(plan.meters)],
@@ -738,19 +744,19 @@ class Field:
         await self.wait(running)
 
     def put(self, *, meters: list[Row], vehicles: list[Row], dead: Sequence[DeadLetter] = ()) -> None:
-        self.deliveries.append(self.house.put(meters=meters, vehicles=vehicles, dead=dead))
+        self.deliveries.append(self.harness.put(meters=meters, vehicles=vehicles, dead=dead))
 
     async def wait(self, running: asyncio.Task[None]) -> None:
         """Until everything is settled; a minute's read_delay per delivery is more than any script takes."""
-        while len(self.house.origin.settled) < len(self.deliveries):
+        while len(self.harness.origin.settled) < len(self.deliveries):
             assert self._second < 60 * (10 + len(self.deliveries)), "wedged"
             self._second += 1
             row = meter_row("steady", self._second)
-            self.house.buffer.put(
+            self.harness.buffer.put(
                 delivery_of(self.steady, meters=[row], vehicles=[vehicle_row("steady", self._second)])
             )
             await asyncio.sleep(1)
-        self.house.buffer.close()
+        self.harness.buffer.close()
         await running
 
     def keys(self, stream: Stream) -> set[str]:
@@ -779,7 +785,7 @@ async def test_every_reading_ends_once_whatever_the_database_does(
 
     await field.play(plans)
 
-    assert field.deliveries == field.house.origin.settled
+    assert field.deliveries == field.harness.origin.settled
     for stream in (METER, VEHICLE):
         stored, rejected = field.stored(stream), field.rejected(stream)
         assert field.keys(stream) == stored | set(rejected)
@@ -791,8 +797,8 @@ async def test_every_reading_ends_once_whatever_the_database_does(
     expected = Counter(letter.detail for delivery in field.deliveries for letter in delivery.dead_letters)
     assert set(expected) == set(decoded)
     assert answers_lost or expected == decoded
-    assert_ledger_closes(field.house.metrics)
-    assert 0 == ledger(field.house.metrics)["in_flight"]
+    assert_balanced(field.harness.metrics)
+    assert 0 == balance(field.harness.metrics)["in_flight"]
 
 
 @given(plans, scripts)
@@ -819,7 +825,7 @@ async def test_redelivered_readings_are_stored_once_and_told_apart_by_delivery(
 ) -> None:
     store = FakeStore(script, objection=poisonous)
     field = Field(store)
-    running = asyncio.create_task(field.house.flusher.run())
+    running = asyncio.create_task(field.harness.flusher.run())
     for devices in repeats:
         rows = [meter_row(f"{'poison' if device in poison else 'good'}-{device}") for device in devices]
         field.put(meters=rows, vehicles=[])
@@ -829,13 +835,13 @@ async def test_redelivered_readings_are_stored_once_and_told_apart_by_delivery(
     sent = field.keys(METER)
     assert {key for key in sent if key.startswith("good")} == field.stored(METER)
     assert {key for key in sent if key.startswith("poison")} == set(field.rejected(METER))
-    assert field.deliveries == field.house.origin.settled
+    assert field.deliveries == field.harness.origin.settled
     new = sum(delivery.outcome.committed[METER] for delivery in field.deliveries)
     if any(isinstance(error, AnswerLostError) for error in script):
         assert new <= len(field.stored(METER))  # what was new in a lost answer looks like a duplicate afterwards
     else:
         assert len(field.stored(METER)) == new
-    assert_ledger_closes(field.house.metrics)
+    assert_balanced(field.harness.metrics)
 
 
 def batch_keys(batch: Batch) -> Counter[tuple[str, str]]:
@@ -860,43 +866,43 @@ async def test_a_row_that_has_committed_is_not_written_again(plans: list[Plan]) 
 @in_virtual_time
 async def test_a_row_nobody_can_judge_is_kept_as_a_dead_letter_after_a_minute() -> None:
     store = FakeStore(objection=minding(["m-0"], unknown))
-    house = House(store)
-    delivery = house.put(meters=meters(1))
-    house.buffer.close()
-    flush = asyncio.create_task(house.flusher.run())
+    harness = Harness(store)
+    delivery = harness.put(meters=meters(1))
+    harness.buffer.close()
+    flush = asyncio.create_task(harness.flusher.run())
 
     await asyncio.sleep((SUSPECT_ROUNDS - 1) * SLOW_RETRY_SECONDS)
-    assert ([], []) == (house.origin.settled, store.dead_letters)
+    assert ([], []) == (harness.origin.settled, store.dead_letters)
     await flush
 
-    assert [delivery] == house.origin.settled
+    assert [delivery] == harness.origin.settled
     assert [METER.topic("m-0")] == [letter.topic for letter in store.dead_letters]
 
 
 @in_virtual_time
 async def test_a_stream_that_fails_as_a_whole_does_not_hold_up_the_other_for_ever() -> None:
     store = FakeStore(objection=lambda stream, _row: unknown("XX002: index is broken") if stream is VEHICLE else None)
-    house = House(store, max_messages=1000)
-    running = asyncio.create_task(house.flusher.run())
+    harness = Harness(store, max_messages=1000)
+    running = asyncio.create_task(harness.flusher.run())
     vehicles = [vehicle_row(f"v-{number}") for number in range(400)]
-    first = house.put(meters=meters(400), vehicles=vehicles)
+    first = harness.put(meters=meters(400), vehicles=vehicles)
 
     await asyncio.sleep(2 * SUSPECT_ROUNDS * SLOW_RETRY_SECONDS)
 
-    assert [first] == house.origin.settled
+    assert [first] == harness.origin.settled
     assert (400, 0) == (first.outcome.committed[METER], first.outcome.committed[VEHICLE])
     assert sorted(VEHICLE.topic(row[0]) for row in vehicles) == sorted(letter.topic for letter in store.dead_letters)
-    house.buffer.close()
+    harness.buffer.close()
     await running
 
 
 @in_virtual_time
 async def test_a_stream_that_fails_as_a_whole_is_not_tried_row_by_row() -> None:
     store = FakeStore(objection=lambda _stream, _row: unknown("XX000: all broken"))
-    house = House(store, max_messages=40_000)
-    house.put(meters=meters(20_000))
-    house.buffer.close()
-    flush = asyncio.create_task(house.flusher.run())
+    harness = Harness(store, max_messages=40_000)
+    harness.put(meters=meters(20_000))
+    harness.buffer.close()
+    flush = asyncio.create_task(harness.flusher.run())
 
     await asyncio.sleep(SLOW_RETRY_SECONDS - 1)
 
@@ -907,19 +913,19 @@ async def test_a_stream_that_fails_as_a_whole_is_not_tried_row_by_row() -> None:
 
 
 @in_virtual_time
-async def test_neighbours_that_were_there_already_convict_too() -> None:
+async def test_neighbours_that_were_there_already_confirm_too() -> None:
     store = FakeStore(objection=minding(["m-poison"], unknown))
-    house = House(store)
-    running = asyncio.create_task(house.flusher.run())
-    house.put(meters=meters(8))
+    harness = Harness(store)
+    running = asyncio.create_task(harness.flusher.run())
+    harness.put(meters=meters(8))
     await asyncio.sleep(60)
-    redelivered = house.put(meters=[*meters(8), meter_row("m-poison")])
+    redelivered = harness.put(meters=[*meters(8), meter_row("m-poison")])
 
     await asyncio.sleep(5)
 
-    assert redelivered in house.origin.settled
+    assert redelivered in harness.origin.settled
     assert [METER.topic("m-poison")] == [letter.topic for letter in store.dead_letters]
-    house.buffer.close()
+    harness.buffer.close()
     await running
 
 
@@ -927,10 +933,10 @@ async def test_neighbours_that_were_there_already_convict_too() -> None:
 async def test_a_good_reading_under_the_key_of_a_rejected_one_is_stored() -> None:
     bad, good = meter_row("m-1", kwh=9999.0), meter_row("m-1", kwh=0.5)
     store = FakeStore(objection=lambda _stream, row: DataStoreError("23514: too much") if row[2] > 1000 else None)
-    house = House(store)
-    first, second = house.put(meters=[bad]), house.put(meters=[good])
+    harness = Harness(store)
+    first, second = harness.put(meters=[bad]), harness.put(meters=[good])
 
-    await house.finish()
+    await harness.finish()
 
     assert [good] == stored(store, METER)
     assert [bad] == [rejection.row for rejection in first.outcome.rejected]
@@ -939,33 +945,33 @@ async def test_a_good_reading_under_the_key_of_a_rejected_one_is_stored() -> Non
 
 
 @in_virtual_time
-async def test_a_flush_that_takes_too_long_is_a_trouble_until_it_ends() -> None:
+async def test_a_flush_that_takes_too_long_is_a_reason_until_it_ends() -> None:
     store = FakeStore(seconds=2 * STALLED_SECONDS)
-    house = House(store)
-    running = asyncio.create_task(house.flusher.run())
-    house.put(meters=meters(1))
+    harness = Harness(store)
+    running = asyncio.create_task(harness.flusher.run())
+    harness.put(meters=meters(1))
 
     await asyncio.sleep(STALLED_SECONDS / 2)
-    assert house.flusher.reason is None
+    assert harness.flusher.reason is None
     await asyncio.sleep(STALLED_SECONDS)
-    assert "a flush has been under way for 44 s" == house.flusher.reason
+    assert "a flush has been under way for 44 s" == harness.flusher.reason
     await asyncio.sleep(STALLED_SECONDS)
 
-    assert house.flusher.reason is None
-    house.buffer.close()
+    assert harness.flusher.reason is None
+    harness.buffer.close()
     await running
 
 
 # Devices that are refused again and again ------------------------------------------------------------------------
 
 
-async def flushes(house: House, count: int, *, of: Callable[[int], list[Row]]) -> None:
+async def flushes(harness: Harness, count: int, *, of: Callable[[int], list[Row]]) -> None:
     """So many deliveries, each flushed before the next one comes."""
-    running = asyncio.create_task(house.flusher.run())
+    running = asyncio.create_task(harness.flusher.run())
     for second in range(count):
-        house.put(meters=of(second))
+        harness.put(meters=of(second))
         await asyncio.sleep(30)
-    house.buffer.close()
+    harness.buffer.close()
     await running
 
 
@@ -975,10 +981,10 @@ async def test_a_device_that_is_refused_again_and_again_is_written_apart_from_it
     error: Callable[[str], StoreError],
 ) -> None:
     store = FakeStore(objection=minding(["m-7"], error))
-    house = House(store)
+    harness = Harness(store)
     begun = len(store.writes)
 
-    await flushes(house, 10, of=lambda second: meters(20, second=second))
+    await flushes(harness, 10, of=lambda second: meters(20, second=second))
 
     last = [write.batch for write in store.writes[begun:]][-3:]
     assert [19, 1, 0] == [sum(len(part.rows) for part in batch.readings.values()) for batch in last]
@@ -990,13 +996,13 @@ async def test_a_device_that_is_refused_again_and_again_is_written_apart_from_it
 @in_virtual_time
 async def test_of_a_refused_device_only_some_rows_are_tried_one_by_one() -> None:
     store = FakeStore(objection=minding(["bad"], DataStoreError))
-    house = House(store, flush_at=20_000, max_messages=100_000)
+    harness = Harness(store, flush_at=20_000, max_messages=100_000)
 
     def rows(second: int) -> list[Row]:
         bad = [meter_row("bad", second * 1000 + number) for number in range(360)]
         return [*meters(9640, second=second), *bad]
 
-    await flushes(house, 3, of=rows)
+    await flushes(harness, 3, of=rows)
 
     assert 3 * 9640 == len(stored(store, METER))
     assert 3 * 360 == len(store.dead_letters)
@@ -1008,13 +1014,13 @@ async def test_of_a_refused_device_only_some_rows_are_tried_one_by_one() -> None
 async def test_many_devices_that_are_always_refused_cost_a_transaction_each() -> None:
     devices = 150
     store = FakeStore(objection=minding([f"bad-{number}" for number in range(devices)], DataStoreError))
-    house = House(store, flush_at=20_000, max_messages=100_000)
+    harness = Harness(store, flush_at=20_000, max_messages=100_000)
 
     def rows(second: int) -> list[Row]:
         bad = [meter_row(f"bad-{number % devices}", second * 1000 + number) for number in range(20 * devices)]
         return [*meters(2000, second=second), *bad]
 
-    await flushes(house, 5, of=rows)
+    await flushes(harness, 5, of=rows)
 
     assert 5 * 2000 == len(stored(store, METER))
     assert 5 * 20 * devices == len(store.dead_letters)
@@ -1025,7 +1031,7 @@ async def test_many_devices_that_are_always_refused_cost_a_transaction_each() ->
 @in_virtual_time
 async def test_a_device_that_was_always_refused_and_is_taken_again_loses_nothing() -> None:
     store = FakeStore(objection=minding(["bad"], DataStoreError))
-    house = House(store, flush_at=1000)
+    harness = Harness(store, flush_at=1000)
     healed = [meter_row("bad", 10_000 + number) for number in range(100)]
 
     def rows(second: int) -> list[Row]:
@@ -1034,7 +1040,7 @@ async def test_a_device_that_was_always_refused_and_is_taken_again_loses_nothing
             return healed
         return [meter_row("bad", second * 1000 + number) for number in range(100)]
 
-    await flushes(house, 5, of=rows)
+    await flushes(harness, 5, of=rows)
 
     assert healed[:50] + healed[51:] == sorted(stored(store, METER))
 
@@ -1042,10 +1048,10 @@ async def test_a_device_that_was_always_refused_and_is_taken_again_loses_nothing
 @in_virtual_time
 async def test_good_rows_of_a_device_are_stored_though_others_of_it_are_refused() -> None:
     store = FakeStore(objection=lambda _stream, row: DataStoreError("too much") if row[2] > 1 else None)
-    house = House(store, flush_at=1000)
+    harness = Harness(store, flush_at=1000)
 
     await flushes(
-        house,
+        harness,
         5,
         of=lambda second: [meter_row("m", second * 1000 + n, kwh=2.0 if n % 3 else 0.5) for n in range(300)],
     )
@@ -1057,14 +1063,14 @@ async def test_good_rows_of_a_device_are_stored_though_others_of_it_are_refused(
 @in_virtual_time
 async def test_a_refused_device_that_is_taken_again_loses_nothing() -> None:
     store = FakeStore(objection=minding(["m-7"], DataStoreError))
-    house = House(store)
-    await flushes(house, 5, of=lambda second: meters(20, second=second))
+    harness = Harness(store)
+    await flushes(harness, 5, of=lambda second: meters(20, second=second))
     store.objection = lambda _stream, _row: None
     row = meter_row("m-7", 500)
-    delivery = house.put(meters=[row])
-    await house.flusher.run()
+    delivery = harness.put(meters=[row])
+    await harness.flusher.run()
 
-    assert [delivery] == house.origin.settled[-1:]
+    assert [delivery] == harness.origin.settled[-1:]
     assert row in stored(store, METER)
 
 
@@ -1084,11 +1090,11 @@ async def test_all_rows_of_a_day_without_partition_become_dead_letters_at_once()
         return None
 
     store = FakeStore(objection=no_place)
-    house = House(store, flush_at=1000)
+    harness = Harness(store, flush_at=1000)
     late = [meter_row(f"m-{number}", -3 * 86_400 + number) for number in range(100)]
-    delivery = house.put(meters=[*meters(50), *late], vehicles=[vehicle_row(second=-3 * 86_400)])
+    delivery = harness.put(meters=[*meters(50), *late], vehicles=[vehicle_row(second=-3 * 86_400)])
 
-    await house.finish()
+    await harness.finish()
 
     assert [151, 51, 100] == sizes(store)
     assert sorted(meters(50)) == sorted(stored(store, METER))
@@ -1109,13 +1115,13 @@ def refusing(refuses: Callable[[DeadLetter], bool]) -> FakeStore:
 @in_virtual_time
 async def test_a_dead_letter_that_is_refused_as_it_is_is_kept_in_ascii_and_holds_up_nobody() -> None:
     store = refusing(lambda letter: not letter.topic.isascii())
-    house = House(store)
+    harness = Harness(store)
     strange = replace(dead_letter(), topic="meters/⚡/telemetry")
-    delivery = house.put(meters=meters(3), dead=[dead_letter("1"), strange, dead_letter("2")])
+    delivery = harness.put(meters=meters(3), dead=[dead_letter("1"), strange, dead_letter("2")])
 
-    await house.finish()
+    await harness.finish()
 
-    assert [delivery] == house.origin.settled
+    assert [delivery] == harness.origin.settled
     assert pytest.approx(0) == clock()
     kept = {letter.topic: letter for letter in store.dead_letters}
     reduced = kept[r"meters/\u26a1/telemetry"]
@@ -1127,27 +1133,27 @@ async def test_a_dead_letter_that_is_refused_as_it_is_is_kept_in_ascii_and_holds
 @in_virtual_time
 async def test_a_dead_letter_whose_payload_is_refused_is_kept_without_it() -> None:
     store = refusing(lambda letter: bool(letter.payload))
-    house = House(store)
-    delivery = house.put(dead=[dead_letter()])
+    harness = Harness(store)
+    delivery = harness.put(dead=[dead_letter()])
 
-    await house.finish()
+    await harness.finish()
 
-    assert [delivery] == house.origin.settled
+    assert [delivery] == harness.origin.settled
     assert [(dead_letter().topic, b"")] == [(letter.topic, letter.payload) for letter in store.dead_letters]
 
 
 @in_virtual_time
 async def test_neighbours_that_join_a_refused_device_are_tried_by_halves_again() -> None:
     store = FakeStore(objection=minding(["m-1", "m-1500"], unknown))
-    house = House(store, flush_at=10_000, max_messages=10_000)
-    house.put(meters=meters(3))
-    house.put(meters=[meter_row("m-1", second) for second in range(3)])
-    await house.flusher.flush(house.buffer.take_now())  # in which m-1 is found
-    house.put(meters=[meter_row("m-1", 10)])
-    flush = asyncio.create_task(house.flusher.flush(house.buffer.take_now()))
+    harness = Harness(store, flush_at=10_000, max_messages=10_000)
+    harness.put(meters=meters(3))
+    harness.put(meters=[meter_row("m-1", second) for second in range(3)])
+    await harness.flusher.flush(harness.buffer.take_now())  # in which m-1 is found
+    harness.put(meters=[meter_row("m-1", 10)])
+    flush = asyncio.create_task(harness.flusher.flush(harness.buffer.take_now()))
     await asyncio.sleep(1)
     before = len(store.writes)
-    house.put(meters=meters(3000, second=20))
+    harness.put(meters=meters(3000, second=20))
     await flush
 
     assert 2 + 2998 == len(stored(store, METER))

@@ -34,13 +34,13 @@ def imported(file: Path) -> Iterator[str]:
 
 def test_each_library_is_used_in_its_own_room_and_nowhere_else() -> None:
     files = {file.relative_to(PACKAGE).as_posix(): set(imported(file)) for file in PACKAGE.rglob("*.py")}
-    elsewhere = [
+    misplaced = [
         (library, name)
         for library, rooms in ROOMS.items()
         for name, packages in files.items()
         if library in packages and not any(name == room or name.startswith(f"{room}/") for room in rooms)
     ]
 
-    assert [] == elsewhere
+    assert [] == misplaced
     used = {library for packages in files.values() for library in packages}
     assert set() == ROOMS.keys() - used

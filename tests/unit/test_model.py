@@ -27,7 +27,7 @@ from ingestd.mqtt.session import Session
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.flusher import Flusher
 from tests.fakes import AnswerLostError, FakeStore, FakeTransport, VirtualTimeLoop
-from tests.support.deliveries import assert_ledger_closes
+from tests.support.deliveries import assert_balanced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ class Broker:
         self.acknowledged: list[str] = []
         self._read = 0
 
-    def hear(self, transport: FakeTransport) -> None:
+    def receive(self, transport: FakeTransport) -> None:
         """Take the PUBACKs that have come since the last time."""
         data = transport.written
         while self._read < len(data):
@@ -68,7 +68,7 @@ class Broker:
         self._read = 0
 
 
-class House(RuleBasedStateMachine):
+class DaemonModel(RuleBasedStateMachine):
     """The daemon between a broker and a database, step by step."""
 
     def __init__(self) -> None:
@@ -143,14 +143,14 @@ class House(RuleBasedStateMachine):
 
     @rule()
     def connection_lost(self) -> None:
-        self.broker.hear(self.transport)
+        self.broker.receive(self.transport)
         self.broker.forget_connection()
         self.runner.run(self._reconnect())
 
     @rule()
     def session_lost(self) -> None:
         """The broker restarts without its files: what it had is gone, and no promise of ours with it."""
-        self.broker.hear(self.transport)
+        self.broker.receive(self.transport)
         self.broker.in_flight.clear()
         self.broker.queue.clear()
         self.broker.forget_connection()
@@ -163,11 +163,11 @@ class House(RuleBasedStateMachine):
 
     @invariant()
     def what_was_acknowledged_is_stored(self) -> None:
-        self.broker.hear(self.transport)
+        self.broker.receive(self.transport)
         stored = {key[0] for key in self.store.rows[METER]}
         stored |= {letter.topic.split("/")[1] for letter in self.store.dead_letters}
         assert set(self.broker.acknowledged) <= stored
-        assert_ledger_closes(self.metrics)
+        assert_balanced(self.metrics)
 
     def teardown(self) -> None:
         self.script.clear()
@@ -193,5 +193,5 @@ def _objection(_stream: Stream, row: Row) -> StoreError | None:
     return DataStoreError("23514: poison") if row[0].startswith(POISON) else None
 
 
-TestHouse = House.TestCase
-TestHouse.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestDaemonModel = DaemonModel.TestCase
+TestDaemonModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
