@@ -47,7 +47,7 @@ def env_file(path: Path) -> dict[str, str | None]:
     for binding in parse_stream(io.StringIO(_text(path, name=str(path)))):
         if binding.key is not None:
             values[binding.key] = binding.value
-        elif binding.error and PREFIX in binding.original.string:  # others' lines are not ours to judge
+        elif binding.error and PREFIX in binding.original.string:  # other programs' lines are not checked
             text = binding.original.string
             line = binding.original.line + text[: text.index(PREFIX)].count("\n")
             raise ConfigError(f"{path}: line {line} is not NAME=value")
@@ -57,7 +57,7 @@ def env_file(path: Path) -> dict[str, str | None]:
 def settings(environment: Mapping[str, str | None], *, known: Collection[str]) -> dict[str, Any]:
     """Name of a setting -> text, from X or from the file that X_FILE names; an empty variable is one that is not set.
 
-    Others' variables are not ours to judge. Raises ConfigError.
+    Other programs' variables are not checked. Raises ConfigError.
     """
     values: dict[str, Any] = {}
     for key, value in environment.items():

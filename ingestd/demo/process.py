@@ -51,7 +51,7 @@ class LoopbackPort:
         self._socket.bind((LOOPBACK, 0))
         self.number: int = self._socket.getsockname()[1]
         if sys.platform != "linux":
-            self.close()  # elsewhere no second socket may be bound to the same address
+            self.close()  # on other systems no second socket may be bound to the same address
 
     def close(self) -> None:
         self._socket.close()

@@ -64,7 +64,7 @@ class Recording:
 
 
 def _timestamp(payload: dict[str, Any]) -> datetime | None:
-    """The payload's timestamp in UTC, where it has a usable one; the rest is the daemon's to judge."""
+    """The payload's timestamp in UTC, where it has a usable one; the daemon checks all else."""
     text = payload.get("timestamp")
     if not isinstance(text, str):
         return None

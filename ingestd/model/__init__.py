@@ -1,1 +1,1 @@
-"""What the house is about, without any input or output."""
+"""Streams, readings, energy, alerts: pure functions and data, without input or output."""

@@ -107,8 +107,8 @@ class Comparison:
             self._found[vehicle].add(Compared(ac=row.ac, dc=row.dc, all_ac=row.all_ac))
             closer = self._closer[row.number]
             closer.update(quarter for start in row.in_part or () for quarter in window.unit(start))
-            untold = [window.unit(start) for start in row.untold or ()]
-            holes = [unit for unit in untold if unit.start - QUARTER in closer or unit.stop in closer]
+            without_dc = [window.unit(start) for start in row.without_dc or ()]
+            holes = [unit for unit in without_dc if unit.start - QUARTER in closer or unit.stop in closer]
             closer.update(*holes)
 
     def _beside_of(self, segment: Fed) -> tuple[Mapping[int, Quarter], Mapping[int, Quarter]]:

@@ -1,4 +1,4 @@
-"""Reads what one device did, exact at every moment: rows of the ledger where they are final, readings elsewhere."""
+"""Reads the energy of one device: rows of the ledger where they are final, else readings. So it is always exact."""
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence

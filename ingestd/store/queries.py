@@ -47,7 +47,7 @@ def load(filename: str) -> dict[str, sql.SQL]:
 
 
 def for_stream(statement: sql.SQL, stream: Stream, **others: sql.Composable) -> sql.Composed:
-    """Fill in the names of a stream's tables and columns; `others` is for statements that are made elsewhere."""
+    """Fill in the names of a stream's tables and columns; `others` is for statements that are made by other modules."""
     columns = [sql.Identifier(name) for name in stream.row_columns]
     return statement.format(
         stream=sql.Literal(stream.name),

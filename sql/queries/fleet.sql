@@ -97,7 +97,7 @@ WITH asked AS (
     FROM vehicle_quarter
     WHERE start >= %(since)s AND start < %(until)s AND (start < %(hours_from)s OR start >= %(hours_until)s)
 ), unit AS (
-    SELECT number, start, ac.kwh AS ac, dc.kwh AS dc, dc.filled > 0 AS told,
+    SELECT number, start, ac.kwh AS ac, dc.kwh AS dc, dc.filled > 0 AS has_dc,
         is_touched IS NULL AND dc.filled > 0 AND CASE
             WHEN ac.parts > 0 THEN
                 quarters = 4 AND dc.known_seconds >= 3420
@@ -116,8 +116,8 @@ SELECT number,
     coalesce(sum(ac), 0) AS all_ac,
     coalesce(sum(ac) FILTER (WHERE whole), 0) AS ac,
     coalesce(sum(dc) FILTER (WHERE whole), 0) AS dc,
-    array_agg(ingestd_microseconds(start)) FILTER (WHERE told AND NOT whole AND (ac > 0 OR dc > 0)) AS in_part,
-    array_agg(ingestd_microseconds(start)) FILTER (WHERE told IS NOT TRUE AND ac > 0) AS untold
+    array_agg(ingestd_microseconds(start)) FILTER (WHERE has_dc AND NOT whole AND (ac > 0 OR dc > 0)) AS in_part,
+    array_agg(ingestd_microseconds(start)) FILTER (WHERE has_dc IS NOT TRUE AND ac > 0) AS without_dc
 FROM unit
 GROUP BY number
 

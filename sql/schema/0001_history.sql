@@ -112,7 +112,7 @@ LANGUAGE sql AS $$
     )
 $$;
 
--- The house's own unit of time: microseconds since 2000-01-01T00:00Z.
+-- The unit of time in Python and in arrays: microseconds since 2000-01-01T00:00Z.
 CREATE FUNCTION ingestd_microseconds(moment timestamptz) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT (date_part('epoch', moment - timestamptz '2000-01-01 00:00+00') * 1000000)::bigint

@@ -1,6 +1,7 @@
 """`python -m tests.faults.chaos --seconds 60 --seed 7`: everything fails, at random, under load.
 
-Real servers, the daemon under a supervisor, proxies before both servers, publishers that keep books, and an oracle.
+Real servers, the daemon under a supervisor, proxies before both servers, publishers that note what is acknowledged,
+and an oracle.
 The seed decides which faults come in which order and how hard they are; when exactly they come is up to the machine.
 The last line is `lost 0 doubled 0 of N acknowledged, K faults, seed S`; the exit code says whether all was well.
 """

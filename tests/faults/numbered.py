@@ -1,4 +1,4 @@
-"""Readings that carry a number, so that the books of a whole campaign take a byte or two for each."""
+"""Readings that carry a number, so that a whole campaign needs a byte or two for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Those who send readings in a campaign, and enter into the sent what was acknowledged to them."""
+"""Those who send readings in a campaign, and note in SentReadings what was acknowledged to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a fault can lay hands on."""
+"""What faults act on: the servers, the proxies before them, and the supervised daemon."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KILL_ON_TOP: Final = 0.4
 
 @dataclass(slots=True, kw_only=True)
 class Scene:
-    """The servers, the network between, and the dice."""
+    """The servers, the network between them, and the source of chance."""
 
     random: random.Random
     postgres: PrivatePostgres

@@ -74,12 +74,12 @@ ALWAYS_FIRST: Final = frozenset(
 
 
 def sequence(chance: random.Random, *, seconds: float, only: str = "") -> Iterator[Fault]:
-    """Faults without end for a campaign of so many seconds: the sharpest once, then as the dice fall.
+    """Faults without end for a campaign of so many seconds: first ALWAYS_FIRST, then at random.
 
     `only` is a part of the names that may come.
     """
     eligible = [fault for fault in FAULTS if only in fault.name and (only or fault.least <= seconds)]
-    sharpest = [fault for fault in eligible if fault.name in ALWAYS_FIRST]
-    yield from chance.sample(sharpest, len(sharpest))
+    first = [fault for fault in eligible if fault.name in ALWAYS_FIRST]
+    yield from chance.sample(first, len(first))
     while True:
         yield from chance.choices(eligible, weights=[fault.weight for fault in eligible])

@@ -139,7 +139,7 @@ def test_a_body_in_chunks_is_413_as_soon_as_it_is_too_large(daemon: Daemon) -> N
     assert_problem(answer, 413)
 
 
-def test_a_body_that_is_announced_too_large_is_413_before_it_comes(daemon: Daemon) -> None:
+def test_a_body_whose_content_length_is_too_large_is_413_before_it_comes(daemon: Daemon) -> None:
     with connected(daemon) as client:
         client.sendall(request_head(TELEMETRY, f"Content-Length: {5 * MIB}"))
         answer = answer_on(client)

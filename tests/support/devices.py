@@ -1,6 +1,6 @@
 """Devices in the field: they publish with QoS 1, and know what the broker has acknowledged to them.
 
-Through paho-mqtt, so that the daemon's own codec is not its own judge.
+Through paho-mqtt, so that the daemon's codec is not tested with itself.
 """
 
 from __future__ import annotations

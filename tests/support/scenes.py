@@ -102,16 +102,16 @@ async def told(
         for name in scenes:
             found[name, way] = await ask(name, f"{name}{suffix}")
 
-    belated = {name: scene.of(f"{name}.late") for name, scene in scenes.items()}
+    late = {name: scene.of(f"{name}.late") for name, scene in scenes.items()}
     for name, scene in scenes.items():
         await scene.of(name).play(harness)
-        await belated[name].some(late=False).play(harness)
+        await late[name].some(late=False).play(harness)
     await ask_all("open")
     await harness.close(at(12))
     await ask_all("half closed")
     await harness.close(LATER)
     await ask_all("closed")
-    for scene in belated.values():
+    for scene in late.values():
         some = scene.some(late=True)
         for number in (1, 0):  # in no order
             await harness.write(vehicles=some.vehicles[number::2], meters=some.meters[number::2])

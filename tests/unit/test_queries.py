@@ -1,5 +1,5 @@
 # ruff: noqa: SIM300 - expected == actual
-"""The SQL of the house and the Python that runs it name the same things."""
+"""The statements of sql/ and the Python that runs it name the same things."""
 
 from __future__ import annotations
 
