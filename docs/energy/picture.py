@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Final
 
-from ingestd.model.energy import HOUR, MINUTE, QUARTER, Counted
+from ingestd.model.energy import HOUR, MINUTE, QUARTER, CountedReading
 from ingestd.model.quarters import Quarters
 
 WIDTH: Final = 800
@@ -77,7 +77,7 @@ class Picture:
         self.box(time.x(start), time.x(end), y, 22, fill="#ffffff", stroke=colour)
         self.text((time.x(start) + time.x(end)) / 2, y + 16, words, colour=colour)
 
-    def readings(self, time: Time, ones: Iterable[Counted], y: float, *, colour: str) -> None:
+    def readings(self, time: Time, ones: Iterable[CountedReading], y: float, *, colour: str) -> None:
         """Each as a dot at its time and a line over its interval, where that is known."""
         for one in ones:
             if one.since is not None and one.kwh > 0:

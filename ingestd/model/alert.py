@@ -54,12 +54,12 @@ HOUR: Final = timedelta(hours=1)
 STATUS: Final[Mapping[str, Status]] = {EFFICIENCY: "below-threshold", IMPLAUSIBLE: "implausible"}
 """Of a vehicle for which the condition of the kind holds."""
 EFFICIENCY_MARGIN: Final = 0.02
-MOST_PLAUSIBLE: Final = 1.0
+MAX_RATIO: Final = 1.0
 """DC energy over AC energy; more cannot be."""
 
 DEAD_LETTER_WINDOW: Final = timedelta(minutes=5)
 DEAD_LETTER_SHARE: Final = 0.01
-DEAD_LETTER_LEAST: Final = 100
+DEAD_LETTER_MIN_MESSAGES: Final = 100
 """The share is that of so many messages at least, or one bad message among a few would be an alert."""
 
 CLOCK_DIFFERENCE: Final = timedelta(minutes=5)
@@ -259,10 +259,10 @@ def efficiency(kind: str, vehicle: VehicleEfficiency) -> Observation | None:
         return None
     if kind == EFFICIENCY:
         bound = threshold
-        beyond_margin = ratio >= min(threshold + EFFICIENCY_MARGIN, MOST_PLAUSIBLE)
+        beyond_margin = ratio >= min(threshold + EFFICIENCY_MARGIN, MAX_RATIO)
     else:
-        bound = MOST_PLAUSIBLE
-        beyond_margin = ratio <= MOST_PLAUSIBLE - EFFICIENCY_MARGIN
+        bound = MAX_RATIO
+        beyond_margin = ratio <= MAX_RATIO - EFFICIENCY_MARGIN
     holds = vehicle.status == STATUS[kind]
     return Observation(
         kind=kind,
@@ -301,7 +301,7 @@ class DeadLetterShare:
         self._counts.append((now, received, dead_lettered))
         _, received_before, dead_before = self._counts[0]
         came, died = received - received_before, dead_lettered - dead_before
-        share = died / max(came, DEAD_LETTER_LEAST)
+        share = died / max(came, DEAD_LETTER_MIN_MESSAGES)
         return Observation(
             kind=DEAD_LETTERS,
             subject=FLEET,

@@ -12,7 +12,7 @@ from ingestd.model.periods import TimeRange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MeterShare:
+class MappedMeter:
     """What one meter gave to the vehicle while it was mapped to it, clipped to the window asked for."""
 
     meter_id: str
@@ -34,7 +34,7 @@ class Performance:
     dc_kwh: float | None = None
     average_temperature: float | None = None  # °C; None also where there was no reading
     samples: int | None = None
-    meters: tuple[MeterShare, ...]
+    meters: tuple[MappedMeter, ...]
     compared: Compared | None = None  # None also where no meter is mapped
     coverage: float | None = None
     """Share of the window up to now that is known, of the vehicle or of its meters: the lesser."""

@@ -93,7 +93,7 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
+class SegmentEnergy:
     """A meter that feeds the vehicle in (start, end], within the window, and what both did there."""
 
     start: int
@@ -103,7 +103,7 @@ class Segment:
     vehicle: Quarters = field(repr=False)
 
 
-def compare(segments: Sequence[Segment], *, all_dc: float, policy: EfficiencyPolicy) -> Compared | None:
+def compare(segments: Sequence[SegmentEnergy], *, all_dc: float, policy: EfficiencyPolicy) -> Compared | None:
     """`all_dc` is the vehicle's DC in the window, mapped or not. None where there is no segment."""
     if not segments:
         return None
@@ -115,7 +115,7 @@ def compare(segments: Sequence[Segment], *, all_dc: float, policy: EfficiencyPol
     return result
 
 
-def _units(segment: Segment, policy: EfficiencyPolicy) -> Iterator[tuple[Quarter, Quarter]]:
+def _units(segment: SegmentEnergy, policy: EfficiencyPolicy) -> Iterator[tuple[Quarter, Quarter]]:
     """What is compared: quarters, or whole hours where the meter has a part of a longer reading in them."""
     spread = {start // HOUR * HOUR for start, row in segment.meter.items() if row.parts}
     quarters = [start for start in segment.meter if start // HOUR * HOUR not in spread] if spread else segment.meter
@@ -126,7 +126,12 @@ def _units(segment: Segment, policy: EfficiencyPolicy) -> Iterator[tuple[Quarter
 
 
 def _compared(
-    segment: Segment, starts: Iterable[int], length: int, meters: Quarters, vehicles: Quarters, policy: EfficiencyPolicy
+    segment: SegmentEnergy,
+    starts: Iterable[int],
+    length: int,
+    meters: Quarters,
+    vehicles: Quarters,
+    policy: EfficiencyPolicy,
 ) -> Iterator[tuple[Quarter, Quarter]]:
     """What can be, of units of this length."""
     for start in starts:

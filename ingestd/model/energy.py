@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from ingestd.model.register import Judged, Point, Register, Rule, Verdict, judge
+from ingestd.model.register import JudgedPoint, Point, Register, Rule, Verdict, verdicts
 
 MINUTE: Final = 60_000_000
 QUARTER: Final = 15 * MINUTE
@@ -31,7 +31,7 @@ class Reading(NamedTuple):
     """The figure of the reading whose mean over time means something: voltage, temperature."""
 
 
-class Counted(NamedTuple):
+class CountedReading(NamedTuple):
     """What one reading counts for. A tuple, as there are many."""
 
     at: int
@@ -70,7 +70,7 @@ class Counted(NamedTuple):
         return (start, end) if start < end else None
 
     @property
-    def tells_at_once(self) -> bool:
+    def is_known_at_once(self) -> bool:
         """Whether all that it counts for was known when it came: nothing that followed had to be waited for."""
         if self.register is None:
             return not self.may_be_cut
@@ -98,7 +98,7 @@ class State:
     register: Register | None
 
     @classmethod
-    def after(cls, counted: Sequence[Counted], state: "State | None") -> "State | None":
+    def after(cls, counted: Sequence[CountedReading], state: "State | None") -> "State | None":
         """Behind readings that began at a state, all of them decided."""
         if not counted:
             return state
@@ -119,7 +119,7 @@ class State:
 
 def count(
     readings: Sequence[Reading], state: State | None = None, *, rule: Rule, now: int | None = None
-) -> list[Counted]:
+) -> list[CountedReading]:
     """What each of the readings counts for, in order of time, behind a state (None: there was nothing before).
 
     `now` is at least the time of the last reading; what is out of line waits for what follows for at most MAX_GAP.
@@ -128,8 +128,8 @@ def count(
         return []
     now = max(readings[-1].at, readings[-1].at if now is None else now)
     points = [Point(reading.at, reading.register) for reading in readings if reading.register is not None]
-    judged = iter(judge(points, state.register if state else None, rule=rule, now=now))
-    counted: list[Counted] = []
+    judged = iter(verdicts(points, state.register if state else None, rule=rule, now=now))
+    counted: list[CountedReading] = []
     previous_at = state.previous_at if state else None
     was_at_rest = state.was_at_rest if state else False
     for reading in readings:
@@ -143,7 +143,7 @@ def count(
     return counted
 
 
-def decided(counted: Sequence[Counted]) -> int:
+def decided(counted: Sequence[CountedReading]) -> int:
     """How many readings, from the first on, nothing that follows can change."""
     final = next((number for number, one in enumerate(counted) if not one.is_final), len(counted))
     for number in range(final):
@@ -152,7 +152,7 @@ def decided(counted: Sequence[Counted]) -> int:
     return final
 
 
-def _is_cut_known(counted: Sequence[Counted], number: int, final: int) -> bool:
+def _is_cut_known(counted: Sequence[CountedReading], number: int, final: int) -> bool:
     """Whether the next energy is known, or that it comes too late to cut this interval."""
     one = counted[number]
     for later in range(number + 1, min(final + 1, len(counted))):
@@ -163,17 +163,19 @@ def _is_cut_known(counted: Sequence[Counted], number: int, final: int) -> bool:
     return False
 
 
-def is_rest(one: Counted) -> bool:
+def is_rest(one: CountedReading) -> bool:
     """Whether the reading told for certain that nothing flowed."""
     return one.kwh == 0 and not one.is_undecided and not one.is_excluded and not one.hides_interval
 
 
-def _of_interval(reading: Reading, kwh: float, previous_at: int | None, *, was_at_rest: bool, rule: Rule) -> Counted:
+def _of_interval(
+    reading: Reading, kwh: float, previous_at: int | None, *, was_at_rest: bool, rule: Rule
+) -> CountedReading:
     at = reading.at
     since = None if previous_at is None or at - previous_at > rule.max_gap else previous_at
-    if kwh > rule.most(0, max(rule.max_gap if since is None else at - since, MINUTE)):
-        return Counted(at=at, kwh=0.0, is_excluded=True, averaged=reading.averaged)
-    return Counted(
+    if kwh > rule.max_kwh(0, max(rule.max_gap if since is None else at - since, MINUTE)):
+        return CountedReading(at=at, kwh=0.0, is_excluded=True, averaged=reading.averaged)
+    return CountedReading(
         at=at,
         kwh=kwh,
         since=since,
@@ -183,13 +185,13 @@ def _of_interval(reading: Reading, kwh: float, previous_at: int | None, *, was_a
     )
 
 
-def _of_register(one: Judged, rule: Rule, averaged: float) -> Counted:
+def _of_register(one: JudgedPoint, rule: Rule, averaged: float) -> CountedReading:
     before = one.before
     if before is None:
-        return Counted(at=one.at, kwh=0.0, register=one.after, averaged=averaged)
+        return CountedReading(at=one.at, kwh=0.0, register=one.after, averaged=averaged)
     if one.verdict is Verdict.UNCHANGED:
         # It may only be slow: known is what lies more than MAX_GAP back.
-        return Counted(
+        return CountedReading(
             at=one.at,
             kwh=0.0,
             register=one.after,
@@ -201,7 +203,9 @@ def _of_register(one: Judged, rule: Rule, averaged: float) -> Counted:
     shortest = 0 if since is None else one.at - before.read_at
     may_be_cut = one.kwh > 0 and since is not None and one.at - since > max(QUARTER, shortest)
     rest_since = None if since is None else before.changed_at
-    counted = Counted(one.at, one.kwh, since, shortest, register=one.after, rest_since=rest_since, averaged=averaged)
+    counted = CountedReading(
+        one.at, one.kwh, since, shortest, register=one.after, rest_since=rest_since, averaged=averaged
+    )
     if one.verdict is Verdict.RISE:
         return counted._replace(may_be_cut=True) if may_be_cut else counted
     return counted._replace(
@@ -214,7 +218,7 @@ def _of_register(one: Judged, rule: Rule, averaged: float) -> Counted:
     )
 
 
-def _cut(counted: list[Counted]) -> None:
+def _cut(counted: list[CountedReading]) -> None:
     """Who is slow is slow on both sides: no interval reaches back into a rest, or into the hole before it."""
     if not any(one.may_be_cut for one in counted):
         return
@@ -227,7 +231,7 @@ def _cut(counted: list[Counted]) -> None:
             next_at = one.at
 
 
-def _no_longer_than(one: Counted, to_next: int) -> Counted:
+def _no_longer_than(one: CountedReading, to_next: int) -> CountedReading:
     if one.since is None or one.length <= TOLERANCE * to_next:
         return one
     return one._replace(since=max(one.since, one.at - max(to_next, one.shortest)))

@@ -65,7 +65,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fed:
+class MappingSegment:
     """A meter feeds a vehicle in (start, end], within the window asked for."""
 
     vehicle: str
@@ -80,29 +80,31 @@ def hour_of(start: int) -> range:
     return range(hour, hour + HOUR, QUARTER)
 
 
-def divided(segments: Iterable[Fed], *, start: int, end: int) -> tuple[list[Fed], set[str]]:
+def divided_segments(
+    segments: Iterable[MappingSegment], *, start: int, end: int
+) -> tuple[list[MappingSegment], set[str]]:
     """The segments that sums will do for, and the vehicles that have to be looked at one by one.
 
     Sums will do where the meter feeds one vehicle at a time, and the segment begins and ends with the window or with a
     whole hour. What holds for one segment of a vehicle holds for all.
     """
     segments = list(segments)
-    by_meter: defaultdict[str, list[Fed]] = defaultdict(list)
+    by_meter: defaultdict[str, list[MappingSegment]] = defaultdict(list)
     for segment in segments:
         by_meter[segment.meter].append(segment)
-    apart: set[str] = set()
+    by_vehicle: set[str] = set()
     for of_meter in by_meter.values():
-        apart |= _sharing(sorted(of_meter, key=lambda segment: segment.start))
+        by_vehicle |= _sharing_a_meter(sorted(of_meter, key=lambda segment: segment.start))
     for segment in segments:
         if (segment.start != start and segment.start % HOUR) or (segment.end != end and segment.end % HOUR):
-            apart.add(segment.vehicle)
-    return [segment for segment in segments if segment.vehicle not in apart], apart
+            by_vehicle.add(segment.vehicle)
+    return [segment for segment in segments if segment.vehicle not in by_vehicle], by_vehicle
 
 
-def _sharing(segments: Sequence[Fed]) -> set[str]:
+def _sharing_a_meter(segments: Sequence[MappingSegment]) -> set[str]:
     """Vehicles that a meter feeds at once with others; its segments are in order of their start."""
     found: set[str] = set()
-    last: Fed | None = None
+    last: MappingSegment | None = None
     for segment in segments:
         if last is not None and segment.start < last.end:
             found |= {segment.vehicle, last.vehicle}

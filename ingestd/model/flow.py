@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
-from ingestd.model.energy import QUARTER, Counted
+from ingestd.model.energy import QUARTER, CountedReading
 
 
 class Flow:
@@ -22,7 +22,7 @@ class Flow:
         """The earliest start of a reading and of all that follow it: intervals may overlap."""
 
     @classmethod
-    def of(cls, counted: Iterable[Counted]) -> "Flow":
+    def of(cls, counted: Iterable[CountedReading]) -> "Flow":
         """What readings count for."""
         ones = [one for one in counted if one.kwh > 0]
         return cls([one.at - max(one.length, 1) for one in ones], [one.at for one in ones], [one.kwh for one in ones])

@@ -18,7 +18,7 @@ class Gaps:
     longest: int
 
 
-def silent_stretches(device: DeviceEnergy, start: int, end: int, *, longer_than: int) -> list[tuple[int, int]]:
+def silent_ranges(device: DeviceEnergy, start: int, end: int, *, longer_than: int) -> list[tuple[int, int]]:
     """Whole quarters in a row without a reading, where a gap of (start, end] may be longer than this.
 
     A gap of more than half an hour has such a quarter in it, and reaches less than a quarter beyond its last ones.

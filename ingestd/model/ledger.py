@@ -12,7 +12,7 @@ from operator import attrgetter, ne, sub
 from types import MappingProxyType
 from typing import Final, cast
 
-from ingestd.model.energy import MINUTE, QUARTER, Counted, Reading, State, count, decided
+from ingestd.model.energy import MINUTE, QUARTER, CountedReading, Reading, State, count, decided
 from ingestd.model.flow import Flow
 from ingestd.model.quarters import Quarter, quarter_of, quarters
 from ingestd.model.register import Point, Register, Rule
@@ -80,7 +80,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Plain:
+class _CertainReadings:
     """Readings that each count whole at their time, and plausible for certain: of them nothing is to be decided."""
 
     before: State
@@ -89,19 +89,19 @@ class _Plain:
     averaged: Sequence[float]
     register: Sequence[float] | None
     """Its values; None where they are readings of intervals."""
-    told_at: Sequence[int]
-    """When all was told that had flowed up to then: by each interval, and by each value of a register that is new."""
+    known_at: Sequence[int]
+    """Times up to which all energy is known: the end of each interval, or each change of a register's value."""
     known: tuple[int, int]
     """The time (from, to] of which all is known."""
 
     def state(self, until: int) -> State:
         """Behind those up to a moment."""
-        number, told = bisect_right(self.at, until), bisect_right(self.told_at, until)
+        number, changes = bisect_right(self.at, until), bisect_right(self.known_at, until)
         if not number:
             return self.before
         register, at = self.before.register, self.at[number - 1]
         if register is not None and self.register is not None:
-            changed_at = self.told_at[told - 1] if told else register.changed_at
+            changed_at = self.known_at[changes - 1] if changes else register.changed_at
             register = Register(self.register[number - 1], changed_at, at)
         return State(previous_at=at, was_at_rest=self.kwh[number - 1] == 0, register=register)
 
@@ -139,31 +139,33 @@ def make(
     `until` is the end of a quarter. A quarter of `stored` has a row in any case, as it has one already. The state of
     one that is given is taken over: it is not looked for once more.
     """
-    told = _told(readings, base.state, rule, now)
-    made = _figures(readings, told, base.at, until)
+    counted = _count(readings, base.state, rule, now)
+    made = _figures(readings, counted, base.at, until)
     for start in stored:
         if base.at <= start < until:
             made.setdefault(start, Quarter())
-    states = _states(readings, told, base.state, sorted(made), rule, stored)
+    states = _states(readings, counted, base.state, sorted(made), rule, stored)
     return Made(
         rows=[Row(start=start, quarter=made[start], state=state, final_until=final) for start, state, final in states],
-        undecided_since=None if isinstance(told, _Plain) else next((one.at for one in told if one.is_undecided), None),
+        undecided_since=None
+        if isinstance(counted, _CertainReadings)
+        else next((one.at for one in counted if one.is_undecided), None),
     )
 
 
 def quarters_of(readings: Readings, base: Base, *, start: int, end: int, rule: Rule, now: int) -> dict[int, Quarter]:
     """What readings behind a base tell of (start, end], which begins no earlier than the base."""
-    return _figures(readings, _told(readings, base.state, rule, now), start, end)
+    return _figures(readings, _count(readings, base.state, rule, now), start, end)
 
 
 def flow_of(readings: Readings, state: State | None, *, rule: Rule, now: int) -> Flow:
     """What flowed by each of the readings behind a state."""
-    told = _told(readings, state, rule, now)
-    if not isinstance(told, _Plain):
-        return Flow.of(told)
-    since = dict(zip(told.told_at, [told.known[0], *told.told_at], strict=False))
-    ends = [at for at, kwh in zip(told.at, told.kwh, strict=True) if kwh > 0]
-    return Flow([since[at] for at in ends], ends, [kwh for kwh in told.kwh if kwh > 0])
+    counted = _count(readings, state, rule, now)
+    if not isinstance(counted, _CertainReadings):
+        return Flow.of(counted)
+    since = dict(zip(counted.known_at, [counted.known[0], *counted.known_at], strict=False))
+    ends = [at for at, kwh in zip(counted.at, counted.kwh, strict=True) if kwh > 0]
+    return Flow([since[at] for at in ends], ends, [kwh for kwh in counted.kwh if kwh > 0])
 
 
 def changed(made: Sequence[Row], stored: Mapping[int, State], *, marked_until: int) -> list[Row] | None:
@@ -180,12 +182,12 @@ def changed(made: Sequence[Row], stored: Mapping[int, State], *, marked_until: i
     return None
 
 
-def _told(readings: Readings, state: State | None, rule: Rule, now: int) -> _Plain | list[Counted]:
+def _count(readings: Readings, state: State | None, rule: Rule, now: int) -> _CertainReadings | list[CountedReading]:
     """What readings tell: by columns where nothing is to be decided, else what each of them counts for."""
-    return _plain(readings, state, rule) or _counted(readings, state, rule, now)
+    return _certain(readings, state, rule) or _count_each(readings, state, rule, now)
 
 
-def _plain(readings: Readings, state: State | None, rule: Rule) -> _Plain | None:
+def _certain(readings: Readings, state: State | None, rule: Rule) -> _CertainReadings | None:
     """None where there is something to decide, or nothing at all.
 
     Readings of intervals are plain where each begins with the one before, and is short. Those of a register are where
@@ -200,33 +202,35 @@ def _plain(readings: Readings, state: State | None, rule: Rule) -> _Plain | None
     return _of_register(readings, state, state.register, rule)
 
 
-def _of_intervals(readings: Readings, state: State, rule: Rule) -> _Plain | None:
+def _of_intervals(readings: Readings, state: State, rule: Rule) -> _CertainReadings | None:
     at, kwh = readings.at, cast("Sequence[float]", readings.kwh)
-    if max(map(sub, at, [state.previous_at, *at])) > _longest(rule) or max(kwh) > rule.most(0, MINUTE):
+    if max(map(sub, at, [state.previous_at, *at])) > _longest(rule) or max(kwh) > rule.max_kwh(0, MINUTE):
         return None
     known = (state.previous_at, at[-1])
-    return _Plain(before=state, at=at, kwh=kwh, averaged=readings.averaged, register=None, told_at=at, known=known)
+    return _CertainReadings(
+        before=state, at=at, kwh=kwh, averaged=readings.averaged, register=None, known_at=at, known=known
+    )
 
 
-def _of_register(readings: Readings, before: State, register: Register, rule: Rule) -> _Plain | None:
+def _of_register(readings: Readings, before: State, register: Register, rule: Rule) -> _CertainReadings | None:
     at, values = readings.at, cast("Sequence[float]", readings.register)
     rises = list(map(sub, values, [register.high_water, *values]))
     changed_at = list(compress(at, rises))
     if changed_at:
         pauses = list(map(sub, changed_at, [register.changed_at, *changed_at]))
         is_slow = max(*pauses, at[-1] - changed_at[-1]) > _longest(rule)
-        if is_slow or min(rises) < 0 or max(rises) >= rule.most(0, min(pauses)):
+        if is_slow or min(rises) < 0 or max(rises) >= rule.max_kwh(0, min(pauses)):
             return None
         known = (register.changed_at, changed_at[-1])
     else:
         known = (max(register.changed_at, register.read_at - rule.max_gap), at[-1] - rule.max_gap)
-    return _Plain(
+    return _CertainReadings(
         before=before,
         at=at,
         kwh=rises,
         averaged=readings.averaged,
         register=values,
-        told_at=changed_at,
+        known_at=changed_at,
         known=known,
     )
 
@@ -236,17 +240,19 @@ def _longest(rule: Rule) -> int:
     return min(QUARTER, rule.max_gap)
 
 
-def _counted(readings: Readings, state: State | None, rule: Rule, now: int) -> list[Counted]:
+def _count_each(readings: Readings, state: State | None, rule: Rule, now: int) -> list[CountedReading]:
     """What those count for that tell something of their own."""
-    return count(_telling(readings, state, rule), state, rule=rule, now=now)
+    return count(_without_repeats(readings, state, rule), state, rule=rule, now=now)
 
 
-def _figures(readings: Readings, told: _Plain | list[Counted], start: int, end: int) -> dict[int, Quarter]:
+def _figures(
+    readings: Readings, counted: _CertainReadings | list[CountedReading], start: int, end: int
+) -> dict[int, Quarter]:
     """The quarters of (start, end]."""
-    if isinstance(told, _Plain):
-        return told.quarters(start, end)
-    made = quarters(told, start, end)
-    if len(told) < len(readings):
+    if isinstance(counted, _CertainReadings):
+        return counted.quarters(start, end)
+    made = quarters(counted, start, end)
+    if len(counted) < len(readings):
         _count_samples(made, readings, start, end)
     return made
 
@@ -264,7 +270,7 @@ def _count_samples(made: dict[int, Quarter], readings: Readings, start: int, end
 
 def _states(
     readings: Readings,
-    told: _Plain | list[Counted],
+    counted: _CertainReadings | list[CountedReading],
     state: State | None,
     starts: Iterable[int],
     rule: Rule,
@@ -279,10 +285,10 @@ def _states(
             yield start, state, row.final_until
             continue
         end = start + QUARTER
-        if isinstance(told, _Plain):
-            state, ahead = told.state(end), told.state(end + LOOK_AHEAD)
+        if isinstance(counted, _CertainReadings):
+            state, ahead = counted.state(end), counted.state(end + LOOK_AHEAD)
         else:
-            near = _near(readings, told, state, end + LOOK_AHEAD, rule)
+            near = _near(readings, counted, state, end + LOOK_AHEAD, rule)
             ahead = State.after(near, state)
             state = State.after(near[: bisect_right(near, end, key=_time)], state)
         if state is None or ahead is None:  # its first reading is of a later quarter
@@ -291,19 +297,19 @@ def _states(
 
 
 def _near(
-    readings: Readings, counted: Sequence[Counted], state: State | None, until: int, rule: Rule
-) -> Sequence[Counted]:
+    readings: Readings, counted: Sequence[CountedReading], state: State | None, until: int, rule: Rule
+) -> Sequence[CountedReading]:
     """What is decided behind a state by the readings up to `until`, and by the time they tell."""
     first = 0 if state is None else bisect_right(counted, state.previous_at, key=_time)
     near = counted[first : bisect_right(counted, until, key=_time)]
-    if all(one.tells_at_once for one in near):
+    if all(one.is_known_at_once for one in near):
         return near
     first = 0 if state is None else bisect_right(readings.at, state.previous_at)
-    near = _counted(readings.part(first, bisect_right(readings.at, until)), state, rule, until)
+    near = _count_each(readings.part(first, bisect_right(readings.at, until)), state, rule, until)
     return near[: decided(near)]
 
 
-def _telling(readings: Readings, state: State | None, rule: Rule) -> list[Reading]:
+def _without_repeats(readings: Readings, state: State | None, rule: Rule) -> list[Reading]:
     """Without readings of a register that is as it was before and behind them: these two tell the same.
 
     The last of each quarter is kept, and the last up to a minute behind it, as states are asked for there. All are kept
@@ -320,14 +326,14 @@ def _telling(readings: Readings, state: State | None, rule: Rule) -> list[Readin
             if register is not None and not register.is_in_line(point, rule):
                 return readings.one_by_one()
             register = Register(high_water=point.value, changed_at=point.at, read_at=point.at)
-    telling = {0, *changed, *(number - 1 for number in changed)}
+    kept = {0, *changed, *(number - 1 for number in changed)}
     behind = 0
     while behind < len(at):
         quarter = quarter_of(at[behind])
-        telling.add(max(0, bisect_right(at, quarter + LOOK_AHEAD, behind) - 1))
+        kept.add(max(0, bisect_right(at, quarter + LOOK_AHEAD, behind) - 1))
         behind = bisect_right(at, quarter + QUARTER, behind)
-        telling.add(behind - 1)
-    return [Reading(at[number], None, values[number], readings.averaged[number]) for number in sorted(telling)]
+        kept.add(behind - 1)
+    return [Reading(at[number], None, values[number], readings.averaged[number]) for number in sorted(kept)]
 
 
 _time: Final = attrgetter("at")

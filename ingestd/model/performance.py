@@ -10,7 +10,7 @@ from typing import Final
 
 from ingestd.model.allocation import allocate
 from ingestd.model.device_energy import DeviceEnergy, total
-from ingestd.model.efficiency import Compared, EfficiencyPolicy, Judgement, Segment, compare
+from ingestd.model.efficiency import Compared, EfficiencyPolicy, Judgement, SegmentEnergy, compare
 from ingestd.model.quarters import Quarter, Quarters
 
 _OWN: Final = ""
@@ -18,7 +18,7 @@ _OWN: Final = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mapped:
+class OtherVehicle:
     """A vehicle that is mapped to a meter in (start, end], and what it did there."""
 
     vehicle: str
@@ -38,7 +38,7 @@ class Feed:
     start: int
     end: int
     energy: DeviceEnergy = field(repr=False)
-    others: Sequence[Mapped] = ()
+    others: Sequence[OtherVehicle] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,9 @@ def compared_of(
     return compare([segment for segment, _ in _parts(start, end, vehicle, feeds)], all_dc=0.0, policy=policy)
 
 
-def _parts(start: int, end: int, vehicle: DeviceEnergy, feeds: Sequence[Feed]) -> Iterator[tuple[Segment, MeterPart]]:
+def _parts(
+    start: int, end: int, vehicle: DeviceEnergy, feeds: Sequence[Feed]
+) -> Iterator[tuple[SegmentEnergy, MeterPart]]:
     """What each feed has in (start, end]."""
     for feed in feeds:
         since, until = max(start, feed.start), min(end, feed.end)
@@ -99,7 +101,7 @@ def _parts(start: int, end: int, vehicle: DeviceEnergy, feeds: Sequence[Feed]) -
         rows = _part_of_vehicle(feed, vehicle, since, until)
         shared = any(other.start < until and since < other.end for other in feed.others)
         yield (
-            Segment(start=since, end=until, meter=rows, vehicle=vehicle.quarters(since, until)),
+            SegmentEnergy(start=since, end=until, meter=rows, vehicle=vehicle.quarters(since, until)),
             MeterPart(meter=feed.meter, start=since, end=until, whole=total(rows.values()), is_shared=shared),
         )
 
@@ -107,7 +109,7 @@ def _parts(start: int, end: int, vehicle: DeviceEnergy, feeds: Sequence[Feed]) -
 def _part_of_vehicle(feed: Feed, vehicle: DeviceEnergy, start: int, end: int) -> dict[int, Quarter]:
     """The meter's quarters of (start, end], of shared ones the vehicle's part."""
     result: dict[int, Quarter] = {}
-    for since, until, others in _pieces(feed):
+    for since, until, others in _constant_ranges(feed):
         if min(until, end) <= max(since, start):
             continue
         part: Quarters = feed.energy.quarters(max(since, start), min(until, end))
@@ -120,7 +122,7 @@ def _part_of_vehicle(feed: Feed, vehicle: DeviceEnergy, start: int, end: int) ->
     return result
 
 
-def _pieces(feed: Feed) -> Iterator[tuple[int, int, list[Mapped]]]:
+def _constant_ranges(feed: Feed) -> Iterator[tuple[int, int, list[OtherVehicle]]]:
     """Stretches of time in which the same vehicles are mapped to the meter."""
     edges = {feed.start, feed.end, *(edge for other in feed.others for edge in (other.start, other.end))}
     for since, until in pairwise(sorted(edge for edge in edges if feed.start <= edge <= feed.end)):

@@ -34,7 +34,7 @@ class TimeRange:
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
+class BucketLength:
     """Of which length the stretches are; told as `text`."""
 
     text: str
@@ -51,30 +51,30 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
+class Bucket:
     """One bucket."""
 
     start: datetime  # also where that was before the window
     within: TimeRange  # what of it lies in the window
 
 
-def parse_bucket(text: str) -> Bucket:
+def parse_bucket_length(text: str) -> BucketLength:
     """`30s`, `15m`, `1h`, `7d`. Raises ValueError."""
     matched = _match_bucket(text)
     if matched is not None:
         length = int(matched[1]) * _UNITS[matched[2]]
         if timedelta() < length <= LONGEST_BUCKET:
-            return Bucket(text, length)
+            return BucketLength(text, length)
     raise ValueError(BUCKET_RULE)
 
 
 _LADDER: Final = tuple(
-    map(parse_bucket, ["1s", "5s", "10s", "15s", "30s", "1m", "5m", "10m", "15m", "30m", "1h", "2h", "3h", "6h"])
+    map(parse_bucket_length, ["1s", "5s", "10s", "15s", "30s", "1m", "5m", "10m", "15m", "30m", "1h", "2h", "3h", "6h"])
 )
 """The buckets people ask for. The last one fits the longest window there is."""
 
 
-def smallest_bucket(window: TimeRange, *, at_least: timedelta = timedelta()) -> Bucket:
+def smallest_bucket_length(window: TimeRange, *, at_least: timedelta = timedelta()) -> BucketLength:
     """The smallest of the usual buckets that makes no more than MOST_POINTS of a window of at most 366 days."""
     return next(
         bucket
@@ -83,14 +83,14 @@ def smallest_bucket(window: TimeRange, *, at_least: timedelta = timedelta()) -> 
     )
 
 
-def points(window: TimeRange, bucket: Bucket, zone: tzinfo) -> int:
+def points(window: TimeRange, bucket: BucketLength, zone: tzinfo) -> int:
     """How many stretches there are; those of a second in a year are counted without being made."""
     if bucket.is_whole_days:
-        return len(stretches(window, bucket, zone))
+        return len(buckets_of(window, bucket, zone))
     return len(_numbers(window, bucket.length))
 
 
-def stretches(window: TimeRange, bucket: Bucket, zone: tzinfo) -> list[Stretch]:
+def buckets_of(window: TimeRange, bucket: BucketLength, zone: tzinfo) -> list[Bucket]:
     """Those of which the window has a part, in order. Raises OverflowError at the calendar's ends.
 
     Whole days are days of the zone, as those of `periods`; any other length is the same in every zone.
@@ -102,7 +102,7 @@ def stretches(window: TimeRange, bucket: Bucket, zone: tzinfo) -> list[Stretch]:
         return day - (day - ALIGNED.date()) % bucket.length
 
     parts = _parts(window, zone, first, longest=bucket.length)
-    return [Stretch(start=_midnight(day, zone), within=part) for day, part in parts]
+    return [Bucket(start=_midnight(day, zone), within=part) for day, part in parts]
 
 
 def last_day(now: datetime) -> TimeRange:
@@ -115,10 +115,10 @@ def _numbers(window: TimeRange, length: timedelta) -> range:
     return range((window.start - ALIGNED) // length, -((ALIGNED - window.end) // length))
 
 
-def _of_length(length: timedelta, number: int, window: TimeRange) -> Stretch:
+def _of_length(length: timedelta, number: int, window: TimeRange) -> Bucket:
     start = ALIGNED + max(number * length, _EARLIEST - ALIGNED)
     end = ALIGNED + min((number + 1) * length, window.end - ALIGNED)
-    return Stretch(start=start, within=TimeRange(start=max(start, window.start), end=end))
+    return Bucket(start=start, within=TimeRange(start=max(start, window.start), end=end))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from ingestd.model.energy import HOUR, QUARTER, Counted
+from ingestd.model.energy import HOUR, QUARTER, CountedReading
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,7 +68,7 @@ def quarter_of(at: int) -> int:
     return (at - 1) // QUARTER * QUARTER
 
 
-def quarters(counted: Sequence[Counted], start: int, end: int) -> dict[int, Quarter]:
+def quarters(counted: Sequence[CountedReading], start: int, end: int) -> dict[int, Quarter]:
     """Those of (start, end], of the first and the last only what lies within."""
     earliest = [one.at - max(one.length, 1) if one.rest_since is None else one.rest_since for one in counted]
     since, until = max(start, min(earliest, default=end)), min(end, counted[-1].at if counted else start)
@@ -80,7 +80,7 @@ def quarters(counted: Sequence[Counted], start: int, end: int) -> dict[int, Quar
     return {edge // QUARTER * QUARTER: row for edge, row in zip(edges, sums, strict=False) if row != _EMPTY}
 
 
-def add_between(edges: Sequence[int], counted: Iterable[Counted], sums: Sequence[Quarter]) -> None:
+def add_between(edges: Sequence[int], counted: Iterable[CountedReading], sums: Sequence[Quarter]) -> None:
     """What readings count for in each stretch (edges[n], edges[n + 1]], to what is there already."""
     known: list[tuple[int, int]] = []
     for one in counted:
@@ -113,10 +113,10 @@ def hours(rows: Quarters) -> dict[int, Quarter]:
     return sums
 
 
-def merged(stretches: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """The same time, each moment of it once, in order."""
     result: list[tuple[int, int]] = []
-    for start, end in sorted(stretch for stretch in stretches if stretch[0] < stretch[1]):
+    for start, end in sorted(one for one in ranges if one[0] < one[1]):
         if result and start <= result[-1][1]:
             result[-1] = result[-1][0], max(result[-1][1], end)
         else:

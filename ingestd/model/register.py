@@ -18,7 +18,7 @@ class Rule:
     max_kw: float
     max_gap: int = HOUR
 
-    def most(self, since: int, until: int) -> float:
+    def max_kwh(self, since: int, until: int) -> float:
         """kWh that can flow between two times."""
         return self.max_kw * (until - since) / HOUR
 
@@ -56,7 +56,7 @@ class Register(NamedTuple):
 
     def is_in_line(self, point: Point, rule: Rule) -> bool:
         """Measured by the time since the register changed, not since it was read: it may be slow."""
-        return self.high_water <= point.value <= self.high_water + rule.most(self.changed_at, point.at)
+        return self.high_water <= point.value <= self.high_water + rule.max_kwh(self.changed_at, point.at)
 
     def interval_start(self, at: int, rule: Rule) -> int:
         """Where the interval of a rise begins that is read at `at`."""
@@ -65,7 +65,7 @@ class Register(NamedTuple):
         return max(self.changed_at, at - rule.max_gap)
 
 
-class Judged(NamedTuple):
+class JudgedPoint(NamedTuple):
     """A reading with its verdict, and the register before and after it."""
 
     at: int
@@ -79,27 +79,27 @@ class Judged(NamedTuple):
     """Whether nothing that follows can change it."""
 
 
-def judge(points: Sequence[Point], register: Register | None, *, rule: Rule, now: int) -> list[Judged]:
+def verdicts(points: Sequence[Point], register: Register | None, *, rule: Rule, now: int) -> list[JudgedPoint]:
     """Every reading, in order of time, from a state on (None: there was none before).
 
     From the first undecided reading on all are undecided.
     """
-    judged: list[Judged] = []
+    judged: list[JudgedPoint] = []
     for number, point in enumerate(points):
         if number < len(judged):
             continue  # a glitch, judged with the first of its kind
         if register is None:
             after = Register(high_water=point.value, changed_at=point.at, read_at=point.at)
-            judged.append(Judged(point.at, Verdict.FIRST, 0.0, None, None, after))
+            judged.append(JudgedPoint(point.at, Verdict.FIRST, 0.0, None, None, after))
         elif register.is_in_line(point, rule):
             judged.append(_in_line(point, register, rule))
         elif (back := _comes_back(points, number, register, rule)) is not None:
             judged += [
-                Judged(glitch.at, Verdict.GLITCH, 0.0, None, register, register) for glitch in points[number:back]
+                JudgedPoint(glitch.at, Verdict.GLITCH, 0.0, None, register, register) for glitch in points[number:back]
             ]
         elif now - point.at < rule.max_gap:
             judged += [
-                Judged(left.at, Verdict.UNDECIDED, 0.0, None, register, register, is_final=False)
+                JudgedPoint(left.at, Verdict.UNDECIDED, 0.0, None, register, register, is_final=False)
                 for left in points[number:]
             ]
         else:
@@ -110,26 +110,26 @@ def judge(points: Sequence[Point], register: Register | None, *, rule: Rule, now
     return judged
 
 
-def _in_line(point: Point, register: Register, rule: Rule) -> Judged:
+def _in_line(point: Point, register: Register, rule: Rule) -> JudgedPoint:
     if point.value == register.high_water:
         after = Register(high_water=point.value, changed_at=register.changed_at, read_at=point.at)
-        return Judged(point.at, Verdict.UNCHANGED, 0.0, None, register, after)
+        return JudgedPoint(point.at, Verdict.UNCHANGED, 0.0, None, register, after)
     since = register.interval_start(point.at, rule)
     after = Register(high_water=point.value, changed_at=point.at, read_at=point.at)
-    return Judged(point.at, Verdict.RISE, point.value - register.high_water, since, register, after)
+    return JudgedPoint(point.at, Verdict.RISE, point.value - register.high_water, since, register, after)
 
 
-def _new_epoch(point: Point, register: Register, rule: Rule) -> Judged:
+def _new_epoch(point: Point, register: Register, rule: Rule) -> JudgedPoint:
     """The register stays where it is: only what begins again near 0 can be energy."""
     after = Register(high_water=point.value, changed_at=point.at, read_at=point.at)
     since = register.interval_start(point.at, rule)
     if point.value >= register.high_water / 2:
         verdict = Verdict.STEP if point.value < register.high_water else Verdict.LEVEL
-        return Judged(point.at, verdict, 0.0, since, register, after)
+        return JudgedPoint(point.at, verdict, 0.0, since, register, after)
     began_at = max(register.read_at, point.at - rule.max_gap)
-    if point.value <= rule.most(began_at, point.at):
-        return Judged(point.at, Verdict.RESET, point.value, began_at, register, after)
-    return Judged(point.at, Verdict.UNCOUNTED_RESET, 0.0, since, register, after)
+    if point.value <= rule.max_kwh(began_at, point.at):
+        return JudgedPoint(point.at, Verdict.RESET, point.value, began_at, register, after)
+    return JudgedPoint(point.at, Verdict.UNCOUNTED_RESET, 0.0, since, register, after)
 
 
 def _comes_back(points: Sequence[Point], first: int, register: Register, rule: Rule) -> int | None:
@@ -147,7 +147,7 @@ def _comes_back(points: Sequence[Point], first: int, register: Register, rule: R
             return None
         towards = point.value > before.value if before.value < high else point.value < before.value
         large = abs(point.value - before.value) >= deepest / 2
-        not_above = point.value - high <= rule.most(register.changed_at, point.at)
+        not_above = point.value - high <= rule.max_kwh(register.changed_at, point.at)
         not_below = high - point.value <= abs(high - bad.value) / 2
         if towards and large and not_above and not_below:
             return number

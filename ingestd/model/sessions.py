@@ -40,7 +40,7 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Feeding:
+class MeterFeed:
     """A meter and the vehicles that it feeds in (start, end]."""
 
     start: int
@@ -69,38 +69,38 @@ def sessions(flow: Flow, *, rule: SessionRule = SESSION_RULE) -> list[Session]:
     return [Session(start=start, end=end, since=since) for since, start, end, is_known in runs if is_known]
 
 
-def ac_of(session: Session, vehicle: str, feedings: Iterable[Feeding]) -> float:
+def ac_of(session: Session, vehicle: str, feeds: Iterable[MeterFeed]) -> float:
     """Of each reading of its meters, the part that the session's DC is of all DC that the meter fed meanwhile.
 
     Where it fed none, the part of the time.
     """
     total = 0.0
-    for feeding in feedings:
-        meter = feeding.meter
+    for feed in feeds:
+        meter = feed.meter
         # A reading of the vehicle that counts in the session may tell of a quarter-hour before it, where it was cut.
-        start, end = max(session.since - QUARTER, feeding.start), min(session.end, feeding.end)
-        alone_since, alone_until = _alone(session, vehicle, feeding)
+        start, end = max(session.since - QUARTER, feed.start), min(session.end, feed.end)
+        alone_since, alone_until = _alone(session, vehicle, feed)
         for number in meter.overlapping(start, end):
             if alone_since <= meter.starts[number] and meter.ends[number] <= alone_until:
                 total += meter.kwh[number]
             else:
-                part = _part(meter.starts[number], meter.ends[number], session, vehicle, feeding)
-                total += meter.counts(number, feeding.start, feeding.end) * part
+                part = _part(meter.starts[number], meter.ends[number], session, vehicle, feed)
+                total += meter.counts(number, feed.start, feed.end) * part
     return total
 
 
-def _alone(session: Session, vehicle: str, feeding: Feeding) -> tuple[int, int]:
+def _alone(session: Session, vehicle: str, feed: MeterFeed) -> tuple[int, int]:
     """Time in which all that the meter feeds belongs to the session, so that its part of each reading is the whole."""
-    since, until = max(session.since, feeding.start), min(session.end, feeding.end)
-    if any(flow.overlapping(since, until) for other, flow in feeding.vehicles.items() if other != vehicle):
+    since, until = max(session.since, feed.start), min(session.end, feed.end)
+    if any(flow.overlapping(since, until) for other, flow in feed.vehicles.items() if other != vehicle):
         return since, since
-    return since, min(until, feeding.vehicles[vehicle].undivided_until(session.end))
+    return since, min(until, feed.vehicles[vehicle].undivided_until(session.end))
 
 
-def _part(begin: int, at: int, session: Session, vehicle: str, feeding: Feeding) -> float:
-    start, end = max(begin, feeding.start), min(at, feeding.end)
-    everything = sum(flow.within(start, end) for flow in feeding.vehicles.values())
+def _part(begin: int, at: int, session: Session, vehicle: str, feed: MeterFeed) -> float:
+    start, end = max(begin, feed.start), min(at, feed.end)
+    everything = sum(flow.within(start, end) for flow in feed.vehicles.values())
     if everything > 0:
-        return feeding.vehicles[vehicle].within(start, end, (session.since, session.end)) / everything
+        return feed.vehicles[vehicle].within(start, end, (session.since, session.end)) / everything
     since, until = max(start, session.since), min(end, session.end)
     return max(0, until - since) / (end - start) if start < end else 0.0

@@ -11,7 +11,7 @@ from ingestd.model.quarters import Quarter
 from ingestd.model.register import Rule
 
 
-class Sums(Protocol):
+class QuarterSums(Protocol):
     """Of the readings of one device behind the start of one quarter-hour, in which there are some."""
 
     start: int
@@ -29,14 +29,14 @@ class Sums(Protocol):
 
 
 def quarters_of_sums(
-    sums: Sequence[Sums], *, previous_at: int, start: int, end: int, rule: Rule
+    sums: Sequence[QuarterSums], *, previous_at: int, start: int, end: int, rule: Rule
 ) -> dict[int, Quarter] | None:
     """Those of (start, end], out of the sums of all quarters behind a device's reading at `previous_at`, in order.
 
     Readings of one quarter are never further apart than a quarter. None: there is something to decide. It is none where
     all are readings of short intervals, each beginning with the one before, and plausible for certain.
     """
-    most = rule.most(0, MINUTE)
+    most = rule.max_kwh(0, MINUTE)
     at = previous_at
     for one in sums:
         if (

@@ -17,9 +17,9 @@ MICROSECONDS_PER_DAY: Final = 86_400_000_000
 _UNIX_TO_EPOCH: Final = 946_684_800_000_000
 
 
-def to_microseconds(moment: datetime) -> int:
+def to_microseconds(at: datetime) -> int:
     """An aware datetime as microseconds since 2000-01-01T00:00Z."""
-    since = moment - EPOCH
+    since = at - EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 

@@ -59,7 +59,7 @@ class Mappings:
             if held := await _segments(connection, "segment_as_asked", asked):
                 return held[0]
             if replace:
-                await connection.execute(_SQL["resume_behind"], asked)
+                await connection.execute(_SQL["add_part_after"], asked)
             elif in_the_way := await _segments(connection, "segments_in_the_way", asked):
                 raise MappingConflictError(in_the_way)
             await connection.execute(_SQL["remove_begun_within"], asked)

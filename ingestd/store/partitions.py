@@ -31,7 +31,7 @@ DROP_LOCK_TIMEOUT: Final = "1s"
 DAY: Final = r"_\d{8}$"
 """How the names of days end: YYYYMMDD. What has another name is not ours."""
 MONTH: Final = r"_\d{6}$"
-MARK: Final = "ingestd: being dropped, as it is past INGESTD_RETENTION"
+DROP_COMMENT: Final = "ingestd: being dropped, as it is past INGESTD_RETENTION"
 
 _SQL: Final = queries.load("partitions.sql")
 
@@ -95,7 +95,9 @@ class Partitions:
             return [
                 Partition(**row._asdict())
                 for stream in STREAMS
-                for row in await rows_of(connection, _SQL["list_partitions"], {"history": stream.history, "mark": MARK})
+                for row in await rows_of(
+                    connection, _SQL["list_partitions"], {"history": stream.history, "mark": DROP_COMMENT}
+                )
             ]
 
     async def drop_days(self, stream: Stream, *, older_than: timedelta) -> None:
@@ -124,7 +126,7 @@ class Partitions:
         parameters = {
             "table": table,
             "suffix": suffix,
-            "mark": MARK,
+            "mark": DROP_COMMENT,
             "older_than": older_than,
             "made_until": made_until,
         }

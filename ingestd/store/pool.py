@@ -22,7 +22,7 @@ CUT_SECONDS: Final = 2.0
 CHECK_SECONDS: Final = 2.0
 """How long an idle connection of a pool may take to show that it lives."""
 OPEN_SECONDS: Final = 60.0
-ROWS_IN_A_TURN: Final = 100
+ROWS_PER_YIELD: Final = 100
 """About a millisecond of work."""
 
 POOL_SETTINGS: Final = (
@@ -51,7 +51,7 @@ class Snapshot:
         """The same one by one, for many rows. The event loop has its turn in between."""
         async with AsyncRawCursor(self._connection, row_factory=namedtuple_row) as cursor:
             await cursor.execute(statement.text, [parameters[name] for name in statement.parameters], binary=True)
-            while some := await cursor.fetchmany(ROWS_IN_A_TURN):
+            while some := await cursor.fetchmany(ROWS_PER_YIELD):
                 for row in some:
                     yield row
                 await asyncio.sleep(0)

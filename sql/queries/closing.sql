@@ -109,7 +109,7 @@ WHERE {id} = %(id)s AND start = (
     WHERE {id} = %(id)s AND start <= (SELECT final_until FROM newest) - interval '15 minutes'
 )
 
--- name: base_behind_history
+-- name: base_before_history
 -- The newest row that ends before a moment: what lies before it cannot be made anew, as its readings are gone.
 SELECT
     ingestd_microseconds(start) AS start,
@@ -129,7 +129,7 @@ FROM (
     SELECT
         asked.id, ingestd_microseconds(ts) AS at, {energy} AS kwh, {register} AS register, {averaged} AS averaged
     FROM unnest(%(ids)s::text[], %(since)s::bigint[]) AS asked (id, since)
-    JOIN {history} AS history ON history.{id} = asked.id AND ts > ingestd_moment(asked.since)
+    JOIN {history} AS history ON history.{id} = asked.id AND ts > ingestd_timestamp(asked.since)
     WHERE ts > %(oldest)s AND ts <= %(until)s AND coalesce({energy}, {register}) IS NOT NULL
     ORDER BY asked.id, ts
 ) AS reading
@@ -160,7 +160,7 @@ SELECT
     ingestd_microseconds(final_until) AS final_until, ingestd_microseconds(previous_at) AS previous_at, at_rest,
     high_water, ingestd_microseconds(changed_at) AS changed_at, ingestd_microseconds(read_at) AS read_at
 FROM unnest(%(ids)s::text[], %(since)s::bigint[]) AS asked (id, since)
-JOIN {quarter} AS row ON row.{id} = asked.id AND start >= ingestd_moment(asked.since)
+JOIN {quarter} AS row ON row.{id} = asked.id AND start >= ingestd_timestamp(asked.since)
 WHERE start >= %(oldest)s AND start < %(until)s
 
 -- name: store
@@ -170,9 +170,9 @@ INSERT INTO {quarter} AS row (
     final_until, previous_at, at_rest, high_water, changed_at, read_at
 )
 SELECT
-    id, ingestd_moment(start), kwh, samples, parts, known / 1e6, averaged, resets, excluded,
-    ingestd_moment(final_until), ingestd_moment(previous_at), at_rest,
-    high_water, ingestd_moment(changed_at), ingestd_moment(read_at)
+    id, ingestd_timestamp(start), kwh, samples, parts, known / 1e6, averaged, resets, excluded,
+    ingestd_timestamp(final_until), ingestd_timestamp(previous_at), at_rest,
+    high_water, ingestd_timestamp(changed_at), ingestd_timestamp(read_at)
 FROM unnest(
     %(id)s::text[], %(start)s::bigint[], %(kwh)s::double precision[], %(samples)s::integer[], %(parts)s::integer[],
     %(known)s::bigint[], %(averaged)s::double precision[], %(resets)s::integer[], %(excluded)s::integer[],
@@ -201,7 +201,7 @@ SELECT
     sum(kwh), sum(samples), sum(parts), sum(known_seconds), sum(averaged_sum), sum(resets), sum(excluded),
     count(*) FILTER (WHERE samples + parts > 0)
 FROM unnest(%(ids)s::text[], %(since)s::bigint[]) AS asked (id, since)
-JOIN {quarter} AS quarter ON quarter.{id} = asked.id AND start >= ingestd_moment(asked.since)
+JOIN {quarter} AS quarter ON quarter.{id} = asked.id AND start >= ingestd_timestamp(asked.since)
 WHERE start >= %(oldest)s AND start < %(until)s
 GROUP BY 1, 2
 ON CONFLICT ({id}, start) DO UPDATE SET
@@ -212,7 +212,7 @@ ON CONFLICT ({id}, start) DO UPDATE SET
 -- name: mark
 -- These quarters have to be made anew, when they are due.
 INSERT INTO {stale} ({id}, start, due)
-SELECT id, ingestd_moment(start), ingestd_moment(due)
+SELECT id, ingestd_timestamp(start), ingestd_timestamp(due)
 FROM unnest(%(ids)s::text[], %(starts)s::bigint[], %(due)s::bigint[]) AS mark (id, start, due)
 
 -- name: stale_devices
@@ -222,7 +222,7 @@ SELECT {id} AS id, count(*) OVER () AS devices
 FROM {stale}
 WHERE due <= %(now)s AND start < %(until)s
 GROUP BY {id}
-ORDER BY {id} = ANY(%(resting)s), min(due), min(start)
+ORDER BY {id} = ANY(%(paused)s), min(due), min(start)
 LIMIT %(limit)s
 
 -- name: take_marks

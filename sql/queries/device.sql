@@ -1,6 +1,6 @@
 -- What is stored of one device. {quarter}, {history} and so on are the tables and columns of its stream.
 
--- name: stretches
+-- name: reading_ranges
 -- Of each stretch (start, end] of quarters which readings have a part in it: those behind the last row that ends before
 -- all that is open at its start (`base` of closing.sql), up to a minute behind the first row that says that nothing in it
 -- is open; NULL: all. Rows from the first stale quarter on are not asked. And the device's own most power.
@@ -15,19 +15,19 @@ SELECT
     (
         SELECT ingestd_microseconds(start + interval '16 minutes')
         FROM {quarter}
-        WHERE {id} = %(id)s AND start >= ingestd_moment(stretch.end) - interval '15 minutes'
-          AND start < (SELECT until FROM trusted) AND final_until >= ingestd_moment(stretch.end)
+        WHERE {id} = %(id)s AND start >= ingestd_timestamp(asked.end) - interval '15 minutes'
+          AND start < (SELECT until FROM trusted) AND final_until >= ingestd_timestamp(asked.end)
         ORDER BY start
         LIMIT 1
     ) AS until,
     ingestd_microseconds(base.start) AS start,
     ingestd_microseconds(previous_at) AS previous_at, at_rest,
     high_water, ingestd_microseconds(changed_at) AS changed_at, ingestd_microseconds(read_at) AS read_at
-FROM unnest(%(starts)s::bigint[], %(ends)s::bigint[]) WITH ORDINALITY AS stretch (start, "end", number)
+FROM unnest(%(starts)s::bigint[], %(ends)s::bigint[]) WITH ORDINALITY AS asked (start, "end", number)
 LEFT JOIN LATERAL (
     SELECT final_until
     FROM {quarter}
-    WHERE {id} = %(id)s AND start < least(ingestd_moment(stretch.start), (SELECT until FROM trusted))
+    WHERE {id} = %(id)s AND start < least(ingestd_timestamp(asked.start), (SELECT until FROM trusted))
     ORDER BY start DESC
     LIMIT 1
 ) AS newest ON true
@@ -59,16 +59,16 @@ FROM (
 ) AS reading
 HAVING count(*) > 0
 
--- name: neighbours
+-- name: readings_around
 -- Of each stretch without a reading the last one before it, and the first one behind.
 SELECT
     (
         SELECT ingestd_microseconds(ts) FROM {history}
-        WHERE {id} = %(id)s AND ts <= ingestd_moment(since) ORDER BY ts DESC LIMIT 1
+        WHERE {id} = %(id)s AND ts <= ingestd_timestamp(since) ORDER BY ts DESC LIMIT 1
     ) AS before,
     (
         SELECT ingestd_microseconds(ts) FROM {history}
-        WHERE {id} = %(id)s AND ts > ingestd_moment(until) ORDER BY ts LIMIT 1
+        WHERE {id} = %(id)s AND ts > ingestd_timestamp(until) ORDER BY ts LIMIT 1
     ) AS after
-FROM unnest(%(since)s::bigint[], %(until)s::bigint[]) WITH ORDINALITY AS stretch (since, until, number)
+FROM unnest(%(since)s::bigint[], %(until)s::bigint[]) WITH ORDINALITY AS asked (since, until, number)
 ORDER BY number

@@ -73,11 +73,11 @@ SELECT id, threshold FROM device_setting WHERE kind = 'vehicle' AND threshold IS
 -- compare, but they may be the hole that a row beside them is the edge of. Rows are hours in the middle of a window,
 -- quarters at its ends: where the meter is slow in an hour, a quarter of it is not compared by itself.
 WITH asked AS (
-    SELECT number, vehicle_id, meter_id, ingestd_moment(since) AS since, ingestd_moment(until) AS until
+    SELECT number, vehicle_id, meter_id, ingestd_timestamp(since) AS since, ingestd_timestamp(until) AS until
     FROM unnest(%(numbers)s::integer[], %(vehicles)s::text[], %(meters)s::text[], %(starts)s::bigint[], %(ends)s::bigint[])
         AS asked (number, vehicle_id, meter_id, since, until)
 ), touched AS (
-    SELECT number, ingestd_moment(start) AS start, true AS is_touched
+    SELECT number, ingestd_timestamp(start) AS start, true AS is_touched
     FROM unnest(%(touched)s::integer[], %(touched_starts)s::bigint[]) AS touched (number, start)
 ), ac AS (
     SELECT meter_id, start, 4 AS quarters, kwh, known_seconds, filled, parts
@@ -97,7 +97,7 @@ WITH asked AS (
     FROM vehicle_quarter
     WHERE start >= %(since)s AND start < %(until)s AND (start < %(hours_from)s OR start >= %(hours_until)s)
 ), unit AS (
-    SELECT number, start, ac.kwh AS ac, dc.kwh AS dc, dc.filled > 0 AS told,
+    SELECT number, start, ac.kwh AS ac, dc.kwh AS dc, dc.filled > 0 AS has_dc,
         is_touched IS NULL AND dc.filled > 0 AND CASE
             WHEN ac.parts > 0 THEN
                 quarters = 4 AND dc.known_seconds >= 3420
@@ -116,8 +116,8 @@ SELECT number,
     coalesce(sum(ac), 0) AS all_ac,
     coalesce(sum(ac) FILTER (WHERE whole), 0) AS ac,
     coalesce(sum(dc) FILTER (WHERE whole), 0) AS dc,
-    array_agg(ingestd_microseconds(start)) FILTER (WHERE told AND NOT whole AND (ac > 0 OR dc > 0)) AS in_part,
-    array_agg(ingestd_microseconds(start)) FILTER (WHERE told IS NOT TRUE AND ac > 0) AS untold
+    array_agg(ingestd_microseconds(start)) FILTER (WHERE has_dc AND NOT whole AND (ac > 0 OR dc > 0)) AS incomplete,
+    array_agg(ingestd_microseconds(start)) FILTER (WHERE has_dc IS NOT TRUE AND ac > 0) AS without_dc
 FROM unit
 GROUP BY number
 
@@ -127,7 +127,7 @@ SELECT
     asked.id, asked.start, kwh, samples, parts, (known_seconds * 1e6)::bigint AS known,
     averaged_sum AS averaged, resets, excluded
 FROM unnest(%(ids)s::text[], %(starts)s::bigint[]) AS asked (id, start)
-JOIN {quarter} AS row ON row.{id} = asked.id AND row.start = ingestd_moment(asked.start)
+JOIN {quarter} AS row ON row.{id} = asked.id AND row.start = ingestd_timestamp(asked.start)
 
 -- name: quarters_between
 -- Rows of many devices, of each in a stretch of its own.
@@ -136,7 +136,7 @@ SELECT
     averaged_sum AS averaged, resets, excluded
 FROM unnest(%(ids)s::text[], %(since)s::bigint[], %(until)s::bigint[]) AS asked (id, since, until)
 JOIN {quarter} AS row ON row.{id} = asked.id
-    AND row.start >= ingestd_moment(asked.since) AND row.start < ingestd_moment(asked.until)
+    AND row.start >= ingestd_timestamp(asked.since) AND row.start < ingestd_timestamp(asked.until)
 WHERE row.start >= %(oldest)s AND row.start < %(newest)s
 
 -- name: quarters_of_all

@@ -31,7 +31,7 @@ WHERE vehicle_id = %(vehicle_id)s
   AND (valid_to IS NOT NULL OR valid_from >= %(valid_from)s)
 ORDER BY valid_from
 
--- name: resume_behind
+-- name: add_part_after
 -- The part behind a new segment of the one that goes on there; first of the three steps that make way.
 INSERT INTO vehicle_meter_mapping (vehicle_id, meter_id, valid_from, valid_to)
 SELECT vehicle_id, meter_id, %(valid_to)s::timestamptz, valid_to

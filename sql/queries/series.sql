@@ -4,10 +4,10 @@
 -- The last state of charge in each of many stretches (since, until], all of them in (start, end].
 SELECT (
     SELECT soc FROM vehicle_history
-    WHERE vehicle_id = %(id)s AND ts > ingestd_moment(since) AND ts <= ingestd_moment(until)
+    WHERE vehicle_id = %(id)s AND ts > ingestd_timestamp(since) AND ts <= ingestd_timestamp(until)
       AND ts > %(start)s AND ts <= %(end)s
     ORDER BY ts DESC
     LIMIT 1
 ) AS soc
-FROM unnest(%(since)s::bigint[], %(until)s::bigint[]) WITH ORDINALITY AS stretch (since, until, number)
+FROM unnest(%(since)s::bigint[], %(until)s::bigint[]) WITH ORDINALITY AS asked (since, until, number)
 ORDER BY number

@@ -23,17 +23,17 @@ SELECT
     coalesce(
         (
             SELECT soc FROM vehicle_history
-            WHERE vehicle_id = %(vehicle_id)s AND ts <= ingestd_moment(start) ORDER BY ts DESC LIMIT 1
+            WHERE vehicle_id = %(vehicle_id)s AND ts <= ingestd_timestamp(start) ORDER BY ts DESC LIMIT 1
         ),
         (
             SELECT soc FROM vehicle_history
-            WHERE vehicle_id = %(vehicle_id)s AND ts > ingestd_moment(start) AND ts <= ingestd_moment("end")
+            WHERE vehicle_id = %(vehicle_id)s AND ts > ingestd_timestamp(start) AND ts <= ingestd_timestamp("end")
             ORDER BY ts LIMIT 1
         )
     ) AS soc_from,
     (
         SELECT soc FROM vehicle_history
-        WHERE vehicle_id = %(vehicle_id)s AND ts <= ingestd_moment("end") ORDER BY ts DESC LIMIT 1
+        WHERE vehicle_id = %(vehicle_id)s AND ts <= ingestd_timestamp("end") ORDER BY ts DESC LIMIT 1
     ) AS soc_to,
     (SELECT ingestd_microseconds(ts) FROM vehicle_live WHERE vehicle_id = %(vehicle_id)s) AS newest
 FROM unnest(%(start)s::bigint[], %(end)s::bigint[]) WITH ORDINALITY AS session (start, "end", number)

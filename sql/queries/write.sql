@@ -24,7 +24,7 @@ RETURNING {id}, ingestd_microseconds(ts)
 -- name: mark_stale
 -- Closed quarters that have readings more now.
 INSERT INTO {stale} ({id}, start)
-SELECT id, ingestd_moment(start) FROM unnest(%(ids)s::text[], %(starts)s::bigint[]) AS mark (id, start)
+SELECT id, ingestd_timestamp(start) FROM unnest(%(ids)s::text[], %(starts)s::bigint[]) AS mark (id, start)
 
 -- name: copy_newest
 -- The newest row of each device of the batch, on its way to the live table.

@@ -113,11 +113,11 @@ LANGUAGE sql AS $$
 $$;
 
 -- The house's own unit of time: microseconds since 2000-01-01T00:00Z.
-CREATE FUNCTION ingestd_microseconds(moment timestamptz) RETURNS bigint
+CREATE FUNCTION ingestd_microseconds(at timestamptz) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT (date_part('epoch', moment - timestamptz '2000-01-01 00:00+00') * 1000000)::bigint
+    SELECT (date_part('epoch', at - timestamptz '2000-01-01 00:00+00') * 1000000)::bigint
 $$;
-CREATE FUNCTION ingestd_moment(microseconds bigint) RETURNS timestamptz
+CREATE FUNCTION ingestd_timestamp(microseconds bigint) RETURNS timestamptz
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT timestamptz '2000-01-01 00:00+00' + microseconds * interval '1 microsecond'
 $$;

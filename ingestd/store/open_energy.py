@@ -11,38 +11,40 @@ from ingestd.model.stream import Stream
 from ingestd.model.sums import quarters_of_sums
 from ingestd.store import queries
 from ingestd.store.device_energy import ENDING
-from ingestd.store.ledger import moment, quarter_of_row, readings_of, state_of
-from ingestd.store.many import AT_ONCE, ManyDevices
-from ingestd.store.moments import Moment
+from ingestd.store.ledger import quarter_of_row, readings_of, state_of, to_timestamp
+from ingestd.store.ledger_snapshot import LedgerSnapshot
+from ingestd.store.many_devices import AT_ONCE, ManyDevices
 
-OfDevices: TypeAlias = dict[str, dict[int, Quarter]]
+QuartersByDevice: TypeAlias = dict[str, dict[int, Quarter]]
 """By device and start of the quarter."""
 
-OPEN: Final = 2 * HOUR
+LONGEST_OPEN: Final = 2 * HOUR
 """So much is read from history at most. A ledger that is further behind tells up to when its answer is made."""
-TURN: Final = 50
+YIELD_EVERY: Final = 50
 """After so many devices the event loop has its turn."""
 
 _SQL: Final = queries.of_streams(queries.load("fleet.sql"))
 
 
-class OpenStretch:
+class OpenEnergy:
     """Of one stream, where rows are made up to `since`. Errors are psycopg's."""
 
-    def __init__(self, at: Moment, stream: Stream, *, since: int, until: int, start: int, end: int) -> None:
+    def __init__(
+        self, snapshot: LedgerSnapshot, stream: Stream, *, since: int, until: int, start: int, end: int
+    ) -> None:
         """Of readings up to `until`, what they tell of (start, end]."""
-        self._at = at
+        self._snapshot = snapshot
         self._sql = _SQL[stream]
-        self._many = ManyDevices(at, stream)
+        self._many = ManyDevices(snapshot, stream)
         self._since = since
         self._until = until
         self._start = start
         self._end = end
 
-    async def changes(self) -> OfDevices:
+    async def additions(self) -> QuartersByDevice:
         """What has to be added to the rows: what is behind them, and what is told only now of those that are there."""
         await self._many.look_up_rules()
-        found: OfDevices = {}
+        found: QuartersByDevice = {}
         to_decide: dict[str, Any] = {}
         reaching_back: list[str] = []
         for number, (device, sums) in enumerate((await self._sums()).items()):
@@ -55,25 +57,29 @@ class OpenStretch:
                     to_decide[device] = state
                 else:
                     found[device] = quarters
-            if number % TURN == 0:
+            if number % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
         for some in _steps(list(to_decide)):
             found |= await self._decided(some, to_decide)
         for some in _steps(reaching_back):
-            found |= await self._changes_before(some)
+            found |= await self._additions_to_rows(some)
         return found
 
     async def _sums(self) -> dict[str, list[Any]]:
         """Of each device with readings the sums of each quarter, in order; the last one's are of all that follow."""
-        last = max(self._since, min(self._end - 1, self._at.now) // QUARTER * QUARTER)
-        if last > self._since + OPEN:  # the ledger has hardly begun: all is decided reading by reading
+        last = max(self._since, min(self._end - 1, self._snapshot.now) // QUARTER * QUARTER)
+        if last > self._since + LONGEST_OPEN:  # the ledger has hardly begun: all is decided reading by reading
             last = self._since
-        same = {"start": moment(self._start), "end": moment(self._end), "before": moment(self._since - QUARTER)}
+        same = {
+            "start": to_timestamp(self._start),
+            "end": to_timestamp(self._end),
+            "before": to_timestamp(self._since - QUARTER),
+        }
         sums: dict[str, list[Any]] = {}
         for quarter in range(self._since, last + QUARTER, QUARTER):
             until = min(self._until, ENDING if quarter == last else quarter + QUARTER)
-            between = {"since": moment(quarter), "until": moment(until)}
-            async for row in self._at.each(self._sql["sums_of_quarter"], same | between):
+            between = {"since": to_timestamp(quarter), "until": to_timestamp(until)}
+            async for row in self._snapshot.each(self._sql["sums_of_quarter"], same | between):
                 sums.setdefault(row.id, []).append(row)
         return sums
 
@@ -86,33 +92,33 @@ class OpenStretch:
             rule=self._many.rule_of(device),
         )
 
-    async def _decided(self, devices: Sequence[str], states: Mapping[str, Any]) -> OfDevices:
+    async def _decided(self, devices: Sequence[str], states: Mapping[str, Any]) -> QuartersByDevice:
         """Reading by reading."""
-        parameters = {"ids": devices, "since": moment(self._since), "until": moment(self._until)}
-        found: OfDevices = {}
-        async for row in self._at.each(self._sql["readings_of_many"], parameters):
+        parameters = {"ids": devices, "since": to_timestamp(self._since), "until": to_timestamp(self._until)}
+        found: QuartersByDevice = {}
+        async for row in self._snapshot.each(self._sql["readings_of_many"], parameters):
             base = Base(at=self._since, state=state_of(states[row.id]))
             found[row.id] = self._quarters(row.id, base, readings_of(row))
         return found
 
-    async def _changes_before(self, devices: Sequence[str]) -> OfDevices:
+    async def _additions_to_rows(self, devices: Sequence[str]) -> QuartersByDevice:
         """Of devices whose readings tell of quarters that have rows: what is not in these."""
-        found: OfDevices = {}
-        behind = await self._many.behind(devices, self._since, until=self._until)
-        for number, (device, (base, readings)) in enumerate(behind.items()):
+        found: QuartersByDevice = {}
+        found_after = await self._many.readings_after(devices, self._since, until=self._until)
+        for number, (device, (base, readings)) in enumerate(found_after.items()):
             found[device] = self._quarters(device, base, readings)
-            if number % TURN == 0:
+            if number % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
         there = [(device, at) for device, made in found.items() for at in made if at < self._since]
         ids, starts = map(list, zip(*there, strict=True)) if there else ([], [])
-        for row in await self._at.fetch(self._sql["quarters_of_many"], {"ids": ids, "starts": starts}):
+        for row in await self._snapshot.fetch(self._sql["quarters_of_many"], {"ids": ids, "starts": starts}):
             found[row.id][row.start] = found[row.id][row.start].without(quarter_of_row(row))
         return found
 
     def _quarters(self, device: str, base: Base, readings: Readings) -> dict[int, Quarter]:
         start = max(base.at, self._start)
         return quarters_of(
-            readings, base, start=start, end=self._end, rule=self._many.rule_of(device), now=self._at.now
+            readings, base, start=start, end=self._end, rule=self._many.rule_of(device), now=self._snapshot.now
         )
 
 

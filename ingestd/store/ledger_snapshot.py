@@ -17,7 +17,7 @@ from ingestd.store.pool import Pool, Snapshot
 _SQL: Final = {name: queries.ready(source) for name, source in queries.load("ledger.sql").items()}
 
 
-class Moment:
+class LedgerSnapshot:
     """A snapshot with what is known of the ledger in it. Errors are psycopg's."""
 
     def __init__(
@@ -86,7 +86,7 @@ class Moment:
         return await self._snapshot.fetch(statement, parameters)
 
 
-class Moments:
+class LedgerSnapshots:
     """Opens them. Raises StoreError."""
 
     def __init__(
@@ -105,7 +105,7 @@ class Moments:
         self._ledger = ledger
 
     @asynccontextmanager
-    async def now(self) -> AsyncIterator[Moment]:
+    async def now(self) -> AsyncIterator[LedgerSnapshot]:
         """Raises StoreError, also for what is read in it."""
         async with self._pool.snapshot() as snapshot:
             rows = await snapshot.fetch(_SQL["made_until"], {})
@@ -117,7 +117,7 @@ class Moments:
                     made_until[row.stream] = row.made_until
                 else:
                     has_other_rows = True
-            yield Moment(
+            yield LedgerSnapshot(
                 snapshot,
                 rules=self._rules,
                 made_until=made_until,
