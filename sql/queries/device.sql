@@ -1,10 +1,11 @@
--- What is stored of one device. {quarter}, {history} and so on are the tables and columns of its stream.
+-- Reads the energy of one device. {quarter}, {history} and so on are tables and columns of its stream.
 
 -- name: reading_ranges
--- Of each stretch (start, end] of quarters which readings have a part in it: those behind the last row that ends before
--- all that is open at its start (`base` of closing.sql), up to a minute behind the first row that says that nothing in it
--- is open; NULL: all. Rows from the first stale quarter on are not asked. And the device's own most power.
--- Not by max(start): PostgreSQL 18 was seen to find it once, for the first stretch, and to take it for all.
+-- For each range (start, end] of quarters: the base (as `base` of closing.sql) and the end of the readings that decide
+-- its energy, and the device's own maximum power. The readings begin after the base. They end 1 minute after the first
+-- row whose `final_until` lies at or after the end of the range; NULL: they go on to the newest. Rows from the first
+-- stale quarter on are not used. There is no max(start) here: PostgreSQL 18 evaluated it once, for the first range, and
+-- used the result for all.
 WITH trusted AS (
     SELECT least(%(made_until)s, min(start) - interval '15 minutes') AS until
     FROM {stale}
@@ -49,7 +50,7 @@ FROM {quarter}
 WHERE {id} = %(id)s AND start >= %(since)s AND start < %(until)s
 
 -- name: readings_within
--- Readings in (since, until], as arrays in order of time; no row where there is none.
+-- Readings in (since, until] as arrays in order of time. Returns no row if there are none.
 SELECT array_agg(at) AS at, array_agg(kwh) AS kwh, array_agg(register) AS register, array_agg(averaged) AS averaged
 FROM (
     SELECT ingestd_microseconds(ts) AS at, {energy} AS kwh, {register} AS register, {averaged} AS averaged
@@ -60,7 +61,7 @@ FROM (
 HAVING count(*) > 0
 
 -- name: readings_around
--- Of each stretch without a reading the last one before it, and the first one behind.
+-- For each range of time without a reading: the time of the last reading before it, and of the first one after it.
 SELECT
     (
         SELECT ingestd_microseconds(ts) FROM {history}

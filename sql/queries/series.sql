@@ -1,7 +1,7 @@
--- What a series of one vehicle needs beside its energy (device.sql).
+-- What a series of a vehicle needs apart from energy (device.sql).
 
 -- name: last_socs
--- The last state of charge in each of many stretches (since, until], all of them in (start, end].
+-- The last state of charge in each of many ranges (since, until], all of which lie in (start, end].
 SELECT (
     SELECT soc FROM vehicle_history
     WHERE vehicle_id = %(id)s AND ts > ingestd_timestamp(since) AND ts <= ingestd_timestamp(until)

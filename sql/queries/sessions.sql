@@ -1,7 +1,7 @@
--- What charging sessions of one vehicle need beside energy (device.sql).
+-- What charging sessions of a vehicle need apart from energy (device.sql).
 
 -- name: meters_of_vehicle
--- Segments of the vehicle's mapping with a part in (start, end].
+-- Segments of the vehicle's mapping that overlap (start, end].
 SELECT meter_id AS device, ingestd_microseconds(valid_from) AS start, ingestd_microseconds(valid_to) AS end
 FROM vehicle_meter_mapping
 WHERE vehicle_id = %(vehicle_id)s
@@ -9,7 +9,7 @@ WHERE vehicle_id = %(vehicle_id)s
 ORDER BY valid_from
 
 -- name: other_vehicles
--- Segments of other vehicles that a meter feeds, with a part in (start, end].
+-- Segments of other vehicles that a meter feeds and that overlap (start, end].
 SELECT vehicle_id AS device, ingestd_microseconds(valid_from) AS start, ingestd_microseconds(valid_to) AS end
 FROM vehicle_meter_mapping
 WHERE meter_id = %(meter_id)s AND vehicle_id <> %(vehicle_id)s
@@ -17,8 +17,8 @@ WHERE meter_id = %(meter_id)s AND vehicle_id <> %(vehicle_id)s
 ORDER BY valid_from, vehicle_id
 
 -- name: session_socs
--- Of each session the state of charge when it began, or that of its first reading, and when it ended; and when the
--- newest reading was.
+-- For each session: the state of charge at its start, or of its first reading, and at its end; and the time of the
+-- vehicle's newest reading.
 SELECT
     coalesce(
         (
