@@ -1,1 +1,1 @@
-"""What the house is about, without any input or output."""
+"""The domain: readings, energy, alerts. No input or output."""

@@ -1,4 +1,4 @@
-"""What one device did in a window: stored rows where they are final, readings where they are not, or at edges.
+"""The energy of one device in a window: from rows where they are final, else and at edges from readings.
 
 Pure. Times are microseconds, energy is kWh.
 """
@@ -13,7 +13,7 @@ from ingestd.model.quarters import Quarter, Quarters, add_between, quarters
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedRange:
-    """What readings count for in (start, end]. There are all that have a part in it."""
+    """What readings count for in (start, end]. All readings with energy in this range are there."""
 
     start: int
     end: int
@@ -22,16 +22,16 @@ class CountedRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceEnergy:
-    """Of one device in (start, end]: whole quarters from rows, all else from counted readings."""
+    """The energy of one device in (start, end]: whole quarters from rows, all else from counted readings."""
 
     start: int
     end: int
     rows: Quarters = field(repr=False)
-    """None of them lies in a fold. The last holds what is before `end`, where that is inside of it."""
+    """None of them lies in a counted range. If `end` is inside the last one, that row has only what is before `end`."""
     counted_ranges: Sequence[CountedRange] = ()
 
     def quarters(self, start: int, end: int) -> dict[int, Quarter]:
-        """Those of (start, end], a part of the window; where an edge is inside a quarter, there has to be a fold."""
+        """The quarters of (start, end]. An edge inside a quarter has to be in a counted range."""
         made = {at: row for at, row in self.rows.items() if start <= at and min(at + QUARTER, self.end) <= end}
         for counted_range in self.counted_ranges:
             since, until = max(start, counted_range.start), min(end, counted_range.end)
@@ -41,11 +41,11 @@ class DeviceEnergy:
         return made
 
     def total(self, start: int, end: int) -> Quarter:
-        """The sum of it."""
+        """The sum of these quarters."""
         return total(self.quarters(start, end).values())
 
     def between(self, edges: Sequence[int]) -> list[Quarter]:
-        """The sum of each stretch (edges[n], edges[n + 1]] of the window, in one pass; edges as for `quarters`."""
+        """The sum of each range (edges[n], edges[n + 1]] of the window, in one pass; edges as for `quarters`."""
         sums = [Quarter() for _ in edges[1:]]
         for start, row in self.rows.items():
             number = bisect_right(edges, start) - 1
@@ -58,7 +58,7 @@ class DeviceEnergy:
 
 
 def total(parts: Iterable[Quarter]) -> Quarter:
-    """Their sum."""
+    """The sum of quarters."""
     whole = Quarter()
     for part in parts:
         whole.add(part)

@@ -1,7 +1,7 @@
-"""The rows of the ledger: what is known of each quarter of an hour, and what has to be known to go on behind it.
+"""Makes the rows of the ledger: the figures of each quarter, and the state from which later rows are made.
 
-Pure. A row's figures come of all readings that are there. Its state comes of those up to a minute behind its end, and
-of the time they tell: so it is the same whenever it is made. Times are microseconds, energy is kWh.
+Pure. All stored readings make a row's figures. Only readings up to a minute after its end make its state, so the state
+is the same whenever the row is made. Times are microseconds, energy is kWh.
 """
 
 from bisect import bisect_right
@@ -18,12 +18,12 @@ from ingestd.model.quarters import Quarter, quarter_of, quarters
 from ingestd.model.register import Point, Register, Rule
 
 LOOK_AHEAD: Final = MINUTE
-"""So far behind its end a row's state is decided: of a device that reports by the minute nothing is open then."""
+"""A row's state uses readings up to this long after the row's end: one more of a device that reports once a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
-    """Those of one device, in order of time, by columns: of many readings nothing is to be decided."""
+    """The readings of one device, in order of time, in columns: most readings need no object of their own."""
 
     at: Sequence[int] = field(repr=False)
     kwh: Sequence[float | None] = field(repr=False)
@@ -34,7 +34,7 @@ class Readings:
         return len(self.at)
 
     def part(self, first: int, last: int) -> "Readings":
-        """Those from number `first` up to but not including number `last`."""
+        """The readings from number `first` up to but not including number `last`."""
         part = slice(first, last)
         return Readings(
             at=self.at[part], kwh=self.kwh[part], register=self.register[part], averaged=self.averaged[part]
@@ -46,24 +46,24 @@ class Readings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """Where rows begin to be made: what lies before `at` is final, and `state` is that of the readings up to there."""
+    """Rows are made from here on: what lies before `at` is final, and `state` is that of the readings up to `at`."""
 
     at: int
     """Start of a quarter."""
     state: State | None
-    """None: there was no reading."""
+    """None: there was no reading before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A quarter as it is stored."""
+    """A quarter as it is stored, with the state at its end."""
 
     start: int
     quarter: Quarter
     state: State
-    """Of the last decided reading up to its end."""
+    """The state after the last decided reading up to the quarter's end."""
     final_until: int
-    """What lies before it, no reading that follows the row can change."""
+    """No reading after the row can change anything before this time."""
 
     @property
     def end(self) -> int:
@@ -72,30 +72,30 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """Rows, and what time alone may change of them."""
+    """Rows, and whether they change if no further readings arrive."""
 
     rows: list[Row]
     undecided_since: int | None
-    """The first reading that is out of line, and stays so unless others follow within MAX_GAP."""
+    """The first undecided reading. It is decided when others follow, or when MAX_GAP has passed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CertainReadings:
-    """Readings that each count whole at their time, and plausible for certain: of them nothing is to be decided."""
+    """Readings that each count whole at their time and need no decision: short intervals, certainly plausible."""
 
     before: State
     at: Sequence[int]
     kwh: Sequence[float]
     averaged: Sequence[float]
     register: Sequence[float] | None
-    """Its values; None where they are readings of intervals."""
+    """The values of the register; None for readings of intervals."""
     known_at: Sequence[int]
     """Times up to which all energy is known: the end of each interval, or each change of a register's value."""
     known: tuple[int, int]
-    """The time (from, to] of which all is known."""
+    """The time (from, to] that is known."""
 
     def state(self, until: int) -> State:
-        """Behind those up to a moment."""
+        """The state after the readings up to a time."""
         number, changes = bisect_right(self.at, until), bisect_right(self.known_at, until)
         if not number:
             return self.before
@@ -106,7 +106,7 @@ class _CertainReadings:
         return State(previous_at=at, was_at_rest=self.kwh[number - 1] == 0, register=register)
 
     def quarters(self, start: int, end: int) -> dict[int, Quarter]:
-        """Those of (start, end]."""
+        """The quarters of (start, end]."""
         made: dict[int, Quarter] = {}
         since, until = max(self.known[0], start), min(self.known[1], end)
         first = bisect_right(self.at, start)
@@ -134,10 +134,10 @@ def make(
     now: int,
     stored: Mapping[int, Row | None] = MappingProxyType({}),
 ) -> Made:
-    """The rows of (base.at, until], out of all readings behind the base's state.
+    """The rows of (base.at, until], from all readings after the base.
 
-    `until` is the end of a quarter. A quarter of `stored` has a row in any case, as it has one already. The state of
-    one that is given is taken over: it is not looked for once more.
+    `until` is the end of a quarter. A quarter in `stored` has a row already, so one is made in any case. If the stored
+    row is given, its state is used and not made again.
     """
     counted = _count(readings, base.state, rule, now)
     made = _figures(readings, counted, base.at, until)
@@ -154,12 +154,12 @@ def make(
 
 
 def quarters_of(readings: Readings, base: Base, *, start: int, end: int, rule: Rule, now: int) -> dict[int, Quarter]:
-    """What readings behind a base tell of (start, end], which begins no earlier than the base."""
+    """The quarters of (start, end], from the readings after a base. `start` is not before the base."""
     return _figures(readings, _count(readings, base.state, rule, now), start, end)
 
 
 def flow_of(readings: Readings, state: State | None, *, rule: Rule, now: int) -> Flow:
-    """What flowed by each of the readings behind a state."""
+    """The flow of readings that follow a state."""
     counted = _count(readings, state, rule, now)
     if not isinstance(counted, _CertainReadings):
         return Flow.of(counted)
@@ -169,10 +169,10 @@ def flow_of(readings: Readings, state: State | None, *, rule: Rule, now: int) ->
 
 
 def changed(made: Sequence[Row], stored: Mapping[int, State], *, marked_until: int) -> list[Row] | None:
-    """What of rows made anew has to be stored: those up to the first behind which all is as before.
+    """The rows made anew that have to be stored: up to the first one after which nothing has changed.
 
-    `stored` are the states of the rows that are there, by start; `marked_until` is the end of the last quarter with a
-    late reading. None: the rows do not reach that far.
+    `stored` are the states of the stored rows, by start; `marked_until` is the end of the last stale quarter. None: the
+    rows do not reach far enough to see where the changes end.
     """
     for number, row in enumerate(made):
         if row.state.previous_at >= marked_until and stored.get(row.start) == row.state:
@@ -183,15 +183,15 @@ def changed(made: Sequence[Row], stored: Mapping[int, State], *, marked_until: i
 
 
 def _count(readings: Readings, state: State | None, rule: Rule, now: int) -> _CertainReadings | list[CountedReading]:
-    """What readings tell: by columns where nothing is to be decided, else what each of them counts for."""
+    """What readings count for: in columns if none needs a decision, else one by one."""
     return _certain(readings, state, rule) or _count_each(readings, state, rule, now)
 
 
 def _certain(readings: Readings, state: State | None, rule: Rule) -> _CertainReadings | None:
-    """None where there is something to decide, or nothing at all.
+    """The readings in columns; None if one needs a decision, or if there are none.
 
-    Readings of intervals are plain where each begins with the one before, and is short. Those of a register are where
-    it is at rest throughout, or rises each quarter-hour at least.
+    Readings of intervals need none if each interval is short and begins with the reading before. Readings of a register
+    need none if it never changes, or if it rises at least once in each quarter of an hour.
     """
     if state is None or not readings:
         return None
@@ -236,12 +236,12 @@ def _of_register(readings: Readings, before: State, register: Register, rule: Ru
 
 
 def _longest(rule: Rule) -> int:
-    """The longest interval that counts whole, and at once."""
+    """The longest interval that counts whole at its time."""
     return min(QUARTER, rule.max_gap)
 
 
 def _count_each(readings: Readings, state: State | None, rule: Rule, now: int) -> list[CountedReading]:
-    """What those count for that tell something of their own."""
+    """What the readings count for, without repeated values of a register."""
     return count(_without_repeats(readings, state, rule), state, rule=rule, now=now)
 
 
@@ -258,7 +258,7 @@ def _figures(
 
 
 def _count_samples(made: dict[int, Quarter], readings: Readings, start: int, end: int) -> None:
-    """Of all readings, where not all of them were counted."""
+    """Set samples and averages from all readings, because repeated ones were not counted."""
     first, last = bisect_right(readings.at, start), bisect_right(readings.at, end)
     while first < last:
         quarter = quarter_of(readings.at[first])
@@ -276,7 +276,7 @@ def _states(
     rule: Rule,
     stored: Mapping[int, Row | None],
 ) -> Iterator[tuple[int, State, int]]:
-    """The state at the end of each quarter, and what is final there."""
+    """For each quarter: its start, the state at its end, and up to where it is final."""
     ahead: State | None
     for start in starts:
         row = stored.get(start)
@@ -291,7 +291,7 @@ def _states(
             near = _near(readings, counted, state, end + LOOK_AHEAD, rule)
             ahead = State.after(near, state)
             state = State.after(near[: bisect_right(near, end, key=_time)], state)
-        if state is None or ahead is None:  # its first reading is of a later quarter
+        if state is None or ahead is None:  # the first reading is in a later quarter
             continue
         yield start, state, min(end, ahead.final_until(rule))
 
@@ -299,7 +299,7 @@ def _states(
 def _near(
     readings: Readings, counted: Sequence[CountedReading], state: State | None, until: int, rule: Rule
 ) -> Sequence[CountedReading]:
-    """What is decided behind a state by the readings up to `until`, and by the time they tell."""
+    """The readings after a state that are decided, using only readings up to `until`."""
     first = 0 if state is None else bisect_right(counted, state.previous_at, key=_time)
     near = counted[first : bisect_right(counted, until, key=_time)]
     if all(one.is_known_at_once for one in near):
@@ -310,10 +310,10 @@ def _near(
 
 
 def _without_repeats(readings: Readings, state: State | None, rule: Rule) -> list[Reading]:
-    """Without readings of a register that is as it was before and behind them: these two tell the same.
+    """The readings without those of a register that has the same value before and after: they add nothing.
 
-    The last of each quarter is kept, and the last up to a minute behind it, as states are asked for there. All are kept
-    where intervals are among them, or where the register is not in line throughout.
+    The last reading of each quarter is kept, and the last one up to a minute after it, because states are made there.
+    All readings are kept if some are of intervals, or if a value of the register is out of line.
     """
     at, values = readings.at, readings.register
     if None in values or not readings:

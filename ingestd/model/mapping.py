@@ -9,7 +9,7 @@ from ingestd.errors import IngestdError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mapping:
-    """Which meter feeds a vehicle, from valid_from up to but not including valid_to; None: until further notice."""
+    """A meter feeds a vehicle from valid_from up to but not including valid_to; None: until further notice."""
 
     vehicle_id: str
     meter_id: str
@@ -18,7 +18,7 @@ class Mapping:
 
 
 class MappingConflictError(IngestdError):
-    """A new mapping would overlap these segments of its vehicle. Here for the type of what it carries."""
+    """A new mapping would overlap these segments of its vehicle."""
 
     def __init__(self, segments: Sequence[Mapping]) -> None:
         super().__init__(f"{len(segments)} segments are in the way")

@@ -1,4 +1,4 @@
-"""What a vehicle took out of the grid and what reached its battery, in a window.
+"""Energy from the grid and energy into the battery of one vehicle, in a window.
 
 Pure. Times are microseconds, energy is kWh.
 """
@@ -14,12 +14,12 @@ from ingestd.model.efficiency import Compared, EfficiencyPolicy, Judgement, Segm
 from ingestd.model.quarters import Quarter, Quarters
 
 _OWN: Final = ""
-"""No other vehicle has this name."""
+"""Stands for the vehicle itself. No vehicle has this id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OtherVehicle:
-    """A vehicle that is mapped to a meter in (start, end], and what it did there."""
+    """Another vehicle that is mapped to the same meter in (start, end], and its energy there."""
 
     vehicle: str
     start: int
@@ -29,9 +29,10 @@ class OtherVehicle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
-    """A meter that feeds the vehicle in (start, end], and the other vehicles that it feeds meanwhile.
+    """A meter that feeds the vehicle in (start, end], and the other vehicles that it feeds in this time.
 
-    It lasts as long as the mapping, or to the whole hours around the window: a meter is divided by the DC of an hour.
+    (start, end] is the segment of the mapping within the whole hours around the window: a spread meter is divided by
+    the DC of whole hours.
     """
 
     meter: str
@@ -43,13 +44,13 @@ class Feed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeterPart:
-    """What a meter gave to the vehicle in a part (start, end] of the window."""
+    """The energy of a meter for the vehicle in a part (start, end] of the window."""
 
     meter: str
     start: int
     end: int
     whole: Quarter
-    """Its energy is the vehicle's part."""
+    """With the vehicle's part of the energy only."""
     is_shared: bool
 
 
@@ -63,13 +64,13 @@ class Performance:
     """None: no meter is mapped to the vehicle."""
     judgement: Judgement
     coverage: float
-    """Share of the time up to now that is known, of the vehicle or of its meters: the lesser."""
+    """The part of the time up to now that is known: of the vehicle or of its meters, whichever is less."""
 
 
 def performance(
     start: int, end: int, now: int, *, vehicle: DeviceEnergy, feeds: Sequence[Feed], policy: EfficiencyPolicy
 ) -> Performance:
-    """Of (start, end]. The energy of all devices can be divided at its edges and at those of all mappings."""
+    """The performance in (start, end]. All energies must be divisible at its edges and at those of all segments."""
     parts = list(_parts(start, end, vehicle, feeds))
     meters = [meter for _, meter in parts]
     whole = vehicle.total(start, end)
@@ -86,7 +87,7 @@ def performance(
 def compared_of(
     start: int, end: int, *, vehicle: DeviceEnergy, feeds: Sequence[Feed], policy: EfficiencyPolicy
 ) -> Compared | None:
-    """What of it can be compared. The vehicle's energy is needed where it is fed; its DC in all is not told."""
+    """The compared energy in (start, end]. `vehicle` needs only the time of `feeds`; `all_dc` is left 0."""
     return compare([segment for segment, _ in _parts(start, end, vehicle, feeds)], all_dc=0.0, policy=policy)
 
 
@@ -107,7 +108,7 @@ def _parts(
 
 
 def _part_of_vehicle(feed: Feed, vehicle: DeviceEnergy, start: int, end: int) -> dict[int, Quarter]:
-    """The meter's quarters of (start, end], of shared ones the vehicle's part."""
+    """The meter's quarters of (start, end]; while the meter is shared, only the vehicle's part."""
     result: dict[int, Quarter] = {}
     for since, until, others in _constant_ranges(feed):
         if min(until, end) <= max(since, start):
@@ -123,7 +124,7 @@ def _part_of_vehicle(feed: Feed, vehicle: DeviceEnergy, start: int, end: int) ->
 
 
 def _constant_ranges(feed: Feed) -> Iterator[tuple[int, int, list[OtherVehicle]]]:
-    """Stretches of time in which the same vehicles are mapped to the meter."""
+    """Ranges of time in which the same vehicles are mapped to the meter."""
     edges = {feed.start, feed.end, *(edge for other in feed.others for edge in (other.start, other.end))}
     for since, until in pairwise(sorted(edge for edge in edges if feed.start <= edge <= feed.end)):
         yield since, until, [other for other in feed.others if other.start <= since and until <= other.end]

@@ -1,7 +1,7 @@
 """Timestamps as whole numbers of microseconds since 2000-01-01T00:00Z.
 
-That is PostgreSQL's own epoch and unit for timestamptz: comparing, hashing and storing it costs a fraction of a
-datetime's.
+This is PostgreSQL's own epoch and unit for timestamptz. Comparing, hashing and storing such a number takes a fraction
+of the time of a datetime.
 """
 
 import time

@@ -38,7 +38,10 @@ def test_without_a_name_all_are_listed_with_what_they_are_for() -> None:
 
     assert len(ALL) == len(listed)
     assert all(re.fullmatch(r"\w+\.\w+(:\w+)? +\S.*", line) for line in listed)
-    assert any(re.fullmatch(r"dead_letters\.delete_dead_letters +Delete dead letters that were replayed\.", line) for line in listed)
+    assert any(
+        re.fullmatch(r"dead_letters\.delete_dead_letters +Delete dead letters that were replayed\.", line)
+        for line in listed
+    )
 
 
 @pytest.mark.parametrize("name", ["device_settings", "device_settings.device_settings"])
