@@ -1,4 +1,4 @@
-"""Compares the vehicles of a fleet with their meters: by sums where both know all, else by the rule of a single one."""
+"""Compares the vehicles of a fleet with their meters: by sums where all time is known, else quarter by quarter."""
 
 import asyncio
 from collections import defaultdict
@@ -20,11 +20,11 @@ from ingestd.store.open_energy import QuartersByDevice
 _SQL: Final = queries.of_streams(queries.load("fleet.sql"))
 _NONE: Final[frozenset[int]] = frozenset()
 YIELD_EVERY: Final = 500
-"""After so many segments the event loop has its turn."""
+"""After this many segments, other tasks of the event loop run."""
 
 
 class Comparison:
-    """What of mapped segments can be compared: sums of units that both know whole, and others one by one."""
+    """The compared energy of segments: sums of the units that are complete on both sides; other units one by one."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Comparison:
         additions: Mapping[Stream, QuartersByDevice],
         policy: EfficiencyPolicy,
     ) -> None:
-        """`rows` are the sums of each device's rows, `additions` is what has to be added to them."""
+        """`rows` are the sums of each device's rows; `additions` have to be added to the rows."""
         self._snapshot = snapshot
         self._window = window
         self._segments = segments
@@ -47,10 +47,10 @@ class Comparison:
         self._policy = policy
         self._found = {segment.vehicle: Compared() for segment in segments}
         self._closer: defaultdict[int, set[int]] = defaultdict(set)
-        """By number of the segment: quarters that are looked at closer."""
+        """By number of the segment: the quarters that are compared one by one."""
 
     async def result(self) -> dict[str, Compared]:
-        """By vehicle; its DC in all is not told."""
+        """The compared energy by vehicle; `all_dc` is left 0."""
         left: dict[int, set[int]] = {}
         for number, segment in enumerate(self._segments):
             touched = self._touched(segment)
@@ -64,7 +64,7 @@ class Comparison:
         return self._found
 
     def _touched(self, segment: MappingSegment) -> set[int]:
-        """Quarters of which more is known than is in their rows; all of an hour where the meter is slow."""
+        """The quarters that have additions; all quarters of an hour in which the meter is spread."""
         since, until = self._since, self._until
         return {
             quarter
@@ -76,7 +76,7 @@ class Comparison:
         }
 
     def _is_summed(self, segment: MappingSegment) -> bool:
-        """Whether all rows of the segment's devices are its own and can be compared, and so their sums have been."""
+        """Add the sums of the devices' rows, if all of them lie in the segment and are complete. Returns whether so."""
         meter, vehicle = self._rows[METER].get(segment.meter), self._rows[VEHICLE].get(segment.vehicle)
         if meter is None or vehicle is None or segment.start > self._since or segment.end < self._until:
             return False
@@ -86,7 +86,7 @@ class Comparison:
         return True
 
     async def _sum_rows(self, left: Mapping[int, set[int]]) -> None:
-        """Of segments: what is whole is summed up, the rest is looked at closer."""
+        """Sum up the complete units of segments; note the other units for `_look_closer`."""
         window = self._window
         segments = [self._segments[number] for number in left]
         units = [(number, unit) for number, starts in left.items() for unit in {window.unit(at) for at in starts}]
@@ -112,11 +112,11 @@ class Comparison:
             closer.update(*holes)
 
     def _additions_of(self, segment: MappingSegment) -> tuple[Mapping[int, Quarter], Mapping[int, Quarter]]:
-        """Of its meter and of its vehicle."""
+        """The additions of the segment's meter and of its vehicle."""
         return self._additions[METER].get(segment.meter, {}), self._additions[VEHICLE].get(segment.vehicle, {})
 
     async def _look_closer(self) -> None:
-        """By the rule that a single vehicle is compared by."""
+        """Compare the noted quarters by the rule for a single vehicle."""
         segments = self._segments
         meters = await self._quarters(METER, ((segments[number].meter, its) for number, its in self._closer.items()))
         vehicles = await self._quarters(
@@ -135,7 +135,7 @@ class Comparison:
     def _is_all_whole(
         self, segment: MappingSegment, meter: Mapping[int, Quarter], vehicle: Mapping[int, Quarter]
     ) -> bool:
-        """Whether all that is beside the rows of a segment can be compared as it is; if so, it has been."""
+        """Add the additions of a segment, if all of them are complete. Returns whether they are."""
         ac = dc = 0.0
         for start, row in meter.items():
             within = min(start + QUARTER, segment.end) - max(start, segment.start)
@@ -173,7 +173,7 @@ class Comparison:
 def _within(
     segment: MappingSegment, starts: Iterable[int], rows: Mapping[int, Quarter], additions: Mapping[int, Quarter]
 ) -> dict[int, Quarter]:
-    """Some of the rows, and what is beside them, as far as it lies in the segment."""
+    """The rows with these starts, plus the additions that lie in the segment."""
     found = {start: rows[start] for start in starts if start in rows}
     for start, more in additions.items():
         if segment.start < start + QUARTER and start < segment.end:
@@ -182,6 +182,6 @@ def _within(
 
 
 def edges_of(window: Window) -> dict[str, datetime]:
-    """As the statements take them: quarters of (since, until), whole hours in the middle of it."""
+    """The window's edges as parameters: quarters in [since, until), hours in [hours_from, hours_until)."""
     edges = ("since", "hours_from", "hours_until", "until")
     return {name: to_timestamp(getattr(window, name)) for name in edges}

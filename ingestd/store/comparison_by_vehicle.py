@@ -1,6 +1,7 @@
-"""Vehicles of a fleet that sums will not do for: meters feed several at once, or a mapping begins or ends in an hour.
+"""Compares vehicles of a fleet one by one, where sums are not enough.
 
-They are compared by the model of a single vehicle, so many at a time as have a bounded number of rows.
+These are vehicles that share a meter, or whose mapping begins or ends within an hour. They are compared by the model of
+a single vehicle, in steps of a bounded number of rows.
 """
 
 import asyncio
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
     from ingestd.model.quarters import Quarter
 
 MOST_ROWS: Final = 50_000
-"""About so many quarters are looked at in one step."""
+"""Quarters in one step, about."""
 
 _SQL: Final = queries.of_streams(queries.load("fleet.sql"))
 
 
 @dataclass(slots=True)
 class _Wanted:
-    """Of one device: the stretch that is looked at, and the edges in it."""
+    """The range of time that is needed of one device, and the edges in it."""
 
     since: int = ENDING
     until: int = -ENDING
@@ -45,7 +46,7 @@ class _Wanted:
 
 
 class ComparisonByVehicle:
-    """Of one moment and window. Errors are psycopg's."""
+    """Compares vehicles in one snapshot and window. Errors are psycopg's."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class ComparisonByVehicle:
         additions: Mapping[Stream, QuartersByDevice],
         policy: EfficiencyPolicy,
     ) -> None:
-        """`segments` are those of all vehicles, in the whole hours around the window; `additions` is what rows lack."""
+        """`segments`: of all vehicles, in the hours around the window. `additions` have to be added to rows."""
         self._snapshot = snapshot
         self._window = window
         self._additions = additions
@@ -69,7 +70,7 @@ class ComparisonByVehicle:
         self._many = {stream: ManyDevices(snapshot, stream) for stream in CHARGING}
 
     async def compared(self, vehicles: Iterable[str]) -> dict[str, Compared]:
-        """Of each of these; its DC in all is not told."""
+        """The compared energy of these vehicles; `all_dc` is left 0."""
         for many in self._many.values():
             await many.look_up_rules()
         found: dict[str, Compared] = {}
@@ -93,12 +94,12 @@ class ComparisonByVehicle:
             yield some
 
     def _own(self, vehicle: str) -> list[MappingSegment]:
-        """Its segments with a part in the window."""
+        """The vehicle's segments that overlap the window."""
         start, end = self._window.start, self._window.asked_end
         return [segment for segment in self._of_vehicle[vehicle] if segment.start < end and start < segment.end]
 
     def _others(self, own: MappingSegment) -> list[MappingSegment]:
-        """What of other vehicles' segments lies in this one, of the same meter."""
+        """The segments of other vehicles with the same meter, cut to this segment."""
         return [
             MappingSegment(
                 vehicle=other.vehicle,
@@ -111,7 +112,7 @@ class ComparisonByVehicle:
         ]
 
     def _wanted(self, stream: Stream, vehicles: Iterable[str]) -> dict[str, _Wanted]:
-        """What of the stream's devices is needed to compare these vehicles."""
+        """By device: the range of time and the edges that are needed to compare these vehicles."""
         window = self._window
         wanted: defaultdict[str, _Wanted] = defaultdict(_Wanted)
         for vehicle in vehicles:
@@ -150,7 +151,7 @@ class ComparisonByVehicle:
         }
 
     async def _counted_ranges(self, stream: Stream, wanted: Mapping[str, _Wanted]) -> dict[str, list[CountedRange]]:
-        """The quarters that an edge cuts."""
+        """The quarters that an edge cuts, by device."""
         cut: defaultdict[int, list[str]] = defaultdict(list)
         for device, its in wanted.items():
             inside = (edge for edge in its.edges if edge % QUARTER and not self._is_last(edge))
@@ -166,7 +167,7 @@ class ComparisonByVehicle:
         return found
 
     def _is_open(self, edge: int) -> bool:
-        """Whether there are no rows of that time, and so what is beside them holds all up to the end of the window."""
+        """Whether there are no rows at this time. Then the additions hold all energy up to the end of the window."""
         return edge >= self._window.made_until
 
     def _is_last(self, edge: int) -> bool:
@@ -210,5 +211,5 @@ class ComparisonByVehicle:
 
 
 def around(window: Window) -> tuple[int, int]:
-    """The whole hours around a window: a meter is divided by the DC of an hour where it is slow."""
+    """The whole hours around a window: a spread meter is divided by the DC of whole hours."""
     return window.start // HOUR * HOUR, -(-window.asked_end // HOUR) * HOUR

@@ -27,7 +27,7 @@ PAGE: Final = 1000
 
 @dataclass(slots=True, kw_only=True)
 class Replayed:
-    """What a replay came to."""
+    """The result of a replay."""
 
     stored: int = 0
     duplicates: int = 0
@@ -53,7 +53,7 @@ class DeadLetters:
         return await self._delete(_SQL["purge_dead_letters"], asdict(wanted))
 
     async def expire(self, *, older_than: timedelta) -> None:
-        """Delete those that were stored longer ago, by the database's clock."""
+        """Delete dead letters that were stored longer ago, by the database's clock."""
         if expired := await self._delete(_SQL["expire_dead_letters"], {"older_than": older_than}):
             log.info("old dead letters purged", purged=expired)
 
@@ -66,9 +66,9 @@ class DeadLetters:
                 return deleted
 
     async def replay(self, wanted: DeadLetterFilter, *, writer: Writer, window: Window) -> Replayed:
-        """Decode them again. What becomes a reading is stored, and deleted here.
+        """Decode dead letters again. Those that become readings are stored, then deleted here.
 
-        A crash in between leaves the letter beside the row; replaying it once more finds a duplicate.
+        After a crash in between there are both, the reading and the dead letter; the next replay finds a duplicate.
         """
         result = Replayed()
         async for letters in self._pages(wanted):
@@ -98,7 +98,7 @@ class _Decoded(NamedTuple):
 
 
 async def _store(decoded: list[_Decoded], writer: Writer, result: Replayed) -> list[int]:
-    """Store readings together, or each by itself where the database objects to one; returns the ids of the letters."""
+    """Store readings together, or one by one if the database refuses one; returns the ids of their letters."""
     rows: dict[Stream, dict[Row, Row]] = {}
     for _, stream, row in decoded:
         rows.setdefault(stream, {}).setdefault(row[:2], row)

@@ -1,4 +1,4 @@
-"""Energy of a whole fleet in buckets that cut quarters of an hour: by the rule, reading by reading, up to a limit."""
+"""Energy of a fleet in buckets that cut quarters: counted reading by reading, up to a limit of readings."""
 
 import asyncio
 from collections import Counter
@@ -18,7 +18,7 @@ from ingestd.store.ledger_snapshot import LedgerSnapshot
 from ingestd.store.many_devices import ManyDevices
 
 AT_ONCE: Final = 50_000
-"""So many readings are looked at in one step."""
+"""Readings in one step."""
 
 _SOURCES: Final = {
     "samples_of_all": queries.load("fleet.sql")["samples_of_all"],
@@ -30,7 +30,7 @@ _SQL: Final = queries.of_streams(_SOURCES)
 async def fine_buckets(
     snapshot: LedgerSnapshot, window: Window, edges: Sequence[int], *, most: int
 ) -> dict[Stream, dict[int, float]]:
-    """kWh of each stretch (edges[n], edges[n + 1]] of the window, by number; none where nothing was sent.
+    """kWh of each range (edges[n], edges[n + 1]] of the window, by number. A range without readings is left out.
 
     Raises TooManyReadingsError, psycopg's errors.
     """
@@ -41,7 +41,7 @@ async def fine_buckets(
 
 
 async def _readings(snapshot: LedgerSnapshot, stream: Stream, window: Window) -> Counter[str]:
-    """How many each device has that may tell of the window."""
+    """The number of readings of each device that may have energy in the window."""
     first, last = window.start // QUARTER * QUARTER, min(-(-window.end // QUARTER) * QUARTER, window.made_until)
     rows = await snapshot.fetch(
         _SQL[stream]["samples_of_all"], {"since": to_timestamp(first), "until": to_timestamp(last)}

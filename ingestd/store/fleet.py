@@ -1,4 +1,4 @@
-"""Reads over the whole fleet: sums of rows, and in Python what is in no row yet or has to be looked at closer."""
+"""Answers about the whole fleet: sums of rows, plus readings that are in no row yet."""
 
 from bisect import bisect_right
 from collections import Counter
@@ -34,7 +34,7 @@ _SQL: Final = queries.of_streams(queries.load("fleet.sql"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """What was read of a window."""
+    """The figures of a window."""
 
     window: Window
     totals: Mapping[Stream, Mapping[str, float]]
@@ -45,18 +45,18 @@ class _Found:
 
 
 class Fleet:
-    """What dashboards, lists and alerts ask of all devices. Every method raises StoreError."""
+    """Answers about all devices, for dashboards, lists and alerts. Every method raises StoreError."""
 
     def __init__(
         self, snapshots: LedgerSnapshots, *, policy: EfficiencyPolicy, most_readings: int = MOST_READINGS
     ) -> None:
-        """No more than `most_readings` are looked at one by one for an answer."""
+        """At most `most_readings` readings are counted one by one for an answer."""
         self._snapshots = snapshots
         self._policy = policy
         self._most_readings = most_readings
 
     async def energy(self, window: TimeRange) -> FleetEnergy:
-        """Of all devices and of all vehicles with their meters."""
+        """The energy of all devices, and of all vehicles with their meters."""
         found = await self._find(window)
         vehicles = self._judged(found)
         mapped = Compared()
@@ -81,14 +81,14 @@ class Fleet:
         )
 
     async def efficiencies(self, window: TimeRange) -> list[VehicleEfficiency]:
-        """Of every vehicle that is mapped to a meter in the window."""
+        """The efficiency of every vehicle that is mapped to a meter in the window."""
         vehicles = self._judged(await self._find(window))
         return [efficiency for efficiency, compared in vehicles.values() if compared is not None]
 
     async def series(self, asked: TimeRange, buckets: Sequence[Bucket]) -> FleetSeries:
         """Energy in each of the buckets, which make up the window.
 
-        Raises TooManyReadingsError where they cut quarters of an hour, and there are too many readings to look at.
+        Raises TooManyReadingsError if buckets cut quarters and the window has too many readings to count one by one.
         """
         edges = [to_microseconds(bucket.within.start) for bucket in buckets]
         async with self._snapshots.now() as snapshot:
@@ -105,7 +105,7 @@ class Fleet:
         return FleetSeries(as_of=as_of, points=points, reason=_reason(snapshot, window))
 
     async def closed_hours(self) -> TimeRange | None:
-        """The last 24 whole hours of which all rows are made; None where there are none."""
+        """The last 24 whole hours whose rows are made; None if there are no rows."""
         async with self._snapshots.now() as snapshot:
             made = [snapshot.made_until(stream) for stream in CHARGING]
         until = [at for at in made if at is not None]
@@ -115,7 +115,7 @@ class Fleet:
         return TimeRange(start=to_datetime(end - CLOSED_HOURS * HOUR), end=to_datetime(end))
 
     def _judged(self, found: _Found) -> dict[str, tuple[VehicleEfficiency, Compared | None]]:
-        """Every vehicle with a reading or a mapping in the window: its efficiency, and what of it is compared."""
+        """Every vehicle with a reading or a mapping in the window: its efficiency and its compared energy."""
         compared: dict[str, Compared | None] = {**dict.fromkeys(found.totals[VEHICLE]), **found.compared}
         judged: dict[str, tuple[VehicleEfficiency, Compared | None]] = {}
         for vehicle, its in compared.items():
@@ -169,7 +169,7 @@ _NOTHING: Final = Quarter()
 
 
 async def _window(snapshot: LedgerSnapshot, asked: TimeRange) -> tuple[Window, datetime]:
-    """The window as it can be answered, and up to when that is."""
+    """The window for which there is an answer, and `as_of`."""
     made = [snapshot.made_until(stream) for stream in CHARGING]
     made_until = min((until for until in made if until is not None), default=BEGINNING)
     start = max(to_microseconds(asked.start), BEGINNING)
@@ -187,18 +187,18 @@ async def _window(snapshot: LedgerSnapshot, asked: TimeRange) -> tuple[Window, d
 
 
 def _reason(snapshot: LedgerSnapshot, window: Window) -> str | None:
-    """Why some of the window cannot be told."""
+    """Why some of the window is not known; None if all is."""
     return snapshot.why_gone(window.start) if window.start < snapshot.ledger_since else None
 
 
 async def _segments(snapshot: LedgerSnapshot, start: int, end: int) -> list[MappingSegment]:
-    """Those with a part in (start, end], cut to it."""
+    """The segments of all vehicles that overlap (start, end], cut to it."""
     rows = await snapshot.fetch(_SQL[VEHICLE]["segments"], {"start": to_timestamp(start), "end": to_timestamp(end)})
     return [MappingSegment(vehicle=row.vehicle_id, meter=row.meter_id, start=row.since, end=row.until) for row in rows]
 
 
 async def _additions(snapshot: LedgerSnapshot, stream: Stream, window: Window) -> QuartersByDevice:
-    """What is not in rows of whole quarters: parts of quarters at the window's edges, and what is not made yet."""
+    """Energy to add to the rows of whole quarters: parts of quarters at the window's edges, and open readings."""
     found: QuartersByDevice = {}
     if window.start >= window.end:
         return found
@@ -209,7 +209,7 @@ async def _additions(snapshot: LedgerSnapshot, stream: Stream, window: Window) -
         its |= await _parts_of_slow(snapshot, stream, quarter, since, until)
         for device, row in its.items():
             found.setdefault(device, {})[quarter] = row
-    # What is open may tell of quarters that have rows, also of long ago.
+    # Open readings may have energy in quarters that have rows, also in old ones.
     until = ENDING if snapshot.now <= window.made_until + LONGEST_OPEN else window.made_until + LONGEST_OPEN
     open_energy = OpenEnergy(
         snapshot, stream, since=window.made_until, until=until, start=window.since_of_open, end=window.end
@@ -224,7 +224,7 @@ async def _additions(snapshot: LedgerSnapshot, stream: Stream, window: Window) -
 async def _parts_of_slow(
     snapshot: LedgerSnapshot, stream: Stream, quarter: int, since: int, until: int
 ) -> dict[str, Quarter]:
-    """Of devices of which a longer reading has a part in a quarter: what lies in (since, until] of it."""
+    """By device that is spread in a quarter: its figures in the part (since, until] of this quarter."""
     rows = await snapshot.fetch(_SQL[stream]["quarters_of_all"], {"start": to_timestamp(quarter)})
     many = ManyDevices(snapshot, stream)
     await many.look_up_rules()
@@ -235,7 +235,7 @@ async def _parts_of_slow(
 async def _by_bucket(
     snapshot: LedgerSnapshot, stream: Stream, window: Window, edges: Sequence[int]
 ) -> dict[int, float]:
-    """kWh by number of the bucket; none where nothing was sent."""
+    """kWh by number of the bucket; a bucket without readings is left out."""
     energy: dict[int, float] = {}
     by_hour = all(edge % HOUR == 0 for edge in edges[1:])
     middle = "hourly_series_of_all" if by_hour else "series_of_all"
@@ -260,12 +260,12 @@ async def _by_bucket(
 
 
 async def _rows(snapshot: LedgerSnapshot, stream: Stream, window: Window) -> dict[str, Any]:
-    """Of every device with rows in the window their sums, and how many of them are known whole."""
+    """The sums of the rows of each device in the window, and the number of its rows of which all time is known."""
     return {row.id: row async for row in snapshot.each(_SQL[stream]["energy_of_all"], edges_of(window))}
 
 
 def _totals(rows: Mapping[str, Any], additions: QuartersByDevice) -> dict[str, float]:
-    """kWh of every device with a reading, or a part of one."""
+    """kWh of every device with a reading, or a part of one, in the window."""
     kwh = {device: its.kwh for device, its in rows.items()}
     sent = {device: its.samples + its.parts for device, its in rows.items()}
     for device, parts in additions.items():

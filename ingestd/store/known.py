@@ -1,4 +1,4 @@
-"""Whether a device is known: it has reported, or a mapping announces it."""
+"""Whether a device is known: it has reported, or it is in a mapping."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ _SIGNS_OF_CHARGING: Final = ("known_by_live", "known_by_mapping", "known_by_quar
 
 
 async def is_known(snapshot: LedgerSnapshot, stream: Stream, device: str) -> bool:
-    """By the first sign of it. Errors are psycopg's."""
+    """Whether any statement finds the device. Errors are psycopg's."""
     for sign in _SIGNS_OF_CHARGING if stream in CHARGING else _SIGNS:
         if await snapshot.fetch(_SQL[stream][sign], {"id": device}):
             return True

@@ -1,4 +1,4 @@
-"""What all devices of a stream did that is in no row yet: their readings, by the same rule, many at a time."""
+"""The energy of open readings (those that are in no row yet) of all devices of a stream, counted by the same rule."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,20 +19,20 @@ QuartersByDevice: TypeAlias = dict[str, dict[int, Quarter]]
 """By device and start of the quarter."""
 
 LONGEST_OPEN: Final = 2 * HOUR
-"""So much is read from history at most. A ledger that is further behind tells up to when its answer is made."""
+"""At most this much time is read from history. If the ledger is further behind, the answer ends earlier (`as_of`)."""
 YIELD_EVERY: Final = 50
-"""After so many devices the event loop has its turn."""
+"""After this many devices, other tasks of the event loop run."""
 
 _SQL: Final = queries.of_streams(queries.load("fleet.sql"))
 
 
 class OpenEnergy:
-    """Of one stream, where rows are made up to `since`. Errors are psycopg's."""
+    """The open readings of one stream, whose rows are made up to `since`. Errors are psycopg's."""
 
     def __init__(
         self, snapshot: LedgerSnapshot, stream: Stream, *, since: int, until: int, start: int, end: int
     ) -> None:
-        """Of readings up to `until`, what they tell of (start, end]."""
+        """Readings up to `until` are read; their energy in (start, end] is wanted."""
         self._snapshot = snapshot
         self._sql = _SQL[stream]
         self._many = ManyDevices(snapshot, stream)
@@ -42,7 +42,7 @@ class OpenEnergy:
         self._end = end
 
     async def additions(self) -> QuartersByDevice:
-        """What has to be added to the rows: what is behind them, and what is told only now of those that are there."""
+        """The energy to add to the rows: of later quarters, and of quarters with rows that open readings change."""
         await self._many.look_up_rules()
         found: QuartersByDevice = {}
         to_decide: dict[str, Any] = {}
@@ -66,9 +66,9 @@ class OpenEnergy:
         return found
 
     async def _sums(self) -> dict[str, list[Any]]:
-        """Of each device with readings the sums of each quarter, in order; the last one's are of all that follow."""
+        """By device: the sums of its readings in each quarter, in order. The last includes all later readings."""
         last = max(self._since, min(self._end - 1, self._snapshot.now) // QUARTER * QUARTER)
-        if last > self._since + LONGEST_OPEN:  # the ledger has hardly begun: all is decided reading by reading
+        if last > self._since + LONGEST_OPEN:  # the ledger has just begun: all readings are counted one by one
             last = self._since
         same = {
             "start": to_timestamp(self._start),
@@ -93,7 +93,7 @@ class OpenEnergy:
         )
 
     async def _decided(self, devices: Sequence[str], states: Mapping[str, Any]) -> QuartersByDevice:
-        """Reading by reading."""
+        """The quarters of devices whose readings have to be counted one by one."""
         parameters = {"ids": devices, "since": to_timestamp(self._since), "until": to_timestamp(self._until)}
         found: QuartersByDevice = {}
         async for row in self._snapshot.each(self._sql["readings_of_many"], parameters):
@@ -102,7 +102,7 @@ class OpenEnergy:
         return found
 
     async def _additions_to_rows(self, devices: Sequence[str]) -> QuartersByDevice:
-        """Of devices whose readings tell of quarters that have rows: what is not in these."""
+        """For devices whose open readings reach back into quarters with rows: the difference to these rows."""
         found: QuartersByDevice = {}
         found_after = await self._many.readings_after(devices, self._since, until=self._until)
         for number, (device, (base, readings)) in enumerate(found_after.items()):

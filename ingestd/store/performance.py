@@ -1,4 +1,4 @@
-"""How a vehicle charges: its energy, and that of the meters that feed it."""
+"""The performance of a vehicle: its energy, and that of the meters that feed it."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +22,7 @@ from ingestd.store.ledger import BEGINNING
 from ingestd.store.ledger_snapshot import LedgerSnapshot, LedgerSnapshots
 
 LONGEST_ON_EVENT_LOOP: Final = 7 * 24 * HOUR
-"""A window of more takes longer than a few milliseconds, and is left to a thread."""
+"""A longer window takes more than a few milliseconds and is calculated in a thread."""
 _Result = TypeVar("_Result")
 
 _SQL: Final = queries.of_streams(queries.load("performance.sql"), STREAMS)
@@ -30,7 +30,7 @@ _SQL: Final = queries.of_streams(queries.load("performance.sql"), STREAMS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Segment:
-    """A part of the mapping."""
+    """A segment of the mapping."""
 
     vehicle: str
     meter: str
@@ -42,14 +42,14 @@ class _Segment:
 
 
 class Performances:
-    """Of vehicles."""
+    """Reads the performance of vehicles."""
 
     def __init__(self, snapshots: LedgerSnapshots, *, policy: EfficiencyPolicy) -> None:
         self._snapshots = snapshots
         self._policy = policy
 
     async def of_vehicle(self, vehicle_id: str, window: TimeRange) -> Performance | None:
-        """In the window, or None where the vehicle is unknown. Raises StoreError."""
+        """The performance in a window; None if the vehicle is unknown. Raises StoreError."""
         start, end = (min(max(to_microseconds(at), BEGINNING), ENDING) for at in (window.start, window.end))
         async with self._snapshots.now() as snapshot:
             own, others, threshold = await _segments(snapshot, vehicle_id, start, end)
@@ -71,7 +71,7 @@ class Performances:
 
 
 async def _gaps(reader: DeviceReader, vehicle: DeviceEnergy, window: TimeRange, snapshot: LedgerSnapshot) -> Gaps:
-    """Of the window up to now."""
+    """The gaps of the window up to now."""
     max_gap = snapshot.rule(VEHICLE).max_gap
     start, end = to_microseconds(window.start), min(to_microseconds(window.end), snapshot.now)
     work = partial(silent_ranges, vehicle, start, end, longer_than=max_gap)
@@ -80,16 +80,16 @@ async def _gaps(reader: DeviceReader, vehicle: DeviceEnergy, window: TimeRange, 
 
 
 async def _run(work: Callable[[], _Result], start: int, end: int) -> _Result:
-    """What is to be done for a window."""
+    """Call `work`; for a long window, in a thread."""
     return work() if end - start <= LONGEST_ON_EVENT_LOOP else await asyncio.to_thread(work)
 
 
 async def _segments(
     snapshot: LedgerSnapshot, vehicle_id: str, start: int, end: int
 ) -> tuple[list[_Segment], list[_Segment], float | None]:
-    """Those of the vehicle that have a part in (start, end], and those of others that share their meters.
+    """The vehicle's segments that overlap (start, end], those of others that share their meters, its own threshold.
 
-    They last to the whole hours around the window. And the vehicle's own threshold, where it is set.
+    Segments are cut to the whole hours around the window. The threshold is None if it is not set.
     """
     since, until = _whole_hours(start, end)
     rows = await snapshot.fetch(
@@ -116,7 +116,7 @@ def _whole_hours(start: int, end: int) -> tuple[int, int]:
 
 
 async def _feed(snapshot: LedgerSnapshot, segment: _Segment, others: Iterable[_Segment], edges: set[int]) -> model.Feed:
-    """What the meter of a segment did in it, and the other vehicles that it fed."""
+    """The energy of a segment's meter, and the other vehicles that it feeds in this time."""
     start, end = segment.start, segment.end
     return model.Feed(
         meter=segment.meter,
@@ -181,7 +181,7 @@ def _without_figures(
     policy: EfficiencyPolicy,
     reason: str,
 ) -> Performance:
-    """Of a window of which nothing can be told."""
+    """The performance in a window whose readings are deleted."""
     start, end = to_microseconds(window.start), to_microseconds(window.end)
     return Performance(
         vehicle_id=vehicle_id,

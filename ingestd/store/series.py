@@ -1,4 +1,4 @@
-"""Energy of one device over time: by buckets, by days to years, by charging sessions. Nothing of it is stored."""
+"""Energy of one device over time: by buckets, by days to years, by charging sessions. Calculated at each request."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -21,18 +21,18 @@ from ingestd.store.ledger_snapshot import LedgerSnapshot, LedgerSnapshots
 from ingestd.store.sessions import Sessions
 
 MAX_ON_EVENT_LOOP: Final = 2_000
-"""So many rows and readings are divided in a few milliseconds; more are left to a thread."""
+"""Rows and readings. This many are summed up in a few milliseconds; more are in a thread."""
 _LAST_SOCS: Final = queries.ready(queries.load("series.sql")["last_socs"])
 _HOUR: Final = timedelta(hours=1)
 _FIRST: Final = -(-BEGINNING // QUARTER) * QUARTER
 _LAST: Final = ENDING // QUARTER * QUARTER
-"""No edge of a window lies beyond these, as no reading does."""
+"""Edges of windows are limited to these. No reading lies outside."""
 
 
 class Series:
-    """What charts ask. Every method raises StoreError when the database does not answer.
+    """Answers for charts. Every method raises StoreError if the database does not answer.
 
-    Answers None where the device is unknown. What cannot be told, as history is gone, is None in the answer.
+    The answer is None if the device is unknown. Figures whose readings are deleted are None in the answer.
     """
 
     def __init__(self, snapshots: LedgerSnapshots, *, session: SessionRule) -> None:
@@ -42,7 +42,7 @@ class Series:
     async def of_device(
         self, stream: Stream, device_id: str, window: TimeRange, buckets: Sequence[Bucket]
     ) -> Answer[Point] | None:
-        """Each of the buckets, which make up the window."""
+        """The figures of each bucket. The buckets make up the window."""
         edges = _edges(window, [bucket.within.end for bucket in buckets])
         async with self._snapshots.now() as snapshot:
             found = await self._between(snapshot, stream, device_id, edges)
@@ -59,7 +59,7 @@ class Series:
     async def totals(
         self, stream: Stream, device_id: str, window: TimeRange, periods: Sequence[Period]
     ) -> Answer[Total] | None:
-        """Each of the periods, which make up the window."""
+        """The figures of each period. The periods make up the window."""
         edges = _edges(window, [period.within.end for period in periods])
         async with self._snapshots.now() as snapshot:
             found = await self._between(snapshot, stream, device_id, edges)
@@ -69,7 +69,7 @@ class Series:
             return Answer(items=totals, reason=snapshot.why_gone(edges[0]) if None in found else None)
 
     async def sessions(self, vehicle_id: str, window: TimeRange) -> Answer[ChargingSession] | None:
-        """Those that have a part in the window, cut to it, in order of time."""
+        """The sessions that overlap the window, cut to it, in order of time."""
         start, end = _edges(window, [window.end])
         async with self._snapshots.now() as snapshot:
             sessions = Sessions(snapshot, vehicle_id, rule=self._session, max_gap=snapshot.rule(VEHICLE).max_gap)
@@ -81,7 +81,7 @@ class Series:
     async def _between(
         self, snapshot: LedgerSnapshot, stream: Stream, device: str, edges: Sequence[int]
     ) -> list[Quarter | None] | None:
-        """What the device did in each stretch between edges; None where that is gone.
+        """The figures of the device between each two edges; None if their readings are deleted.
 
         None instead of a list: the device is unknown.
         """
@@ -105,12 +105,12 @@ class Series:
 
 
 def _edges(window: TimeRange, ends: Iterable[datetime]) -> list[int]:
-    """The start of the window and the ends of the stretches that make it up."""
+    """The start of the window, and the end of each of its buckets or periods."""
     return [min(max(to_microseconds(at), _FIRST), _LAST) for at in (window.start, *ends)]
 
 
 async def _sums(energy: DeviceEnergy, edges: Sequence[int]) -> list[Quarter]:
-    """Of each stretch between edges; where there is much to sum up, beside the event loop."""
+    """The sums between each two edges; if there is much to sum up, from a thread."""
     size = len(energy.rows) + sum(len(counted_range.counted) for counted_range in energy.counted_ranges)
     return energy.between(edges) if size <= MAX_ON_EVENT_LOOP else await asyncio.to_thread(energy.between, edges)
 
@@ -118,7 +118,7 @@ async def _sums(energy: DeviceEnergy, edges: Sequence[int]) -> list[Quarter]:
 async def _last_socs(
     snapshot: LedgerSnapshot, vehicle_id: str, edges: Sequence[int], found: Sequence[Quarter | None]
 ) -> dict[int, float | None]:
-    """By the number of each stretch with a reading; None where that is gone from history."""
+    """The last state of charge by number of the bucket, if it has a reading; None if the reading is deleted."""
     numbers = [number for number, quarter in enumerate(found) if quarter is not None and quarter.samples]
     if not numbers:
         return {}
