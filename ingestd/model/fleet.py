@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ingestd.model.energy import HOUR, QUARTER
+from ingestd.model.mapping import MappingSegment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,16 +63,6 @@ class Window:
     def since_of_open(self) -> int:
         """The start of the window for open readings. `parts` has their energy in the first part of a quarter."""
         return self.since if self.start < self.made_until else self.start
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MappingSegment:
-    """A meter feeds a vehicle in (start, end], within the window asked for."""
-
-    vehicle: str
-    meter: str
-    start: int
-    end: int
 
 
 def hour_of(start: int) -> range:

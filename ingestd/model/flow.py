@@ -40,8 +40,8 @@ class Flow:
 
     def undivided_until(self, end: int) -> int:
         """No reading after `end` has energy before the returned time, which is at most `end`."""
-        behind = bisect_right(self.ends, end)
-        return min(end, self._earliest[behind]) if behind < len(self.ends) else end
+        after = bisect_right(self.ends, end)
+        return min(end, self._earliest[after]) if after < len(self.ends) else end
 
     def counts(self, number: int, start: int, end: int) -> float:
         """kWh of a reading that count in (start, end]: its part if it is spread, else all or nothing."""

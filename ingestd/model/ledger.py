@@ -262,10 +262,10 @@ def _count_samples(made: dict[int, Quarter], readings: Readings, start: int, end
     first, last = bisect_right(readings.at, start), bisect_right(readings.at, end)
     while first < last:
         quarter = quarter_of(readings.at[first])
-        behind = bisect_right(readings.at, quarter + QUARTER, first, last)
+        after = bisect_right(readings.at, quarter + QUARTER, first, last)
         row = made.setdefault(quarter, Quarter())
-        row.samples, row.averaged = behind - first, sum(readings.averaged[first:behind])
-        first = behind
+        row.samples, row.averaged = after - first, sum(readings.averaged[first:after])
+        first = after
 
 
 def _states(
@@ -327,12 +327,12 @@ def _without_repeats(readings: Readings, state: State | None, rule: Rule) -> lis
                 return readings.one_by_one()
             register = Register(high_water=point.value, changed_at=point.at, read_at=point.at)
     kept = {0, *changed, *(number - 1 for number in changed)}
-    behind = 0
-    while behind < len(at):
-        quarter = quarter_of(at[behind])
-        kept.add(max(0, bisect_right(at, quarter + LOOK_AHEAD, behind) - 1))
-        behind = bisect_right(at, quarter + QUARTER, behind)
-        kept.add(behind - 1)
+    after = 0
+    while after < len(at):
+        quarter = quarter_of(at[after])
+        kept.add(max(0, bisect_right(at, quarter + LOOK_AHEAD, after) - 1))
+        after = bisect_right(at, quarter + QUARTER, after)
+        kept.add(after - 1)
     return [Reading(at[number], None, values[number], readings.averaged[number]) for number in sorted(kept)]
 
 

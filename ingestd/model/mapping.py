@@ -17,6 +17,19 @@ class Mapping:
     valid_to: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappingSegment:
+    """A meter feeds a vehicle in (start, end], in microseconds, cut to the time that is asked for."""
+
+    vehicle: str
+    meter: str
+    start: int
+    end: int
+
+    def overlaps(self, start: int, end: int) -> bool:
+        return self.start < end and start < self.end
+
+
 class MappingConflictError(IngestdError):
     """A new mapping would overlap these segments of its vehicle."""
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 from ingestd.model.device_energy import total
 from ingestd.model.efficiency import Compared, EfficiencyPolicy, SegmentEnergy, compare, is_whole
 from ingestd.model.energy import HOUR, QUARTER
-from ingestd.model.fleet import MappingSegment, Window, hour_of
+from ingestd.model.fleet import Window, hour_of
+from ingestd.model.mapping import MappingSegment
 from ingestd.model.quarters import Quarter
 from ingestd.model.stream import METER, VEHICLE, Stream
 from ingestd.store import queries

@@ -14,7 +14,8 @@ from ingestd.model import performance as model
 from ingestd.model.device_energy import CountedRange, DeviceEnergy, total
 from ingestd.model.efficiency import Compared, EfficiencyPolicy
 from ingestd.model.energy import HOUR, QUARTER
-from ingestd.model.fleet import MappingSegment, Window
+from ingestd.model.fleet import Window
+from ingestd.model.mapping import MappingSegment
 from ingestd.model.stream import CHARGING, METER, VEHICLE, Stream
 from ingestd.store import queries
 from ingestd.store.device_energy import ENDING
@@ -96,7 +97,7 @@ class ComparisonByVehicle:
     def _own(self, vehicle: str) -> list[MappingSegment]:
         """The vehicle's segments that overlap the window."""
         start, end = self._window.start, self._window.asked_end
-        return [segment for segment in self._of_vehicle[vehicle] if segment.start < end and start < segment.end]
+        return [segment for segment in self._of_vehicle[vehicle] if segment.overlaps(start, end)]
 
     def _others(self, own: MappingSegment) -> list[MappingSegment]:
         """The segments of other vehicles with the same meter, cut to this segment."""
@@ -108,7 +109,7 @@ class ComparisonByVehicle:
                 end=min(own.end, other.end),
             )
             for other in self._of_meter[own.meter]
-            if other.vehicle != own.vehicle and other.start < own.end and own.start < other.end
+            if other.vehicle != own.vehicle and other.overlaps(own.start, own.end)
         ]
 
     def _wanted(self, stream: Stream, vehicles: Iterable[str]) -> dict[str, _Wanted]:

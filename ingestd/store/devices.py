@@ -34,9 +34,9 @@ class Devices:
         self._pool = pool
         self._efficiencies = efficiencies
         self._offline_after = offline_after
-        self._judging = asyncio.Lock()
-        self._judged: Sequence[VehicleEfficiency] = ()
-        self._judged_at: float | None = None  # monotonic seconds
+        self._lock = asyncio.Lock()
+        self._shared: Sequence[VehicleEfficiency] = ()
+        self._shared_at: float | None = None  # monotonic seconds
 
     async def newest(self, stream: Stream, device_id: str) -> LiveReading | None:
         """The newest reading of a device; None if the device is unknown."""
@@ -46,14 +46,14 @@ class Devices:
     async def page(self, stream: Stream, wanted: DevicePage, *, anew: bool = False) -> list[Device]:
         """One page of the devices that have reported. `anew`: do not use shared efficiencies."""
         after_key, after_id = wanted.after or ("", None)
-        judged = await self._of_last_day(anew=anew) if stream is VEHICLE else ()
+        efficiencies = await self._of_last_day(anew=anew) if stream is VEHICLE else ()
         rows = await self._pool.fetch(
             _SQL[stream]["page"],
             {
                 "offline_after": self._offline_after,
-                "ids": [one.vehicle_id for one in judged],
-                "statuses": [one.status for one in judged],
-                "ratios": [one.efficiency_ratio for one in judged],
+                "ids": [one.vehicle_id for one in efficiencies],
+                "statuses": [one.status for one in efficiencies],
+                "ratios": [one.efficiency_ratio for one in efficiencies],
                 "sort": wanted.sort,
                 "descending": wanted.descending,
                 "after_key": _number(after_key),
@@ -76,12 +76,12 @@ class Devices:
 
     async def _of_last_day(self, *, anew: bool) -> Sequence[VehicleEfficiency]:
         """The efficiencies of mapped vehicles; shared for SHARED_SECONDS."""
-        async with self._judging:
-            if anew or self._judged_at is None or time.monotonic() - self._judged_at > SHARED_SECONDS:
+        async with self._lock:
+            if anew or self._shared_at is None or time.monotonic() - self._shared_at > SHARED_SECONDS:
                 asked_at = time.monotonic()
-                self._judged = await self._efficiencies(last_day(datetime.now(UTC)))
-                self._judged_at = asked_at
-            return self._judged
+                self._shared = await self._efficiencies(last_day(datetime.now(UTC)))
+                self._shared_at = asked_at
+            return self._shared
 
 
 def _number(key: SortKey) -> float | None:

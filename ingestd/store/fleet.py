@@ -10,7 +10,8 @@ from typing import Any, Final
 from ingestd.model.answers import FleetEnergy, FleetPoint, FleetSeries, VehicleEfficiency
 from ingestd.model.efficiency import Compared, EfficiencyPolicy
 from ingestd.model.energy import HOUR, QUARTER
-from ingestd.model.fleet import MappingSegment, Window, divided_segments
+from ingestd.model.fleet import Window, divided_segments
+from ingestd.model.mapping import MappingSegment
 from ingestd.model.periods import Bucket, TimeRange
 from ingestd.model.quarters import Quarter, quarters
 from ingestd.model.stream import CHARGING, METER, VEHICLE, Stream

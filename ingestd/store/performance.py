@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
@@ -12,6 +12,7 @@ from ingestd.model.device_energy import DeviceEnergy
 from ingestd.model.efficiency import EfficiencyPolicy, Judgement
 from ingestd.model.energy import HOUR
 from ingestd.model.gaps import Gaps, gaps, silent_ranges
+from ingestd.model.mapping import MappingSegment
 from ingestd.model.periods import TimeRange
 from ingestd.model.stream import METER, STREAMS, VEHICLE
 from ingestd.model.timestamps import to_datetime, to_microseconds
@@ -26,19 +27,6 @@ LONGEST_ON_EVENT_LOOP: Final = 7 * 24 * HOUR
 _Result = TypeVar("_Result")
 
 _SQL: Final = queries.of_streams(queries.load("performance.sql"), STREAMS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Segment:
-    """A segment of the mapping."""
-
-    vehicle: str
-    meter: str
-    start: int
-    end: int
-
-    def overlaps(self, start: int, end: int) -> bool:
-        return self.start < end and start < self.end
 
 
 class Performances:
@@ -86,7 +74,7 @@ async def _run(work: Callable[[], _Result], start: int, end: int) -> _Result:
 
 async def _segments(
     snapshot: LedgerSnapshot, vehicle_id: str, start: int, end: int
-) -> tuple[list[_Segment], list[_Segment], float | None]:
+) -> tuple[list[MappingSegment], list[MappingSegment], float | None]:
     """The vehicle's segments that overlap (start, end], those of others that share their meters, its own threshold.
 
     Segments are cut to the whole hours around the window. The threshold is None if it is not set.
@@ -97,7 +85,7 @@ async def _segments(
         {"vehicle_id": vehicle_id, "start": to_datetime(since), "end": to_datetime(until)},
     )
     segments = [
-        _Segment(vehicle=row.vehicle_id, meter=row.meter_id, start=row.start, end=row.end)
+        MappingSegment(vehicle=row.vehicle_id, meter=row.meter_id, start=row.start, end=row.end)
         for row in rows
         if row.meter_id is not None
     ]
@@ -115,7 +103,9 @@ def _whole_hours(start: int, end: int) -> tuple[int, int]:
     return start // HOUR * HOUR, -(-end // HOUR) * HOUR
 
 
-async def _feed(snapshot: LedgerSnapshot, segment: _Segment, others: Iterable[_Segment], edges: set[int]) -> model.Feed:
+async def _feed(
+    snapshot: LedgerSnapshot, segment: MappingSegment, others: Iterable[MappingSegment], edges: set[int]
+) -> model.Feed:
     """The energy of a segment's meter, and the other vehicles that it feeds in this time."""
     start, end = segment.start, segment.end
     return model.Feed(
@@ -132,7 +122,7 @@ async def _feed(snapshot: LedgerSnapshot, segment: _Segment, others: Iterable[_S
 
 
 async def _mapped(
-    snapshot: LedgerSnapshot, other: _Segment, start: int, end: int, edges: set[int]
+    snapshot: LedgerSnapshot, other: MappingSegment, start: int, end: int, edges: set[int]
 ) -> model.OtherVehicle:
     energy = await snapshot.device(VEHICLE, other.vehicle).energy(start, end, edges=edges)
     return model.OtherVehicle(vehicle=other.vehicle, start=start, end=end, energy=energy)
@@ -176,8 +166,8 @@ def _answer(
 def _without_figures(
     vehicle_id: str,
     window: TimeRange,
-    own: Sequence[_Segment],
-    others: Sequence[_Segment],
+    own: Sequence[MappingSegment],
+    others: Sequence[MappingSegment],
     policy: EfficiencyPolicy,
     reason: str,
 ) -> Performance:

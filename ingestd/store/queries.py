@@ -51,14 +51,12 @@ def for_stream(statement: sql.SQL, stream: Stream, **others: sql.Composable) -> 
     columns = [sql.Identifier(name) for name in stream.row_columns]
     return statement.format(
         stream=sql.Literal(stream.name),
-        stream_name=sql.SQL(stream.name),
         history=sql.Identifier(stream.history),
         live=sql.Identifier(stream.live),
         quarter=sql.Identifier(f"{stream.name}_quarter"),
         hour=sql.Identifier(f"{stream.name}_hour"),
         stale=sql.Identifier(f"{stream.name}_stale"),
         **_energy_columns(stream),
-        soc=sql.Identifier("soc") if "soc" in stream.columns else sql.SQL("NULL::double precision"),
         staged=sql.Identifier(f"staged_{stream.name}"),
         newest=sql.Identifier(f"newest_{stream.name}"),
         id=sql.Identifier(stream.id_column),

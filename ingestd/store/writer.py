@@ -173,9 +173,7 @@ class Writer:
         return {stream: closed[0].get(stream.name) for stream in STREAMS}
 
     async def _dead_letters(self, cursor: Cursor, letters: Sequence[DeadLetter]) -> None:
-        await _copy(
-            cursor, _WRITE["copy_dead_letters"].as_bytes(), [_letter_row(letter) for letter in letters], _LETTER_TYPES
-        )
+        await _copy(cursor, _COPY_DEAD_LETTERS, [_letter_row(letter) for letter in letters], _LETTER_TYPES)
 
     async def _make_partitions(self, connection: Connection, batch: Batch) -> None:
         """Make missing partitions for the days of the batch, in a transaction of their own."""

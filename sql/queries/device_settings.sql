@@ -21,4 +21,4 @@ DELETE FROM device_setting WHERE kind = %(kind)s AND id = %(id)s
 
 -- name: mark_device
 -- Mark the whole ledger of a device to be made anew, because its maximum power has changed.
-INSERT INTO {stream_name}_stale ({id}, start) VALUES (%(id)s, '-infinity')
+INSERT INTO {stale} ({id}, start) VALUES (%(id)s, '-infinity')

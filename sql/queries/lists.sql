@@ -20,7 +20,7 @@ FROM (
     FROM {live} AS live
     LEFT JOIN device_setting AS own ON own.kind = {stream} AND own.id = live.{id}
     LEFT JOIN unnest(%(ids)s::text[], %(statuses)s::text[], %(ratios)s::double precision[])
-        AS judged (id, status, efficiency_ratio) ON judged.id = live.{id}
+        AS efficiency (id, status, efficiency_ratio) ON efficiency.id = live.{id}
 ) AS device
 WHERE CASE
         WHEN %(after_id)s::text IS NULL THEN true

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.model.energy import HOUR, MINUTE, QUARTER
-from ingestd.model.fleet import MappingSegment, Window, divided_segments
+from ingestd.model.fleet import Window, divided_segments
+from ingestd.model.mapping import MappingSegment
 
 
 def fed(vehicle: str, meter: str, start: int, end: int) -> MappingSegment:
