@@ -22,13 +22,13 @@ def number(value: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Time:
-    """A stretch of time, drawn from left to right."""
+    """A range of time, drawn from left to right."""
 
     start: int
     end: int
 
-    def x(self, moment: int) -> float:
-        return LEFT + (RIGHT - LEFT) * (moment - self.start) / (self.end - self.start)
+    def x(self, at: int) -> float:
+        return LEFT + (RIGHT - LEFT) * (at - self.start) / (self.end - self.start)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,12 +68,12 @@ class Picture:
 
     def clock(self, time: Time, y: float, every: int) -> None:
         self.line(LEFT, y, RIGHT, y, colour=INK)
-        for moment in range(-(-time.start // every) * every, time.end + 1, every):
-            self.line(time.x(moment), y, time.x(moment), y + 5, colour=INK)
-            self.text(time.x(moment), y + 19, f"{moment // HOUR % 24:02}:{moment % HOUR // MINUTE:02}", colour=FAINT)
+        for at in range(-(-time.start // every) * every, time.end + 1, every):
+            self.line(time.x(at), y, time.x(at), y + 5, colour=INK)
+            self.text(time.x(at), y + 19, f"{at // HOUR % 24:02}:{at % HOUR // MINUTE:02}", colour=FAINT)
 
     def band(self, time: Time, start: int, end: int, y: float, words: str, *, colour: str) -> None:
-        """A stretch of time with words in it."""
+        """A range of time with words in it."""
         self.box(time.x(start), time.x(end), y, 22, fill="#ffffff", stroke=colour)
         self.text((time.x(start) + time.x(end)) / 2, y + 16, words, colour=colour)
 
