@@ -119,9 +119,9 @@ class _Progress(NamedTuple):
     closed_until: datetime
 
     @classmethod
-    def at(cls, moment: datetime) -> _Progress:
+    def at(cls, at: datetime) -> _Progress:
         """Where readings up to the moment are there."""
-        made = (to_microseconds(moment) - LOOK_AHEAD) // QUARTER * QUARTER
+        made = (to_microseconds(at) - LOOK_AHEAD) // QUARTER * QUARTER
         return cls(to_datetime(made), to_datetime(made + LOOK_AHEAD))
 
 
@@ -169,15 +169,15 @@ def run_in(dsn: str) -> None:
         _close(connection, now - LAG)
 
 
-def stopped_at(place: Place, moment: datetime) -> None:
+def stopped_at(place: Place, at: datetime) -> None:
     """As if ingestd had been stopped at that moment: what comes after it is in no row of the ledger, and not late."""
     with place.connect() as connection:
-        _close(connection, moment)
+        _close(connection, at)
 
 
-def _close(connection: psycopg.Connection, moment: datetime) -> None:
+def _close(connection: psycopg.Connection, at: datetime) -> None:
     for stream in STREAMS:
-        connection.execute(_for_stream(_CLOSED, stream), _Progress.at(moment)._asdict())
+        connection.execute(_for_stream(_CLOSED, stream), _Progress.at(at)._asdict())
 
 
 def _of_both_streams(

@@ -108,5 +108,5 @@ class Load:
             due += self._interval
 
 
-def _text(moment: datetime) -> bytes:
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z").encode()
+def _text(at: datetime) -> bytes:
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z").encode()

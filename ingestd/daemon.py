@@ -46,9 +46,9 @@ from ingestd.store.exports import Exports
 from ingestd.store.fleet import Fleet
 from ingestd.store.housekeeping import run_housekeeping
 from ingestd.store.leadership import Leadership
+from ingestd.store.ledger_snapshot import LedgerSnapshots
 from ingestd.store.mappings import Mappings
 from ingestd.store.migrations import migrate
-from ingestd.store.moments import Moments
 from ingestd.store.partitions import Partitions
 from ingestd.store.performance import Performances
 from ingestd.store.pool import Pool
@@ -80,7 +80,7 @@ class Daemon:
         self._metrics = Metrics()
         self._make_store()
         self._make_pipeline()
-        self._alerting = self._make_alerting(Fleet(self._moments(self._background), policy=_policy(settings)))
+        self._alerting = self._make_alerting(Fleet(self._snapshots(self._background), policy=_policy(settings)))
         self._http = HttpServer(host=settings.http_host, port=settings.http_port, services=self._make_services())
         self._metrics.expose_in_flight(self._buffer.in_flight)
         self._metrics.expose_clock_difference(lambda: self._clocks.difference)
@@ -147,14 +147,14 @@ class Daemon:
             metrics=self._metrics,
         )
 
-    def _moments(self, pool: Pool) -> Moments:
+    def _snapshots(self, pool: Pool) -> LedgerSnapshots:
         settings = self._settings
-        return Moments(pool, rules=self._rules, history=settings.retention, ledger=settings.rollup_retention)
+        return LedgerSnapshots(pool, rules=self._rules, history=settings.retention, ledger=settings.rollup_retention)
 
     def _make_services(self) -> Services:
-        settings, pool, moments = self._settings, self._pool, self._moments(self._pool)
-        fleet = Fleet(moments, policy=_policy(settings))
-        series = Series(moments, session=_session_rule(settings))
+        settings, pool, snapshots = self._settings, self._pool, self._snapshots(self._pool)
+        fleet = Fleet(snapshots, policy=_policy(settings))
+        series = Series(snapshots, session=_session_rule(settings))
         devices = Devices(pool, efficiencies=fleet.efficiencies, offline_after=settings.offline_after)
         return Services(
             intake=Intake(
@@ -163,7 +163,7 @@ class Daemon:
                 put=partial(self._buffer.put, urgent=True),
                 reason=self._intake_reason,
             ),
-            performance=Performances(moments, policy=_policy(settings)).of_vehicle,
+            performance=Performances(snapshots, policy=_policy(settings)).of_vehicle,
             live=devices.newest,
             series=series.of_device,
             totals=series.totals,

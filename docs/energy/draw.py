@@ -12,12 +12,12 @@ from typing import Final
 from picture import BAD, FAINT, INK, LEFT, LIGHT, METER, OTHER, RIGHT, VEHICLE, Picture, Time, number
 
 from ingestd.model.allocation import allocate
-from ingestd.model.efficiency import Compared, EfficiencyPolicy, Segment, compare
-from ingestd.model.energy import HOUR, MINUTE, QUARTER, Counted, Reading, count
+from ingestd.model.efficiency import Compared, EfficiencyPolicy, SegmentEnergy, compare
+from ingestd.model.energy import HOUR, MINUTE, QUARTER, CountedReading, Reading, count
 from ingestd.model.flow import Flow
 from ingestd.model.quarters import Quarter, Quarters, hours, merged, quarters
-from ingestd.model.register import Point, Rule, Verdict, judge
-from ingestd.model.sessions import Feeding, ac_of, sessions
+from ingestd.model.register import Point, Rule, Verdict, verdicts
+from ingestd.model.sessions import MeterFeed, ac_of, sessions
 
 DAY: Final = 24 * HOUR
 LATER: Final = 10 * DAY
@@ -37,7 +37,7 @@ def intervals(start: int, end: int, every: int, kwh: float) -> list[Reading]:
     return [Reading(time, kwh=kwh) for time in range(start + every, end + 1, every)]
 
 
-def counted(readings: Iterable[Reading]) -> list[Counted]:
+def counted(readings: Iterable[Reading]) -> list[CountedReading]:
     return count(sorted(readings), rule=RULE, now=LATER)
 
 
@@ -170,7 +170,7 @@ def register() -> Picture:
 
 def _values(picture: Picture, left: float, top: float, values: Sequence[tuple[int, float]]) -> None:
     """The values of a register, evenly side by side, in the colours of their verdicts."""
-    judged = judge([Point(n * MINUTE, value) for n, value in values], None, rule=RULE, now=LATER)
+    judged = verdicts([Point(n * MINUTE, value) for n, value in values], None, rule=RULE, now=LATER)
     low, high = min(value for _, value in values), max(value for _, value in values)
     across, up = 210 / (len(values) - 1), 120 / (high - low)
     points = [(left + 14 + across * n, top + 170 - up * (value - low)) for n, (_, value) in enumerate(values)]
@@ -205,22 +205,22 @@ def known() -> Picture:
     for row, (name, readings) in enumerate(devices.items()):
         y = 40 + 66 * row
         ones = counted(readings)
-        stretches = merged([(max(a, time.start), min(b, time.end)) for a, b in (one.known or (0, 0) for one in ones)])
+        ranges = merged([(max(a, time.start), min(b, time.end)) for a, b in (one.known or (0, 0) for one in ones)])
         picture.label(y, *name)
         picture.box(LEFT, RIGHT, y - 2, 20, fill=LIGHT)
-        for start, end in stretches:
+        for start, end in ranges:
             picture.box(time.x(start), time.x(end), y - 2, 20, fill="#9fd3c0")
         for one in ones:
             if time.start <= one.at <= time.end:
                 picture.dot(time.x(one.at), y + 8, colour=BAD if one.is_excluded else INK)
-        coverage = sum(end - start for start, end in stretches) / (time.end - time.start)
+        coverage = sum(end - start for start, end in ranges) / (time.end - time.start)
         picture.text(RIGHT, y - 8, f"coverage {coverage:.0%}", anchor="end")
     picture.clock(time, 352, HOUR)
     picture.text(LEFT, 400, "green: known · grey: not known · a dot: a reading", anchor="start", colour=FAINT)
     return picture
 
 
-def is_compared(segment: Segment, start: int, length: int) -> bool:
+def is_compared(segment: SegmentEnergy, start: int, length: int) -> bool:
     """Whether the unit that begins at start is compared: asked of the rule, with the DC of that unit alone."""
     alone = {
         moment: replace(row, kwh=row.kwh if start <= moment < start + length else 0.0)
@@ -230,7 +230,7 @@ def is_compared(segment: Segment, start: int, length: int) -> bool:
     return compared is not None and compared.dc > 0
 
 
-def _compared(picture: Picture, top: float, segment: Segment, *, length: int, scale: float) -> None:
+def _compared(picture: Picture, top: float, segment: SegmentEnergy, *, length: int, scale: float) -> None:
     """Both sides in units; what is compared is coloured."""
     time = Time(start=segment.start, end=-(-segment.end // length) * length)
     for y, rows, side, colour in (
@@ -266,14 +266,18 @@ def compared() -> Picture:
     start, end = at(8), at(10, 50)
     meter = counted(Reading(at(hour), kwh=11.0) for hour in (7, 8, 9, 10))
     vehicle = count(intervals(start, end, MINUTE, 0.165), rule=RULE, now=end)
-    segment = Segment(start=start, end=end, meter=quarters(meter, start, end), vehicle=quarters(vehicle, start, end))
+    segment = SegmentEnergy(
+        start=start, end=end, meter=quarters(meter, start, end), vehicle=quarters(vehicle, start, end)
+    )
     _compared(picture, 30, segment, length=HOUR, scale=5)
 
     picture.text(10, 292, "Both by the minute, the vehicle silent from 10:07 to 10:47", anchor="start", bold=True)
     start, end = at(9), at(12)
     meter = counted(intervals(at(8), end, MINUTE, 0.1))
     vehicle = counted(intervals(at(8), at(10, 7), MINUTE, 0.09) + intervals(at(10, 47), end, MINUTE, 0.09))
-    segment = Segment(start=start, end=end, meter=quarters(meter, start, end), vehicle=quarters(vehicle, start, end))
+    segment = SegmentEnergy(
+        start=start, end=end, meter=quarters(meter, start, end), vehicle=quarters(vehicle, start, end)
+    )
     _compared(picture, 300, segment, length=QUARTER, scale=32)
     return picture
 
@@ -322,14 +326,14 @@ def charging() -> Picture:
         height=372,
     )
     time = Time(start=at(8, 30), end=at(13))
-    stretches = {(at(8), at(9, 10)): 0.0, (at(9, 10), at(9, 40)): 1.0, (at(9, 40), at(9, 50)): 0.0}
-    stretches |= {(at(9, 50), at(10, 20)): 1.0, (at(10, 20), at(11, 30)): 0.01, (at(11, 30), at(12, 20)): 0.5}
-    stretches[at(12, 20), at(13)] = 0.0
-    vehicle = counted(one for span, kwh in stretches.items() for one in intervals(*span, 5 * MINUTE, kwh))
+    ranges = {(at(8), at(9, 10)): 0.0, (at(9, 10), at(9, 40)): 1.0, (at(9, 40), at(9, 50)): 0.0}
+    ranges |= {(at(9, 50), at(10, 20)): 1.0, (at(10, 20), at(11, 30)): 0.01, (at(11, 30), at(12, 20)): 0.5}
+    ranges[at(12, 20), at(13)] = 0.0
+    vehicle = counted(one for span, kwh in ranges.items() for one in intervals(*span, 5 * MINUTE, kwh))
     hourly = {8: 0.0, 9: 0.0, 10: 8.8, 11: 4.6, 12: 3.4, 13: 2.2}
     meter = counted(Reading(at(hour), kwh=kwh) for hour, kwh in hourly.items())
     flow = Flow.of(vehicle)
-    feeding = Feeding(start=at(8), end=at(13), meter=Flow.of(meter), vehicles={"EV": flow})
+    feed = MeterFeed(start=at(8), end=at(13), meter=Flow.of(meter), vehicles={"EV": flow})
     picture.label(84, "power of the", "vehicle")
     before = 0.0
     for one in vehicle[1:]:
@@ -347,7 +351,7 @@ def charging() -> Picture:
         middle = (time.x(session.start) + time.x(session.end)) / 2
         dc = flow.energy(session.since, session.end)
         picture.text(middle, 182, f"DC {number(dc)} kWh")
-        picture.text(middle, 200, f"AC {number(ac_of(session, 'EV', [feeding]))} kWh")
+        picture.text(middle, 200, f"AC {number(ac_of(session, 'EV', [feed]))} kWh")
     picture.label(284, "AC of the hourly", "meter, kWh")
     picture.bars(time, hours(quarters(meter, at(9), at(13))), 316, 8, fill=lambda _: METER, length=HOUR)
     picture.clock(time, 316, 30 * MINUTE)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Final
 
-from ingestd.model.energy import HOUR, MINUTE, QUARTER, Counted
+from ingestd.model.energy import HOUR, MINUTE, QUARTER, CountedReading
 from ingestd.model.quarters import Quarters
 
 WIDTH: Final = 800
@@ -22,13 +22,13 @@ def number(value: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Time:
-    """A stretch of time, drawn from left to right."""
+    """A range of time, drawn from left to right."""
 
     start: int
     end: int
 
-    def x(self, moment: int) -> float:
-        return LEFT + (RIGHT - LEFT) * (moment - self.start) / (self.end - self.start)
+    def x(self, at: int) -> float:
+        return LEFT + (RIGHT - LEFT) * (at - self.start) / (self.end - self.start)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,16 +68,16 @@ class Picture:
 
     def clock(self, time: Time, y: float, every: int) -> None:
         self.line(LEFT, y, RIGHT, y, colour=INK)
-        for moment in range(-(-time.start // every) * every, time.end + 1, every):
-            self.line(time.x(moment), y, time.x(moment), y + 5, colour=INK)
-            self.text(time.x(moment), y + 19, f"{moment // HOUR % 24:02}:{moment % HOUR // MINUTE:02}", colour=FAINT)
+        for at in range(-(-time.start // every) * every, time.end + 1, every):
+            self.line(time.x(at), y, time.x(at), y + 5, colour=INK)
+            self.text(time.x(at), y + 19, f"{at // HOUR % 24:02}:{at % HOUR // MINUTE:02}", colour=FAINT)
 
     def band(self, time: Time, start: int, end: int, y: float, words: str, *, colour: str) -> None:
-        """A stretch of time with words in it."""
+        """A range of time with words in it."""
         self.box(time.x(start), time.x(end), y, 22, fill="#ffffff", stroke=colour)
         self.text((time.x(start) + time.x(end)) / 2, y + 16, words, colour=colour)
 
-    def readings(self, time: Time, ones: Iterable[Counted], y: float, *, colour: str) -> None:
+    def readings(self, time: Time, ones: Iterable[CountedReading], y: float, *, colour: str) -> None:
         """Each as a dot at its time and a line over its interval, where that is known."""
         for one in ones:
             if one.since is not None and one.kwh > 0:

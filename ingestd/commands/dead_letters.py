@@ -7,7 +7,7 @@ from typing import Any, get_args
 import click
 
 from ingestd.commands.invocation import run_to_end, settings_of
-from ingestd.commands.options import moment
+from ingestd.commands.options import timestamp
 from ingestd.config import Settings
 from ingestd.errors import IngestdError
 from ingestd.model.dead_letter import DeadLetterFilter, Reason
@@ -25,8 +25,8 @@ def dead_letters() -> None:
 def _filters(command: Callable[..., None]) -> Callable[..., None]:
     """The options that say which dead letters are meant."""
     for option in (
-        click.option("--until", callback=moment, help="Only those received before this time."),
-        click.option("--since", callback=moment, help="Only those received from this time on."),
+        click.option("--until", callback=timestamp, help="Only those received before this time."),
+        click.option("--since", callback=timestamp, help="Only those received from this time on."),
         click.option("--device", help="Only those of this device (the id in the topic)."),
         click.option("--reason", type=click.Choice(get_args(Reason)), help="Only those with this reason."),
     ):

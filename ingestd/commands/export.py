@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final, TypeAlias
 import click
 
 from ingestd.commands.invocation import run_to_end, settings_of
-from ingestd.commands.options import moment
+from ingestd.commands.options import timestamp
 from ingestd.errors import IngestdError
 from ingestd.model.periods import TimeRange
 from ingestd.model.stream import STREAMS, Stream
@@ -37,8 +37,8 @@ _SECOND: Final = timedelta(seconds=1)
 
 @click.command(name="export")
 @click.argument("what", type=click.Choice([stream.topic_root for stream in STREAMS]))
-@click.option("--start", callback=moment, help="From this time on; a day before the end if left out.")
-@click.option("--end", callback=moment, help="Up to but not including this time; now if left out.")
+@click.option("--start", callback=timestamp, help="From this time on; a day before the end if left out.")
+@click.option("--end", callback=timestamp, help="Up to but not including this time; now if left out.")
 @click.option("--id", "device_id", help="Only this device, in order of time.")
 @click.option("--output", type=click.Path(path_type=Path), default="-", show_default=True, help="-: standard output.")
 @click.option("--format", "file_format", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)

@@ -5,7 +5,7 @@ from datetime import datetime
 import click
 
 
-def moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | None:
+def timestamp(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | None:
     try:
         at = datetime.fromisoformat(text) if text is not None else None
     except ValueError as error:

@@ -14,12 +14,12 @@ from ingestd.model.periods import (
     MOST_POINTS,
     QUARTER,
     Bucket,
-    Stretch,
+    BucketLength,
     TimeRange,
-    parse_bucket,
+    buckets_of,
+    parse_bucket_length,
     points,
-    smallest_bucket,
-    stretches,
+    smallest_bucket_length,
 )
 
 QUERY: Final = {"startTime", "endTime", "bucket", "timeZone"}
@@ -30,9 +30,9 @@ class Asked:
     """What a series is asked for."""
 
     window: TimeRange
-    bucket: Bucket
+    bucket: BucketLength
     zone: ZoneInfo
-    buckets: Sequence[Stretch]
+    buckets: Sequence[Bucket]
 
 
 def of_device(query: parameters.Query) -> Asked:
@@ -97,24 +97,24 @@ def _asked(query: parameters.Query, window: TimeRange, zone: ZoneInfo, *, at_lea
         if (number := points(window, bucket, zone)) > MOST_POINTS:
             fault = f"makes {number} points of this window, at most {MOST_POINTS}"
             raise _bad_bucket(fault, window, at_least=at_least)
-        return Asked(window=window, bucket=bucket, zone=zone, buckets=stretches(window, bucket, zone))
+        return Asked(window=window, bucket=bucket, zone=zone, buckets=buckets_of(window, bucket, zone))
     except OverflowError as error:
         raise no_calendar(zone) from error
 
 
-def _bucket(query: parameters.Query, window: TimeRange) -> Bucket:
+def _bucket(query: parameters.Query, window: TimeRange) -> BucketLength:
     """If left out, a quarter of an hour, or more where that makes too many points."""
     text = query.text("bucket")
     if text is None:
-        return smallest_bucket(window, at_least=QUARTER)
+        return smallest_bucket_length(window, at_least=QUARTER)
     try:
-        return parse_bucket(text)
+        return parse_bucket_length(text)
     except ValueError as error:
         raise bad_parameter("bucket", str(error)) from error
 
 
 def _bad_bucket(fault: str, window: TimeRange, *, at_least: timedelta) -> Problem:
-    smallest = smallest_bucket(window, at_least=at_least)
+    smallest = smallest_bucket_length(window, at_least=at_least)
     return bad_parameter(
         "bucket", f"{fault}; the smallest usual one that will do is {smallest.text}", smallestBucket=smallest.text
     )

@@ -9,7 +9,7 @@ from ingestd.http import parameters
 from ingestd.http.heavy import heavy
 from ingestd.http.problems import bad_parameter
 from ingestd.http.services import SERVICES
-from ingestd.http.shapes import answer, moment
+from ingestd.http.shapes import answer, rfc3339
 from ingestd.model.dead_letter import DeadLetterFilter, Reason
 
 
@@ -20,8 +20,8 @@ async def get_dead_letters(request: web.Request) -> web.Response:
     wanted = DeadLetterFilter(
         reason=query.choice("reason", get_args(Reason)),
         device=query.identity("device"),
-        since=query.moment("startTime"),
-        until=query.moment("endTime"),
+        since=query.timestamp("startTime"),
+        until=query.timestamp("endTime"),
     )
     if wanted.since and wanted.until and wanted.since >= wanted.until:
         raise bad_parameter("endTime", "must be later than startTime")
@@ -43,7 +43,7 @@ def _shape(letter: Any) -> dict[str, object]:  # noqa: ANN401 - a row of the tab
         payload, encoding = b64encode(letter.payload).decode(), "base64"
     return {
         "id": letter.id,
-        "receivedAt": moment(letter.received_at),
+        "receivedAt": rfc3339(letter.received_at),
         "source": letter.source,
         "stream": letter.stream,
         "topic": letter.topic,

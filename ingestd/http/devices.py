@@ -55,8 +55,8 @@ def _device(stream: Stream, found: Device) -> dict[str, object]:
     return {
         stream.id_key: found.newest.device_id,
         **found.newest.figures,
-        "timestamp": shapes.moment(found.newest.timestamp),
-        "lastSeen": shapes.moment(found.newest.received_at),
+        "timestamp": shapes.rfc3339(found.newest.timestamp),
+        "lastSeen": shapes.rfc3339(found.newest.received_at),
         "online": found.online,
         **({"efficiencyRatio": found.efficiency_ratio, "status": found.status} if found.status else {}),
     }

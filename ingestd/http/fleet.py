@@ -29,7 +29,7 @@ async def get_fleet_series(request: web.Request) -> web.Response:
         raise buckets.too_fine(str(error), asked.window) from error
     return shapes.answer(
         {
-            "asOf": shapes.moment(found.as_of),
+            "asOf": shapes.rfc3339(found.as_of),
             **buckets.shape(asked),
             "points": [_point(point) for point in found.points],
             **shapes.reason(found.reason),
@@ -41,7 +41,7 @@ def _fleet(found: FleetEnergy) -> dict[str, object]:
     """`asOf`: readings stored later are not in it."""
     mapped = found.mapped
     return {
-        "asOf": shapes.moment(found.as_of),
+        "asOf": shapes.rfc3339(found.as_of),
         "timeRange": shapes.time_range(found.window),
         "energy": shapes.energy(found),
         "devices": {"meters": found.meters, "vehicles": found.vehicles},
@@ -67,7 +67,7 @@ def _fleet(found: FleetEnergy) -> dict[str, object]:
 
 
 def _point(found: FleetPoint) -> dict[str, object]:
-    return {"start": shapes.moment(found.start), "acConsumed": found.ac_kwh, "dcDelivered": found.dc_kwh}
+    return {"start": shapes.rfc3339(found.start), "acConsumed": found.ac_kwh, "dcDelivered": found.dc_kwh}
 
 
 ROUTES: Final[tuple[web.RouteDef, ...]] = (

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from ingestd.errors import StoreError
 from ingestd.http.services import SERVICES
-from ingestd.http.shapes import answer, moment
+from ingestd.http.shapes import answer, rfc3339
 
 
 async def get_health(request: web.Request) -> web.Response:
@@ -31,7 +31,7 @@ async def get_health(request: web.Request) -> web.Response:
             "stopping": condition.is_stopping,
             "lastCommitAgeSeconds": round(age, 3) if age is not None else None,
             "bufferedMessages": condition.buffered_messages,
-            "timestamp": moment(datetime.now(UTC)),
+            "timestamp": rfc3339(datetime.now(UTC)),
         },
         HTTPStatus.OK if is_healthy else HTTPStatus.SERVICE_UNAVAILABLE,
     )

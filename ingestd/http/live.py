@@ -8,7 +8,7 @@ from aiohttp import web
 from ingestd.http import parameters
 from ingestd.http.problems import unknown
 from ingestd.http.services import SERVICES
-from ingestd.http.shapes import answer, moment
+from ingestd.http.shapes import answer, rfc3339
 from ingestd.model.stream import STREAMS, Stream
 
 
@@ -22,8 +22,8 @@ async def get_live(request: web.Request, stream: Stream) -> web.Response:
         {
             stream.id_key: reading.device_id,
             **reading.figures,
-            "timestamp": moment(reading.timestamp),
-            "receivedAt": moment(reading.received_at),
+            "timestamp": rfc3339(reading.timestamp),
+            "receivedAt": rfc3339(reading.received_at),
         }
     )
 

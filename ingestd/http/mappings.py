@@ -11,7 +11,7 @@ from ingestd.errors import EmptySegmentError
 from ingestd.http import parameters
 from ingestd.http.problems import Problem, bad_parameter
 from ingestd.http.services import SERVICES
-from ingestd.http.shapes import answer, moment
+from ingestd.http.shapes import answer, rfc3339
 from ingestd.model.mapping import Mapping, MappingConflictError
 
 
@@ -19,8 +19,8 @@ class MappingChange(parameters.StrictBody):
     """The body of PUT. `valid_from` is now where left out. `replace` cuts the segments that overlap the new one."""
 
     meter_id: parameters.Identity
-    valid_from: parameters.Moment | None = None
-    valid_to: parameters.Moment | None = None
+    valid_from: parameters.TimestampField | None = None
+    valid_to: parameters.TimestampField | None = None
     replace: StrictBool = False
 
 
@@ -90,14 +90,14 @@ def _shape(segment: Mapping) -> dict[str, object]:
     return {
         "vehicleId": segment.vehicle_id,
         "meterId": segment.meter_id,
-        "validFrom": moment(segment.valid_from),
-        "validTo": moment(segment.valid_to) if segment.valid_to else None,
+        "validFrom": rfc3339(segment.valid_from),
+        "validTo": rfc3339(segment.valid_to) if segment.valid_to else None,
     }
 
 
 def _describe(segment: Mapping) -> str:
-    end = f"to {moment(segment.valid_to)}" if segment.valid_to else "until further notice"
-    return f"{segment.meter_id} from {moment(segment.valid_from)} {end}"
+    end = f"to {rfc3339(segment.valid_to)}" if segment.valid_to else "until further notice"
+    return f"{segment.meter_id} from {rfc3339(segment.valid_from)} {end}"
 
 
 ROUTES: Final[tuple[web.RouteDef, ...]] = (

@@ -20,7 +20,7 @@ EARLIEST: Final = datetime(1, 1, 1, tzinfo=UTC)
 _timestamp: Final = TypeAdapter(Timestamp)
 
 
-def _moment(value: object) -> datetime:
+def _parsed(value: object) -> datetime:
     """A timestamp in the format of the devices, in UTC. Raises ValueError."""
     try:
         return datetime.fromisoformat(_timestamp.validate_python(value)).astimezone(UTC)
@@ -29,7 +29,7 @@ def _moment(value: object) -> datetime:
 
 
 Identity = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
-Moment = Annotated[datetime, BeforeValidator(_moment)]
+TimestampField = Annotated[datetime, BeforeValidator(_parsed)]
 _LONGEST_NUMBER: Final = 20
 _Default = TypeVar("_Default", int, None)
 _Choice = TypeVar("_Choice", bound=str)
@@ -61,12 +61,12 @@ class Query:
             raise bad_parameter(name, "given more than once")
         return values[0] if values else None
 
-    def moment(self, name: str) -> datetime | None:
+    def timestamp(self, name: str) -> datetime | None:
         if (text := self.text(name)) is None:
             return None
         try:
             # A plus sign in a query is a space unless it was escaped; a timestamp has no space.
-            return _moment(text.replace(" ", "+"))
+            return _parsed(text.replace(" ", "+"))
         except ValueError as error:
             raise bad_parameter(name, str(error)) from error
 
@@ -107,7 +107,7 @@ def window_of(query: Query, *, longest: timedelta = LONGEST_WINDOW) -> TimeRange
 
     These begin at a whole quarter of an hour, so that all but their end is in rows of the ledger.
     """
-    start, end = query.moment("startTime"), query.moment("endTime")
+    start, end = query.timestamp("startTime"), query.timestamp("endTime")
     if start is None and end is None:
         return last_day(datetime.now(UTC))
     if end is None:

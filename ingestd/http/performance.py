@@ -29,8 +29,8 @@ def shape(found: Performance) -> dict[str, object]:
         "meters": [
             {
                 "meterId": meter.meter_id,
-                "from": shapes.moment(meter.valid.start),
-                "to": shapes.moment(meter.valid.end),
+                "from": shapes.rfc3339(meter.valid.start),
+                "to": shapes.rfc3339(meter.valid.end),
                 "acConsumed": meter.ac_kwh,
                 "shared": meter.shared,
             }

@@ -30,7 +30,7 @@ async def get_series(request: web.Request, stream: Stream) -> web.Response:
 
 def _point(stream: Stream, found: Point) -> dict[str, object]:
     return {
-        "start": shapes.moment(found.start),
+        "start": shapes.rfc3339(found.start),
         "kwh": found.kwh,
         "kw": found.kw,
         **({"soc": found.soc} if "soc" in stream.columns else {}),

@@ -13,7 +13,7 @@ from ingestd.model.answers import Answer, ChargingSession, FleetEnergy, FleetSer
 from ingestd.model.dead_letter import DeadLetterFilter
 from ingestd.model.device import Device, DevicePage, DeviceSettings, LiveReading
 from ingestd.model.mapping import Mapping
-from ingestd.model.periods import Period, Stretch, TimeRange
+from ingestd.model.periods import Bucket, Period, TimeRange
 from ingestd.model.stream import Stream
 
 _Filter_contra = TypeVar("_Filter_contra", contravariant=True)
@@ -69,11 +69,11 @@ class Services:
     intake: Intake
     performance: Callable[[str, TimeRange], Awaitable[Performance | None]]
     live: Callable[[Stream, str], Awaitable[LiveReading | None]]
-    series: Callable[[Stream, str, TimeRange, Sequence[Stretch]], Awaitable[Answer[Point] | None]]
+    series: Callable[[Stream, str, TimeRange, Sequence[Bucket]], Awaitable[Answer[Point] | None]]
     totals: Callable[[Stream, str, TimeRange, Sequence[Period]], Awaitable[Answer[Total] | None]]
     sessions: Callable[[str, TimeRange], Awaitable[Answer[ChargingSession] | None]]
     fleet_energy: Callable[[TimeRange], Awaitable[FleetEnergy]]
-    fleet_series: Callable[[TimeRange, Sequence[Stretch]], Awaitable[FleetSeries]]
+    fleet_series: Callable[[TimeRange, Sequence[Bucket]], Awaitable[FleetSeries]]
     """Of buckets that make up the window. Raises TooManyReadingsError where they are too short."""
     devices: DevicePages
     device_settings: SettingsOfDevices

@@ -32,8 +32,8 @@ async def get_sessions(request: web.Request) -> web.Response:
 
 def _session(found: ChargingSession) -> dict[str, object]:
     return {
-        "start": shapes.moment(found.start),
-        "end": shapes.moment(found.end),
+        "start": shapes.rfc3339(found.start),
+        "end": shapes.rfc3339(found.end),
         "open": found.open,
         **shapes.energy(found),
         "lossKwh": found.loss_kwh,

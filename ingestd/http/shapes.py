@@ -15,13 +15,13 @@ def answer(body: object, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
     return web.Response(status=status, body=to_json(body), content_type="application/json")
 
 
-def moment(at: datetime) -> str:
+def rfc3339(at: datetime) -> str:
     """RFC 3339 in UTC with Z; fractions only where there are any."""
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def time_range(window: TimeRange) -> dict[str, object]:
-    return {"start": moment(window.start), "end": moment(window.end)}
+    return {"start": rfc3339(window.start), "end": rfc3339(window.end)}
 
 
 def reason(text: str | None) -> dict[str, object]:

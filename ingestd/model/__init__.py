@@ -1,1 +1,1 @@
-"""Streams, readings, energy, alerts: pure functions and data, without input or output."""
+"""The domain: readings, energy, alerts. No input or output."""

@@ -1,9 +1,9 @@
-"""What is worth an alert, and when one is raised and cleared. Pure: what was seen goes in, the state comes out.
+"""Which conditions have alerts, and when an alert is raised and cleared. Pure: observations in, states out.
 
-A condition must hold without a break for the minimum duration before its alert is raised, and be over, beyond a
-margin, for as long before it is cleared. Time is that of the daemon's clock, not of the readings: what counts is
-how long we have known. Time in which nobody watched proves nothing and does not count. Efficiencies are those of
-closed hours, and their time is the end of these hours: another look at the same hours proves nothing either.
+An alert is raised when its condition has held without a break for the minimum duration. It is cleared when the
+condition has been over, beyond a margin, for as long. Time is that of the daemon's clock, not of the readings. Time in
+which no daemon watched does not count. Efficiencies are those of closed hours, and their time is the end of these
+hours, so a second look at the same hours does not count either.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ from ingestd.model.stream import STREAMS
 State: TypeAlias = Literal["pending", "active", "cleared"]
 
 SILENT: Final = {stream.name: f"{stream.name}-silent" for stream in STREAMS}
-"""By stream, as a meter and a vehicle may bear the same id."""
+"""A kind for each stream, as a meter and a vehicle may have the same id."""
 BATTERY: Final = "battery-over-temperature"
 EFFICIENCY: Final = "efficiency-below-threshold"
 IMPLAUSIBLE: Final = "implausible-ratio"
@@ -30,53 +30,54 @@ DEVICE_KINDS: Final = (*SILENT.values(), BATTERY, EFFICIENCY, IMPLAUSIBLE)
 SUMMARY: Final = {kind: f"{kind}-summary" for kind in DEVICE_KINDS}
 """The alert that stands for many devices; a kind of its own, as a device may have the id "fleet"."""
 FLEET_KINDS: Final = (DEAD_LETTERS, CLOCK, SESSION_LOST, *SUMMARY.values())
-"""They concern no single device."""
+"""Alerts of these kinds are about no single device."""
 KINDS: Final = (*DEVICE_KINDS, *FLEET_KINDS)
 
 FLEET: Final = "fleet"
 """The subject of such an alert."""
 
 RETIRED: Final = timedelta(days=7)
-"""Nothing is expected any more of a device that has been silent for so long."""
+"""A device that has been silent for this long is taken as retired, and its alerts end."""
 
 BATTERY_FRESH: Final = timedelta(hours=1)
-"""An older temperature raises no alert."""
+"""A temperature that is older than this raises no alert."""
 BATTERY_MARGIN: Final = 3.0  # °C
 
 MOST_OPEN: Final = 1000
-"""Of one kind no more alerts of single devices are open."""
+"""At most this many alerts of single devices are open for each kind."""
 SUMMARY_RELEASE: Final = 0.9
-"""The share of that bound at which its summary is over."""
+"""The summary of a kind is over when this part of that bound is reached."""
 
 EFFICIENCY_AGE: Final = timedelta(hours=24)
-"""Hours that ended longer ago tell nothing of now: the database catches up."""
+"""Hours that ended longer ago raise no alert: the ledger is behind."""
 HOUR: Final = timedelta(hours=1)
 STATUS: Final[Mapping[str, Status]] = {EFFICIENCY: "below-threshold", IMPLAUSIBLE: "implausible"}
-"""Of a vehicle for which the condition of the kind holds."""
+"""By kind: the status of a vehicle for which its condition holds."""
 EFFICIENCY_MARGIN: Final = 0.02
-MOST_PLAUSIBLE: Final = 1.0
-"""DC energy over AC energy; more cannot be."""
+MAX_RATIO: Final = 1.0
+"""DC energy divided by AC energy cannot be more."""
 
 DEAD_LETTER_WINDOW: Final = timedelta(minutes=5)
 DEAD_LETTER_SHARE: Final = 0.01
-DEAD_LETTER_LEAST: Final = 100
-"""The share is that of so many messages at least, or one bad message among a few would be an alert."""
+DEAD_LETTER_MIN_MESSAGES: Final = 100
+"""With fewer messages than this, the rate is calculated as if there were this many: else one bad message among a few
+would raise an alert."""
 
 CLOCK_DIFFERENCE: Final = timedelta(minutes=5)
 """Between our clock and the database's."""
 
 SESSION_LOST_FOR: Final = timedelta(hours=1)
-"""A lost session is worth an alert for so long."""
+"""The alert of a lost session lasts this long."""
 
 CHUNK: Final = 500
-"""So many are looked at in a millisecond or two."""
+"""Items in one step, of a millisecond or two."""
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """One look at what an alert may be about. Within the margin the condition neither holds nor is over."""
+    """What was observed of a device or the fleet. Within the margin the condition neither holds nor is over."""
 
     kind: str
     subject: str  # a device's id, or FLEET
@@ -89,32 +90,32 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What one look at a kind has found."""
+    """What was found for one kind of alert."""
 
     seen: Mapping[str, Observation | None]
-    """By subject: devices with an open alert, and others for which the condition holds; None: it is not known."""
+    """By subject: devices with an open alert, and others for which the condition holds; None: no value is known."""
     others: int = 0
-    """Devices for which it holds, too, without an open alert, that are not in `seen`: there would be too many."""
+    """The number of other devices without an open alert for which it holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """An alert as it is kept. Value, bound and detail are those of its last change of state."""
+    """An alert as it is stored. Value, bound and detail are those of its last change of state."""
 
     id: int | None = None  # None until it is stored
     kind: str
     subject: str
     state: State
-    since: datetime  # from when on the condition held
+    since: datetime  # the condition has held since
     raised_at: datetime | None = None
-    over_since: datetime | None = None  # of an active one: from when on the condition has been over
+    over_since: datetime | None = None  # of an active alert: the condition has been over since
     cleared_at: datetime | None = None
     value: float
     bound: float
     detail: str
 
     def described(self) -> dict[str, object]:
-        """As the API, the broker and the webhook show it; times are datetimes."""
+        """The alert as the API, the broker and the webhook show it; times are datetimes."""
         return {
             "id": self.id,
             "kind": self.kind,
@@ -130,12 +131,12 @@ class Alert:
 
 
 Change: TypeAlias = tuple[Alert | None, Alert | None]
-"""An open alert before and after; None: there is none."""
+"""An open alert before and after a step; None: there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertFilter:
-    """Which alerts; None lets everything through."""
+    """Which alerts are wanted; None matches everything."""
 
     state: State | None = None
     kind: str | None = None
@@ -144,7 +145,7 @@ class AlertFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """The moment that is evaluated, and since when this was done without a break."""
+    """The time of this look, and since when the daemons have looked without a break."""
 
     now: datetime
     since: datetime
@@ -155,9 +156,9 @@ class Watch:
 
 
 def step(alert: Alert | None, seen: Observation | None, watch: Watch) -> Alert | None:
-    """What becomes of the open alert (None: there is none) after one look; None: there is none, or none any more.
+    """The open alert (None: there is none) after an observation; None: there is no open alert any more.
 
-    Where nothing could be seen, a pending alert goes and an active one stays.
+    Without an observation, a pending alert ends and an active one stays.
     """
     if alert is None or alert.state == "pending":
         if seen is None or not seen.holds:
@@ -183,7 +184,7 @@ def step(alert: Alert | None, seen: Observation | None, watch: Watch) -> Alert |
 
 
 def retire(alert: Alert, now: datetime) -> Alert | None:
-    """What becomes of an open alert when nothing is expected of its device any more."""
+    """The open alert of a device that is taken as retired; None if it was pending."""
     if alert.state == "pending":
         return None
     return replace(alert, state="cleared", cleared_at=now, detail=f"not heard for {RETIRED.days} days: retired")
@@ -194,13 +195,13 @@ def _as_seen(alert: Alert, seen: Observation) -> Alert:
 
 
 def in_chunks(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    """For work on many that is to leave others their turn in between: a whole fleet may be silent at once."""
+    """The items in parts: between them the event loop can run other tasks. A whole fleet may be silent at once."""
     for start in range(0, len(items), CHUNK):
         yield items[start : start + CHUNK]
 
 
 def silence(kind: str, subject: str, *, heard_at: datetime, bound: float, now: datetime) -> Observation:
-    """Seconds since a device was heard. Over at half the bound, so that the device is known to report again."""
+    """Seconds since a device reported. The condition is over at half the bound: then the device reports again."""
     seconds = (now - heard_at).total_seconds()
     return Observation(
         kind=kind,
@@ -242,7 +243,7 @@ def clock(difference: timedelta) -> Observation:
 
 
 def charging(kind: str, vehicles: Sequence[VehicleEfficiency], *, with_alert: Collection[str], limit: int) -> Found:
-    """For a kind of STATUS: the vehicles with an open alert, and others while there are not `limit` alerts yet."""
+    """For a kind of STATUS: the vehicles with an open alert, then others, up to `limit` alerts in all."""
     known = [vehicle for vehicle in vehicles if vehicle.vehicle_id in with_alert]
     new = [vehicle for vehicle in vehicles if vehicle.status == STATUS[kind] and vehicle.vehicle_id not in with_alert]
     room = max(limit - len(with_alert), 0)
@@ -253,16 +254,16 @@ def charging(kind: str, vehicles: Sequence[VehicleEfficiency], *, with_alert: Co
 
 
 def efficiency(kind: str, vehicle: VehicleEfficiency) -> Observation | None:
-    """A vehicle's ratio of the last 24 closed hours, for a kind of STATUS; None where there is none."""
+    """A vehicle's ratio of the last 24 closed hours, for a kind of STATUS; None if it has no ratio."""
     ratio, threshold = vehicle.efficiency_ratio, vehicle.threshold
     if ratio is None:
         return None
     if kind == EFFICIENCY:
         bound = threshold
-        beyond_margin = ratio >= min(threshold + EFFICIENCY_MARGIN, MOST_PLAUSIBLE)
+        beyond_margin = ratio >= min(threshold + EFFICIENCY_MARGIN, MAX_RATIO)
     else:
-        bound = MOST_PLAUSIBLE
-        beyond_margin = ratio <= MOST_PLAUSIBLE - EFFICIENCY_MARGIN
+        bound = MAX_RATIO
+        beyond_margin = ratio <= MAX_RATIO - EFFICIENCY_MARGIN
     holds = vehicle.status == STATUS[kind]
     return Observation(
         kind=kind,
@@ -276,7 +277,7 @@ def efficiency(kind: str, vehicle: VehicleEfficiency) -> Observation | None:
 
 
 def summary(kind: str, *, devices: int, limit: int) -> Observation:
-    """How many devices the condition of a kind holds for."""
+    """The number of devices for which the condition of a kind holds."""
     return Observation(
         kind=SUMMARY[kind],
         subject=FLEET,
@@ -289,19 +290,19 @@ def summary(kind: str, *, devices: int, limit: int) -> Observation:
 
 
 class DeadLetterShare:
-    """The share of dead letters in what came in, from the daemon's own counters."""
+    """The part of the received messages that became dead letters, by the daemon's own counters."""
 
     def __init__(self) -> None:
         self._counts: deque[tuple[datetime, float, float]] = deque()
 
     def look(self, *, now: datetime, received: float, dead_lettered: float) -> Observation:
-        """The counters as they are now, against those at the window's start, or at the first look."""
+        """Compare the counters with those at the start of the window, or at the first look."""
         while len(self._counts) > 1 and self._counts[1][0] <= now - DEAD_LETTER_WINDOW:
             self._counts.popleft()
         self._counts.append((now, received, dead_lettered))
         _, received_before, dead_before = self._counts[0]
         came, died = received - received_before, dead_lettered - dead_before
-        share = died / max(came, DEAD_LETTER_LEAST)
+        share = died / max(came, DEAD_LETTER_MIN_MESSAGES)
         return Observation(
             kind=DEAD_LETTERS,
             subject=FLEET,
@@ -314,14 +315,14 @@ class DeadLetterShare:
 
 
 class SessionLosses:
-    """When the broker lost our session last, from the daemon's own counter."""
+    """When the broker last lost our session, by the daemon's own counter."""
 
     def __init__(self) -> None:
         self._count = 0
         self._since: datetime | None = None  # the last loss, or the first look
 
     def look(self, *, now: datetime, lost: int) -> Observation | None:
-        """The counter as it is now. None: no loss is known, nor that there was none for long enough."""
+        """Compare the counter with the last look. None: no loss is known, but too little time has passed to say so."""
         if self._since is None or lost > self._count:
             self._since, self._count = now, lost
         elapsed = now - self._since

@@ -1,4 +1,4 @@
-"""A meter that feeds several vehicles at once: which part of its energy is whose.
+"""Divides the energy of a meter that feeds several vehicles at once.
 
 Pure. Times are microseconds, energy is kWh.
 """
@@ -13,11 +13,11 @@ from ingestd.model.quarters import Quarter, Quarters
 def allocate(
     meter: Quarters, vehicles: Mapping[str, Quarters], *, part: Quarters | None = None
 ) -> dict[str, dict[int, Quarter]]:
-    """The meter's quarters for each of the vehicles that it feeds at once, in time in which all of them are mapped.
+    """By vehicle: its part of the meter's quarters, in a time in which all of the vehicles are mapped to the meter.
 
-    By their DC of each quarter-hour, of each hour where the meter has a part of a longer reading in it; in equal parts
-    where none has any. `part` is what is asked for of the meter, where that is not all of it: a window may cut an hour,
-    and is told by the DC of the whole hour nevertheless.
+    A quarter is divided in proportion to the vehicles' DC of this quarter, or of its whole hour if the meter is spread
+    in this hour; in equal parts if no vehicle has any DC. `part` are the quarters to divide, if they are fewer than
+    `meter`: a window may cut an hour, but its energy is divided by the DC of the whole hour.
     """
     spread = {start // HOUR * HOUR for start, row in meter.items() if row.is_spread}
     result: dict[str, dict[int, Quarter]] = {vehicle: {} for vehicle in vehicles}

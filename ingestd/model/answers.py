@@ -1,6 +1,6 @@
-"""What the analytics answer: energy of devices, of the fleet, over time.
+"""The answers of the analytics: energy of devices, of the fleet, over time.
 
-Efficiency is DC energy into the battery over AC energy from the grid; below the threshold it hints at a fault.
+Efficiency is DC energy into the battery divided by AC energy from the grid. A low value points to a fault.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from ingestd.model.periods import TimeRange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MeterShare:
-    """What one meter gave to the vehicle while it was mapped to it, clipped to the window asked for."""
+class MappedMeter:
+    """The energy that one meter delivered to the vehicle while mapped to it, within the window."""
 
     meter_id: str
     valid: TimeRange
@@ -24,20 +24,20 @@ class MeterShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Performance:
-    """A vehicle's charging in a window, and how far its figures can be relied on.
+    """A vehicle's charging in a window, and how reliable its figures are.
 
-    Figures are None where they cannot be told: where the window cuts a quarter-hour of which history is gone.
+    Figures are None if they are not known: the window cuts a quarter-hour whose readings are deleted.
     """
 
     vehicle_id: str
     window: TimeRange
     dc_kwh: float | None = None
-    average_temperature: float | None = None  # °C; None also where there was no reading
+    average_temperature: float | None = None  # °C; None also without a reading
     samples: int | None = None
-    meters: tuple[MeterShare, ...]
-    compared: Compared | None = None  # None also where no meter is mapped
+    meters: tuple[MappedMeter, ...]
+    compared: Compared | None = None  # None also if no meter is mapped
     coverage: float | None = None
-    """Share of the window up to now that is known, of the vehicle or of its meters: the lesser."""
+    """The part of the window up to now that is known: of the vehicle or of its meters, whichever is less."""
     gaps: int | None = None
     longest_gap: float | None = None  # seconds
     resets: int | None = None
@@ -56,13 +56,13 @@ class Performance:
 
     @property
     def efficiency_ratio(self) -> float | None:
-        """DC over AC of what is compared, where that is enough; never clamped: more than 1 is shown as it is."""
+        """DC divided by AC of the compared units, if they are enough. More than 1 is shown as it is."""
         return self.judgement.ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VehicleEfficiency:
-    """One of many: a vehicle's energy in a window. Status and ratio as in its `Performance`."""
+    """A vehicle's energy in a window, in a list of vehicles. Status and ratio are those of its `Performance`."""
 
     vehicle_id: str
     efficiency_ratio: float | None
@@ -78,18 +78,18 @@ class FleetEnergy:
 
     window: TimeRange
     as_of: datetime
-    """Readings that were stored later are not in it, nor those that were taken later."""
+    """Readings that were taken or stored after this are not included."""
     ac_kwh: float
     dc_kwh: float
     meters: int
     vehicles: int
     mapped: Compared
-    """All energy of mapped vehicles and of their meters, and what of it can be compared."""
+    """The energy of mapped vehicles and of their meters, and the part of it that can be compared."""
     mapped_ratio: float | None
     statuses: dict[Status, int]
     worst: tuple[VehicleEfficiency, ...]
     reason: str | None = None
-    """Why some of it cannot be told; None: all of it is."""
+    """Why some of it is not known; None: all of it is."""
 
     @property
     def efficiency_ratio(self) -> float | None:
@@ -101,28 +101,28 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer(Generic[_Item]):
-    """What can be told of a window, in order of time."""
+    """The items of a window, in order of time."""
 
     items: list[_Item]
     reason: str | None
-    """Why some of it cannot be told; None: all of it is."""
+    """Why some of it is not known; None: all of it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """What a device did in one bucket; energy and power are None where nothing tells of them."""
+    """A device's figures in one bucket; energy and power are None without a reading."""
 
-    start: datetime  # of the bucket, also where that began before the window
+    start: datetime  # of the bucket, also if it began before the window
     kwh: float | None
     kw: float | None  # the mean over the bucket, or over its part in the window
     soc: float | None  # %, the last one; None for a meter
     averaged: float | None  # the mean of the stream's averaged figure
-    samples: int | None  # None where it cannot be told
+    samples: int | None  # None if it is not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetPoint:
-    """Energy of all meters and all vehicles in one bucket; None where none of them sent anything."""
+    """Energy of all meters and all vehicles in one bucket; None if none of them sent a reading."""
 
     start: datetime
     ac_kwh: float | None
@@ -131,36 +131,36 @@ class FleetPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSeries:
-    """Those of a window; readings that were stored later, or taken later, are not in it."""
+    """The buckets of a window, without readings that were taken or stored after `as_of`."""
 
     as_of: datetime
     points: list[FleetPoint]
     reason: str | None = None
-    """Why some of it cannot be told; None: all of it is."""
+    """Why some of it is not known; None: all of it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Total:
-    """What a device did in a day, week, month or year, as far as that lies in the window."""
+    """A device's energy in a day, week, month or year, or in its part in the window."""
 
     label: str  # 2026-03-29, 2026-W13, 2026-03 or 2026
     within: TimeRange
-    kwh: float | None  # None where nothing tells of it
-    samples: int | None  # None where it cannot be told
+    kwh: float | None  # None without a reading
+    samples: int | None  # None if it is not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargingSession:
-    """A vehicle charging, with short pauses, as far as that lies in the window."""
+    """A charge of a vehicle, short pauses included, or its part in the window."""
 
     start: datetime
     end: datetime
-    open: bool  # nothing that came later says that it is over
+    open: bool  # no later reading shows that it is over
     ac_kwh: float
     dc_kwh: float
-    soc_from: float | None  # %; None where no reading tells of it
+    soc_from: float | None  # %; None without a reading
     soc_to: float | None
-    max_temperature: float | None  # °C; None where it has no reading in the window
+    max_temperature: float | None  # °C; None without a reading in the window
     samples: int
 
     @property

@@ -1,4 +1,4 @@
-"""What is to be done next to the ledger of a stream: told of how far it is, without a database.
+"""Decides the next step for the ledger of a stream, from its progress. No database here.
 
 Times are microseconds since 2000-01-01T00:00Z.
 """
@@ -10,26 +10,26 @@ from ingestd.model.energy import HOUR, QUARTER
 from ingestd.model.ledger import LOOK_AHEAD
 
 MOST_AT_ONCE: Final = HOUR
-"""So much is closed in one step where much is left to do."""
+"""The most time that is closed in one step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far the ledger of one stream is; None: nothing is closed, or made, yet."""
+    """The progress of one stream's ledger; None: nothing is closed, or made, yet."""
 
     closed_until: int | None
     made_until: tuple[int | None, ...]
-    """Of each share of the devices."""
+    """For each share of the devices."""
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Nothing is closed yet: begin at the first day of history."""
+    """Nothing is closed yet: begin the ledger at the first day of history."""
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Readings up to this moment mark what they change from now on."""
+    """Close quarters: a reading up to this time that is stored from now on marks its quarter as stale."""
 
     until: int
 
@@ -48,10 +48,10 @@ Step: TypeAlias = Begin | Close | Make
 def plan(
     progress: Progress, *, closable: int, left_out: frozenset[int] = frozenset(), resumes_at: int | None = None
 ) -> Step | None:
-    """The next step; None: all is done. Readings up to `closable` are thought to be there.
+    """The next step; None: nothing is left to do. Quarters that end by `closable` may be closed.
 
-    The share that is furthest behind comes first. Those left out are being made by others. A step goes on up to where
-    history resumes, where it is known that there is nothing before.
+    The share that is furthest behind comes first. Shares in `left_out` are being made by other daemons. `resumes_at` is
+    the time of the next reading if it is known that there is none before: the step reaches up to there.
     """
     if progress.closed_until is None or None in progress.made_until:
         return Begin()

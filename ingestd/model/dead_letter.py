@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
 MAX_PAYLOAD_BYTES: Final = 8192
-"""The contract's limit for one message. A dead letter keeps so much of a larger one."""
+"""The limit for one message. A dead letter keeps this much of a larger one."""
 MAX_TOPIC: Final = 256  # characters
 MAX_DETAIL: Final = 500  # characters
 
@@ -18,7 +18,7 @@ Source: TypeAlias = Literal["mqtt", "http"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A message that cannot become a reading, as its table takes it: made by `DeadLetter.of`."""
+    """A message that cannot become a reading, as its table stores it. Made by `DeadLetter.of`."""
 
     received_at: int  # microseconds, as in Row
     source: Source
@@ -40,7 +40,7 @@ class DeadLetter:
         reason: Reason,
         detail: str,
     ) -> "DeadLetter":
-        """Topic, payload and detail may be of any length; they are cut to what is kept."""
+        """Topic, payload and detail may have any length; they are cut to their limits."""
         return cls(
             received_at=received_at,
             source=source,
@@ -52,7 +52,7 @@ class DeadLetter:
         )
 
     def reduced(self, refusal: str) -> Iterator["DeadLetter"]:
-        """What to keep where the database refuses the letter: the same in ASCII, then without the payload as well."""
+        """What to store if the database refuses the letter: first the same in ASCII, then without the payload."""
         topic = _cut(_ascii(self.topic), MAX_TOPIC)
         in_ascii = f"{self.detail} (in ASCII: {refusal})"
         yield replace(self, topic=topic, detail=_cut(_ascii(in_ascii), MAX_DETAIL))
@@ -61,7 +61,7 @@ class DeadLetter:
 
 
 def _cut(text: str, most: int) -> str:
-    """At most so many characters, without NUL, which PostgreSQL's text does not take."""
+    """At most `most` characters, without NUL, which PostgreSQL's type text cannot store."""
     return text[:most].replace("\0", "\ufffd")
 
 
@@ -71,7 +71,7 @@ def _ascii(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterFilter:
-    """Which dead letters are wanted: received from `since` on and before `until`. None leaves a field open."""
+    """Which dead letters are wanted: received from `since` on and before `until`. None matches everything."""
 
     reason: str | None = None
     device: str | None = None

@@ -1,8 +1,8 @@
 """Turns a message into a row of its stream, or into a dead letter with the reason.
 
-A message has an address, which is its stream and its device, and a payload. An MQTT message tells the address by its
-topic and comes as bytes (`decode`). An element of an HTTP request tells it by its members and is parsed already
-(`decode_object`). From there on both are checked by the same rules.
+A message has an address, which is its stream and its device, and a payload. The address of an MQTT message is its
+topic, and its payload is bytes (`decode`). An element of an HTTP request has its address among its members, and is
+parsed already (`decode_object`). From there on both are checked by the same rules.
 """
 
 import re
@@ -23,7 +23,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _STREAM_OF_ROOT: Final = {stream.topic_root: stream for stream in STREAMS}
 _match_topic: Final = re.compile(f"({'|'.join(_STREAM_OF_ROOT)})/({IDENTITY})/telemetry").fullmatch
 _TOPICS_KEPT: Final = 20_000
-"""Twice the fleet of the design load; some 8 MB. Of a larger fleet every topic is parsed anew."""
+"""Topics in the cache: twice the devices of the design load, some 8 MB. With more devices, topics are parsed again."""
 _USUAL_TIMESTAMP: Final = 64
 """Characters. Fractions of a second may have any number of digits."""
 
@@ -38,7 +38,7 @@ _by_interval: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """The timestamps that are accepted, relative to now. They bound the partitions that wrong clocks can make."""
+    """The accepted timestamps, relative to now. This limits the partitions that wrong clocks can cause."""
 
     max_age: timedelta
     max_skew: timedelta
@@ -76,10 +76,10 @@ def decode(
 def decode_object(
     stream: Stream, identity: str, item: dict[str, Any], *, oldest: int, newest: int, received_at: int
 ) -> tuple[Stream, Row] | DeadLetter:
-    """The same of an element of an HTTP request. Its dead letter has the topic that the device would publish to."""
+    """The same for an element of an HTTP request. Its dead letter has the topic that the device would publish to."""
     try:
         reading = stream.validate_object(item)
-        # Other readings are short. Their JSON need not be written to know its size.
+        # All other readings are short, so their JSON need not be written to measure it.
         may_be_large = len(item) > len(reading) or len(reading["timestamp"]) > _USUAL_TIMESTAMP
         if may_be_large and (size := len(json_of(item))) > MAX_PAYLOAD_BYTES:
             raise _too_large(size)
@@ -91,12 +91,12 @@ def decode_object(
 
 
 def json_of(item: object) -> bytes:
-    """An element of a request as the JSON that it could have come from."""
+    """An element of a request as JSON."""
     return to_json(item, inf_nan_mode="constants")
 
 
 def encode(stream: Stream, row: Row) -> bytes:
-    """A row as the payload it could have come from: `decode` turns it into the same row."""
+    """A row as a payload, which `decode` turns into the same row."""
     identity, timestamp, *values, _ = row
     figures = dict(zip(stream.columns, values, strict=True))
     payload = {stream.id_key: identity, **{key: value for key, value in figures.items() if value is not None}}
@@ -106,7 +106,7 @@ def encode(stream: Stream, row: Row) -> bytes:
 
 @lru_cache(_TOPICS_KEPT)
 def _address(topic: str) -> tuple[Stream, str]:
-    """The stream and the device of a topic. Raises _RefusedError, which is not cached: so long topics are not kept."""
+    """The stream and the device of a topic. Raises _RefusedError, which is not cached: so bad topics take no memory."""
     matched = _match_topic(topic)
     if matched is None:
         raise _RefusedError("bad-topic", f"no device id of {IDENTITY_RULE}")
@@ -114,7 +114,7 @@ def _address(topic: str) -> tuple[Stream, str]:
 
 
 def _row(stream: Stream, identity: str, reading: dict[str, Any], oldest: int, newest: int, received_at: int) -> Row:
-    """The row of a validated payload. Raises ValueError, of which _RefusedError is one."""
+    """The row of a validated payload. Raises ValueError (_RefusedError is one)."""
     since = datetime.fromisoformat(reading["timestamp"]) - EPOCH
     timestamp = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     claimed = reading.get(stream.id_key, identity)
@@ -135,7 +135,7 @@ def _too_large(size: int) -> _RefusedError:
 
 
 def _refusal(error: ValueError) -> _RefusedError:
-    """Why a payload cannot become a reading, from what was raised."""
+    """The reason for which a payload cannot become a reading, from the exception."""
     match error:
         case _RefusedError():
             return error

@@ -1,4 +1,4 @@
-"""A device as lists show it, and what is set for it."""
+"""A device as lists show it, and its settings."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,22 +20,22 @@ class LiveReading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSettings:
-    """What is set for a single device; None: as for all others."""
+    """The settings of a single device; None: the setting for all holds."""
 
     threshold: float | None = None
-    """Of a vehicle's efficiency."""
+    """The lowest efficiency of a vehicle that is ok."""
     offline_after: timedelta | None = None
-    """So long without a reading."""
+    """The device is offline when it has sent no reading for this long."""
     max_kw: float | None = None
-    """The most that can flow through it."""
+    """The maximum power of the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One of a list: its newest reading, and for a vehicle what is to be thought of its last 24 hours."""
+    """A device in a list: its newest reading, and for a vehicle the efficiency of its last 24 hours."""
 
     newest: LiveReading
-    online: bool  # heard as often as it should be
+    online: bool  # its newest reading is not older than its limit
     efficiency_ratio: float | None = None
     status: Status | None = None  # None for a meter
 
@@ -48,22 +48,22 @@ SortKey: TypeAlias = str | datetime | float
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevicePage:
-    """Which devices of a list, and in what order; None lets everything through."""
+    """Which devices of a list, and in which order; None matches everything."""
 
     online: bool | None
     below_threshold: bool  # only vehicles of that status
     sort: DeviceSort
     descending: bool
-    after: tuple[SortKey, str] | None  # the place of the last device before the page
+    after: tuple[SortKey, str] | None  # the sort key and id of the last device of the page before
     limit: int
 
     @property
     def without_ratio(self) -> float:
-        """What a vehicle without a ratio is sorted by: they come last either way."""
+        """The sort key of a vehicle without a ratio: it comes last in either direction."""
         return -inf if self.descending else inf
 
     def place_of(self, device: Device) -> tuple[SortKey, str]:
-        """By what the device has its place in the order, and its id, which decides between equals."""
+        """The sort key of the device, and its id, which orders devices with equal keys."""
         match self.sort:
             case "id":
                 return device.newest.device_id, device.newest.device_id

@@ -1,4 +1,4 @@
-"""How much of the energy from the grid reached the batteries: like compared with like, and judged in one place.
+"""Compares the energy from the grid with the energy into the batteries, and judges the ratio.
 
 Pure. Times are microseconds, energy is kWh.
 """
@@ -13,31 +13,31 @@ from ingestd.model.quarters import Quarter, Quarters, hours
 Status: TypeAlias = Literal["ok", "below-threshold", "insufficient-data", "unmapped", "implausible"]
 
 ENOUGH: Final = 0.95
-"""Share of a unit that has to be known."""
+"""The part of a unit that has to be known."""
 DIGITS: Final = 12
-"""To which ratios and what is judged are rounded: sums of doubles differ in the last place."""
+"""Ratios, and energies before they are judged, are rounded to this: sums of doubles differ in the last place."""
 
 
 def ratio_of(*, dc: float, ac: float) -> float:
-    """As every answer gives it: never clamped. There has to be some AC."""
+    """DC divided by AC, as every answer has it. AC must not be 0."""
     return round(dc / ac, DIGITS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EfficiencyPolicy:
-    """By what a vehicle's figures are judged."""
+    """The settings by which a vehicle's efficiency is judged."""
 
     threshold: float
-    """Efficiency below which something may be wrong."""
+    """An efficiency below this is `below-threshold`."""
     min_kwh: float
-    """Of AC compared, without which there is no ratio."""
+    """With less compared AC than this there is no ratio."""
     min_share: float
-    """Of the energy that has to be compared, likewise."""
+    """With a lower compared share than this there is no ratio."""
     session_min_kw: float
-    """Power from which on a vehicle charges."""
+    """A vehicle with at least this power is charging."""
 
     def judge(self, compared: "Compared | None") -> "Judgement":
-        """None: no meter is mapped to the vehicle."""
+        """The status and the ratio of a vehicle; None: no meter is mapped to it."""
         if compared is None:
             return Judgement(status="unmapped", ratio=None, reason="no meter is mapped to the vehicle in this window")
         ac, share = round(compared.ac, DIGITS), compared.share
@@ -64,13 +64,13 @@ class Judgement:
 
     status: Status
     ratio: float | None
-    """DC over AC of what is compared; never clamped."""
+    """DC divided by AC of the compared units."""
     reason: str
 
 
 @dataclass(slots=True, kw_only=True)
 class Compared:
-    """The energy of units in which both sides are known, beside all of it."""
+    """The energy of the compared units, and all energy. Units are quarters, or hours where the meter is spread."""
 
     ac: float = 0.0
     dc: float = 0.0
@@ -78,7 +78,7 @@ class Compared:
     all_dc: float = 0.0
 
     def add(self, other: "Compared") -> None:
-        """All that the other one has."""
+        """Add the figures of another one."""
         self.ac += other.ac
         self.dc += other.dc
         self.all_ac += other.all_ac
@@ -86,25 +86,25 @@ class Compared:
 
     @property
     def share(self) -> float:
-        """The lesser of both; 0 of 0 is 1."""
+        """Compared energy divided by all energy, of AC or of DC, whichever is less; 0 of 0 is 1."""
         of_ac = self.ac / self.all_ac if self.all_ac else 1.0
         of_dc = self.dc / self.all_dc if self.all_dc else 1.0
         return round(min(of_ac, of_dc), DIGITS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
-    """A meter that feeds the vehicle in (start, end], within the window, and what both did there."""
+class SegmentEnergy:
+    """A meter that feeds the vehicle in (start, end], within the window, and the energy of both."""
 
     start: int
     end: int
     meter: Quarters = field(repr=False)
-    """The vehicle's part of it, where the meter feeds several."""
+    """Only the vehicle's part, if the meter feeds several vehicles."""
     vehicle: Quarters = field(repr=False)
 
 
-def compare(segments: Sequence[Segment], *, all_dc: float, policy: EfficiencyPolicy) -> Compared | None:
-    """`all_dc` is the vehicle's DC in the window, mapped or not. None where there is no segment."""
+def compare(segments: Sequence[SegmentEnergy], *, all_dc: float, policy: EfficiencyPolicy) -> Compared | None:
+    """Compare a vehicle with its meters. `all_dc` is its DC in the window, mapped or not. None without a segment."""
     if not segments:
         return None
     result = Compared(all_dc=all_dc, all_ac=sum(row.kwh for segment in segments for row in segment.meter.values()))
@@ -115,8 +115,8 @@ def compare(segments: Sequence[Segment], *, all_dc: float, policy: EfficiencyPol
     return result
 
 
-def _units(segment: Segment, policy: EfficiencyPolicy) -> Iterator[tuple[Quarter, Quarter]]:
-    """What is compared: quarters, or whole hours where the meter has a part of a longer reading in them."""
+def _units(segment: SegmentEnergy, policy: EfficiencyPolicy) -> Iterator[tuple[Quarter, Quarter]]:
+    """The compared units, meter and vehicle: quarters, or whole hours where the meter is spread."""
     spread = {start // HOUR * HOUR for start, row in segment.meter.items() if row.parts}
     quarters = [start for start in segment.meter if start // HOUR * HOUR not in spread] if spread else segment.meter
     yield from _compared(segment, quarters, QUARTER, segment.meter, segment.vehicle, policy)
@@ -126,9 +126,14 @@ def _units(segment: Segment, policy: EfficiencyPolicy) -> Iterator[tuple[Quarter
 
 
 def _compared(
-    segment: Segment, starts: Iterable[int], length: int, meters: Quarters, vehicles: Quarters, policy: EfficiencyPolicy
+    segment: SegmentEnergy,
+    starts: Iterable[int],
+    length: int,
+    meters: Quarters,
+    vehicles: Quarters,
+    policy: EfficiencyPolicy,
 ) -> Iterator[tuple[Quarter, Quarter]]:
-    """What can be, of units of this length."""
+    """The units of this length that can be compared."""
     for start in starts:
         meter, vehicle = meters[start], vehicles.get(start)
         if vehicle is None:
@@ -141,7 +146,7 @@ def _compared(
 
 
 def is_whole(meter: Quarter, vehicle: Quarter, within: int) -> bool:
-    """Whether a unit is compared whatever lies around it: both know nearly all of it, and the meter tells it apart."""
+    """Whether a unit is compared whatever its neighbours are: both sides are known, the meter is not spread."""
     return (
         meter.samples > 0
         and meter.parts == 0
@@ -152,14 +157,14 @@ def is_whole(meter: Quarter, vehicle: Quarter, within: int) -> bool:
 
 
 def _is_compared(meter: Quarter, vehicle: Quarter, within: int) -> bool:
-    """Whether there is something of both, and the meter knows enough of it, or of what the vehicle knows of it."""
+    """Whether both sides have readings, and the meter is known in enough of the unit or of the vehicle's known time."""
     return not meter.is_empty and not vehicle.is_empty and meter.known >= ENOUGH * min(within, vehicle.known)
 
 
 def _is_edge_of_hole(
     start: int, length: int, within: int, meters: Quarters, vehicles: Quarters, policy: EfficiencyPolicy
 ) -> bool:
-    """Whether the vehicle is silent for a part of the unit, and of a neighbour in which its meter shows a charge."""
+    """Whether the vehicle is silent in a part of the unit, and in all of a neighbour with a charge by the meter."""
     if vehicles[start].known >= ENOUGH * within:
         return False
     for other in (start - length, start + length):

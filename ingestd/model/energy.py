@@ -1,4 +1,4 @@
-"""What each reading of a device counts for, and in which quarter of an hour: the rule of docs/energy.md, once.
+"""The energy and the interval that each reading of a device counts for: the rule of docs/energy.md.
 
 Pure. Times are whole microseconds since 2000-01-01T00:00Z, energy is kWh.
 """
@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from ingestd.model.register import Judged, Point, Register, Rule, Verdict, judge
+from ingestd.model.register import JudgedPoint, Point, Register, Rule, Verdict, verdicts
 
 MINUTE: Final = 60_000_000
 QUARTER: Final = 15 * MINUTE
 HOUR: Final = 60 * MINUTE
 TOLERANCE: Final = 1.25
-"""An interval may be so much longer than the time to the next energy; a device is never quite regular."""
+"""An interval may be this many times as long as the time to the next energy: devices are not quite regular."""
 
 _EXCLUDED: Final = {Verdict.GLITCH, Verdict.STEP, Verdict.LEVEL}
 _RESETS: Final = {Verdict.RESET, Verdict.UNCOUNTED_RESET}
 _HIDING: Final = {Verdict.STEP, Verdict.LEVEL, Verdict.UNCOUNTED_RESET}
-"""What flowed in their interval is not told."""
+"""They do not show what flowed in their interval."""
 
 
 class Reading(NamedTuple):
@@ -28,39 +28,39 @@ class Reading(NamedTuple):
     kwh: float | None = None
     register: float | None = None
     averaged: float = 0.0
-    """The figure of the reading whose mean over time means something: voltage, temperature."""
+    """The stream's averaged figure, such as voltage (V) or temperature (°C)."""
 
 
-class Counted(NamedTuple):
-    """What one reading counts for. A tuple, as there are many."""
+class CountedReading(NamedTuple):
+    """What one reading counts for. A tuple, because there are many."""
 
     at: int
     kwh: float
     since: int | None = None
-    """Start of its interval (since, at]; None where it is unknown: the energy counts at `at` alone."""
+    """Start of its interval (since, at]; None if it is unknown: then the energy counts at `at`."""
     shortest: int = 0
-    """The interval is not cut to less than this: a register tells the energy of the stretch to its previous reading."""
+    """The interval is not cut to less than this: a register's rise lies after its previous reading."""
     is_excluded: bool = False
     is_reset: bool = False
     is_undecided: bool = False
-    """What it is will be told by what follows; until then it counts nothing."""
+    """Later readings will decide what it is; until then it counts nothing."""
     is_final: bool = True
-    """Whether nothing that follows can change what it was judged to be."""
+    """Whether no later reading can change its verdict."""
     may_be_cut: bool = False
-    """Whether its interval depends on the next energy; that of a reading without energy does not."""
+    """Whether the time to the next energy may shorten its interval. Never so for a reading without energy."""
     register: Register | None = None
-    """The state of the register after it; None where it is no reading of it."""
+    """The state of the register after it; None for a reading of an interval."""
     rest_since: int | None = None
-    """From when on it is known that nothing, or nothing else than this, has flowed; None: only of its interval."""
+    """The device was at rest since this time, apart from this energy; None: only its interval is known."""
     rest_until: int | None = None
-    """Up to when; None: up to `at`."""
+    """The time at rest ends here; None: at `at`."""
     hides_interval: bool = False
-    """What flowed in its interval is not told."""
+    """It does not show what flowed in its interval."""
     averaged: float = 0.0
 
     @property
     def known(self) -> tuple[int, int] | None:
-        """The time (from, to] of which this reading tells all that flowed; None: of none."""
+        """The time (from, to] of which this reading shows all energy; None: no time."""
         start = self.since if self.rest_since is None else self.rest_since
         if start is None:
             return None
@@ -70,36 +70,36 @@ class Counted(NamedTuple):
         return (start, end) if start < end else None
 
     @property
-    def tells_at_once(self) -> bool:
-        """Whether all that it counts for was known when it came: nothing that followed had to be waited for."""
+    def is_known_at_once(self) -> bool:
+        """Whether no later reading was needed to decide what it counts for."""
         if self.register is None:
             return not self.may_be_cut
         return not (self.may_be_cut or self.is_excluded or self.is_reset or self.is_undecided)
 
     @property
     def length(self) -> int:
-        """Of its interval, in microseconds; 0 where it is unknown."""
+        """The length of its interval, in microseconds; 0 if it is unknown."""
         return 0 if self.since is None else self.at - self.since
 
     @property
     def is_spread(self) -> bool:
-        """Whether its energy falls into several quarters; that of a shorter interval counts at its time, whole."""
+        """Whether its energy is spread over its interval. With a shorter interval, all energy counts at `at`."""
         return self.length > QUARTER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """All that what follows has to know of what was before."""
+    """What has to be known of earlier readings to count later ones."""
 
     previous_at: int
-    """The last reading, of either kind."""
+    """The time of the last reading, of either kind."""
     was_at_rest: bool
-    """Whether it told for certain that nothing flowed."""
+    """Whether it shows for certain that nothing flowed."""
     register: Register | None
 
     @classmethod
-    def after(cls, counted: Sequence[Counted], state: "State | None") -> "State | None":
-        """Behind readings that began at a state, all of them decided."""
+    def after(cls, counted: Sequence[CountedReading], state: "State | None") -> "State | None":
+        """The state after readings that follow a state. All of them have to be decided."""
         if not counted:
             return state
         registers = [one.register for one in counted if one.register is not None]
@@ -111,7 +111,7 @@ class State:
         )
 
     def final_until(self, rule: Rule) -> int:
-        """What lies before it, no reading that follows can tell of."""
+        """No later reading can have energy before this time."""
         if self.register is None:
             return self.previous_at
         return min(self.previous_at, max(self.register.changed_at, self.register.read_at - rule.max_gap))
@@ -119,17 +119,18 @@ class State:
 
 def count(
     readings: Sequence[Reading], state: State | None = None, *, rule: Rule, now: int | None = None
-) -> list[Counted]:
-    """What each of the readings counts for, in order of time, behind a state (None: there was nothing before).
+) -> list[CountedReading]:
+    """What each reading counts for, in order of time, after a state (None: there were no earlier readings).
 
-    `now` is at least the time of the last reading; what is out of line waits for what follows for at most MAX_GAP.
+    `now` is at least the time of the last reading. A register's reading that is out of line waits for later readings
+    until `now` is MAX_GAP after it.
     """
     if not readings:
         return []
     now = max(readings[-1].at, readings[-1].at if now is None else now)
     points = [Point(reading.at, reading.register) for reading in readings if reading.register is not None]
-    judged = iter(judge(points, state.register if state else None, rule=rule, now=now))
-    counted: list[Counted] = []
+    judged = iter(verdicts(points, state.register if state else None, rule=rule, now=now))
+    counted: list[CountedReading] = []
     previous_at = state.previous_at if state else None
     was_at_rest = state.was_at_rest if state else False
     for reading in readings:
@@ -143,8 +144,8 @@ def count(
     return counted
 
 
-def decided(counted: Sequence[Counted]) -> int:
-    """How many readings, from the first on, nothing that follows can change."""
+def decided(counted: Sequence[CountedReading]) -> int:
+    """The number of readings, from the first on, that no later reading can change."""
     final = next((number for number, one in enumerate(counted) if not one.is_final), len(counted))
     for number in range(final):
         if counted[number].may_be_cut and not _is_cut_known(counted, number, final):
@@ -152,8 +153,8 @@ def decided(counted: Sequence[Counted]) -> int:
     return final
 
 
-def _is_cut_known(counted: Sequence[Counted], number: int, final: int) -> bool:
-    """Whether the next energy is known, or that it comes too late to cut this interval."""
+def _is_cut_known(counted: Sequence[CountedReading], number: int, final: int) -> bool:
+    """Whether the next energy is known, or is known to come too late to shorten this interval."""
     one = counted[number]
     for later in range(number + 1, min(final + 1, len(counted))):
         if counted[later].kwh > 0 and later < final:
@@ -163,17 +164,19 @@ def _is_cut_known(counted: Sequence[Counted], number: int, final: int) -> bool:
     return False
 
 
-def is_rest(one: Counted) -> bool:
-    """Whether the reading told for certain that nothing flowed."""
+def is_rest(one: CountedReading) -> bool:
+    """Whether the reading shows for certain that nothing flowed."""
     return one.kwh == 0 and not one.is_undecided and not one.is_excluded and not one.hides_interval
 
 
-def _of_interval(reading: Reading, kwh: float, previous_at: int | None, *, was_at_rest: bool, rule: Rule) -> Counted:
+def _of_interval(
+    reading: Reading, kwh: float, previous_at: int | None, *, was_at_rest: bool, rule: Rule
+) -> CountedReading:
     at = reading.at
     since = None if previous_at is None or at - previous_at > rule.max_gap else previous_at
-    if kwh > rule.most(0, max(rule.max_gap if since is None else at - since, MINUTE)):
-        return Counted(at=at, kwh=0.0, is_excluded=True, averaged=reading.averaged)
-    return Counted(
+    if kwh > rule.max_kwh(0, max(rule.max_gap if since is None else at - since, MINUTE)):
+        return CountedReading(at=at, kwh=0.0, is_excluded=True, averaged=reading.averaged)
+    return CountedReading(
         at=at,
         kwh=kwh,
         since=since,
@@ -183,13 +186,13 @@ def _of_interval(reading: Reading, kwh: float, previous_at: int | None, *, was_a
     )
 
 
-def _of_register(one: Judged, rule: Rule, averaged: float) -> Counted:
+def _of_register(one: JudgedPoint, rule: Rule, averaged: float) -> CountedReading:
     before = one.before
     if before is None:
-        return Counted(at=one.at, kwh=0.0, register=one.after, averaged=averaged)
+        return CountedReading(at=one.at, kwh=0.0, register=one.after, averaged=averaged)
     if one.verdict is Verdict.UNCHANGED:
-        # It may only be slow: known is what lies more than MAX_GAP back.
-        return Counted(
+        # The register may just be slow, so only time more than MAX_GAP ago is known.
+        return CountedReading(
             at=one.at,
             kwh=0.0,
             register=one.after,
@@ -201,7 +204,9 @@ def _of_register(one: Judged, rule: Rule, averaged: float) -> Counted:
     shortest = 0 if since is None else one.at - before.read_at
     may_be_cut = one.kwh > 0 and since is not None and one.at - since > max(QUARTER, shortest)
     rest_since = None if since is None else before.changed_at
-    counted = Counted(one.at, one.kwh, since, shortest, register=one.after, rest_since=rest_since, averaged=averaged)
+    counted = CountedReading(
+        one.at, one.kwh, since, shortest, register=one.after, rest_since=rest_since, averaged=averaged
+    )
     if one.verdict is Verdict.RISE:
         return counted._replace(may_be_cut=True) if may_be_cut else counted
     return counted._replace(
@@ -214,8 +219,8 @@ def _of_register(one: Judged, rule: Rule, averaged: float) -> Counted:
     )
 
 
-def _cut(counted: list[Counted]) -> None:
-    """Who is slow is slow on both sides: no interval reaches back into a rest, or into the hole before it."""
+def _cut(counted: list[CountedReading]) -> None:
+    """Shorten intervals that are longer than the time to the next energy: they would reach into a rest or a gap."""
     if not any(one.may_be_cut for one in counted):
         return
     next_at: int | None = None
@@ -227,7 +232,7 @@ def _cut(counted: list[Counted]) -> None:
             next_at = one.at
 
 
-def _no_longer_than(one: Counted, to_next: int) -> Counted:
+def _no_longer_than(one: CountedReading, to_next: int) -> CountedReading:
     if one.since is None or one.length <= TOLERANCE * to_next:
         return one
     return one._replace(since=max(one.since, one.at - max(to_next, one.shortest)))

@@ -1,4 +1,4 @@
-"""Which of the mapping's segments of a whole fleet can be compared by sums alone, and what is put together of them.
+"""The window of a fleet's answer in hours and quarters, and which segments of the mapping are compared by sums.
 
 Pure. Times are microseconds, energy is kWh.
 """
@@ -8,22 +8,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ingestd.model.energy import HOUR, QUARTER
+from ingestd.model.mapping import MappingSegment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """(start, end], divided: whole hours in the middle, quarters at both ends, and what is in no whole row."""
+    """(start, end], divided into whole hours in the middle, quarters at both ends, and parts of quarters."""
 
     start: int
     end: int
-    """Up to here it can be answered."""
+    """The answer reaches up to here."""
     asked_end: int
     made_until: int
-    """Up to here there are rows; the end of a quarter."""
+    """Rows are made up to here; the end of a quarter."""
 
     @property
     def since(self) -> int:
-        """The first whole quarter."""
+        """The start of the first whole quarter."""
         return -(-self.start // QUARTER) * QUARTER
 
     @property
@@ -41,18 +42,18 @@ class Window:
 
     @property
     def units(self) -> int:
-        """How many rows a device has in it that always reports: of hours, and of quarters at both ends."""
+        """The number of rows, of hours and of quarters, of a device that always reports."""
         quarters = self.hours_from - self.since + self.until - self.hours_until
         return (self.hours_until - self.hours_from) // HOUR + quarters // QUARTER
 
     def unit(self, start: int) -> range:
-        """The quarters of the row that one of them is in: of an hour in the middle, of itself at the ends."""
+        """The quarters of the unit with this quarter: all of its hour in the middle, itself at the ends."""
         is_hour = self.hours_from <= start < self.hours_until
         return hour_of(start) if is_hour else range(start, start + QUARTER, QUARTER)
 
     @property
     def parts(self) -> list[tuple[int, int]]:
-        """The parts of quarters with rows at its edges."""
+        """The parts of quarters at both edges, if they have rows."""
         first = self.start, min(self.since, self.end)
         last = max(self.until, self.end // QUARTER * QUARTER), self.end
         parts = (first, last)
@@ -60,49 +61,41 @@ class Window:
 
     @property
     def since_of_open(self) -> int:
-        """Where it begins for readings that are in no row: what they tell of the part of a quarter is left out."""
+        """The start of the window for open readings. `parts` has their energy in the first part of a quarter."""
         return self.since if self.start < self.made_until else self.start
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fed:
-    """A meter feeds a vehicle in (start, end], within the window asked for."""
-
-    vehicle: str
-    meter: str
-    start: int
-    end: int
-
-
 def hour_of(start: int) -> range:
-    """The quarters of the hour that one of them is in."""
+    """The quarters of the hour of this quarter."""
     hour = start // HOUR * HOUR
     return range(hour, hour + HOUR, QUARTER)
 
 
-def divided(segments: Iterable[Fed], *, start: int, end: int) -> tuple[list[Fed], set[str]]:
-    """The segments that sums will do for, and the vehicles that have to be looked at one by one.
+def divided_segments(
+    segments: Iterable[MappingSegment], *, start: int, end: int
+) -> tuple[list[MappingSegment], set[str]]:
+    """The segments that are compared by sums, and the vehicles that are compared one by one.
 
-    Sums will do where the meter feeds one vehicle at a time, and the segment begins and ends with the window or with a
-    whole hour. What holds for one segment of a vehicle holds for all.
+    A segment is compared by sums if its meter feeds one vehicle at a time, and if it begins and ends with the window or
+    with a whole hour. All segments of a vehicle are compared in the same way.
     """
     segments = list(segments)
-    by_meter: defaultdict[str, list[Fed]] = defaultdict(list)
+    by_meter: defaultdict[str, list[MappingSegment]] = defaultdict(list)
     for segment in segments:
         by_meter[segment.meter].append(segment)
-    apart: set[str] = set()
+    by_vehicle: set[str] = set()
     for of_meter in by_meter.values():
-        apart |= _sharing(sorted(of_meter, key=lambda segment: segment.start))
+        by_vehicle |= _sharing_a_meter(sorted(of_meter, key=lambda segment: segment.start))
     for segment in segments:
         if (segment.start != start and segment.start % HOUR) or (segment.end != end and segment.end % HOUR):
-            apart.add(segment.vehicle)
-    return [segment for segment in segments if segment.vehicle not in apart], apart
+            by_vehicle.add(segment.vehicle)
+    return [segment for segment in segments if segment.vehicle not in by_vehicle], by_vehicle
 
 
-def _sharing(segments: Sequence[Fed]) -> set[str]:
-    """Vehicles that a meter feeds at once with others; its segments are in order of their start."""
+def _sharing_a_meter(segments: Sequence[MappingSegment]) -> set[str]:
+    """Vehicles that share the meter with another one at the same time; the segments are in order of their start."""
     found: set[str] = set()
-    last: Fed | None = None
+    last: MappingSegment | None = None
     for segment in segments:
         if last is not None and segment.start < last.end:
             found |= {segment.vehicle, last.vehicle}

@@ -1,4 +1,4 @@
-"""The energy of one device over time, reading by reading, by columns: there are many.
+"""The energy of one device over time, reading by reading. Stored in columns, because there are many readings.
 
 Pure. Times are microseconds, energy is kWh.
 """
@@ -7,44 +7,44 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
-from ingestd.model.energy import QUARTER, Counted
+from ingestd.model.energy import QUARTER, CountedReading
 
 
 class Flow:
-    """The readings that have energy, in order of time, to be found by bisection."""
+    """The readings with energy, in order of time. They are found by bisection."""
 
     def __init__(self, starts: Sequence[int], ends: Sequence[int], kwh: Sequence[float]) -> None:
-        """Of an unknown interval the start is a microsecond before its end."""
+        """An unknown interval starts a microsecond before its end."""
         self.starts = starts
         self.ends = ends
         self.kwh = kwh
         self._earliest = list(accumulate(reversed(starts), min))[::-1]
-        """The earliest start of a reading and of all that follow it: intervals may overlap."""
+        """The earliest start of a reading and of all later ones: intervals may overlap."""
 
     @classmethod
-    def of(cls, counted: Iterable[Counted]) -> "Flow":
-        """What readings count for."""
+    def of(cls, counted: Iterable[CountedReading]) -> "Flow":
+        """The flow of counted readings."""
         ones = [one for one in counted if one.kwh > 0]
         return cls([one.at - max(one.length, 1) for one in ones], [one.at for one in ones], [one.kwh for one in ones])
 
     def overlapping(self, start: int, end: int) -> list[int]:
-        """The numbers of the readings whose energy, or a part of it, flowed in (start, end]."""
+        """The numbers of the readings whose interval overlaps (start, end]."""
         starts = self.starts
         last = bisect_left(self._earliest, end)
         return [number for number in range(bisect_right(self.ends, start), last) if starts[number] < end]
 
     def span(self, start: int, end: int) -> tuple[int, int] | None:
-        """From when to when the intervals of these last; None where there is none."""
+        """The start and end of all intervals that overlap (start, end]; None if there are none."""
         numbers = self.overlapping(start, end)
         return (min(self.starts[number] for number in numbers), self.ends[numbers[-1]]) if numbers else None
 
     def undivided_until(self, end: int) -> int:
-        """Before that, nothing of what is told after `end` has flowed."""
-        behind = bisect_right(self.ends, end)
-        return min(end, self._earliest[behind]) if behind < len(self.ends) else end
+        """No reading after `end` has energy before the returned time, which is at most `end`."""
+        after = bisect_right(self.ends, end)
+        return min(end, self._earliest[after]) if after < len(self.ends) else end
 
     def counts(self, number: int, start: int, end: int) -> float:
-        """kWh of a reading that count in (start, end]: of a longer one its part, of another all or nothing."""
+        """kWh of a reading that count in (start, end]: its part if it is spread, else all or nothing."""
         begin, at = self.starts[number], self.ends[number]
         if at - begin <= QUARTER:
             return self.kwh[number] if start < at <= end else 0.0
@@ -55,9 +55,9 @@ class Flow:
         return sum(self.counts(number, start, end) for number in self.overlapping(start, end))
 
     def within(self, start: int, end: int, of: tuple[int, int] | None = None) -> float:
-        """kWh that flowed in (start, end], each reading's spread evenly over its interval, however short.
+        """kWh that flowed in (start, end], with each reading spread evenly over its interval, however short.
 
-        Of a stretch (since, until] only what counts in it: its readings, and of those that are spread the part in it.
+        With `of` = (since, until] only energy that counts in that range: readings in it, and of spread ones their part.
         """
         if start >= end:
             return 0.0

@@ -1,4 +1,4 @@
-"""Stretches of time without a reading.
+"""Gaps: ranges of time without a reading.
 
 Pure. Times are microseconds.
 """
@@ -12,16 +12,16 @@ from ingestd.model.energy import QUARTER
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gaps:
-    """Those of a window."""
+    """The gaps of a window."""
 
     count: int
-    longest: int
+    longest: int  # microseconds
 
 
-def silent_stretches(device: DeviceEnergy, start: int, end: int, *, longer_than: int) -> list[tuple[int, int]]:
-    """Whole quarters in a row without a reading, where a gap of (start, end] may be longer than this.
+def silent_ranges(device: DeviceEnergy, start: int, end: int, *, longer_than: int) -> list[tuple[int, int]]:
+    """Ranges of whole quarters without a reading that may belong to a gap in (start, end] of more than `longer_than`.
 
-    A gap of more than half an hour has such a quarter in it, and reaches less than a quarter beyond its last ones.
+    A gap of more than half an hour has such a quarter in it, and reaches less than a quarter beyond the range's ends.
     """
     first, last = -(-start // QUARTER) * QUARTER, end // QUARTER * QUARTER
     if first >= last:
@@ -37,7 +37,7 @@ def silent_stretches(device: DeviceEnergy, start: int, end: int, *, longer_than:
 
 
 def gaps(around: Iterable[tuple[int | None, int | None]], start: int, end: int, *, longer_than: int) -> Gaps:
-    """Of (start, end], told by the readings around each silent stretch: the last before it and the first behind."""
+    """The gaps of (start, end], from the times of the readings before and after each silent range."""
     lengths = [
         (end if after is None else min(after, end)) - (start if before is None else max(before, start))
         for before, after in around

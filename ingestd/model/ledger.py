@@ -1,7 +1,7 @@
-"""The rows of the ledger: what is known of each quarter of an hour, and what has to be known to go on behind it.
+"""Makes the rows of the ledger: the figures of each quarter, and the state from which later rows are made.
 
-Pure. A row's figures come of all readings that are there. Its state comes of those up to a minute behind its end, and
-of the time they tell: so it is the same whenever it is made. Times are microseconds, energy is kWh.
+Pure. All stored readings make a row's figures. Only readings up to a minute after its end make its state, so the state
+is the same whenever the row is made. Times are microseconds, energy is kWh.
 """
 
 from bisect import bisect_right
@@ -12,18 +12,18 @@ from operator import attrgetter, ne, sub
 from types import MappingProxyType
 from typing import Final, cast
 
-from ingestd.model.energy import MINUTE, QUARTER, Counted, Reading, State, count, decided
+from ingestd.model.energy import MINUTE, QUARTER, CountedReading, Reading, State, count, decided
 from ingestd.model.flow import Flow
 from ingestd.model.quarters import Quarter, quarter_of, quarters
 from ingestd.model.register import Point, Register, Rule
 
 LOOK_AHEAD: Final = MINUTE
-"""So far behind its end a row's state is decided: of a device that reports by the minute nothing is open then."""
+"""A row's state uses readings up to this long after the row's end: one more of a device that reports once a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
-    """Those of one device, in order of time, by columns: of many readings nothing is to be decided."""
+    """The readings of one device, in order of time, in columns: most readings need no object of their own."""
 
     at: Sequence[int] = field(repr=False)
     kwh: Sequence[float | None] = field(repr=False)
@@ -34,7 +34,7 @@ class Readings:
         return len(self.at)
 
     def part(self, first: int, last: int) -> "Readings":
-        """Those from number `first` up to but not including number `last`."""
+        """The readings from number `first` up to but not including number `last`."""
         part = slice(first, last)
         return Readings(
             at=self.at[part], kwh=self.kwh[part], register=self.register[part], averaged=self.averaged[part]
@@ -46,24 +46,24 @@ class Readings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """Where rows begin to be made: what lies before `at` is final, and `state` is that of the readings up to there."""
+    """Rows are made from here on: what lies before `at` is final, and `state` is that of the readings up to `at`."""
 
     at: int
     """Start of a quarter."""
     state: State | None
-    """None: there was no reading."""
+    """None: there was no reading before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A quarter as it is stored."""
+    """A quarter as it is stored, with the state at its end."""
 
     start: int
     quarter: Quarter
     state: State
-    """Of the last decided reading up to its end."""
+    """The state after the last decided reading up to the quarter's end."""
     final_until: int
-    """What lies before it, no reading that follows the row can change."""
+    """No reading after the row can change anything before this time."""
 
     @property
     def end(self) -> int:
@@ -72,41 +72,41 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """Rows, and what time alone may change of them."""
+    """Rows, and whether they change if no further readings arrive."""
 
     rows: list[Row]
     undecided_since: int | None
-    """The first reading that is out of line, and stays so unless others follow within MAX_GAP."""
+    """The first undecided reading. It is decided when others follow, or when MAX_GAP has passed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Plain:
-    """Readings that each count whole at their time, and plausible for certain: of them nothing is to be decided."""
+class _CertainReadings:
+    """Readings that each count whole at their time and need no decision: short intervals, certainly plausible."""
 
     before: State
     at: Sequence[int]
     kwh: Sequence[float]
     averaged: Sequence[float]
     register: Sequence[float] | None
-    """Its values; None where they are readings of intervals."""
-    told_at: Sequence[int]
-    """When all was told that had flowed up to then: by each interval, and by each value of a register that is new."""
+    """The values of the register; None for readings of intervals."""
+    known_at: Sequence[int]
+    """Times up to which all energy is known: the end of each interval, or each change of a register's value."""
     known: tuple[int, int]
-    """The time (from, to] of which all is known."""
+    """The time (from, to] that is known."""
 
     def state(self, until: int) -> State:
-        """Behind those up to a moment."""
-        number, told = bisect_right(self.at, until), bisect_right(self.told_at, until)
+        """The state after the readings up to a time."""
+        number, changes = bisect_right(self.at, until), bisect_right(self.known_at, until)
         if not number:
             return self.before
         register, at = self.before.register, self.at[number - 1]
         if register is not None and self.register is not None:
-            changed_at = self.told_at[told - 1] if told else register.changed_at
+            changed_at = self.known_at[changes - 1] if changes else register.changed_at
             register = Register(self.register[number - 1], changed_at, at)
         return State(previous_at=at, was_at_rest=self.kwh[number - 1] == 0, register=register)
 
     def quarters(self, start: int, end: int) -> dict[int, Quarter]:
-        """Those of (start, end]."""
+        """The quarters of (start, end]."""
         made: dict[int, Quarter] = {}
         since, until = max(self.known[0], start), min(self.known[1], end)
         first = bisect_right(self.at, start)
@@ -134,43 +134,45 @@ def make(
     now: int,
     stored: Mapping[int, Row | None] = MappingProxyType({}),
 ) -> Made:
-    """The rows of (base.at, until], out of all readings behind the base's state.
+    """The rows of (base.at, until], from all readings after the base.
 
-    `until` is the end of a quarter. A quarter of `stored` has a row in any case, as it has one already. The state of
-    one that is given is taken over: it is not looked for once more.
+    `until` is the end of a quarter. A quarter in `stored` has a row already, so one is made in any case. If the stored
+    row is given, its state is used and not made again.
     """
-    told = _told(readings, base.state, rule, now)
-    made = _figures(readings, told, base.at, until)
+    counted = _count(readings, base.state, rule, now)
+    made = _figures(readings, counted, base.at, until)
     for start in stored:
         if base.at <= start < until:
             made.setdefault(start, Quarter())
-    states = _states(readings, told, base.state, sorted(made), rule, stored)
+    states = _states(readings, counted, base.state, sorted(made), rule, stored)
     return Made(
         rows=[Row(start=start, quarter=made[start], state=state, final_until=final) for start, state, final in states],
-        undecided_since=None if isinstance(told, _Plain) else next((one.at for one in told if one.is_undecided), None),
+        undecided_since=None
+        if isinstance(counted, _CertainReadings)
+        else next((one.at for one in counted if one.is_undecided), None),
     )
 
 
 def quarters_of(readings: Readings, base: Base, *, start: int, end: int, rule: Rule, now: int) -> dict[int, Quarter]:
-    """What readings behind a base tell of (start, end], which begins no earlier than the base."""
-    return _figures(readings, _told(readings, base.state, rule, now), start, end)
+    """The quarters of (start, end], from the readings after a base. `start` is not before the base."""
+    return _figures(readings, _count(readings, base.state, rule, now), start, end)
 
 
 def flow_of(readings: Readings, state: State | None, *, rule: Rule, now: int) -> Flow:
-    """What flowed by each of the readings behind a state."""
-    told = _told(readings, state, rule, now)
-    if not isinstance(told, _Plain):
-        return Flow.of(told)
-    since = dict(zip(told.told_at, [told.known[0], *told.told_at], strict=False))
-    ends = [at for at, kwh in zip(told.at, told.kwh, strict=True) if kwh > 0]
-    return Flow([since[at] for at in ends], ends, [kwh for kwh in told.kwh if kwh > 0])
+    """The flow of readings that follow a state."""
+    counted = _count(readings, state, rule, now)
+    if not isinstance(counted, _CertainReadings):
+        return Flow.of(counted)
+    since = dict(zip(counted.known_at, [counted.known[0], *counted.known_at], strict=False))
+    ends = [at for at, kwh in zip(counted.at, counted.kwh, strict=True) if kwh > 0]
+    return Flow([since[at] for at in ends], ends, [kwh for kwh in counted.kwh if kwh > 0])
 
 
 def changed(made: Sequence[Row], stored: Mapping[int, State], *, marked_until: int) -> list[Row] | None:
-    """What of rows made anew has to be stored: those up to the first behind which all is as before.
+    """The rows made anew that have to be stored: up to the first one after which nothing has changed.
 
-    `stored` are the states of the rows that are there, by start; `marked_until` is the end of the last quarter with a
-    late reading. None: the rows do not reach that far.
+    `stored` are the states of the stored rows, by start; `marked_until` is the end of the last stale quarter. None: the
+    rows do not reach far enough to see where the changes end.
     """
     for number, row in enumerate(made):
         if row.state.previous_at >= marked_until and stored.get(row.start) == row.state:
@@ -180,16 +182,16 @@ def changed(made: Sequence[Row], stored: Mapping[int, State], *, marked_until: i
     return None
 
 
-def _told(readings: Readings, state: State | None, rule: Rule, now: int) -> _Plain | list[Counted]:
-    """What readings tell: by columns where nothing is to be decided, else what each of them counts for."""
-    return _plain(readings, state, rule) or _counted(readings, state, rule, now)
+def _count(readings: Readings, state: State | None, rule: Rule, now: int) -> _CertainReadings | list[CountedReading]:
+    """What readings count for: in columns if none needs a decision, else one by one."""
+    return _certain(readings, state, rule) or _count_each(readings, state, rule, now)
 
 
-def _plain(readings: Readings, state: State | None, rule: Rule) -> _Plain | None:
-    """None where there is something to decide, or nothing at all.
+def _certain(readings: Readings, state: State | None, rule: Rule) -> _CertainReadings | None:
+    """The readings in columns; None if one needs a decision, or if there are none.
 
-    Readings of intervals are plain where each begins with the one before, and is short. Those of a register are where
-    it is at rest throughout, or rises each quarter-hour at least.
+    Readings of intervals need none if each interval is short and begins with the reading before. Readings of a register
+    need none if it never changes, or if it rises at least once in each quarter of an hour.
     """
     if state is None or not readings:
         return None
@@ -200,77 +202,81 @@ def _plain(readings: Readings, state: State | None, rule: Rule) -> _Plain | None
     return _of_register(readings, state, state.register, rule)
 
 
-def _of_intervals(readings: Readings, state: State, rule: Rule) -> _Plain | None:
+def _of_intervals(readings: Readings, state: State, rule: Rule) -> _CertainReadings | None:
     at, kwh = readings.at, cast("Sequence[float]", readings.kwh)
-    if max(map(sub, at, [state.previous_at, *at])) > _longest(rule) or max(kwh) > rule.most(0, MINUTE):
+    if max(map(sub, at, [state.previous_at, *at])) > _longest(rule) or max(kwh) > rule.max_kwh(0, MINUTE):
         return None
     known = (state.previous_at, at[-1])
-    return _Plain(before=state, at=at, kwh=kwh, averaged=readings.averaged, register=None, told_at=at, known=known)
+    return _CertainReadings(
+        before=state, at=at, kwh=kwh, averaged=readings.averaged, register=None, known_at=at, known=known
+    )
 
 
-def _of_register(readings: Readings, before: State, register: Register, rule: Rule) -> _Plain | None:
+def _of_register(readings: Readings, before: State, register: Register, rule: Rule) -> _CertainReadings | None:
     at, values = readings.at, cast("Sequence[float]", readings.register)
     rises = list(map(sub, values, [register.high_water, *values]))
     changed_at = list(compress(at, rises))
     if changed_at:
         pauses = list(map(sub, changed_at, [register.changed_at, *changed_at]))
         is_slow = max(*pauses, at[-1] - changed_at[-1]) > _longest(rule)
-        if is_slow or min(rises) < 0 or max(rises) >= rule.most(0, min(pauses)):
+        if is_slow or min(rises) < 0 or max(rises) >= rule.max_kwh(0, min(pauses)):
             return None
         known = (register.changed_at, changed_at[-1])
     else:
         known = (max(register.changed_at, register.read_at - rule.max_gap), at[-1] - rule.max_gap)
-    return _Plain(
+    return _CertainReadings(
         before=before,
         at=at,
         kwh=rises,
         averaged=readings.averaged,
         register=values,
-        told_at=changed_at,
+        known_at=changed_at,
         known=known,
     )
 
 
 def _longest(rule: Rule) -> int:
-    """The longest interval that counts whole, and at once."""
+    """The longest interval that counts whole at its time."""
     return min(QUARTER, rule.max_gap)
 
 
-def _counted(readings: Readings, state: State | None, rule: Rule, now: int) -> list[Counted]:
-    """What those count for that tell something of their own."""
-    return count(_telling(readings, state, rule), state, rule=rule, now=now)
+def _count_each(readings: Readings, state: State | None, rule: Rule, now: int) -> list[CountedReading]:
+    """What the readings count for, without repeated values of a register."""
+    return count(_without_repeats(readings, state, rule), state, rule=rule, now=now)
 
 
-def _figures(readings: Readings, told: _Plain | list[Counted], start: int, end: int) -> dict[int, Quarter]:
+def _figures(
+    readings: Readings, counted: _CertainReadings | list[CountedReading], start: int, end: int
+) -> dict[int, Quarter]:
     """The quarters of (start, end]."""
-    if isinstance(told, _Plain):
-        return told.quarters(start, end)
-    made = quarters(told, start, end)
-    if len(told) < len(readings):
+    if isinstance(counted, _CertainReadings):
+        return counted.quarters(start, end)
+    made = quarters(counted, start, end)
+    if len(counted) < len(readings):
         _count_samples(made, readings, start, end)
     return made
 
 
 def _count_samples(made: dict[int, Quarter], readings: Readings, start: int, end: int) -> None:
-    """Of all readings, where not all of them were counted."""
+    """Set samples and averages from all readings, because repeated ones were not counted."""
     first, last = bisect_right(readings.at, start), bisect_right(readings.at, end)
     while first < last:
         quarter = quarter_of(readings.at[first])
-        behind = bisect_right(readings.at, quarter + QUARTER, first, last)
+        after = bisect_right(readings.at, quarter + QUARTER, first, last)
         row = made.setdefault(quarter, Quarter())
-        row.samples, row.averaged = behind - first, sum(readings.averaged[first:behind])
-        first = behind
+        row.samples, row.averaged = after - first, sum(readings.averaged[first:after])
+        first = after
 
 
 def _states(
     readings: Readings,
-    told: _Plain | list[Counted],
+    counted: _CertainReadings | list[CountedReading],
     state: State | None,
     starts: Iterable[int],
     rule: Rule,
     stored: Mapping[int, Row | None],
 ) -> Iterator[tuple[int, State, int]]:
-    """The state at the end of each quarter, and what is final there."""
+    """For each quarter: its start, the state at its end, and up to where it is final."""
     ahead: State | None
     for start in starts:
         row = stored.get(start)
@@ -279,35 +285,35 @@ def _states(
             yield start, state, row.final_until
             continue
         end = start + QUARTER
-        if isinstance(told, _Plain):
-            state, ahead = told.state(end), told.state(end + LOOK_AHEAD)
+        if isinstance(counted, _CertainReadings):
+            state, ahead = counted.state(end), counted.state(end + LOOK_AHEAD)
         else:
-            near = _near(readings, told, state, end + LOOK_AHEAD, rule)
+            near = _near(readings, counted, state, end + LOOK_AHEAD, rule)
             ahead = State.after(near, state)
             state = State.after(near[: bisect_right(near, end, key=_time)], state)
-        if state is None or ahead is None:  # its first reading is of a later quarter
+        if state is None or ahead is None:  # the first reading is in a later quarter
             continue
         yield start, state, min(end, ahead.final_until(rule))
 
 
 def _near(
-    readings: Readings, counted: Sequence[Counted], state: State | None, until: int, rule: Rule
-) -> Sequence[Counted]:
-    """What is decided behind a state by the readings up to `until`, and by the time they tell."""
+    readings: Readings, counted: Sequence[CountedReading], state: State | None, until: int, rule: Rule
+) -> Sequence[CountedReading]:
+    """The readings after a state that are decided, using only readings up to `until`."""
     first = 0 if state is None else bisect_right(counted, state.previous_at, key=_time)
     near = counted[first : bisect_right(counted, until, key=_time)]
-    if all(one.tells_at_once for one in near):
+    if all(one.is_known_at_once for one in near):
         return near
     first = 0 if state is None else bisect_right(readings.at, state.previous_at)
-    near = _counted(readings.part(first, bisect_right(readings.at, until)), state, rule, until)
+    near = _count_each(readings.part(first, bisect_right(readings.at, until)), state, rule, until)
     return near[: decided(near)]
 
 
-def _telling(readings: Readings, state: State | None, rule: Rule) -> list[Reading]:
-    """Without readings of a register that is as it was before and behind them: these two tell the same.
+def _without_repeats(readings: Readings, state: State | None, rule: Rule) -> list[Reading]:
+    """The readings without those of a register that has the same value before and after: they add nothing.
 
-    The last of each quarter is kept, and the last up to a minute behind it, as states are asked for there. All are kept
-    where intervals are among them, or where the register is not in line throughout.
+    The last reading of each quarter is kept, and the last one up to a minute after it, because states are made there.
+    All readings are kept if some are of intervals, or if a value of the register is out of line.
     """
     at, values = readings.at, readings.register
     if None in values or not readings:
@@ -320,14 +326,14 @@ def _telling(readings: Readings, state: State | None, rule: Rule) -> list[Readin
             if register is not None and not register.is_in_line(point, rule):
                 return readings.one_by_one()
             register = Register(high_water=point.value, changed_at=point.at, read_at=point.at)
-    telling = {0, *changed, *(number - 1 for number in changed)}
-    behind = 0
-    while behind < len(at):
-        quarter = quarter_of(at[behind])
-        telling.add(max(0, bisect_right(at, quarter + LOOK_AHEAD, behind) - 1))
-        behind = bisect_right(at, quarter + QUARTER, behind)
-        telling.add(behind - 1)
-    return [Reading(at[number], None, values[number], readings.averaged[number]) for number in sorted(telling)]
+    kept = {0, *changed, *(number - 1 for number in changed)}
+    after = 0
+    while after < len(at):
+        quarter = quarter_of(at[after])
+        kept.add(max(0, bisect_right(at, quarter + LOOK_AHEAD, after) - 1))
+        after = bisect_right(at, quarter + QUARTER, after)
+        kept.add(after - 1)
+    return [Reading(at[number], None, values[number], readings.averaged[number]) for number in sorted(kept)]
 
 
 _time: Final = attrgetter("at")

@@ -9,7 +9,7 @@ from ingestd.errors import IngestdError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mapping:
-    """Which meter feeds a vehicle, from valid_from up to but not including valid_to; None: until further notice."""
+    """A meter feeds a vehicle from valid_from up to but not including valid_to; None: until further notice."""
 
     vehicle_id: str
     meter_id: str
@@ -17,8 +17,21 @@ class Mapping:
     valid_to: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappingSegment:
+    """A meter feeds a vehicle in (start, end], in microseconds, cut to the time that is asked for."""
+
+    vehicle: str
+    meter: str
+    start: int
+    end: int
+
+    def overlaps(self, start: int, end: int) -> bool:
+        return self.start < end and start < self.end
+
+
 class MappingConflictError(IngestdError):
-    """A new mapping would overlap these segments of its vehicle. Here for the type of what it carries."""
+    """A new mapping would overlap these segments of its vehicle."""
 
     def __init__(self, segments: Sequence[Mapping]) -> None:
         super().__init__(f"{len(segments)} segments are in the way")

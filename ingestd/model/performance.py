@@ -1,4 +1,4 @@
-"""What a vehicle took out of the grid and what reached its battery, in a window.
+"""Energy from the grid and energy into the battery of one vehicle, in a window.
 
 Pure. Times are microseconds, energy is kWh.
 """
@@ -10,16 +10,16 @@ from typing import Final
 
 from ingestd.model.allocation import allocate
 from ingestd.model.device_energy import DeviceEnergy, total
-from ingestd.model.efficiency import Compared, EfficiencyPolicy, Judgement, Segment, compare
+from ingestd.model.efficiency import Compared, EfficiencyPolicy, Judgement, SegmentEnergy, compare
 from ingestd.model.quarters import Quarter, Quarters
 
 _OWN: Final = ""
-"""No other vehicle has this name."""
+"""Stands for the vehicle itself. No vehicle has this id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mapped:
-    """A vehicle that is mapped to a meter in (start, end], and what it did there."""
+class OtherVehicle:
+    """Another vehicle that is mapped to the same meter in (start, end], and its energy there."""
 
     vehicle: str
     start: int
@@ -29,27 +29,28 @@ class Mapped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
-    """A meter that feeds the vehicle in (start, end], and the other vehicles that it feeds meanwhile.
+    """A meter that feeds the vehicle in (start, end], and the other vehicles that it feeds in this time.
 
-    It lasts as long as the mapping, or to the whole hours around the window: a meter is divided by the DC of an hour.
+    (start, end] is the segment of the mapping within the whole hours around the window: a spread meter is divided by
+    the DC of whole hours.
     """
 
     meter: str
     start: int
     end: int
     energy: DeviceEnergy = field(repr=False)
-    others: Sequence[Mapped] = ()
+    others: Sequence[OtherVehicle] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeterPart:
-    """What a meter gave to the vehicle in a part (start, end] of the window."""
+    """The energy of a meter for the vehicle in a part (start, end] of the window."""
 
     meter: str
     start: int
     end: int
     whole: Quarter
-    """Its energy is the vehicle's part."""
+    """With the vehicle's part of the energy only."""
     is_shared: bool
 
 
@@ -63,13 +64,13 @@ class Performance:
     """None: no meter is mapped to the vehicle."""
     judgement: Judgement
     coverage: float
-    """Share of the time up to now that is known, of the vehicle or of its meters: the lesser."""
+    """The part of the time up to now that is known: of the vehicle or of its meters, whichever is less."""
 
 
 def performance(
     start: int, end: int, now: int, *, vehicle: DeviceEnergy, feeds: Sequence[Feed], policy: EfficiencyPolicy
 ) -> Performance:
-    """Of (start, end]. The energy of all devices can be divided at its edges and at those of all mappings."""
+    """The performance in (start, end]. All energies must be divisible at its edges and at those of all segments."""
     parts = list(_parts(start, end, vehicle, feeds))
     meters = [meter for _, meter in parts]
     whole = vehicle.total(start, end)
@@ -86,11 +87,13 @@ def performance(
 def compared_of(
     start: int, end: int, *, vehicle: DeviceEnergy, feeds: Sequence[Feed], policy: EfficiencyPolicy
 ) -> Compared | None:
-    """What of it can be compared. The vehicle's energy is needed where it is fed; its DC in all is not told."""
+    """The compared energy in (start, end]. `vehicle` needs only the time of `feeds`; `all_dc` is left 0."""
     return compare([segment for segment, _ in _parts(start, end, vehicle, feeds)], all_dc=0.0, policy=policy)
 
 
-def _parts(start: int, end: int, vehicle: DeviceEnergy, feeds: Sequence[Feed]) -> Iterator[tuple[Segment, MeterPart]]:
+def _parts(
+    start: int, end: int, vehicle: DeviceEnergy, feeds: Sequence[Feed]
+) -> Iterator[tuple[SegmentEnergy, MeterPart]]:
     """What each feed has in (start, end]."""
     for feed in feeds:
         since, until = max(start, feed.start), min(end, feed.end)
@@ -99,15 +102,15 @@ def _parts(start: int, end: int, vehicle: DeviceEnergy, feeds: Sequence[Feed]) -
         rows = _part_of_vehicle(feed, vehicle, since, until)
         shared = any(other.start < until and since < other.end for other in feed.others)
         yield (
-            Segment(start=since, end=until, meter=rows, vehicle=vehicle.quarters(since, until)),
+            SegmentEnergy(start=since, end=until, meter=rows, vehicle=vehicle.quarters(since, until)),
             MeterPart(meter=feed.meter, start=since, end=until, whole=total(rows.values()), is_shared=shared),
         )
 
 
 def _part_of_vehicle(feed: Feed, vehicle: DeviceEnergy, start: int, end: int) -> dict[int, Quarter]:
-    """The meter's quarters of (start, end], of shared ones the vehicle's part."""
+    """The meter's quarters of (start, end]; while the meter is shared, only the vehicle's part."""
     result: dict[int, Quarter] = {}
-    for since, until, others in _pieces(feed):
+    for since, until, others in _constant_ranges(feed):
         if min(until, end) <= max(since, start):
             continue
         part: Quarters = feed.energy.quarters(max(since, start), min(until, end))
@@ -120,8 +123,8 @@ def _part_of_vehicle(feed: Feed, vehicle: DeviceEnergy, start: int, end: int) ->
     return result
 
 
-def _pieces(feed: Feed) -> Iterator[tuple[int, int, list[Mapped]]]:
-    """Stretches of time in which the same vehicles are mapped to the meter."""
+def _constant_ranges(feed: Feed) -> Iterator[tuple[int, int, list[OtherVehicle]]]:
+    """Ranges of time in which the same vehicles are mapped to the meter."""
     edges = {feed.start, feed.end, *(edge for other in feed.others for edge in (other.start, other.end))}
     for since, until in pairwise(sorted(edge for edge in edges if feed.start <= edge <= feed.end)):
         yield since, until, [other for other in feed.others if other.start <= since and until <= other.end]

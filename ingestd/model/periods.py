@@ -1,6 +1,6 @@
-"""Stretches of time by which figures are asked for: buckets of one length or of days, and the days to years of a zone.
+"""Divides a window into buckets of one length, or into the days, weeks, months or years of a time zone.
 
-Pure: which stretches there are is told here, what lies in them by the store.
+Pure. The store reads the energy of each bucket or period.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 QUARTER: Final = timedelta(minutes=15)
 DAY: Final = timedelta(days=1)
 ALIGNED: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""A bucket begins here, and so do all others, before and after; those of whole days on this date of their zone."""
+"""Buckets are counted from this time; those of whole days from this date in their time zone."""
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 MOST_POINTS: Final = 2000
 LONGEST_BUCKET: Final = timedelta(days=366)
@@ -27,15 +27,15 @@ _match_bucket: Final = re.compile(r"([0-9]{1,9})([smhd])").fullmatch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeRange:
-    """Both aware. A reading at the start belongs to what was before: it tells the energy before its timestamp."""
+    """Both are aware datetimes. A reading at the start is not in the range: its energy lies before its timestamp."""
 
     start: datetime
     end: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
-    """Of which length the stretches are; told as `text`."""
+class BucketLength:
+    """The length of buckets; `text` as in the parameter `bucket`, such as 15m."""
 
     text: str
     length: timedelta
@@ -46,36 +46,36 @@ class Bucket:
 
     @property
     def is_whole_days(self) -> bool:
-        """Then its days are those of a time zone, of 23 or 25 hours where clocks change."""
+        """If so, the days are those of a time zone, with 23 or 25 hours when clocks change."""
         return self.length % DAY == timedelta()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
-    """One bucket."""
+class Bucket:
+    """One bucket of a window."""
 
-    start: datetime  # also where that was before the window
-    within: TimeRange  # what of it lies in the window
+    start: datetime  # may be before the window
+    within: TimeRange  # its part in the window
 
 
-def parse_bucket(text: str) -> Bucket:
-    """`30s`, `15m`, `1h`, `7d`. Raises ValueError."""
+def parse_bucket_length(text: str) -> BucketLength:
+    """The length of `30s`, `15m`, `1h`, `7d`. Raises ValueError."""
     matched = _match_bucket(text)
     if matched is not None:
         length = int(matched[1]) * _UNITS[matched[2]]
         if timedelta() < length <= LONGEST_BUCKET:
-            return Bucket(text, length)
+            return BucketLength(text, length)
     raise ValueError(BUCKET_RULE)
 
 
 _LADDER: Final = tuple(
-    map(parse_bucket, ["1s", "5s", "10s", "15s", "30s", "1m", "5m", "10m", "15m", "30m", "1h", "2h", "3h", "6h"])
+    map(parse_bucket_length, ["1s", "5s", "10s", "15s", "30s", "1m", "5m", "10m", "15m", "30m", "1h", "2h", "3h", "6h"])
 )
-"""The buckets people ask for. The last one fits the longest window there is."""
+"""The usual buckets. The last one is long enough for the longest window."""
 
 
-def smallest_bucket(window: TimeRange, *, at_least: timedelta = timedelta()) -> Bucket:
-    """The smallest of the usual buckets that makes no more than MOST_POINTS of a window of at most 366 days."""
+def smallest_bucket_length(window: TimeRange, *, at_least: timedelta = timedelta()) -> BucketLength:
+    """The smallest usual bucket that makes at most MOST_POINTS buckets of a window of at most 366 days."""
     return next(
         bucket
         for bucket in _LADDER
@@ -83,17 +83,17 @@ def smallest_bucket(window: TimeRange, *, at_least: timedelta = timedelta()) -> 
     )
 
 
-def points(window: TimeRange, bucket: Bucket, zone: tzinfo) -> int:
-    """How many stretches there are; those of a second in a year are counted without being made."""
+def points(window: TimeRange, bucket: BucketLength, zone: tzinfo) -> int:
+    """The number of buckets in a window. Only buckets of whole days are made to be counted."""
     if bucket.is_whole_days:
-        return len(stretches(window, bucket, zone))
+        return len(buckets_of(window, bucket, zone))
     return len(_numbers(window, bucket.length))
 
 
-def stretches(window: TimeRange, bucket: Bucket, zone: tzinfo) -> list[Stretch]:
-    """Those of which the window has a part, in order. Raises OverflowError at the calendar's ends.
+def buckets_of(window: TimeRange, bucket: BucketLength, zone: tzinfo) -> list[Bucket]:
+    """The buckets that overlap the window, in order. Raises OverflowError beyond the years 1 to 9999.
 
-    Whole days are days of the zone, as those of `periods`; any other length is the same in every zone.
+    Buckets of whole days consist of days of the zone, as in `periods`. Others do not depend on the zone.
     """
     if not bucket.is_whole_days:
         return [_of_length(bucket.length, number, window) for number in _numbers(window, bucket.length)]
@@ -102,38 +102,38 @@ def stretches(window: TimeRange, bucket: Bucket, zone: tzinfo) -> list[Stretch]:
         return day - (day - ALIGNED.date()) % bucket.length
 
     parts = _parts(window, zone, first, longest=bucket.length)
-    return [Stretch(start=_midnight(day, zone), within=part) for day, part in parts]
+    return [Bucket(start=_midnight(day, zone), within=part) for day, part in parts]
 
 
 def last_day(now: datetime) -> TimeRange:
-    """The last 24 hours and the quarter of an hour that is under way: from a whole quarter on."""
+    """The last 24 hours, extended back to a whole quarter of an hour."""
     return TimeRange(start=now - DAY - (now - ALIGNED) % QUARTER, end=now)
 
 
 def _numbers(window: TimeRange, length: timedelta) -> range:
-    """Of the buckets of which the window has a part; number 0 begins at ALIGNED."""
+    """The numbers of the buckets that overlap the window; number 0 begins at ALIGNED."""
     return range((window.start - ALIGNED) // length, -((ALIGNED - window.end) // length))
 
 
-def _of_length(length: timedelta, number: int, window: TimeRange) -> Stretch:
+def _of_length(length: timedelta, number: int, window: TimeRange) -> Bucket:
     start = ALIGNED + max(number * length, _EARLIEST - ALIGNED)
     end = ALIGNED + min((number + 1) * length, window.end - ALIGNED)
-    return Stretch(start=start, within=TimeRange(start=max(start, window.start), end=end))
+    return Bucket(start=start, within=TimeRange(start=max(start, window.start), end=end))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """A day, week, month or year of a time zone, as far as it lies in the window asked for."""
+    """A day, week, month or year of a time zone, or its part in the window."""
 
     label: str  # 2026-03-29, 2026-W13, 2026-03, or 2026
     within: TimeRange
 
 
 def periods(window: TimeRange, by: Calendar, zone: tzinfo) -> list[Period]:
-    """Those of which the window has a part, in order. Raises OverflowError at the calendar's ends.
+    """The periods that overlap the window, in order. Raises OverflowError beyond the years 1 to 9999.
 
-    A day begins at the first moment that has its date: also where clocks are put back past midnight or forward from it.
-    A day that its zone left out (Pacific/Apia, 2011-12-30) is none. Weeks are those of ISO 8601: from Monday.
+    A day begins at the first time that has its date, also if clocks change at midnight. A day that a zone left out
+    (Pacific/Apia, 2011-12-30) does not exist. Weeks are those of ISO 8601: they begin on Monday.
     """
     parts = _parts(window, zone, lambda day: _first(day, by), longest=_LONGEST[by])
     return [Period(label=_label(day, by), within=part) for day, part in parts]
@@ -142,9 +142,9 @@ def periods(window: TimeRange, by: Calendar, zone: tzinfo) -> list[Period]:
 def _parts(
     window: TimeRange, zone: tzinfo, first: Callable[[date], date], *, longest: timedelta
 ) -> Iterator[tuple[date, TimeRange]]:
-    """The first day of each run of days, and what of the run lies in the window.
+    """The first day of each run of days, and the run's part in the window.
 
-    `first` tells the first day of the run that a day belongs to; `longest` is the length of the longest run.
+    `first` returns the first day of the run that a day belongs to; `longest` is the length of the longest run.
     """
     day = first(window.start.astimezone(zone).date())
     start = window.start
@@ -158,12 +158,12 @@ def _parts(
 
 
 def _midnight(day: date, zone: tzinfo) -> datetime:
-    """When the day begins: the first of two midnights; where clocks go past it, the moment when they do."""
+    """The start of the day: the first of two midnights, or the time of the change if clocks skip midnight."""
     return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
 def _first(day: date, by: Calendar) -> date:
-    """The first day of the period that this one belongs to."""
+    """The first day of the period that a day belongs to."""
     match by:
         case "day":
             return day

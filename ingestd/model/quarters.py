@@ -1,4 +1,4 @@
-"""The ledger's rows: what a device did in each quarter of an hour, made of what its readings count for.
+"""The figures of a device in each quarter of an hour, summed up from its counted readings.
 
 Pure. A quarter-hour is named by its start and holds (start, start + 15 min]. Times are microseconds, energy is kWh.
 """
@@ -8,27 +8,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from ingestd.model.energy import HOUR, QUARTER, Counted
+from ingestd.model.energy import HOUR, QUARTER, CountedReading
 
 
 @dataclass(slots=True, kw_only=True)
 class Quarter:
-    """What is known of a device in a quarter of an hour, or in a part of one, or in an hour."""
+    """The figures of a device in a quarter of an hour, in a part of one, in an hour, or in another range of time."""
 
     kwh: float = 0.0
     samples: int = 0
-    """Readings."""
+    """The number of readings."""
     parts: int = 0
-    """Parts of longer readings; with the samples, whether there is anything in it."""
+    """The number of parts of readings whose interval is longer than a quarter."""
     known: int = 0
-    """Of its time, in microseconds."""
+    """Known time, in microseconds."""
     averaged: float = 0.0
-    """Sum over the readings of the figure whose mean means something."""
+    """The sum of the averaged figure over the readings."""
     resets: int = 0
     excluded: int = 0
 
     def add(self, other: "Quarter") -> None:
-        """All that the other one has."""
+        """Add the figures of another one."""
         self.kwh += other.kwh
         self.samples += other.samples
         self.parts += other.parts
@@ -38,7 +38,7 @@ class Quarter:
         self.excluded += other.excluded
 
     def without(self, other: "Quarter") -> "Quarter":
-        """What this has more than the other one."""
+        """The difference: these figures minus those of another one."""
         return Quarter(
             kwh=self.kwh - other.kwh,
             samples=self.samples - other.samples,
@@ -51,7 +51,7 @@ class Quarter:
 
     @property
     def is_spread(self) -> bool:
-        """Whether some of its energy is a part of a longer reading."""
+        """Whether it has parts of readings whose interval is longer than a quarter."""
         return self.parts > 0
 
     @property
@@ -60,16 +60,16 @@ class Quarter:
 
 
 Quarters: TypeAlias = Mapping[int, Quarter]
-"""By start. What is not there is empty."""
+"""By start. A quarter that is left out is empty."""
 
 
 def quarter_of(at: int) -> int:
-    """Start of the quarter-hour that a reading of this time belongs to."""
+    """The start of the quarter that a reading of this time belongs to."""
     return (at - 1) // QUARTER * QUARTER
 
 
-def quarters(counted: Sequence[Counted], start: int, end: int) -> dict[int, Quarter]:
-    """Those of (start, end], of the first and the last only what lies within."""
+def quarters(counted: Sequence[CountedReading], start: int, end: int) -> dict[int, Quarter]:
+    """The quarters of (start, end]; the first and the last only with their part in it."""
     earliest = [one.at - max(one.length, 1) if one.rest_since is None else one.rest_since for one in counted]
     since, until = max(start, min(earliest, default=end)), min(end, counted[-1].at if counted else start)
     if since >= until:
@@ -80,8 +80,8 @@ def quarters(counted: Sequence[Counted], start: int, end: int) -> dict[int, Quar
     return {edge // QUARTER * QUARTER: row for edge, row in zip(edges, sums, strict=False) if row != _EMPTY}
 
 
-def add_between(edges: Sequence[int], counted: Iterable[Counted], sums: Sequence[Quarter]) -> None:
-    """What readings count for in each stretch (edges[n], edges[n + 1]], to what is there already."""
+def add_between(edges: Sequence[int], counted: Iterable[CountedReading], sums: Sequence[Quarter]) -> None:
+    """Add what readings count for in each range (edges[n], edges[n + 1]] to sums[n]."""
     known: list[tuple[int, int]] = []
     for one in counted:
         if one.is_spread:  # evenly over its interval; an edge inside it gets its part
@@ -106,17 +106,17 @@ def add_between(edges: Sequence[int], counted: Iterable[Counted], sums: Sequence
 
 
 def hours(rows: Quarters) -> dict[int, Quarter]:
-    """An hour is the sum of its quarters."""
+    """The hours: each is the sum of its quarters."""
     sums: dict[int, Quarter] = {}
     for start, row in rows.items():
         sums.setdefault(start // HOUR * HOUR, Quarter()).add(row)
     return sums
 
 
-def merged(stretches: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same time, each moment of it once, in order."""
+def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The union of ranges, in order and without overlaps."""
     result: list[tuple[int, int]] = []
-    for start, end in sorted(stretch for stretch in stretches if stretch[0] < stretch[1]):
+    for start, end in sorted(one for one in ranges if one[0] < one[1]):
         if result and start <= result[-1][1]:
             result[-1] = result[-1][0], max(result[-1][1], end)
         else:
@@ -125,7 +125,7 @@ def merged(stretches: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _parts(edges: Sequence[int], start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """What of (start, end] lies in each stretch between edges: its number, and from when to when."""
+    """The part of (start, end] in each range between edges: (number of the range, start, end)."""
     for number in range(max(0, bisect_right(edges, start) - 1), min(bisect_left(edges, end), len(edges) - 1)):
         since, until = max(start, edges[number]), min(end, edges[number + 1])
         if since < until:

@@ -1,4 +1,4 @@
-"""What devices send: each kind of device is one `Stream`, declared here."""
+"""The streams: each kind of device is one `Stream`, declared here."""
 
 import re
 from collections.abc import Callable
@@ -52,7 +52,7 @@ _Register: TypeAlias = Annotated[float, _number(0, 1_000_000_000)]  # kWh
 
 
 class MeterPayload(TypedDict):
-    """What a meter or charger sends: the energy of the interval ending at the timestamp, or its cumulative register."""
+    """A meter's message: the energy of the interval ending at the timestamp, or its cumulative register."""
 
     meterId: NotRequired[_Identity]
     kwhConsumedAc: NotRequired[_KilowattHours]
@@ -62,7 +62,7 @@ class MeterPayload(TypedDict):
 
 
 class VehiclePayload(TypedDict):
-    """What a vehicle sends: the energy of the interval ending at the timestamp, or its cumulative register."""
+    """A vehicle's message: the energy of the interval ending at the timestamp, or its cumulative register."""
 
     vehicleId: NotRequired[_Identity]
     soc: Annotated[float, _number(0, 100)]  # %
@@ -74,7 +74,7 @@ class VehiclePayload(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stream:
-    """One kind of device: where its messages come from, what they hold, where they go."""
+    """One kind of device: the topic of its messages, their fields, their tables."""
 
     name: str
     """Names the tables, and the stream in metrics, alerts and paths of the API."""
@@ -85,20 +85,20 @@ class Stream:
     energy_key: str = ""
     """Energy of the interval, kWh. Exactly one of this and `register_key` is sent, the other is NULL in the row.
 
-    Empty: its devices tell of no energy, and the ledger has nothing of them.
+    Empty: its devices send no energy and have no ledger.
     """
     register_key: str = ""
     """Cumulative energy, kWh."""
     max_kw: float = 0.0
-    """The most that can flow through a device, where no setting says it."""
+    """The maximum power of a device, unless it is set."""
     averaged_key: str = ""
-    """A figure whose mean over time means something. It is in every reading. Empty: there is none."""
+    """The figure that answers show as a mean over time. It is in every reading. Empty: there is none."""
     optional: frozenset[str] = frozenset()
-    """Keys of figures that may be left out, but for those of energy: NULL in the row."""
+    """Keys of figures that may be left out, apart from those of energy. They are NULL in the row."""
     validate_json: Callable[[bytes], dict[str, Any]]
     """A payload in bytes -> its known members. Raises pydantic's ValidationError."""
     validate_object: Callable[[dict[str, Any]], dict[str, Any]]
-    """The same of a payload that is parsed already."""
+    """The same for a payload that is parsed already."""
 
     @property
     def topic_filter(self) -> str:
@@ -174,6 +174,6 @@ STREAMS: Final = (METER, VEHICLE)
 """All kinds of devices. Another one is declared above, is named here, and has its tables by one migration that calls
 `ingestd_create_stream`."""
 WITH_ENERGY: Final = tuple(stream for stream in STREAMS if stream.energy_key)
-"""Those that are in the ledger."""
+"""The streams with a ledger."""
 CHARGING: Final = (METER, VEHICLE)
-"""The sides of a charge, between which efficiency is told: AC from the grid, DC into the battery."""
+"""The two sides of a charge, for efficiency: AC from the grid, DC into the battery."""

@@ -1,4 +1,4 @@
-"""Quarters of a device made of sums, where the rule has nothing to decide about a single reading.
+"""Quarters of a device from sums of its readings, if no single reading needs a decision.
 
 Pure. Times are microseconds, energy is kWh.
 """
@@ -11,32 +11,32 @@ from ingestd.model.quarters import Quarter
 from ingestd.model.register import Rule
 
 
-class Sums(Protocol):
-    """Of the readings of one device behind the start of one quarter-hour, in which there are some."""
+class QuarterSums(Protocol):
+    """The sums of one device's readings in one quarter, made by PostgreSQL. There is at least one reading."""
 
     start: int
     kwh: float
-    """Of those in the stretch that is asked for."""
+    """Energy of the readings in the range asked for."""
     samples: int
-    """Of those likewise."""
+    """The number of these readings."""
     first: int
-    """When the first of all was taken."""
+    """The time of the first reading."""
     last: int
     most: float | None
-    """The most energy of one of them; None where there is none."""
+    """The highest energy of one reading; None if all are of a register."""
     registers: int
-    """How many are of a register."""
+    """The number of readings of a register."""
 
 
 def quarters_of_sums(
-    sums: Sequence[Sums], *, previous_at: int, start: int, end: int, rule: Rule
+    sums: Sequence[QuarterSums], *, previous_at: int, start: int, end: int, rule: Rule
 ) -> dict[int, Quarter] | None:
-    """Those of (start, end], out of the sums of all quarters behind a device's reading at `previous_at`, in order.
+    """The quarters of (start, end], from the sums of all quarters with readings after `previous_at`, in order.
 
-    Readings of one quarter are never further apart than a quarter. None: there is something to decide. It is none where
-    all are readings of short intervals, each beginning with the one before, and plausible for certain.
+    None if a reading needs a decision. None does if all are readings of intervals that are short, that begin with the
+    reading before, and that are certainly plausible. Two readings of one quarter are never more than a quarter apart.
     """
-    most = rule.most(0, MINUTE)
+    most = rule.max_kwh(0, MINUTE)
     at = previous_at
     for one in sums:
         if (

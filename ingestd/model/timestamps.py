@@ -1,7 +1,7 @@
 """Timestamps as whole numbers of microseconds since 2000-01-01T00:00Z.
 
-That is PostgreSQL's own epoch and unit for timestamptz: comparing, hashing and storing it costs a fraction of a
-datetime's.
+This is PostgreSQL's own epoch and unit for timestamptz. Comparing, hashing and storing such a number takes a fraction
+of the time of a datetime.
 """
 
 import time
@@ -17,9 +17,9 @@ MICROSECONDS_PER_DAY: Final = 86_400_000_000
 _UNIX_TO_EPOCH: Final = 946_684_800_000_000
 
 
-def to_microseconds(moment: datetime) -> int:
+def to_microseconds(at: datetime) -> int:
     """An aware datetime as microseconds since 2000-01-01T00:00Z."""
-    since = moment - EPOCH
+    since = at - EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 

@@ -127,9 +127,9 @@ class Connection(asyncio.BufferedProtocol):
         self.reading = True
         self._set_flow()
 
-    def has_read_since(self, moment: float) -> bool:
+    def has_read_since(self, at: float) -> bool:
         """Whether reading was never paused since then (the event loop's time). Only then does silence mean anything."""
-        return self.reading and self._last_pause < moment
+        return self.reading and self._last_pause < at
 
     async def keep_alive(self, seconds: float) -> None:
         """Ping at half the interval (§3.1.2.10) and give the connection up after one and a half without a sign.

@@ -79,11 +79,11 @@ class StreamBatch:
     def __getitem__(self, rows: slice) -> "StreamBatch":
         return StreamBatch(rows=self.rows[rows], origins=self.origins[rows])
 
-    def parted(self, moment: int | None) -> tuple["StreamBatch", "StreamBatch"]:
+    def parted(self, at: int | None) -> tuple["StreamBatch", "StreamBatch"]:
         """The rows up to a moment, and all others."""
-        if moment is None or min(map(_timestamp, self.rows)) > moment:
+        if at is None or min(map(_timestamp, self.rows)) > at:
             return _NOTHING, self
-        return self.where(lambda row: row[1] <= moment)
+        return self.where(lambda row: row[1] <= at)
 
     def where(self, wanted: Callable[[Row], bool]) -> tuple["StreamBatch", "StreamBatch"]:
         """The rows that are wanted, and all others."""

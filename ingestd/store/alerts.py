@@ -1,4 +1,4 @@
-"""Alerts as the database keeps them, and what it knows of devices that may be worth one."""
+"""The tables of alerts, and the devices for which an alert's condition may hold."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -43,14 +43,14 @@ class Alerts:
         self._pool = pool
 
     async def take_watch(self, task: str, *, holder: str, now: datetime, lease: timedelta) -> datetime | None:
-        """Since when the task has been done without a gap longer than `lease`; None where another one does it."""
+        """Take a task over or renew it. Returns since when it is done without a gap; None if another daemon does it."""
         rows = await self._pool.fetch(_SQL["take_watch"], {"task": task, "holder": holder, "now": now, "lease": lease})
         return rows[0].watched_since if rows else None
 
     async def silent(self, stream: Stream, *, now: datetime, offline_after: timedelta, limit: int) -> Found:
-        """Devices that have been silent for too long, and all that have an open alert of that, which come first.
+        """Devices with an open alert, then devices that have been silent for too long, up to `limit` in all.
 
-        `offline_after` is for devices without a setting of their own. At most `limit` are named one by one.
+        `offline_after` is for devices without a setting of their own.
         """
         kind = SILENT[stream.name]
         parameters = {
@@ -69,7 +69,10 @@ class Alerts:
         )
 
     async def hot(self, *, bound: float, now: datetime, limit: int) -> Found:
-        """Vehicles with too hot a battery (°C), and all that have an open alert of that, None where it is not known."""
+        """Vehicles with an open alert, then vehicles with a battery above `bound` (°C), up to `limit` in all.
+
+        A vehicle without a recent temperature has None.
+        """
         parameters = {"kind": BATTERY, "now": now, "bound": bound, "fresh": BATTERY_FRESH, "limit": limit}
         rows = await self._pool.fetch(_SQL["hot_batteries"], parameters)
         return Found(
@@ -81,12 +84,12 @@ class Alerts:
         )
 
     async def _others(self, count: queries.Statement, parameters: Mapping[str, object], rows: Sequence[Any]) -> int:
-        """How many of the devices that are counted are not among the rows, which were read a moment before."""
+        """The number of counted devices that are not among the rows, which were read just before."""
         ((devices,),) = await self._pool.fetch(count, parameters)
         return max(int(devices) - sum(not row.has_alert for row in rows), 0)
 
     async def open(self, kind: str) -> dict[str, Alert]:
-        """What is pending or active, by subject."""
+        """The pending and active alerts of a kind, by subject."""
         rows = await self._pool.fetch(_SQL["open_alerts"], {"kind": kind})
         return {row.subject: _alert(row) for row in rows}
 
@@ -99,7 +102,7 @@ class Alerts:
         return [alert for alert in alerts if alert.subject not in heard]
 
     async def save(self, changes: Sequence[Change], *, channels: Sequence[str]) -> None:
-        """All of them or none; each change of state is to be delivered on every channel."""
+        """Store all changes or none. Each change of state goes into the outbox of every channel."""
         if changes:
             await self._pool.fetch(
                 _SQL["save_alerts"],
@@ -107,26 +110,26 @@ class Alerts:
             )
 
     async def page(self, wanted: AlertFilter, *, limit: int, before: int | None = None) -> list[Alert]:
-        """At most `limit` active and past ones, the newest first, with ids below `before`."""
+        """At most `limit` active and cleared alerts, the newest first, with ids below `before`."""
         rows = await self._pool.fetch(_SQL["page_alerts"], {**asdict(wanted), "limit": limit, "before": before})
         return [_alert(row) for row in rows]
 
     async def active(self) -> dict[str, int]:
-        """How many are active, by kind; kinds without any are left out."""
+        """The number of active alerts by kind; kinds without any are left out."""
         return {row.kind: row.active for row in await self._pool.fetch(_SQL["active_alerts"], {})}
 
     async def purge(self, *, until: datetime) -> None:
-        """Delete those that were cleared before."""
+        """Delete alerts that were cleared before `until`."""
         while len(await self._pool.fetch(_SQL["purge_alerts"], {"until": until, "limit": PAGE})) == PAGE:
             pass
 
     async def undelivered(self, channel: str, *, limit: int) -> list[Alert]:
-        """The changes that the channel has not delivered yet, in the order in which it has to."""
+        """Alerts whose change the channel has not delivered yet, in the order of delivery."""
         rows = await self._pool.fetch(_SQL["undelivered_alerts"], {"channel": channel, "limit": limit})
         return [_alert(row) for row in rows]
 
     async def delivered(self, channel: str, alerts: Sequence[Alert]) -> None:
-        """The channel has delivered these alerts, each in the state that it has here."""
+        """Remove delivered alerts from the channel's outbox, unless their state has changed since."""
         parameters = {
             "channel": channel,
             "ids": [alert.id for alert in alerts],
@@ -135,7 +138,7 @@ class Alerts:
         await self._pool.fetch(_SQL["delivered_alerts"], parameters)
 
     async def deliver_again(self, channel: str) -> None:
-        """All active alerts are to be delivered again, as the channel has lost them."""
+        """Put all active alerts into the channel's outbox again, because the channel has lost them."""
         await self._pool.fetch(_SQL["deliver_again"], {"channel": channel})
 
 

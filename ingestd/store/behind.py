@@ -7,13 +7,13 @@ from typing import Any, Final, Protocol
 from ingestd.model.energy import HOUR
 from ingestd.model.ledger import Base, Readings
 from ingestd.model.register import Rule
-from ingestd.store.ledger import BEGINNING, base_of, moment, readings_of
+from ingestd.store.ledger import BEGINNING, base_of, readings_of, to_timestamp
 
 RECENT: Final = 2 * HOUR
 """Rows behind which others are made are as a rule not older."""
 LONG_AGO: Final = 26 * HOUR
 """Those of who reports by the hour, or was silent for a day, are not older than this."""
-STATEMENTS: Final = ("bases", "base", "base_behind_history", "readings", "own_max_kw")
+STATEMENTS: Final = ("bases", "base", "base_before_history", "readings", "own_max_kw")
 """Of closing.sql."""
 
 
@@ -34,20 +34,22 @@ class Behind:
         self._own_max_kw: Mapping[str, float] = {}
 
     async def look_up_rules(self) -> None:
-        """Of devices with a most power of their own. To be called first."""
+        """Read the devices' own limits of power. Has to be called first."""
         self._own_max_kw = {row.id: row.max_kw for row in await self._fetch("own_max_kw")}
 
     def rule_of(self, device: str) -> Rule:
-        """The one that its readings count by."""
+        """The rule that the readings of this device count by."""
         own = self._own_max_kw.get(device)
         return self._rule if own is None else replace(self._rule, max_kw=own)
 
     async def base(self, device: str, *, until: int) -> Base:
         """Where rows of a device have to be made from, behind those that start before `until`."""
-        rows = await self._fetch("base", id=device, until=moment(until))
+        rows = await self._fetch("base", id=device, until=to_timestamp(until))
         if not rows or rows[0].start < self.history_since:
-            history = moment(self.history_since)
-            rows = await self._fetch("base_behind_history", id=device, until=moment(until), history=history) or rows
+            history = to_timestamp(self.history_since)
+            rows = (
+                await self._fetch("base_before_history", id=device, until=to_timestamp(until), history=history) or rows
+            )
         return base_of(rows[0]) if rows else Base(at=BEGINNING, state=None)
 
     async def readings(
@@ -70,7 +72,9 @@ class Behind:
         for reach in (RECENT, LONG_AGO):
             left = [device for device in devices if device not in found]
             if left:
-                rows = await self._fetch("bases", ids=left, since=moment(until - reach), until=moment(until))
+                rows = await self._fetch(
+                    "bases", ids=left, since=to_timestamp(until - reach), until=to_timestamp(until)
+                )
                 found |= {row.id: base_of(row) for row in rows if row.start >= self.history_since}
         left = [device for device in devices if device not in found][:one_by_one]
         return found | {device: await self.base(device, until=until) for device in left}
@@ -83,7 +87,7 @@ class Behind:
             "readings",
             ids=list(since),
             since=list(since.values()),
-            oldest=moment(min(since.values())),
-            until=moment(until),
+            oldest=to_timestamp(min(since.values())),
+            until=to_timestamp(until),
         )
         return {row.id: readings_of(row) for row in rows}

@@ -1,4 +1,4 @@
-"""Our clock compared with the database's. While they differ, nothing is deleted, as either may be wrong."""
+"""Compares our clock with the database's. While they differ, nothing is deleted: either may be wrong."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -15,12 +15,12 @@ _NOW: Final = Statement(text=b"SELECT clock_timestamp() AS now", parameters=())
 
 
 class Clocks:
-    """How far our clock is ahead of the database's; measured at each `agree`."""
+    """How far our clock is ahead of the database's. Each call of `agree` measures it."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.difference: timedelta | None = None
-        """At the last look; None before the first."""
+        """As measured last; None before the first time."""
         self._agreed = True
 
     async def agree(self) -> bool:

@@ -1,4 +1,4 @@
-"""Looks every few seconds whether a quarter can be closed, or is stale."""
+"""Closes quarters and makes stale ones anew, every few seconds."""
 
 import asyncio
 import time
@@ -16,19 +16,19 @@ log = structlog.get_logger(__name__)
 
 INTERVAL_SECONDS: Final = 5.0
 LONGEST_DELAY_SECONDS: Final = 120.0
-"""While a backlog comes in, the ledger waits for so long at most."""
+"""While a backlog arrives, the ledger waits at most this long."""
 
 
 async def close_quarters(
     closing: Closing, clocks: Clocks, *, arriving: Callable[[], datetime | None], is_backlog: Callable[[], bool]
 ) -> None:
-    """Until it is cancelled. Every daemon does it, also on standby: they divide the shares among them.
+    """Run until cancelled. Every daemon runs it, also a standby: each share is made by one of them at a time.
 
-    `arriving`: the timestamp of the readings that come in now. `is_backlog`: whether they are a backlog.
+    `arriving`: the timestamp of the readings that arrive now. `is_backlog`: whether they are a backlog.
     """
     done_at = time.monotonic()
     while True:
-        # Before the first look, so that a backlog that waits in the broker begins to come in.
+        # Wait before the first look, so that a backlog in the broker has begun to arrive.
         await asyncio.sleep(INTERVAL_SECONDS)
         if is_backlog() and time.monotonic() - done_at < LONGEST_DELAY_SECONDS:
             continue

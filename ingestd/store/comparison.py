@@ -1,4 +1,4 @@
-"""Compares the vehicles of a fleet with their meters: by sums where both know all, else by the rule of a single one."""
+"""Compares the vehicles of a fleet with their meters: by sums where all time is known, else quarter by quarter."""
 
 import asyncio
 from collections import defaultdict
@@ -7,76 +7,77 @@ from datetime import datetime
 from typing import Any, Final
 
 from ingestd.model.device_energy import total
-from ingestd.model.efficiency import Compared, EfficiencyPolicy, Segment, compare, is_whole
+from ingestd.model.efficiency import Compared, EfficiencyPolicy, SegmentEnergy, compare, is_whole
 from ingestd.model.energy import HOUR, QUARTER
-from ingestd.model.fleet import Fed, Window, hour_of
+from ingestd.model.fleet import Window, hour_of
+from ingestd.model.mapping import MappingSegment
 from ingestd.model.quarters import Quarter
 from ingestd.model.stream import METER, VEHICLE, Stream
 from ingestd.store import queries
-from ingestd.store.ledger import moment, quarter_of_row
-from ingestd.store.moments import Moment
-from ingestd.store.open_stretch import OfDevices
+from ingestd.store.ledger import quarter_of_row, to_timestamp
+from ingestd.store.ledger_snapshot import LedgerSnapshot
+from ingestd.store.open_energy import QuartersByDevice
 
 _SQL: Final = queries.of_streams(queries.load("fleet.sql"))
 _NONE: Final[frozenset[int]] = frozenset()
-TURN: Final = 500
-"""After so many segments the event loop has its turn."""
+YIELD_EVERY: Final = 500
+"""After this many segments, other tasks of the event loop run."""
 
 
 class Comparison:
-    """What of mapped segments can be compared: sums of units that both know whole, and others one by one."""
+    """The compared energy of segments: sums of the units that are complete on both sides; other units one by one."""
 
     def __init__(
         self,
-        at: Moment,
+        snapshot: LedgerSnapshot,
         window: Window,
         *,
-        segments: Sequence[Fed],
+        segments: Sequence[MappingSegment],
         rows: Mapping[Stream, Mapping[str, Any]],
-        beside: Mapping[Stream, OfDevices],
+        additions: Mapping[Stream, QuartersByDevice],
         policy: EfficiencyPolicy,
     ) -> None:
-        """`rows` are the sums of each device's rows, `beside` is what has to be added to them."""
-        self._at = at
+        """`rows` are the sums of each device's rows; `additions` have to be added to the rows."""
+        self._snapshot = snapshot
         self._window = window
         self._segments = segments
         self._rows = rows
         self._units = window.units
         self._since, self._until = window.since, window.until
-        self._beside = beside
+        self._additions = additions
         self._policy = policy
         self._found = {segment.vehicle: Compared() for segment in segments}
         self._closer: defaultdict[int, set[int]] = defaultdict(set)
-        """By number of the segment: quarters that are looked at closer."""
+        """By number of the segment: the quarters that are compared one by one."""
 
     async def result(self) -> dict[str, Compared]:
-        """By vehicle; its DC in all is not told."""
+        """The compared energy by vehicle; `all_dc` is left 0."""
         left: dict[int, set[int]] = {}
         for number, segment in enumerate(self._segments):
             touched = self._touched(segment)
             if touched or not self._is_summed(segment):
                 left[number] = touched
-            if number % TURN == 0:
+            if number % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
         if left and self._units:
             await self._sum_rows(left)
         await self._look_closer()
         return self._found
 
-    def _touched(self, segment: Fed) -> set[int]:
-        """Quarters of which more is known than is in their rows; all of an hour where the meter is slow."""
+    def _touched(self, segment: MappingSegment) -> set[int]:
+        """The quarters that have additions; all quarters of an hour in which the meter is spread."""
         since, until = self._since, self._until
         return {
             quarter
-            for rows in self._beside_of(segment)
+            for rows in self._additions_of(segment)
             for start, row in rows.items()
             if start // HOUR * HOUR < until
             for quarter in (hour_of(start) if row.parts else (start,))
             if since <= quarter < until
         }
 
-    def _is_summed(self, segment: Fed) -> bool:
-        """Whether all rows of the segment's devices are its own and can be compared, and so their sums have been."""
+    def _is_summed(self, segment: MappingSegment) -> bool:
+        """Add the sums of the devices' rows, if all of them lie in the segment and are complete. Returns whether so."""
         meter, vehicle = self._rows[METER].get(segment.meter), self._rows[VEHICLE].get(segment.vehicle)
         if meter is None or vehicle is None or segment.start > self._since or segment.end < self._until:
             return False
@@ -86,7 +87,7 @@ class Comparison:
         return True
 
     async def _sum_rows(self, left: Mapping[int, set[int]]) -> None:
-        """Of segments: what is whole is summed up, the rest is looked at closer."""
+        """Sum up the complete units of segments; note the other units for `_look_closer`."""
         window = self._window
         segments = [self._segments[number] for number in left]
         units = [(number, unit) for number, starts in left.items() for unit in {window.unit(at) for at in starts}]
@@ -102,38 +103,40 @@ class Comparison:
         }
         for number, unit in units:
             self._closer[number].update(unit)
-        async for row in self._at.each(_SQL[VEHICLE]["compared"], parameters):
+        async for row in self._snapshot.each(_SQL[VEHICLE]["compared"], parameters):
             vehicle = self._segments[row.number].vehicle
             self._found[vehicle].add(Compared(ac=row.ac, dc=row.dc, all_ac=row.all_ac))
             closer = self._closer[row.number]
-            closer.update(quarter for start in row.in_part or () for quarter in window.unit(start))
+            closer.update(quarter for start in row.incomplete or () for quarter in window.unit(start))
             without_dc = [window.unit(start) for start in row.without_dc or ()]
             holes = [unit for unit in without_dc if unit.start - QUARTER in closer or unit.stop in closer]
             closer.update(*holes)
 
-    def _beside_of(self, segment: Fed) -> tuple[Mapping[int, Quarter], Mapping[int, Quarter]]:
-        """Of its meter and of its vehicle."""
-        return self._beside[METER].get(segment.meter, {}), self._beside[VEHICLE].get(segment.vehicle, {})
+    def _additions_of(self, segment: MappingSegment) -> tuple[Mapping[int, Quarter], Mapping[int, Quarter]]:
+        """The additions of the segment's meter and of its vehicle."""
+        return self._additions[METER].get(segment.meter, {}), self._additions[VEHICLE].get(segment.vehicle, {})
 
     async def _look_closer(self) -> None:
-        """By the rule that a single vehicle is compared by."""
+        """Compare the noted quarters by the rule for a single vehicle."""
         segments = self._segments
         meters = await self._quarters(METER, ((segments[number].meter, its) for number, its in self._closer.items()))
         vehicles = await self._quarters(
             VEHICLE, ((segments[number].vehicle, its) for number, its in self._closer.items())
         )
         for number, segment in enumerate(segments):
-            beside_meter, beside_vehicle = self._beside_of(segment)
+            meter_additions, vehicle_additions = self._additions_of(segment)
             starts = self._closer.get(number, _NONE)
-            if starts or not self._is_all_whole(segment, beside_meter, beside_vehicle):
-                meter = _within(segment, starts, meters.get(segment.meter, {}), beside_meter)
-                vehicle = _within(segment, starts, vehicles.get(segment.vehicle, {}), beside_vehicle)
-                self._compare(segment, meter, vehicle, _within(segment, (), {}, beside_meter) if starts else meter)
-            if number % TURN == 0:
+            if starts or not self._is_all_whole(segment, meter_additions, vehicle_additions):
+                meter = _within(segment, starts, meters.get(segment.meter, {}), meter_additions)
+                vehicle = _within(segment, starts, vehicles.get(segment.vehicle, {}), vehicle_additions)
+                self._compare(segment, meter, vehicle, _within(segment, (), {}, meter_additions) if starts else meter)
+            if number % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
 
-    def _is_all_whole(self, segment: Fed, meter: Mapping[int, Quarter], vehicle: Mapping[int, Quarter]) -> bool:
-        """Whether all that is beside the rows of a segment can be compared as it is; if so, it has been."""
+    def _is_all_whole(
+        self, segment: MappingSegment, meter: Mapping[int, Quarter], vehicle: Mapping[int, Quarter]
+    ) -> bool:
+        """Add the additions of a segment, if all of them are complete. Returns whether they are."""
         ac = dc = 0.0
         for start, row in meter.items():
             within = min(start + QUARTER, segment.end) - max(start, segment.start)
@@ -146,36 +149,40 @@ class Comparison:
         return True
 
     def _compare(
-        self, segment: Fed, meter: Mapping[int, Quarter], vehicle: Mapping[int, Quarter], beside: Mapping[int, Quarter]
+        self,
+        segment: MappingSegment,
+        meter: Mapping[int, Quarter],
+        vehicle: Mapping[int, Quarter],
+        additions: Mapping[int, Quarter],
     ) -> None:
-        segments = [Segment(start=segment.start, end=segment.end, meter=meter, vehicle=vehicle)]
+        segments = [SegmentEnergy(start=segment.start, end=segment.end, meter=meter, vehicle=vehicle)]
         part = compare(segments, all_dc=0.0, policy=self._policy)
         if part is not None:
-            all_ac = sum(row.kwh for row in beside.values())
+            all_ac = sum(row.kwh for row in additions.values())
             self._found[segment.vehicle].add(Compared(ac=part.ac, dc=part.dc, all_ac=all_ac))
 
-    async def _quarters(self, stream: Stream, wanted: Iterable[tuple[str, Iterable[int]]]) -> OfDevices:
+    async def _quarters(self, stream: Stream, wanted: Iterable[tuple[str, Iterable[int]]]) -> QuartersByDevice:
         pairs = {(device, start) for device, starts in wanted for start in starts}
-        found: OfDevices = {}
+        found: QuartersByDevice = {}
         if pairs:
             parameters = {"ids": [device for device, _ in pairs], "starts": [start for _, start in pairs]}
-            async for row in self._at.each(_SQL[stream]["quarters_of_many"], parameters):
+            async for row in self._snapshot.each(_SQL[stream]["quarters_of_many"], parameters):
                 found.setdefault(row.id, {})[row.start] = quarter_of_row(row)
         return found
 
 
 def _within(
-    segment: Fed, starts: Iterable[int], rows: Mapping[int, Quarter], beside: Mapping[int, Quarter]
+    segment: MappingSegment, starts: Iterable[int], rows: Mapping[int, Quarter], additions: Mapping[int, Quarter]
 ) -> dict[int, Quarter]:
-    """Some of the rows, and what is beside them, as far as it lies in the segment."""
+    """The rows with these starts, plus the additions that lie in the segment."""
     found = {start: rows[start] for start in starts if start in rows}
-    for start, more in beside.items():
+    for start, more in additions.items():
         if segment.start < start + QUARTER and start < segment.end:
             found[start] = total([found[start], more]) if start in found else more
     return found
 
 
 def edges_of(window: Window) -> dict[str, datetime]:
-    """As the statements take them: quarters of (since, until), whole hours in the middle of it."""
+    """The window's edges as parameters: quarters in [since, until), hours in [hours_from, hours_until)."""
     edges = ("since", "hours_from", "hours_until", "until")
-    return {name: moment(getattr(window, name)) for name in edges}
+    return {name: to_timestamp(getattr(window, name)) for name in edges}

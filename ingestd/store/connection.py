@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: how each of them is made and set up."""
+"""Makes connections to PostgreSQL and sets them up."""
 
 import asyncio
 import os
@@ -20,29 +20,29 @@ log = structlog.get_logger(__name__)
 Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
 
 CONNECT_SECONDS: Final = 5
-"""For an address of the database, unless the URL or PGCONNECT_TIMEOUT says otherwise."""
+"""The limit for one address of the database, unless the URL or PGCONNECT_TIMEOUT sets another."""
 CONNECT_SECONDS_OF_SEVERAL: Final = 2
-"""The same where the URL names several hosts: they are tried one after the other, and one may be silent."""
+"""The same if the URL names several hosts: they are tried one after the other, and one may not answer."""
 OLDEST_VERSION: Final = 150000
 """PostgreSQL 15, which brought MERGE."""
 
 SESSION_SETTINGS: Final = (
-    # Limits are ours to set: a role's own might end a long batch again and again. This first, as it limits the others.
+    # Limits of the role are removed: they might end a long batch again and again. First, as they limit the others.
     b"SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;"
     b" SET idle_session_timeout = 0;"
-    # What the code relies on, whatever server, database, role, URL and environment say.
+    # The code relies on these settings, whatever server, database, role, URL and environment say.
     b" SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; SET timezone = 'UTC';"
     b" SET standard_conforming_strings = on; SET bytea_output = 'hex'; SET extra_float_digits = 1;"
-    # Who waits for a lock has to see afterwards what was committed meanwhile.
+    # After waiting for a lock, a statement has to see what was committed in the meantime.
     b" SET default_transaction_isolation = 'read committed';"
-    # PostgreSQL 17 brought this limit.
+    # Only PostgreSQL 17 and newer have this limit.
     b" SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'"
 )
 
 
 @asynccontextmanager
 async def closed_on_error(connection: Connection) -> AsyncIterator[None]:
-    """For what is done with a new connection before it is kept. Where that fails, the connection is closed."""
+    """Close a new connection if setting it up fails."""
     try:
         yield
     except BaseException:
@@ -63,7 +63,7 @@ async def connect(dsn: str, *, application_name: str) -> Connection:
 
 
 def connection_parameters(dsn: str, application_name: str) -> dict[str, Any]:
-    """libpq's parameters of every connection, beside those in the URL."""
+    """libpq's parameters for every connection, in addition to those in the URL."""
     parameters: dict[str, Any] = {
         "autocommit": True,
         "application_name": application_name,
@@ -77,7 +77,7 @@ def connection_parameters(dsn: str, application_name: str) -> dict[str, Any]:
 
 
 async def set_up(connection: Connection) -> None:
-    """Raises OperatorStoreError where ingestd cannot use the database."""
+    """Check the server and set the session up. Raises OperatorStoreError if ingestd cannot use the database."""
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise OperatorStoreError(
@@ -94,10 +94,10 @@ async def set_up(connection: Connection) -> None:
 
 @asynccontextmanager
 async def bounded(connection: Connection, seconds: float) -> AsyncIterator[None]:
-    """Cut the connection where the work with it takes longer, so that a server that hangs does not block us.
+    """Cut the connection if the work with it takes longer, so that a server that hangs does not block us.
 
-    Not by `asyncio.timeout`: at a cancellation psycopg asks the server to stop, and waits for its answer. Where the
-    server hangs, that takes ten seconds more.
+    `asyncio.timeout` would not do: when cancelled, psycopg asks the server to stop and waits for its answer. If the
+    server hangs, that takes ten more seconds.
     """
 
     def cut() -> None:

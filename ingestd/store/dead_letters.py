@@ -27,7 +27,7 @@ PAGE: Final = 1000
 
 @dataclass(slots=True, kw_only=True)
 class Replayed:
-    """What a replay came to."""
+    """The result of a replay."""
 
     stored: int = 0
     duplicates: int = 0
@@ -53,7 +53,7 @@ class DeadLetters:
         return await self._delete(_SQL["purge_dead_letters"], asdict(wanted))
 
     async def expire(self, *, older_than: timedelta) -> None:
-        """Delete those that were stored longer ago, by the database's clock."""
+        """Delete dead letters that were stored longer ago, by the database's clock."""
         if expired := await self._delete(_SQL["expire_dead_letters"], {"older_than": older_than}):
             log.info("dead_letters_expired", deleted=expired)
 
@@ -66,19 +66,19 @@ class DeadLetters:
                 return deleted
 
     async def replay(self, wanted: DeadLetterFilter, *, writer: Writer, window: Window) -> Replayed:
-        """Decode them again. What becomes a reading is stored, and deleted here.
+        """Decode dead letters again. Those that become readings are stored, then deleted here.
 
-        A crash in between leaves the letter beside the row; replaying it once more finds a duplicate.
+        After a crash in between there are both, the reading and the dead letter; the next replay finds a duplicate.
         """
         result = Replayed()
         async for letters in self._pages(wanted):
             now = now_microseconds()
             oldest, newest = window.around(now)
-            good: list[_Mended] = []
+            good: list[_Decoded] = []
             for letter in letters:
                 decoded = decode(letter.topic, letter.payload, oldest=oldest, newest=newest, received_at=now)
                 if isinstance(decoded, tuple):
-                    good.append(_Mended(letter.id, *decoded))
+                    good.append(_Decoded(letter.id, *decoded))
             done = await _store(good, writer, result)
             result.still_bad += len(letters) - len(done)
             await self._pool.fetch(_SQL["delete_dead_letters"], {"ids": done})
@@ -91,16 +91,16 @@ class DeadLetters:
             yield letters
 
 
-class _Mended(NamedTuple):
+class _Decoded(NamedTuple):
     letter_id: int
     stream: Stream
     row: Row
 
 
-async def _store(mended: list[_Mended], writer: Writer, result: Replayed) -> list[int]:
-    """Store readings together, or each by itself where the database objects to one; returns the ids of the letters."""
+async def _store(decoded: list[_Decoded], writer: Writer, result: Replayed) -> list[int]:
+    """Store readings together, or one by one if the database refuses one; returns the ids of their letters."""
     rows: dict[Stream, dict[Row, Row]] = {}
-    for _, stream, row in mended:
+    for _, stream, row in decoded:
         rows.setdefault(stream, {}).setdefault(row[:2], row)
     batch = Batch(
         readings={
@@ -112,10 +112,10 @@ async def _store(mended: list[_Mended], writer: Writer, result: Replayed) -> lis
     try:
         committed = await writer.write(batch)
     except DataStoreError:
-        if len(mended) == 1:
+        if len(decoded) == 1:
             return []
-        return [letter_id for one in mended for letter_id in await _store([one], writer, result)]
+        return [letter_id for one in decoded for letter_id in await _store([one], writer, result)]
     new = sum(by_origin.total() for by_origin in committed.values())
     result.stored += new
-    result.duplicates += len(mended) - new
-    return [one.letter_id for one in mended]
+    result.duplicates += len(decoded) - new
+    return [one.letter_id for one in decoded]

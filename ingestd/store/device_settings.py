@@ -1,4 +1,4 @@
-"""What is set for single devices: an efficiency threshold, when they are offline, and how much can flow."""
+"""The settings of single devices: threshold of efficiency, offline limit, maximum power."""
 
 from dataclasses import asdict
 from typing import Any, Final
@@ -16,7 +16,7 @@ _NONE: Final = DeviceSettings()
 
 
 class DeviceSettingsTable:
-    """The table device_setting; None where nothing is set for the device. Every method raises StoreError."""
+    """The table device_setting; None if nothing is set for a device. Every method raises StoreError."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -25,17 +25,17 @@ class DeviceSettingsTable:
         return _settings(await self._pool.fetch(_GET, {"kind": stream.name, "id": device_id}))
 
     async def set(self, stream: Stream, device_id: str, settings: DeviceSettings) -> None:
-        """All of them at once. The device need not have reported."""
+        """Set all settings of a device. The device need not have reported."""
         await self._change("set_device_settings", stream, device_id, settings)
 
     async def remove(self, stream: Stream, device_id: str) -> DeviceSettings | None:
-        """What they were."""
+        """Delete the settings of a device; returns what they were."""
         return await self._change("remove_device_settings", stream, device_id, _NONE)
 
     async def _change(
         self, statement: str, stream: Stream, device_id: str, settings: DeviceSettings
     ) -> DeviceSettings | None:
-        """What they were. Where max_kw is another now, the device's ledger has to be made anew."""
+        """Change the settings; returns what they were. If max_kw changes, the device's ledger becomes stale."""
         parameters = {"kind": stream.name, "id": device_id, **asdict(settings)}
         async with self._pool.transaction() as connection:
             await rows_of(connection, _SQL["lock_settings"], parameters)

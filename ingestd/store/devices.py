@@ -1,4 +1,4 @@
-"""Newest readings of devices, lists of devices, and how the vehicles among them charged in the last 24 hours."""
+"""Newest readings of devices; lists of devices, vehicles with their efficiency of the last 24 hours."""
 
 import asyncio
 import time
@@ -15,13 +15,13 @@ from ingestd.store import queries
 from ingestd.store.pool import Pool
 
 SHARED_SECONDS: Final = 5.0
-"""So long the efficiencies serve all who page through a list."""
+"""Requests within this time share the efficiencies."""
 
 _SQL: Final = queries.of_streams(queries.load("lists.sql"), STREAMS)
 
 
 class Devices:
-    """Raises StoreError when the database does not answer."""
+    """Every method raises StoreError if the database does not answer."""
 
     def __init__(
         self,
@@ -34,26 +34,26 @@ class Devices:
         self._pool = pool
         self._efficiencies = efficiencies
         self._offline_after = offline_after
-        self._judging = asyncio.Lock()
-        self._judged: Sequence[VehicleEfficiency] = ()
-        self._judged_at: float | None = None  # monotonic seconds
+        self._lock = asyncio.Lock()
+        self._shared: Sequence[VehicleEfficiency] = ()
+        self._shared_at: float | None = None  # monotonic seconds
 
     async def newest(self, stream: Stream, device_id: str) -> LiveReading | None:
-        """The newest reading of a device, or None where it is unknown."""
+        """The newest reading of a device; None if the device is unknown."""
         rows = await self._pool.fetch(_SQL[stream]["newest"], {"device_id": device_id})
         return _reading(stream, rows[0]) if rows else None
 
     async def page(self, stream: Stream, wanted: DevicePage, *, anew: bool = False) -> list[Device]:
-        """At most `wanted.limit` of the devices that have reported; `anew` takes no efficiencies made before."""
+        """One page of the devices that have reported. `anew`: do not use shared efficiencies."""
         after_key, after_id = wanted.after or ("", None)
-        judged = await self._of_last_day(anew=anew) if stream is VEHICLE else ()
+        efficiencies = await self._of_last_day(anew=anew) if stream is VEHICLE else ()
         rows = await self._pool.fetch(
             _SQL[stream]["page"],
             {
                 "offline_after": self._offline_after,
-                "ids": [one.vehicle_id for one in judged],
-                "statuses": [one.status for one in judged],
-                "ratios": [one.efficiency_ratio for one in judged],
+                "ids": [one.vehicle_id for one in efficiencies],
+                "statuses": [one.status for one in efficiencies],
+                "ratios": [one.efficiency_ratio for one in efficiencies],
                 "sort": wanted.sort,
                 "descending": wanted.descending,
                 "after_key": _number(after_key),
@@ -75,17 +75,17 @@ class Devices:
         ]
 
     async def _of_last_day(self, *, anew: bool) -> Sequence[VehicleEfficiency]:
-        """Of mapped vehicles; the same for all who ask within a few seconds."""
-        async with self._judging:
-            if anew or self._judged_at is None or time.monotonic() - self._judged_at > SHARED_SECONDS:
+        """The efficiencies of mapped vehicles; shared for SHARED_SECONDS."""
+        async with self._lock:
+            if anew or self._shared_at is None or time.monotonic() - self._shared_at > SHARED_SECONDS:
                 asked_at = time.monotonic()
-                self._judged = await self._efficiencies(last_day(datetime.now(UTC)))
-                self._judged_at = asked_at
-            return self._judged
+                self._shared = await self._efficiencies(last_day(datetime.now(UTC)))
+                self._shared_at = asked_at
+            return self._shared
 
 
 def _number(key: SortKey) -> float | None:
-    """What a page is sorted by, as the statement compares it; by id there is nothing but the id."""
+    """The sort key as the statement compares it; None if the list is sorted by id."""
     if isinstance(key, datetime):
         return to_microseconds(key)
     return None if isinstance(key, str) else key

@@ -1,4 +1,4 @@
-"""History as CSV, straight from COPY: no row is decoded here, and only a few are held at a time."""
+"""Exports history as CSV, straight from COPY: no row is decoded here, and only a few are in memory."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
@@ -20,11 +20,11 @@ _EXPORT: Final = {stream: queries.for_stream(_SQL["export"], stream) for stream 
 
 CHUNK_BYTES: Final = 64 * 1024
 SILENCE_SECONDS: Final = 60.0
-"""A server that sends nothing for so long while we wait for it is given up."""
+"""If the server sends nothing for this long, the connection is cut."""
 
 
 class Exports:
-    """History on its way out, each time over a connection of its own, so that no query ever waits for one."""
+    """Each export has a connection of its own, so that no query has to wait for it."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -32,8 +32,8 @@ class Exports:
     async def csv(self, stream: Stream, window: TimeRange, device_id: str | None) -> AsyncGenerator[bytes]:
         """A line of names, which are the API's keys, and a line for each reading, in chunks of whole lines.
 
-        One device in order of time; all of them in order of days, and in no certain one within a day. Nothing, not
-        even the names, where the device is unknown. Raises StoreError. `aclose` frees the connection at once.
+        One device is in order of time. All devices are in order of days, without an order within a day. There is no
+        line at all if the device is unknown. Raises StoreError. `aclose` frees the connection at once.
         """
         parameters = {"start": window.start, "end": window.end, "device_id": device_id}
         with translated():
@@ -45,8 +45,8 @@ class Exports:
                         return
                     cursor = await copying.enter_async_context(connection.cursor())
                     copy = await copying.enter_async_context(cursor.copy(_EXPORT[stream], parameters))
-                # Where it ends early, the connection is closed before psycopg gets to ask the server to cancel, and
-                # to wait for that: one that is busy sending hears nothing, but sees at once that nobody is there.
+                # If the export ends early, the connection is closed before psycopg can ask the server to cancel, and
+                # wait for it. A server that is sending does not see such a request, but it sees a closed connection.
                 await copying.enter_async_context(closed_on_error(connection))
                 more = True
                 while more:
@@ -58,9 +58,9 @@ class Exports:
 
 
 async def _take(connection: Connection, copy: AsyncCopy, chunk: bytearray) -> bool:
-    """Wait for a row, and append it together with those that came with it; False at the end.
+    """Wait for a row, and append it with the rows that arrived with it; False at the end.
 
-    psycopg hands out row by row, at 2.3 µs each; what libpq holds already is had from it directly, at 0.7 µs.
+    psycopg returns row by row, at 2.3 µs each. Rows that libpq has received already are read from libpq, at 0.7 µs.
     """
     async with bounded(connection, SILENCE_SECONDS):
         row = await copy.read()

@@ -1,4 +1,4 @@
-"""Energy of a whole fleet in buckets that cut quarters of an hour: by the rule, reading by reading, up to a limit."""
+"""Energy of a fleet in buckets that cut quarters: counted reading by reading, up to a limit of readings."""
 
 import asyncio
 from collections import Counter
@@ -6,19 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from ingestd.errors import TooManyReadingsError
-from ingestd.model.device_energy import DeviceEnergy, Fold
-from ingestd.model.energy import QUARTER, Counted
+from ingestd.model.device_energy import CountedRange, DeviceEnergy
+from ingestd.model.energy import QUARTER, CountedReading
 from ingestd.model.fleet import Window
 from ingestd.model.quarters import Quarter
 from ingestd.model.stream import CHARGING, Stream
 from ingestd.store import queries
 from ingestd.store.device_energy import ENDING
-from ingestd.store.ledger import moment
-from ingestd.store.many import ManyDevices
-from ingestd.store.moments import Moment
+from ingestd.store.ledger import to_timestamp
+from ingestd.store.ledger_snapshot import LedgerSnapshot
+from ingestd.store.many_devices import ManyDevices
 
 AT_ONCE: Final = 50_000
-"""So many readings are looked at in one step."""
+"""Readings in one step."""
 
 _SOURCES: Final = {
     "samples_of_all": queries.load("fleet.sql")["samples_of_all"],
@@ -28,32 +28,36 @@ _SQL: Final = queries.of_streams(_SOURCES)
 
 
 async def fine_buckets(
-    at: Moment, window: Window, edges: Sequence[int], *, most: int
+    snapshot: LedgerSnapshot, window: Window, edges: Sequence[int], *, most: int
 ) -> dict[Stream, dict[int, float]]:
-    """kWh of each stretch (edges[n], edges[n + 1]] of the window, by number; none where nothing was sent.
+    """kWh of each range (edges[n], edges[n + 1]] of the window, by number. A range without readings is left out.
 
     Raises TooManyReadingsError, psycopg's errors.
     """
-    readings = {stream: await _readings(at, stream, window) for stream in CHARGING}
+    readings = {stream: await _readings(snapshot, stream, window) for stream in CHARGING}
     if (found := sum(of_stream.total() for of_stream in readings.values())) > most:
         raise TooManyReadingsError(f"{found:,} readings are in this window, at most {most:,} are looked at one by one")
-    return {stream: await _energy(at, stream, readings[stream], edges) for stream in CHARGING}
+    return {stream: await _energy(snapshot, stream, readings[stream], edges) for stream in CHARGING}
 
 
-async def _readings(at: Moment, stream: Stream, window: Window) -> Counter[str]:
-    """How many each device has that may tell of the window."""
+async def _readings(snapshot: LedgerSnapshot, stream: Stream, window: Window) -> Counter[str]:
+    """The number of readings of each device that may have energy in the window."""
     first, last = window.start // QUARTER * QUARTER, min(-(-window.end // QUARTER) * QUARTER, window.made_until)
-    rows = await at.fetch(_SQL[stream]["samples_of_all"], {"since": moment(first), "until": moment(last)})
-    since = moment(max(first, window.made_until))
-    rows += await at.fetch(_SQL[stream]["active"], {"since": since, "until": moment(ENDING)})
+    rows = await snapshot.fetch(
+        _SQL[stream]["samples_of_all"], {"since": to_timestamp(first), "until": to_timestamp(last)}
+    )
+    since = to_timestamp(max(first, window.made_until))
+    rows += await snapshot.fetch(_SQL[stream]["active"], {"since": since, "until": to_timestamp(ENDING)})
     found: Counter[str] = Counter()
     for row in rows:
         found[row.id] += row.readings
     return found
 
 
-async def _energy(at: Moment, stream: Stream, readings: Counter[str], edges: Sequence[int]) -> dict[int, float]:
-    many = ManyDevices(at, stream)
+async def _energy(
+    snapshot: LedgerSnapshot, stream: Stream, readings: Counter[str], edges: Sequence[int]
+) -> dict[int, float]:
+    many = ManyDevices(snapshot, stream)
     await many.look_up_rules()
     first, last = edges[0] // QUARTER * QUARTER, -(-edges[-1] // QUARTER) * QUARTER
     sums = [Quarter() for _ in edges[1:]]
@@ -76,9 +80,11 @@ def _steps(readings: Counter[str]) -> Iterator[list[str]]:
         yield devices
 
 
-def _add(sums: Sequence[Quarter], edges: Sequence[int], counted: Mapping[str, Sequence[Counted]]) -> None:
+def _add(sums: Sequence[Quarter], edges: Sequence[int], counted: Mapping[str, Sequence[CountedReading]]) -> None:
     start, end = edges[0], edges[-1]
     for its in counted.values():
-        energy = DeviceEnergy(start=start, end=end, rows={}, folds=[Fold(start=start, end=end, counted=its)])
+        energy = DeviceEnergy(
+            start=start, end=end, rows={}, counted_ranges=[CountedRange(start=start, end=end, counted=its)]
+        )
         for into, part in zip(sums, energy.between(edges), strict=True):
             into.add(part)

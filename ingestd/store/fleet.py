@@ -1,4 +1,4 @@
-"""Reads over the whole fleet: sums of rows, and in Python what is in no row yet or has to be looked at closer."""
+"""Answers about the whole fleet: sums of rows, plus readings that are in no row yet."""
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
@@ -10,20 +10,21 @@ from typing import Any, Final
 from ingestd.model.answers import FleetEnergy, FleetPoint, FleetSeries, VehicleEfficiency
 from ingestd.model.efficiency import Compared, EfficiencyPolicy
 from ingestd.model.energy import HOUR, QUARTER
-from ingestd.model.fleet import Fed, Window, divided
-from ingestd.model.periods import Stretch, TimeRange
+from ingestd.model.fleet import Window, divided_segments
+from ingestd.model.mapping import MappingSegment
+from ingestd.model.periods import Bucket, TimeRange
 from ingestd.model.quarters import Quarter, quarters
 from ingestd.model.stream import CHARGING, METER, VEHICLE, Stream
 from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store import queries
-from ingestd.store.apart import Apart, around
 from ingestd.store.comparison import Comparison, edges_of
+from ingestd.store.comparison_by_vehicle import ComparisonByVehicle, around
 from ingestd.store.device_energy import ENDING
 from ingestd.store.fine_buckets import fine_buckets
-from ingestd.store.ledger import BEGINNING, moment
-from ingestd.store.many import ManyDevices
-from ingestd.store.moments import Moment, Moments
-from ingestd.store.open_stretch import OPEN, OfDevices, OpenStretch
+from ingestd.store.ledger import BEGINNING, to_timestamp
+from ingestd.store.ledger_snapshot import LedgerSnapshot, LedgerSnapshots
+from ingestd.store.many_devices import ManyDevices
+from ingestd.store.open_energy import LONGEST_OPEN, OpenEnergy, QuartersByDevice
 
 MOST_READINGS: Final = 2_000_000
 WORST: Final = 10
@@ -34,7 +35,7 @@ _SQL: Final = queries.of_streams(queries.load("fleet.sql"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """What was read of a window."""
+    """The figures of a window."""
 
     window: Window
     totals: Mapping[Stream, Mapping[str, float]]
@@ -45,16 +46,18 @@ class _Found:
 
 
 class Fleet:
-    """What dashboards, lists and alerts ask of all devices. Every method raises StoreError."""
+    """Answers about all devices, for dashboards, lists and alerts. Every method raises StoreError."""
 
-    def __init__(self, moments: Moments, *, policy: EfficiencyPolicy, most_readings: int = MOST_READINGS) -> None:
-        """No more than `most_readings` are looked at one by one for an answer."""
-        self._moments = moments
+    def __init__(
+        self, snapshots: LedgerSnapshots, *, policy: EfficiencyPolicy, most_readings: int = MOST_READINGS
+    ) -> None:
+        """At most `most_readings` readings are counted one by one for an answer."""
+        self._snapshots = snapshots
         self._policy = policy
         self._most_readings = most_readings
 
     async def energy(self, window: TimeRange) -> FleetEnergy:
-        """Of all devices and of all vehicles with their meters."""
+        """The energy of all devices, and of all vehicles with their meters."""
         found = await self._find(window)
         vehicles = self._judged(found)
         mapped = Compared()
@@ -79,33 +82,33 @@ class Fleet:
         )
 
     async def efficiencies(self, window: TimeRange) -> list[VehicleEfficiency]:
-        """Of every vehicle that is mapped to a meter in the window."""
+        """The efficiency of every vehicle that is mapped to a meter in the window."""
         vehicles = self._judged(await self._find(window))
         return [efficiency for efficiency, compared in vehicles.values() if compared is not None]
 
-    async def series(self, asked: TimeRange, buckets: Sequence[Stretch]) -> FleetSeries:
+    async def series(self, asked: TimeRange, buckets: Sequence[Bucket]) -> FleetSeries:
         """Energy in each of the buckets, which make up the window.
 
-        Raises TooManyReadingsError where they cut quarters of an hour, and there are too many readings to look at.
+        Raises TooManyReadingsError if buckets cut quarters and the window has too many readings to count one by one.
         """
         edges = [to_microseconds(bucket.within.start) for bucket in buckets]
-        async with self._moments.now() as at:
-            window, as_of = await _window(at, asked)
+        async with self._snapshots.now() as snapshot:
+            window, as_of = await _window(snapshot, asked)
             if any(edge % QUARTER for edge in edges[1:]):
                 within = [max(window.start, min(edge, window.end)) for edge in edges]
-                energies = await fine_buckets(at, window, [*within, window.end], most=self._most_readings)
+                energies = await fine_buckets(snapshot, window, [*within, window.end], most=self._most_readings)
             else:
-                energies = {stream: await _by_bucket(at, stream, window, edges) for stream in CHARGING}
+                energies = {stream: await _by_bucket(snapshot, stream, window, edges) for stream in CHARGING}
         points = [
             FleetPoint(start=bucket.start, ac_kwh=energies[METER].get(number), dc_kwh=energies[VEHICLE].get(number))
             for number, bucket in enumerate(buckets)
         ]
-        return FleetSeries(as_of=as_of, points=points, reason=_reason(at, window))
+        return FleetSeries(as_of=as_of, points=points, reason=_reason(snapshot, window))
 
     async def closed_hours(self) -> TimeRange | None:
-        """The last 24 whole hours of which all rows are made; None where there are none."""
-        async with self._moments.now() as at:
-            made = [at.made_until(stream) for stream in CHARGING]
+        """The last 24 whole hours whose rows are made; None if there are no rows."""
+        async with self._snapshots.now() as snapshot:
+            made = [snapshot.made_until(stream) for stream in CHARGING]
         until = [at for at in made if at is not None]
         if len(until) < len(CHARGING):
             return None
@@ -113,7 +116,7 @@ class Fleet:
         return TimeRange(start=to_datetime(end - CLOSED_HOURS * HOUR), end=to_datetime(end))
 
     def _judged(self, found: _Found) -> dict[str, tuple[VehicleEfficiency, Compared | None]]:
-        """Every vehicle with a reading or a mapping in the window: its efficiency, and what of it is compared."""
+        """Every vehicle with a reading or a mapping in the window: its efficiency and its compared energy."""
         compared: dict[str, Compared | None] = {**dict.fromkeys(found.totals[VEHICLE]), **found.compared}
         judged: dict[str, tuple[VehicleEfficiency, Compared | None]] = {}
         for vehicle, its in compared.items():
@@ -133,20 +136,24 @@ class Fleet:
         return judged
 
     async def _find(self, asked: TimeRange) -> _Found:
-        async with self._moments.now() as at:
-            window, as_of = await _window(at, asked)
-            beside = {stream: await _beside(at, stream, window) for stream in CHARGING}
-            rows = {stream: await _rows(at, stream, window) for stream in CHARGING}
-            totals = {stream: _totals(rows[stream], beside[stream]) for stream in CHARGING}
-            segments = await _segments(at, window.start, window.asked_end)
-            alike, apart = divided(segments, start=window.start, end=window.asked_end)
-            comparison = Comparison(at, window, segments=alike, rows=rows, beside=beside, policy=self._policy)
+        async with self._snapshots.now() as snapshot:
+            window, as_of = await _window(snapshot, asked)
+            additions = {stream: await _additions(snapshot, stream, window) for stream in CHARGING}
+            rows = {stream: await _rows(snapshot, stream, window) for stream in CHARGING}
+            totals = {stream: _totals(rows[stream], additions[stream]) for stream in CHARGING}
+            segments = await _segments(snapshot, window.start, window.asked_end)
+            by_sums, by_vehicle = divided_segments(segments, start=window.start, end=window.asked_end)
+            comparison = Comparison(
+                snapshot, window, segments=by_sums, rows=rows, additions=additions, policy=self._policy
+            )
             compared = await comparison.result()
-            if apart:
-                all_segments = await _segments(at, *around(window))
-                left = Apart(at, window, segments=all_segments, beside=beside, policy=self._policy)
-                compared |= await left.compared(apart)
-            thresholds = {row.id: row.threshold for row in await at.fetch(_SQL[VEHICLE]["own_thresholds"], {})}
+            if by_vehicle:
+                all_segments = await _segments(snapshot, *around(window))
+                left = ComparisonByVehicle(
+                    snapshot, window, segments=all_segments, additions=additions, policy=self._policy
+                )
+                compared |= await left.compared(by_vehicle)
+            thresholds = {row.id: row.threshold for row in await snapshot.fetch(_SQL[VEHICLE]["own_thresholds"], {})}
         for vehicle, its in compared.items():
             its.all_dc = totals[VEHICLE].get(vehicle, 0.0)
         return _Found(
@@ -155,72 +162,80 @@ class Fleet:
             compared=compared,
             thresholds=thresholds,
             as_of=as_of,
-            reason=_reason(at, window),
+            reason=_reason(snapshot, window),
         )
 
 
 _NOTHING: Final = Quarter()
 
 
-async def _window(at: Moment, asked: TimeRange) -> tuple[Window, datetime]:
-    """The window as it can be answered, and up to when that is."""
-    made = [at.made_until(stream) for stream in CHARGING]
+async def _window(snapshot: LedgerSnapshot, asked: TimeRange) -> tuple[Window, datetime]:
+    """The window for which there is an answer, and `as_of`."""
+    made = [snapshot.made_until(stream) for stream in CHARGING]
     made_until = min((until for until in made if until is not None), default=BEGINNING)
     start = max(to_microseconds(asked.start), BEGINNING)
     end = asked_end = min(to_microseconds(asked.end), ENDING)
-    as_of = at.now
-    if at.has_other_rows or (None not in made and end > made_until + OPEN and at.now > made_until + OPEN):
-        as_of = start if at.has_other_rows else made_until
+    as_of = snapshot.now
+    if snapshot.has_other_rows or (
+        None not in made and end > made_until + LONGEST_OPEN and snapshot.now > made_until + LONGEST_OPEN
+    ):
+        as_of = start if snapshot.has_other_rows else made_until
         end = asked_end = max(start, min(end, as_of))
     for stream in CHARGING:
-        for mark in await at.fetch(_SQL[stream]["oldest_mark"], {"now": to_datetime(at.now)}):
+        for mark in await snapshot.fetch(_SQL[stream]["oldest_mark"], {"now": to_datetime(snapshot.now)}):
             as_of = as_of if mark.since is None else min(as_of, mark.since)
     return Window(start=start, end=end, asked_end=asked_end, made_until=made_until), to_datetime(as_of)
 
 
-def _reason(at: Moment, window: Window) -> str | None:
-    """Why some of the window cannot be told."""
-    return at.why_gone(window.start) if window.start < at.ledger_since else None
+def _reason(snapshot: LedgerSnapshot, window: Window) -> str | None:
+    """Why some of the window is not known; None if all is."""
+    return snapshot.why_gone(window.start) if window.start < snapshot.ledger_since else None
 
 
-async def _segments(at: Moment, start: int, end: int) -> list[Fed]:
-    """Those with a part in (start, end], cut to it."""
-    rows = await at.fetch(_SQL[VEHICLE]["segments"], {"start": moment(start), "end": moment(end)})
-    return [Fed(vehicle=row.vehicle_id, meter=row.meter_id, start=row.since, end=row.until) for row in rows]
+async def _segments(snapshot: LedgerSnapshot, start: int, end: int) -> list[MappingSegment]:
+    """The segments of all vehicles that overlap (start, end], cut to it."""
+    rows = await snapshot.fetch(_SQL[VEHICLE]["segments"], {"start": to_timestamp(start), "end": to_timestamp(end)})
+    return [MappingSegment(vehicle=row.vehicle_id, meter=row.meter_id, start=row.since, end=row.until) for row in rows]
 
 
-async def _beside(at: Moment, stream: Stream, window: Window) -> OfDevices:
-    """What is not in rows of whole quarters: parts of quarters at the window's edges, and what is not made yet."""
-    found: OfDevices = {}
+async def _additions(snapshot: LedgerSnapshot, stream: Stream, window: Window) -> QuartersByDevice:
+    """Energy to add to the rows of whole quarters: parts of quarters at the window's edges, and open readings."""
+    found: QuartersByDevice = {}
     if window.start >= window.end:
         return found
     for since, until in window.parts:
         quarter = since // QUARTER * QUARTER
-        part = await OpenStretch(at, stream, since=quarter, until=until, start=since, end=until).changes()
+        part = await OpenEnergy(snapshot, stream, since=quarter, until=until, start=since, end=until).additions()
         its = {device: rows[quarter] for device, rows in part.items() if quarter in rows}
-        its |= await _parts_of_slow(at, stream, quarter, since, until)
+        its |= await _parts_of_slow(snapshot, stream, quarter, since, until)
         for device, row in its.items():
             found.setdefault(device, {})[quarter] = row
-    # What is open may tell of quarters that have rows, also of long ago.
-    until = ENDING if at.now <= window.made_until + OPEN else window.made_until + OPEN
-    stretch = OpenStretch(at, stream, since=window.made_until, until=until, start=window.since_of_open, end=window.end)
+    # Open readings may have energy in quarters that have rows, also in old ones.
+    until = ENDING if snapshot.now <= window.made_until + LONGEST_OPEN else window.made_until + LONGEST_OPEN
+    open_energy = OpenEnergy(
+        snapshot, stream, since=window.made_until, until=until, start=window.since_of_open, end=window.end
+    )
     whole_until = ENDING if window.end > window.made_until else window.end
-    for device, rows in (await stretch.changes()).items():
+    for device, rows in (await open_energy.additions()).items():
         more = {start: row for start, row in rows.items() if start + QUARTER <= whole_until}
         found.setdefault(device, {}).update(more)
     return found
 
 
-async def _parts_of_slow(at: Moment, stream: Stream, quarter: int, since: int, until: int) -> dict[str, Quarter]:
-    """Of devices of which a longer reading has a part in a quarter: what lies in (since, until] of it."""
-    rows = await at.fetch(_SQL[stream]["quarters_of_all"], {"start": moment(quarter)})
-    many = ManyDevices(at, stream)
+async def _parts_of_slow(
+    snapshot: LedgerSnapshot, stream: Stream, quarter: int, since: int, until: int
+) -> dict[str, Quarter]:
+    """By device that is spread in a quarter: its figures in the part (since, until] of this quarter."""
+    rows = await snapshot.fetch(_SQL[stream]["quarters_of_all"], {"start": to_timestamp(quarter)})
+    many = ManyDevices(snapshot, stream)
     await many.look_up_rules()
     counted = await many.counted([row.id for row in rows], quarter, quarter + QUARTER)
     return {device: quarters(its, since, until).get(quarter, _NOTHING) for device, its in counted.items()}
 
 
-async def _by_bucket(at: Moment, stream: Stream, window: Window, edges: Sequence[int]) -> dict[int, float]:
+async def _by_bucket(
+    snapshot: LedgerSnapshot, stream: Stream, window: Window, edges: Sequence[int]
+) -> dict[int, float]:
     """kWh by number of the bucket; none where nothing was sent."""
     sums: defaultdict[int, Quarter] = defaultdict(Quarter)
     by_hour = all(edge % HOUR == 0 for edge in edges[1:])
@@ -230,25 +245,29 @@ async def _by_bucket(at: Moment, stream: Stream, window: Window, edges: Sequence
         (middle, window.hours_from, window.hours_until),
         ("series_of_all", window.hours_until, window.until),
     ):
-        parameters = {"edges": list(map(moment, edges)), "since": moment(since), "until": moment(until)}
-        for row in await at.fetch(_SQL[stream][name], parameters) if since < until else ():
+        parameters = {
+            "edges": list(map(to_timestamp, edges)),
+            "since": to_timestamp(since),
+            "until": to_timestamp(until),
+        }
+        for row in await snapshot.fetch(_SQL[stream][name], parameters) if since < until else ():
             sums[row.number - 1].add(Quarter(kwh=row.kwh, samples=row.samples, parts=row.parts))
-    for parts in (await _beside(at, stream, window)).values():
+    for parts in (await _additions(snapshot, stream, window)).values():
         for start, part in parts.items():
             sums[max(0, bisect_right(edges, start) - 1)].add(part)
     return {number: its.kwh for number, its in sums.items() if not its.is_empty}
 
 
-async def _rows(at: Moment, stream: Stream, window: Window) -> dict[str, Any]:
-    """Of every device with rows in the window their sums, and how many of them are known whole."""
-    return {row.id: row async for row in at.each(_SQL[stream]["energy_of_all"], edges_of(window))}
+async def _rows(snapshot: LedgerSnapshot, stream: Stream, window: Window) -> dict[str, Any]:
+    """The sums of the rows of each device in the window, and the number of its rows of which all time is known."""
+    return {row.id: row async for row in snapshot.each(_SQL[stream]["energy_of_all"], edges_of(window))}
 
 
-def _totals(rows: Mapping[str, Any], beside: OfDevices) -> dict[str, float]:
-    """kWh of every device with a reading, or a part of one."""
+def _totals(rows: Mapping[str, Any], additions: QuartersByDevice) -> dict[str, float]:
+    """kWh of every device with a reading, or a part of one, in the window."""
     kwh = {device: its.kwh for device, its in rows.items()}
     sent = {device: its.samples + its.parts for device, its in rows.items()}
-    for device, parts in beside.items():
+    for device, parts in additions.items():
         for part in parts.values():
             kwh[device] = kwh.get(device, 0.0) + part.kwh
             sent[device] = sent.get(device, 0) + part.samples + part.parts

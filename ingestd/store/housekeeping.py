@@ -1,4 +1,4 @@
-"""Makes partitions ahead of time, and deletes what is past its retention, every hour."""
+"""Every hour: makes partitions ahead of time, and deletes data that is past its retention."""
 
 import asyncio
 from typing import Final
@@ -16,7 +16,7 @@ RETRY_SECONDS: Final = 60.0
 
 
 async def run_housekeeping(partitions: Partitions, retention: Retention) -> None:
-    """Until it is cancelled."""
+    """Run until cancelled."""
     while True:
         pause = INTERVAL_SECONDS
         for task in (partitions.make_ahead, retention.apply):

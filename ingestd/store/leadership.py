@@ -20,10 +20,10 @@ log = structlog.get_logger(__name__)
 _SQL: Final = queries.load("leadership.sql")
 
 RETRY_SECONDS: Final = 1.0
-"""How often a standby asks for the lock. It takes over within twice this time."""
+"""A standby tries to get the lock this often. It takes over within twice this time."""
 CHECK_SECONDS: Final = 1.0
 ANSWER_SECONDS: Final = 5.0
-"""Where the database takes longer, the connection may be lost, and the lock with it."""
+"""If the database takes longer to answer, the connection may be lost, and the lock with it."""
 
 
 class Leadership:
@@ -51,14 +51,14 @@ class Leadership:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def lost(self) -> str:
-        """Wait until it is no longer certain that we hold the lock. Returns why."""
+        """Wait until it is no longer certain that we hold the lock. Returns the reason."""
         connection = self._connection
         assert connection is not None, "acquire comes first"  # noqa: S101
         try:
             with translated():
                 while True:
-                    # Waits at the socket, so that the end of the connection is seen at once. The query finds a network
-                    # that no longer carries anything.
+                    # Waiting at the socket shows the end of the connection at once. The query shows that the network
+                    # still works.
                     await _readable(connection, within=CHECK_SECONDS)
                     async with bounded(connection, ANSWER_SECONDS):
                         await connection.execute(_SQL["still_there"])

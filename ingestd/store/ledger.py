@@ -1,4 +1,4 @@
-"""The ledger of one stream in the database: its rows, the readings they are made of, the marks of what is stale."""
+"""The ledger of one stream in the database: its rows, the readings they are made from, the marks of stale quarters."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ from ingestd.store.connection import Connection
 BEGINNING: Final = -2_500_000 * HOUR
 """Earlier than any reading, in microseconds."""
 LATEST: Final = to_microseconds(datetime.max.replace(tzinfo=EPOCH.tzinfo))
-ROWS_IN_A_TURN: Final = 1000
+ROWS_PER_YIELD: Final = 1000
 
 _SOURCES: Final = queries.load("closing.sql")
 _SQL: Final = {
@@ -28,13 +28,13 @@ _SQL: Final = {
 }
 
 
-def moment(at: int) -> datetime:
-    """Microseconds as PostgreSQL takes them; the beginning of all as the earliest datetime there is."""
+def to_timestamp(at: int) -> datetime:
+    """Microseconds as a datetime for timestamptz. What lies outside of datetime's range becomes its end."""
     return datetime.min.replace(tzinfo=EPOCH.tzinfo) if at <= BEGINNING else to_datetime(min(at, LATEST))
 
 
 class LedgerTables:
-    """One stream's, on one connection. Errors are psycopg's."""
+    """The tables of one stream, on one connection. Errors are psycopg's."""
 
     def __init__(self, connection: Connection, stream: Stream) -> None:
         self._connection = connection
@@ -42,13 +42,13 @@ class LedgerTables:
         self._months: set[tuple[int, int]] = set()
 
     async def fetch(self, name: str, **parameters: object) -> list[Any]:
-        """Rows of a statement of closing.sql, as namedtuples."""
+        """The result of a statement of closing.sql, as namedtuples."""
         async with self._connection.cursor(row_factory=namedtuple_row, binary=True) as cursor:
             await cursor.execute(_SQL[self._stream][name], parameters)
             return await cursor.fetchall() if cursor.description else []
 
     async def rows(self, since: Mapping[str, int], *, until: int) -> dict[str, dict[int, Row]]:
-        """Of each device the rows that start in [since, until), by start."""
+        """By device and start: the rows that start in [since, until); `since` is given by device."""
         found: dict[str, dict[int, Row]] = {device: {} for device in since}
         behind = {device: at for device, at in since.items() if at < until}
         if behind:
@@ -57,8 +57,8 @@ class LedgerTables:
                 "rows_of_devices",
                 ids=list(behind),
                 since=list(behind.values()),
-                oldest=moment(oldest),
-                until=moment(until),
+                oldest=to_timestamp(oldest),
+                until=to_timestamp(until),
             )
             for row in rows:
                 found[row.id][row.start] = Row(
@@ -71,9 +71,9 @@ class LedgerTables:
         async with self._connection.cursor(binary=True) as cursor:
             await cursor.execute(
                 _SQL[self._stream]["readings_of_device"],
-                {"id": device, "since": moment(since), "until": moment(until), "most": most},
+                {"id": device, "since": to_timestamp(since), "until": to_timestamp(until), "most": most},
             )
-            while rows := await cursor.fetchmany(ROWS_IN_A_TURN):
+            while rows := await cursor.fetchmany(ROWS_PER_YIELD):
                 for column, values in zip(columns, zip(*rows, strict=True), strict=True):
                     column.extend(values)
                 await asyncio.sleep(0)
@@ -81,17 +81,17 @@ class LedgerTables:
         return Readings(at=at, kwh=kwh, register=register, averaged=averaged)
 
     async def states_of_device(self, device: str, *, since: int, until: int) -> dict[int, State]:
-        """Of the rows that start in [since, until), by start."""
-        rows = await self.fetch("states_of_device", id=device, since=moment(since), until=moment(until))
+        """By start: the states of the rows that start in [since, until)."""
+        rows = await self.fetch("states_of_device", id=device, since=to_timestamp(since), until=to_timestamp(until))
         return {row.start: state_of(row) for row in rows}
 
     async def take_marks(self, device: str, *, now: int, until: int) -> list[int]:
-        """The marks of a device that are due, of quarters before `until`: they are gone, and their starts told."""
-        rows = await self.fetch("take_marks", id=device, now=moment(now), until=moment(until))
+        """Delete the marks of a device that are due, of quarters before `until`; returns these quarters."""
+        rows = await self.fetch("take_marks", id=device, now=to_timestamp(now), until=to_timestamp(until))
         return [BEGINNING if row.start is None else row.start for row in rows]
 
     async def store(self, rows: Sequence[tuple[str, Row]], *, made_until: int) -> None:
-        """Rows with their device; the hours that are whole before `made_until` are summed up anew."""
+        """Store rows, each with its device, and sum up their hours again, as far as these end by `made_until`."""
         if not rows:
             return
         await self._make_months(row.start for _, row in rows)
@@ -103,15 +103,17 @@ class LedgerTables:
         await self.sum_hours({device: start for device, start in since.items() if start < hours_end}, until=hours_end)
 
     async def sum_hours(self, since: Mapping[str, int], *, until: int) -> None:
-        """The hours of (since, until) of each device, out of its quarters."""
+        """Sum up the hours of [since, until) from their quarters; `since` is given by device."""
         if not since:
             return
         starts = [start // HOUR * HOUR for start in since.values()]
         await self._make_months(starts)
-        await self.fetch("sum_hours", ids=list(since), since=starts, oldest=moment(min(starts)), until=moment(until))
+        await self.fetch(
+            "sum_hours", ids=list(since), since=starts, oldest=to_timestamp(min(starts)), until=to_timestamp(until)
+        )
 
     async def mark(self, marks: Sequence[tuple[str, int, int]]) -> None:
-        """Quarters that are to be made anew: device, start, and from when on."""
+        """Mark quarters to be made anew: (device, start, due) each."""
         if marks:
             ids, starts, due = map(list, zip(*marks, strict=True))
             await self.fetch("mark", ids=ids, starts=starts, due=due)
@@ -159,7 +161,7 @@ def readings_of(row: Any) -> Readings:  # noqa: ANN401
 
 
 def _columns(rows: Sequence[tuple[str, Row]]) -> dict[str, list[Any]]:
-    """As the arrays that the statement `store` takes."""
+    """The arrays that the statement `store` takes."""
     registers = [row.state.register for _, row in rows]
     return {
         "id": [device for device, _ in rows],

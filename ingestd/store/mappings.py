@@ -16,15 +16,15 @@ _OF_VEHICLE: Final = queries.ready(_SQL["mappings_of_vehicle"])
 class Mappings:
     """Half-open segments [valid_from, valid_to), open where valid_to is None; those of a vehicle never overlap.
 
-    Neither vehicle nor meter need have reported: a mapping announces them. Every method raises StoreError when
-    the database does not answer, and then has changed nothing.
+    Neither vehicle nor meter need have reported. Every method raises StoreError if the database does not answer, and
+    then has changed nothing.
     """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def of_vehicle(self, vehicle_id: str) -> list[Mapping]:
-        """Every segment, the newest first; empty where there never was one."""
+        """All segments of a vehicle, the newest first."""
         rows = await self._pool.fetch(_OF_VEHICLE, {"vehicle_id": vehicle_id})
         return [_mapping(row) for row in rows]
 
@@ -33,18 +33,18 @@ class Mappings:
     ) -> Mapping:
         """Map the vehicle to the meter from `valid_from` (None: now) to `valid_to` (None: until further notice).
 
-        - An open segment that began earlier ends at `valid_from`, and does not come back at `valid_to`.
-        - Any other segment that the new one overlaps is in the way: MappingConflictError, nothing changes.
-        - With `replace` nothing is in the way, and nothing but the time of the new segment changes: what it overlaps
-          keeps its parts before and after, an open one too, and goes where there are none.
-        - Asking again for what holds already changes nothing: the same meter and times, or, asked for from now on,
-          the same meter and end.
+        - An open segment that began earlier ends at `valid_from`. It does not go on after `valid_to`.
+        - If the new segment overlaps any other one, MappingConflictError is raised and nothing changes.
+        - With `replace`, overlapped segments keep their parts before and after the new one, also an open one. A segment
+          without such parts is deleted.
+        - If the segment exists already, nothing changes. It is the same if meter and times are equal; with `valid_from`
+          None, if meter and end are equal.
 
         Raises EmptySegmentError unless `valid_to` is later than `valid_from`.
         """
         async with self._pool.transaction() as connection:
             await rows_of(connection, _SQL["lock_vehicle"], {"vehicle_id": vehicle_id})
-            # Now is when it is our turn: a change that was asked for later may have been made first.
+            # "Now" is taken after the lock: another change may have been made while this one waited.
             start = valid_from or datetime.now(UTC)
             if valid_to is not None and valid_to <= start:
                 raise EmptySegmentError(f"from {start.isoformat()} to {valid_to.isoformat()}")
@@ -59,7 +59,7 @@ class Mappings:
             if held := await _segments(connection, "segment_as_asked", asked):
                 return held[0]
             if replace:
-                await connection.execute(_SQL["resume_behind"], asked)
+                await connection.execute(_SQL["add_part_after"], asked)
             elif in_the_way := await _segments(connection, "segments_in_the_way", asked):
                 raise MappingConflictError(in_the_way)
             await connection.execute(_SQL["remove_begun_within"], asked)
@@ -68,7 +68,7 @@ class Mappings:
             return added
 
     async def close(self, vehicle_id: str) -> Mapping | None:
-        """End the open segment now, or remove it where it has yet to begin; None where there is none."""
+        """End the open segment now, or delete it if it begins later; None if there is none."""
         async with self._pool.transaction() as connection:
             await rows_of(connection, _SQL["lock_vehicle"], {"vehicle_id": vehicle_id})
             now = {"vehicle_id": vehicle_id, "valid_to": datetime.now(UTC)}

@@ -26,7 +26,7 @@ class Migration(NamedTuple):
 
 
 def available() -> list[Migration]:
-    """Every migration shipped, in order."""
+    """All migrations of this release, in order."""
     return sorted(
         Migration(int(matched[1]), matched[2], file.read_text(encoding="utf-8"))
         for file in (files("ingestd") / "sql" / "schema").iterdir()
@@ -37,7 +37,7 @@ def available() -> list[Migration]:
 async def migrate(dsn: str) -> list[str]:
     """Bring the database up to date; returns the names of what was applied. Raises StoreError.
 
-    Several daemons may do this at once: the lock lets one through, and the others find nothing left to do.
+    Several daemons may call this at once: one gets the lock, and the others then find nothing left to do.
     """
     connection = await connect(dsn, application_name="ingestd-migrate")
     async with connection:
@@ -53,7 +53,7 @@ async def migrate(dsn: str) -> list[str]:
             pending = [migration for migration in available() if migration.version not in applied]
             for migration in pending:
                 async with connection.transaction():
-                    # Waiting behind a long reader would block every writer behind us; better fail and be run again.
+                    # While this waits for a long reader, all writers wait, too. So it fails and can be run again.
                     await connection.execute("SET LOCAL lock_timeout = '10s'")
                     await connection.execute(migration.statements)
                     await connection.execute(
@@ -64,7 +64,7 @@ async def migrate(dsn: str) -> list[str]:
 
 
 def _refuse_other_schema(applied: Mapping[int, str]) -> None:
-    """Nothing that was there before the first release is carried on."""
+    """Refuse a database whose migrations are not ours: schemas from before the first release are not migrated."""
     ours = {migration.version: migration.name for migration in available()}
     for version, name in applied.items():
         if ours.get(version) != name:

@@ -1,6 +1,6 @@
-"""History as a table of days, away from the hot path: partitions made ahead, listed, and dropped in their time.
+"""Partitions: makes those of history ahead of time, lists them, and drops those that are past their retention.
 
-So are the months of the ledger, which are made where rows are stored.
+A partition of history is a day. Those of the ledger are months; they are made when rows are stored, and dropped here.
 """
 
 from collections import Counter
@@ -25,13 +25,13 @@ log = structlog.get_logger(__name__)
 
 DAYS_AHEAD: Final = 2
 CHANGE_SECONDS: Final = 60.0
-"""A change that takes longer is given up: the server may be frozen, and then no timeout of its own fires."""
+"""If a change takes longer, the connection is cut: the server may hang, and then its own timeouts do not work."""
 DROP_LOCK_TIMEOUT: Final = "1s"
-"""There is another round for a partition in use, and nobody shall wait behind us for long."""
+"""A partition in use is tried again later; other sessions should not have to wait for us for long."""
 DAY: Final = r"_\d{8}$"
-"""How the names of days end: YYYYMMDD. What has another name is not ours."""
+"""The names of days end with YYYYMMDD. A partition with another name was not made by ingestd."""
 MONTH: Final = r"_\d{6}$"
-MARK: Final = "ingestd: being dropped, as it is past INGESTD_RETENTION"
+DROP_COMMENT: Final = "ingestd: being dropped, as it is past INGESTD_RETENTION"
 
 _SQL: Final = queries.load("partitions.sql")
 
@@ -44,19 +44,19 @@ class Partition:
     name: str
     day: date
     age_days: int
-    """0 is today; the days made ahead are negative."""
+    """0 is today; days made ahead of time are negative."""
     bytes: int
     """With indexes and TOAST."""
     rows: int | None
-    """As VACUUM or ANALYZE estimated last; None where neither has been there."""
+    """The last estimate of VACUUM or ANALYZE; None if neither has run yet."""
     state: Literal["attached", "dropping", "detaching", "detached"]
-    """`dropping`: begun by ingestd, which finishes it. `detaching`, `detached`: by somebody else, and left alone."""
+    """`dropping`: ingestd has begun to drop it and will finish. `detaching`, `detached`: by an operator."""
 
 
 async def make_partition(connection: Connection, stream: Stream, day: int) -> None:
     """Make the partition of a day since 2000-01-01 unless it is there.
 
-    Raises NoPartitionError where somebody has detached that day; other errors of psycopg's are the caller's.
+    Raises NoPartitionError if an operator has detached that day, and psycopg's other errors.
     """
     try:
         made = await connection.execute(_SQL["make_partition"], {"history": stream.history, "day": day})
@@ -67,16 +67,16 @@ async def make_partition(connection: Connection, stream: Stream, day: int) -> No
 
 
 class Partitions:
-    """The days of the history tables; every method raises StoreError, and connects for as long as it takes."""
+    """The partitions of all tables. Each method opens its own connection and raises StoreError."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._made_ahead_on: int | None = None
         self._dropped: Counter[str] = Counter()
-        """By table, how many the last round dropped."""
+        """By table: the number of partitions that the last round dropped."""
 
     async def make_ahead(self) -> None:
-        """Today's partitions and those of the next days, so that midnight costs nothing; once a day is enough."""
+        """Make the partitions of today and the next days, once a day, so that no writer has to at midnight."""
         async with self._connected() as connection, bounded(connection, CHANGE_SECONDS):
             ((today,),) = await rows_of(connection, _SQL["today"], {})
             if self._made_ahead_on == today:
@@ -90,16 +90,18 @@ class Partitions:
         self._made_ahead_on = today
 
     async def days(self) -> list[Partition]:
-        """All partitions, by table and day."""
+        """All partitions of history, by table and day."""
         async with self._connected() as connection, bounded(connection, STATEMENT_SECONDS):
             return [
                 Partition(**row._asdict())
                 for stream in STREAMS
-                for row in await rows_of(connection, _SQL["list_partitions"], {"history": stream.history, "mark": MARK})
+                for row in await rows_of(
+                    connection, _SQL["list_partitions"], {"history": stream.history, "mark": DROP_COMMENT}
+                )
             ]
 
     async def drop_days(self, stream: Stream, *, older_than: timedelta) -> None:
-        """Drop the days of history that ended longer ago, up to where the ledger is made."""
+        """Drop the days of history that ended longer ago, but none whose rows in the ledger are not made yet."""
         async with self._connected() as connection:
             async with bounded(connection, STATEMENT_SECONDS):
                 ((made_until,),) = await rows_of(connection, _SQL["ledger_made_until"], {"stream": stream.name})
@@ -114,17 +116,16 @@ class Partitions:
     async def _drop(
         self, connection: Connection, table: str, suffix: str, older_than: timedelta, made_until: str | None
     ) -> None:
-        """Drop the partitions of a table that ended longer ago, and finish what an earlier round left undone.
+        """Drop the partitions of a table that ended longer ago by the database's clock, and finish earlier drops.
 
-        By the database's clock. A round that drops more than one more than the one before says so at warning.
-
-        Neither readers nor writers of others wait for it. A TransientStoreError asks for another round: where one ended
-        later than `made_until`, and where one is in use, which hides it from queries that begin from now on.
+        A round that drops at least two more partitions than the one before logs a warning. Readers and writers of other
+        partitions do not wait. Raises TransientStoreError, to be called again, if a partition ended later than
+        `made_until`, or if one is in use; queries that begin after this do not see that one.
         """
         parameters = {
             "table": table,
             "suffix": suffix,
-            "mark": MARK,
+            "mark": DROP_COMMENT,
             "older_than": older_than,
             "made_until": made_until,
         }
@@ -156,7 +157,7 @@ class Partitions:
 
 @asynccontextmanager
 async def _alone(connection: Connection, table: str) -> AsyncIterator[None]:
-    """As the only one who drops partitions of this table."""
+    """Hold the lock that allows one daemon at a time to drop partitions of this table."""
     parameters = {"table": table}
     async with bounded(connection, CHANGE_SECONDS):
         ((granted,),) = await rows_of(connection, _SQL["try_drop_lock"], parameters)
@@ -171,7 +172,7 @@ async def _alone(connection: Connection, table: str) -> AsyncIterator[None]:
 
 
 async def _take(connection: Connection, name: str, steps: Sequence[str]) -> None:
-    """Not in one transaction: DETACH CONCURRENTLY is several."""
+    """Run the statements one by one: DETACH CONCURRENTLY cannot run inside a transaction."""
     if not steps:
         raise TransientStoreError(f"{name} is past its retention, but not in the ledger yet")
     try:

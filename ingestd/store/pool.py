@@ -15,20 +15,20 @@ from ingestd.store.sqlstate import translated
 
 CONNECTIONS: Final = 4
 WAIT_SECONDS: Final = 5.0
-"""For a connection that is free."""
+"""The limit for waiting until a connection is free."""
 STATEMENT_SECONDS: Final = 15.0
 CUT_SECONDS: Final = 2.0
-"""The server ends a statement at its limit. Where it has not done so this much later, the connection is cut."""
+"""The server ends a statement at its limit. If it has not done so this much later, the connection is cut."""
 CHECK_SECONDS: Final = 2.0
-"""How long an idle connection of a pool may take to show that it lives."""
+"""The limit for checking that an idle connection is alive."""
 OPEN_SECONDS: Final = 60.0
-ROWS_IN_A_TURN: Final = 100
-"""About a millisecond of work."""
+ROWS_PER_YIELD: Final = 100
+"""Rows between two turns of other tasks, about a millisecond of work."""
 
 POOL_SETTINGS: Final = (
-    # Compiling costs more than it saves here.
+    # Compiling takes longer than it saves with these statements.
     b"SET jit = off;"
-    # Random reads are cheap on today's disks: a part of history is found by its index.
+    # Random reads are cheap on SSDs, so the planner should use the indexes of history.
     b" SET random_page_cost = 1.1"
 )
 
@@ -36,29 +36,29 @@ _PING: Final = Statement(text=b"SELECT 1", parameters=())
 
 
 class Snapshot:
-    """Queries on one connection, in a transaction or not. Errors are psycopg's."""
+    """Queries on one connection, inside a transaction or outside. Errors are psycopg's."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Any]:
-        """Rows of one query, as namedtuples."""
+        """The rows of one query, as namedtuples."""
         async with AsyncRawCursor(self._connection, row_factory=namedtuple_row) as cursor:
             await cursor.execute(statement.text, [parameters[name] for name in statement.parameters], binary=True)
             return await cursor.fetchall()
 
     async def each(self, statement: Statement, parameters: Mapping[str, object]) -> AsyncIterator[Any]:
-        """The same one by one, for many rows. The event loop has its turn in between."""
+        """The rows one by one, for many rows. Other tasks of the event loop run in between."""
         async with AsyncRawCursor(self._connection, row_factory=namedtuple_row) as cursor:
             await cursor.execute(statement.text, [parameters[name] for name in statement.parameters], binary=True)
-            while some := await cursor.fetchmany(ROWS_IN_A_TURN):
+            while some := await cursor.fetchmany(ROWS_PER_YIELD):
                 for row in some:
                     yield row
                 await asyncio.sleep(0)
 
 
 class Pool:
-    """A few connections for requests, alerts and housekeeping. The writer has its own and never waits for these."""
+    """A few connections for requests, alerts and housekeeping. The writer has its own connection."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Pool:
         connections: int = CONNECTIONS,
         seconds: float = STATEMENT_SECONDS,
     ) -> None:
-        """No statement may take longer than `seconds`. Raises StoreError where `dsn` cannot be parsed."""
+        """No statement may take longer than `seconds`. Raises StoreError if `dsn` cannot be parsed."""
         self._dsn = dsn
         self._application_name = application_name
         self._seconds = seconds
@@ -83,14 +83,14 @@ class Pool:
             min_size=1,
             max_size=connections,
             timeout=min(seconds, WAIT_SECONDS),
-            # The next request tries again. The pool's own pauses would grow to minutes.
+            # After this the next request tries again. Without it the pool's own pauses would grow to minutes.
             reconnect_timeout=WAIT_SECONDS,
             open=False,
             name=application_name,
         )
 
     async def open(self) -> None:
-        """Raises StoreError with the reason where no connection can be made; psycopg's pool would not say it."""
+        """Raises StoreError with the reason if no connection can be made; psycopg's pool does not give the reason."""
         await (await connect(self._dsn, application_name=self._application_name)).close()
         with translated():
             await self._pool.open(wait=True, timeout=OPEN_SECONDS)
@@ -101,14 +101,14 @@ class Pool:
             await asyncio.wait(self._giving_back)
 
     async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Any]:
-        """Rows of one statement, as namedtuples. Raises StoreError; a statement that may have begun is not repeated."""
+        """The rows of one statement, as namedtuples. Raises StoreError. No statement is repeated."""
         with translated():
             async with self._connection() as connection:
                 return await Snapshot(connection).fetch(statement, parameters)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator["Snapshot"]:
-        """For several queries that have to see the same data (PostgreSQL manual, 13.2.2). Raises StoreError."""
+        """Several queries that see the same data: REPEATABLE READ (PostgreSQL manual, 13.2.2). Raises StoreError."""
         async with self._begun(IsolationLevel.REPEATABLE_READ, read_only=True) as connection:
             yield Snapshot(connection)
 
@@ -118,13 +118,13 @@ class Pool:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """For changes that a request makes. Raises StoreError, also for what is done in it."""
+        """A transaction for the changes of a request. Raises StoreError, also for errors inside it."""
         async with self._begun(None, read_only=None) as connection:
             yield connection
 
     @asynccontextmanager
     async def _begun(self, isolation: IsolationLevel | None, *, read_only: bool | None) -> AsyncIterator[Connection]:
-        """A transaction. None: as the session has it. BEGIN says both, so that they cost no statement."""
+        """A transaction. None: the session's default. psycopg puts both into BEGIN, without another statement."""
         with translated():
             async with self._connection() as connection:
                 await connection.set_isolation_level(isolation)
@@ -134,7 +134,7 @@ class Pool:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
-        """Of the pool. psycopg loses a connection where `getconn` or `putconn` is cancelled, so neither ever is."""
+        """A connection of the pool. psycopg loses it if `getconn` or `putconn` is cancelled, so neither ever is."""
         taking = asyncio.create_task(self._pool.getconn())
         try:
             await asyncio.wait({taking})
@@ -144,7 +144,7 @@ class Pool:
             giving_back = asyncio.create_task(self._give_back(taking))
             self._giving_back.add(giving_back)
             giving_back.add_done_callback(self._giving_back.discard)
-            if taking.done():  # else nobody waits for the connection any more
+            if taking.done():  # else the caller was cancelled and does not wait
                 await asyncio.wait({giving_back})
 
     async def _give_back(self, taking: asyncio.Task[Connection]) -> None:
@@ -160,6 +160,6 @@ class Pool:
 
 
 async def _check(connection: Connection) -> None:
-    """Raises psycopg's error where an idle connection has died. The pool then takes another one."""
+    """Raises psycopg's error if an idle connection is dead. The pool then takes another one."""
     async with bounded(connection, CHECK_SECONDS):
         await AsyncConnectionPool.check_connection(connection)

@@ -1,7 +1,7 @@
 """Loads the named SQL blocks of sql/queries/*.sql.
 
-A block starts with `-- name: <name>`; comment lines that follow say what it is for. `{identifier}` stands
-for a table or column of a stream, filled in once at start; `%(parameter)s` is bound by psycopg at each call.
+A block starts with `-- name: <name>`. The comment lines after it say what the statement is for. `{identifier}` stands
+for a table or column of a stream and is replaced once at start; `%(parameter)s` is bound by psycopg at each call.
 """
 
 import re
@@ -16,16 +16,16 @@ from ingestd.model.stream import CHARGING, STREAMS, WITH_ENERGY, Stream
 
 _BLOCK: Final = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
 PARAMETER: Final = re.compile(r"%\((\w+)\)s|%(%)")
-"""A parameter by its name, or a doubled percent sign."""
+"""A parameter with its name, or a doubled percent sign."""
 _FOLDER: Final = files("ingestd") / "sql" / "queries"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """A statement as PostgreSQL takes it.
+    """A statement in PostgreSQL's own form, with $1, $2, ... for its parameters.
 
-    Made once at start: psycopg reads a statement of more than 4 kB anew at each call, which for those of the analytics
-    takes longer than everything else that it does.
+    It is made once at start. psycopg would parse a statement of more than 4 kB at each call, and for the statements of
+    the analytics that takes longer than all else that psycopg does.
     """
 
     text: bytes
@@ -42,7 +42,7 @@ def filenames() -> list[str]:
 def load(filename: str) -> dict[str, sql.SQL]:
     """Name -> statement, for one file of sql/queries."""
     text = (_FOLDER / filename).read_text(encoding="utf-8")
-    # psycopg takes only literal strings as SQL, to keep data out of it; this text is ours, shipped in the wheel.
+    # psycopg accepts only literal strings as SQL, to keep data out of it. This text is part of the release.
     return {name: sql.SQL(cast("LiteralString", body.strip())) for name, body in _BLOCK.findall(text)}
 
 
@@ -51,14 +51,12 @@ def for_stream(statement: sql.SQL, stream: Stream, **others: sql.Composable) -> 
     columns = [sql.Identifier(name) for name in stream.row_columns]
     return statement.format(
         stream=sql.Literal(stream.name),
-        stream_name=sql.SQL(stream.name),
         history=sql.Identifier(stream.history),
         live=sql.Identifier(stream.live),
         quarter=sql.Identifier(f"{stream.name}_quarter"),
         hour=sql.Identifier(f"{stream.name}_hour"),
         stale=sql.Identifier(f"{stream.name}_stale"),
         **_energy_columns(stream),
-        soc=sql.Identifier("soc") if "soc" in stream.columns else sql.SQL("NULL::double precision"),
         staged=sql.Identifier(f"staged_{stream.name}"),
         newest=sql.Identifier(f"newest_{stream.name}"),
         id=sql.Identifier(stream.id_column),
@@ -76,7 +74,7 @@ def for_stream(statement: sql.SQL, stream: Stream, **others: sql.Composable) -> 
 
 
 def _energy_columns(stream: Stream) -> dict[str, sql.Composable]:
-    """Of the readings of a stream with energy."""
+    """The columns of a stream with energy."""
     if not stream.energy_key:
         return {}
     averaged = stream.columns.get(stream.averaged_key)
@@ -88,7 +86,7 @@ def _energy_columns(stream: Stream) -> dict[str, sql.Composable]:
 
 
 def texts(filename: str) -> dict[str, str]:
-    """Name -> text, for people to read: `name:stream` of each stream where it names a stream's tables or columns."""
+    """Name -> text, for people to read; `name:stream` if the statement has tables or columns of a stream."""
     found: dict[str, str] = {}
     for name, statement in load(filename).items():
         filled = {
@@ -99,7 +97,7 @@ def texts(filename: str) -> dict[str, str]:
 
 
 def _streams_of(statement: sql.SQL) -> Iterable[Stream]:
-    """Those that have all the tables and columns that it names."""
+    """The streams that have all tables and columns of the statement."""
     text = statement.as_string()
     if "vehicle_meter_mapping" in text:
         return CHARGING
@@ -109,7 +107,7 @@ def _streams_of(statement: sql.SQL) -> Iterable[Stream]:
 
 
 def ready(source: sql.SQL | sql.Composed) -> Statement:
-    """A statement from which nothing is left open but its parameters."""
+    """A statement whose identifiers are filled in; only its parameters are left."""
     names: dict[str, int] = {}
 
     def numbered(match: re.Match[str]) -> str:
@@ -123,10 +121,10 @@ def ready(source: sql.SQL | sql.Composed) -> Statement:
 def of_streams(
     sources: Mapping[str, sql.SQL], streams: Iterable[Stream] = WITH_ENERGY
 ) -> dict[Stream, dict[str, Statement]]:
-    """Name -> statement, for each stream; if not said otherwise of those that are in the ledger."""
+    """Name -> statement, for each stream; by default for each stream with a ledger."""
     return {stream: {name: ready(for_stream(source, stream)) for name, source in sources.items()} for stream in streams}
 
 
 def all_ready(sources: dict[str, sql.SQL]) -> dict[str, Statement]:
-    """Name -> statement; of those that are not of one stream."""
+    """Name -> statement, without the statements of a single stream."""
     return {name: ready(source) for name, source in sources.items() if "{" not in source.as_string()}

@@ -1,4 +1,4 @@
-"""Deletes what is past its retention, by the database's clock."""
+"""Deletes data that is past its retention, by the database's clock."""
 
 from datetime import timedelta
 from functools import partial
@@ -11,7 +11,7 @@ from ingestd.store.partitions import Partitions
 
 
 class Retention:
-    """Of history by days, of the ledger by months, of dead letters. Without a retention nothing is deleted."""
+    """Drops history by days and the ledger by months, and deletes dead letters. None: nothing is dropped."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Retention:
                 self._tasks.append(partial(partitions.drop_months, stream, older_than=ledger))
 
     async def apply(self) -> None:
-        """Delete it all. Raises StoreError where something failed, and where the clocks differ."""
+        """Delete all that is past its retention. Raises StoreError if some of it failed, or if the clocks differ."""
         if not await self._clocks.agree():
             raise TransientStoreError("nothing is deleted while the clocks differ")
         left = []

@@ -1,4 +1,4 @@
-"""Reads the charging sessions of one vehicle, and what its meters gave to each."""
+"""Reads the charging sessions of one vehicle, and the energy of its meters for each."""
 
 import asyncio
 from bisect import bisect_right
@@ -11,19 +11,19 @@ from ingestd.model.answers import ChargingSession
 from ingestd.model.energy import QUARTER
 from ingestd.model.flow import Flow
 from ingestd.model.ledger import Readings
-from ingestd.model.sessions import Feeding, Session, SessionRule, ac_of, sessions
+from ingestd.model.sessions import MeterFeed, Session, SessionRule, ac_of, sessions
 from ingestd.model.stream import METER, VEHICLE, Stream
 from ingestd.model.timestamps import to_datetime
 from ingestd.store import queries
 from ingestd.store.device_energy import ENDING
-from ingestd.store.moments import Moment
+from ingestd.store.ledger_snapshot import LedgerSnapshot
 
 _SQL: Final = queries.all_ready(queries.load("sessions.sql"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Mapped:
-    """A segment of the mapping: of the vehicle to a meter, or of a meter to another vehicle."""
+    """A segment of the mapping: from the vehicle to a meter, or from a meter to another vehicle."""
 
     device: str
     start: int
@@ -31,18 +31,18 @@ class _Mapped:
 
 
 class Sessions:
-    """Those of one vehicle at one moment. Errors are psycopg's."""
+    """The sessions of one vehicle in one snapshot. Errors are psycopg's."""
 
-    def __init__(self, moment: Moment, vehicle_id: str, *, rule: SessionRule, max_gap: int) -> None:
-        self._moment = moment
+    def __init__(self, snapshot: LedgerSnapshot, vehicle_id: str, *, rule: SessionRule, max_gap: int) -> None:
+        self._snapshot = snapshot
         self._vehicle = vehicle_id
         self._rule = rule
-        # Readings so far beyond the window tell what belongs to a session in it; and as long as its meters report,
-        # whose their energy is.
+        # Readings this far outside the window decide which energy belongs to a session in it, and to which vehicle
+        # the energy of a meter belongs.
         self._reach = rule.pause + max_gap + QUARTER
 
     async def within(self, start: int, end: int) -> list[ChargingSession]:
-        """What of each session lies in (start, end]."""
+        """The sessions that overlap (start, end], cut to it."""
         if start >= end:
             return []
         since, until = start - self._reach, end + self._reach
@@ -50,22 +50,22 @@ class Sessions:
         found = [part for one in sessions(flow, rule=self._rule) if (part := one.within(start, end)) is not None]
         if not found:
             return []
-        feedings: list[Feeding] = []
+        feeds: list[MeterFeed] = []
         for segment in await self._segments("meters_of_vehicle", found[0].since - QUARTER, found[-1].end):
-            feedings += await self._feedings(segment, found, flow, since, until)
+            feeds += await self._feeds(segment, found, flow, since, until)
         starts, ends = [one.start for one in found], [one.end for one in found]
         parameters = {"vehicle_id": self._vehicle, "start": starts, "end": ends}
-        socs = await self._moment.fetch(_SQL["session_socs"], parameters)
-        told = await asyncio.to_thread(
-            lambda: [self._told(*one, readings, flow, feedings) for one in zip(found, socs, strict=True)]
+        socs = await self._snapshot.fetch(_SQL["session_socs"], parameters)
+        charged = await asyncio.to_thread(
+            lambda: [self._charging_session(*one, readings, flow, feeds) for one in zip(found, socs, strict=True)]
         )
-        # Where a short reading is cut off by the window, there may be nothing left.
-        return [one for one in told if one.samples or one.dc_kwh or one.ac_kwh]
+        # If the window cuts off a short reading, nothing may be left of a session.
+        return [one for one in charged if one.samples or one.dc_kwh or one.ac_kwh]
 
-    async def _feedings(
+    async def _feeds(
         self, segment: _Mapped, found: Sequence[Session], own: Flow, since: int, until: int
-    ) -> list[Feeding]:
-        """Of a meter while it feeds the vehicle, as far as the sessions have a part in its energy."""
+    ) -> list[MeterFeed]:
+        """The feeds of a meter in a segment of the vehicle, as far as the sessions have a part in its energy."""
         fed = [one for one in found if one.since - QUARTER < segment.end and segment.start < one.end]
         if not fed:
             return []
@@ -75,7 +75,7 @@ class Sessions:
             return []
         first, last = max(span[0], segment.start), min(span[1], segment.end)
         others = await self._segments("other_vehicles", first, last, meter_id=segment.device)
-        if first < since or last + QUARTER > until:  # a meter that was silent for long, and tells of it at once
+        if first < since or last + QUARTER > until:  # a reading of the meter with a long interval
             _, own = await self._flow(VEHICLE, self._vehicle, first, last + QUARTER)
         flows = {
             other: (await self._flow(VEHICLE, other, first, last + QUARTER))[1]
@@ -83,7 +83,7 @@ class Sessions:
         }
         edges = {first, last, *(edge for other in others for edge in (other.start, other.end) if first < edge < last)}
         return [
-            Feeding(
+            MeterFeed(
                 start=start,
                 end=end,
                 meter=meter,
@@ -94,29 +94,29 @@ class Sessions:
         ]
 
     async def _flow(self, stream: Stream, device: str, start: int, end: int) -> tuple[Readings, Flow]:
-        return await self._moment.device(stream, device).flow(start, end)
+        return await self._snapshot.device(stream, device).flow(start, end)
 
     async def _segments(self, name: str, start: int, end: int, **parameters: str) -> list[_Mapped]:
-        """Those with a part in (start, end]."""
+        """The segments that overlap (start, end]."""
         within = {"start": to_datetime(start), "end": to_datetime(end)}
-        rows = await self._moment.fetch(_SQL[name], {"vehicle_id": self._vehicle, **within, **parameters})
+        rows = await self._snapshot.fetch(_SQL[name], {"vehicle_id": self._vehicle, **within, **parameters})
         return [_Mapped(device=row.device, start=row.start, end=ENDING if row.end is None else row.end) for row in rows]
 
-    def _told(
+    def _charging_session(
         self,
         one: Session,
         soc: Any,  # noqa: ANN401 - psycopg makes the namedtuple's class at run time
         readings: Readings,
         flow: Flow,
-        feedings: Sequence[Feeding],
+        feeds: Sequence[MeterFeed],
     ) -> ChargingSession:
-        """With what its readings say."""
+        """The session with the figures of its readings."""
         within = readings.averaged[bisect_right(readings.at, one.since) : bisect_right(readings.at, one.end)]
         return ChargingSession(
             start=to_datetime(one.start),
             end=to_datetime(one.end),
             open=soc.newest is not None and soc.newest <= one.end + self._rule.pause,
-            ac_kwh=ac_of(one, self._vehicle, feedings),
+            ac_kwh=ac_of(one, self._vehicle, feeds),
             dc_kwh=flow.energy(one.since, one.end),
             soc_from=soc.soc_from,
             soc_to=soc.soc_to,

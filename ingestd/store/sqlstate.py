@@ -1,4 +1,4 @@
-"""The one place where PostgreSQL's errors become ours."""
+"""Translates PostgreSQL's errors into StoreError, in one place."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,10 +33,10 @@ _OPERATOR_CLASSES: Final = {
 def classify(error: psycopg.Error) -> StoreError:
     """What to do about a database error, by its SQLSTATE (PostgreSQL manual, appendix A).
 
-    - Data: a row is at fault. It is found by halving the batch, and kept as a dead letter.
-    - Operator: a permission or an object is missing. It is logged as an error, and repeated slowly until it is there.
-    - Transient: everything else is repeated, as giving up would lose readings. Unknown states are marked
-      (`known=False`): such an error may come from a row after all.
+    - Data: a row is at fault. The batch is halved until the row is found; it is kept as a dead letter.
+    - Operator: a permission or an object is missing. The error is logged, and the batch is repeated slowly.
+    - Transient: all other errors. The batch is repeated, because giving up would lose readings. `known=False` marks an
+      unknown SQLSTATE: a row may be at fault after all.
     """
     state = error.sqlstate
     message = f"{state or 'database'}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
@@ -53,7 +53,7 @@ def classify(error: psycopg.Error) -> StoreError:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raises psycopg's errors as StoreError. Whatever talks to the database in ingestd/store/ runs inside it."""
+    """Raises psycopg's errors as StoreError. All calls of psycopg in ingestd/store run inside it."""
     try:
         yield
     except PoolTimeout as error:

@@ -1,4 +1,4 @@
-"""Makes anew what is stale: of one device a stretch of its rows, up to where all is as before."""
+"""Makes the stale rows of one device anew: from the last row before them on, until a new row equals the stored one."""
 
 import asyncio
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from ingestd.model.register import Rule
 from ingestd.store.behind import Behind
 from ingestd.store.ledger import BEGINNING, LedgerTables
 
-REACH: Final = 2 * HOUR
-"""How far behind the last late reading all is as before, as a rule."""
+FIRST_MARGIN: Final = 2 * HOUR
+"""Rows later than this after the last stale quarter rarely change. If they do, more rows are made."""
 READINGS_AT_ONCE: Final = 20_000
-"""Of one device in one step. A quarter is never divided, however many it has."""
-FEW: Final = 500
-"""So many readings take a millisecond or two; more are left to a thread."""
+"""Readings in one step. A quarter is never divided, however many readings it has."""
+MAX_ON_EVENT_LOOP: Final = 500
+"""Readings. This many take a millisecond or two; more are counted in a thread."""
 
 
 async def make_anew(
     tables: LedgerTables, behind: Behind, device: str, *, made_until: int, closed_until: int, now: int
 ) -> None:
-    """All that is due of a device's rows before `made_until`; what is too much for one step is marked again.
+    """Make the rows of a device's due marks anew, up to `made_until`. What is too much for one step is marked again.
 
     Errors are psycopg's.
     """
@@ -33,9 +33,9 @@ async def make_anew(
     rule = behind.rule_of(device)
     last = made_until - QUARTER if BEGINNING in starts else max(starts)
     base = await behind.base(device, until=max(min(starts) - QUARTER, BEGINNING))
-    reach, most = REACH, READINGS_AT_ONCE
+    margin, most = FIRST_MARGIN, READINGS_AT_ONCE
     while True:
-        until = min(last + QUARTER + reach, made_until)
+        until = min(last + QUARTER + margin, made_until)
         read_until = closed_until if until == made_until else until + LOOK_AHEAD
         readings = await tables.readings_of_device(device, since=_since(base), until=read_until, most=most)
         is_cut = len(readings) == most
@@ -51,7 +51,7 @@ async def make_anew(
             rows = _final(made)
         if rows is not None:
             break
-        reach, most = (reach, 8 * most) if is_cut else (8 * reach, most)
+        margin, most = (margin, 8 * most) if is_cut else (8 * margin, most)
     await tables.store([(device, row) for row in rows], made_until=made_until)
     marks = undecided(device, made, rule)
     if is_left:
@@ -68,13 +68,13 @@ async def made_of(
     now: int,
     stored: Mapping[int, Row | None],
 ) -> Made:
-    """Rows; where there are many readings, beside the event loop."""
+    """Make rows; if there are many readings, in a thread."""
     work = partial(make, readings, base, until=until, rule=rule, now=now, stored=stored)
-    return work() if len(readings) <= FEW else await asyncio.to_thread(work)
+    return work() if len(readings) <= MAX_ON_EVENT_LOOP else await asyncio.to_thread(work)
 
 
 def undecided(device: str, made: Made, rule: Rule) -> list[tuple[str, int, int]]:
-    """The mark of what time alone decides: device, start, due."""
+    """The mark (device, start, due) for a reading that is decided when MAX_GAP has passed without others."""
     if made.undecided_since is None:
         return []
     return [(device, quarter_of(made.undecided_since), made.undecided_since + rule.max_gap)]
@@ -85,6 +85,6 @@ def _since(base: Base) -> int:
 
 
 def _final(made: Made) -> list[Row] | None:
-    """The rows that nothing behind them can change; None where there is none."""
+    """The rows that no later reading can change; None if there are none."""
     final = made.rows[-1].final_until if made.rows else BEGINNING
     return [row for row in made.rows if row.end <= final] or None

@@ -1,9 +1,11 @@
 """The write path: one batch, one transaction.
 
-    optimistic   COPY straight into history, newest row of each device merged into the live table; any error there,
-                 a redelivery's unique violation above all, and
-    staged       COPY aside, INSERT ... ON CONFLICT DO NOTHING, newest rows upserted; its error is the one that counts.
-Both: readings of closed quarters go the staged way, which marks the quarters as stale; dead letters beside, COMMIT.
+    optimistic   COPY straight into history; MERGE of the newest row of each device into the live table. If any
+                 statement fails, usually with the unique violation of a redelivery, the transaction is repeated:
+    staged       COPY into a temporary table, INSERT ... ON CONFLICT DO NOTHING from there; upsert of the newest rows.
+                 If this fails, too, its error is the one that counts.
+In both, readings of closed quarters are staged and mark their quarters as stale, and dead letters are written before
+COMMIT.
 """
 
 import asyncio
@@ -31,10 +33,10 @@ from ingestd.store.sqlstate import translated
 Cursor: TypeAlias = AsyncCursor[tuple[Any, ...]]
 
 WRITE_SECONDS: Final = 60.0
-"""A transaction that takes longer is given up: the server may be frozen, and then no timeout of its own fires."""
+"""If a transaction takes longer, the connection is cut: the server may hang, and then its own timeouts do not work."""
 LOCK_TIMEOUT: Final = "10s"
 ROWS_AT_ONCE: Final = 4000
-"""Formatting this many takes two or three milliseconds, after which the event loop has its turn."""
+"""Formatting this many rows takes two or three milliseconds. Then other tasks of the event loop run."""
 _LETTER_TYPES: Final = ("int8", "text", "text", "text", "bytea", "text", "text")
 
 _timestamp: Final = itemgetter(1)
@@ -43,7 +45,7 @@ _COPY_DEAD_LETTERS: Final = _WRITE["copy_dead_letters"].as_bytes()
 
 
 class Writer:
-    """The only one who writes readings; holds one connection and makes it anew when it is lost."""
+    """Writes all readings, on one connection. If the connection is lost, the next write makes another one."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -66,7 +68,7 @@ class Writer:
     async def write(self, batch: Batch) -> dict[Stream, Counter[int]]:
         """Commit the batch; returns for each stream how many rows of each origin were new. Raises StoreError.
 
-        Repeating a batch is always safe, also when the answer to COMMIT was lost: what is there stays.
+        A batch can always be repeated, also if the answer to COMMIT was lost: rows that exist stay as they are.
         """
         with translated():
             connection = await self._connected()
@@ -82,7 +84,7 @@ class Writer:
                 except psycopg.errors.CheckViolation as error:
                     if error.diag.constraint_name is not None:
                         raise
-                # "no partition of relation found for row": somebody dropped or detached it behind our back.
+                # "no partition of relation found for row": an operator has dropped or detached it.
                 self._forget_partitions()
                 await self._make_partitions(connection, batch)
                 return await self._transact(connection, batch, staged=True)
@@ -98,7 +100,7 @@ class Writer:
 
     async def _prepare(self, connection: Connection) -> None:
         await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
-        # The promise is that what we acknowledge is on disk, whatever the server's default.
+        # What we acknowledge must be on disk, whatever the server's default is.
         await connection.execute(
             "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
         )
@@ -125,7 +127,7 @@ class Writer:
     ) -> Counter[int]:
         sql, newest = self._sql[stream], newest_per_device(part.rows)
         late, in_time = part.parted(closed_until)
-        # Every device there once, as at the design load and in large fleets: both tables take the same bytes.
+        # If every device is there once, as usual in large fleets, both tables take the same bytes.
         sent = _Sent(cursor) if in_time is part and len(newest) == len(part.rows) else None
         await _copy(cursor, sql["copy_history"], newest if sent else in_time.rows, stream.copy_types, writer=sent)
         committed = Counter(in_time.origins)
@@ -166,17 +168,15 @@ class Writer:
             await cursor.execute(self._sql[stream]["mark_stale"], {"ids": ids, "starts": starts})
 
     async def _closed_until(self, cursor: Cursor) -> dict[Stream, int | None]:
-        """Of each stream, the time up to which readings belong to closed quarters; None where there is none."""
+        """By stream: quarters are closed up to this time; None: no quarter is closed."""
         (closed,) = await (await cursor.execute(_WRITE["closed_until"])).fetchall()
         return {stream: closed[0].get(stream.name) for stream in STREAMS}
 
     async def _dead_letters(self, cursor: Cursor, letters: Sequence[DeadLetter]) -> None:
-        await _copy(
-            cursor, _WRITE["copy_dead_letters"].as_bytes(), [_letter_row(letter) for letter in letters], _LETTER_TYPES
-        )
+        await _copy(cursor, _COPY_DEAD_LETTERS, [_letter_row(letter) for letter in letters], _LETTER_TYPES)
 
     async def _make_partitions(self, connection: Connection, batch: Batch) -> None:
-        """Partitions for late readings inside the accepted window, in a transaction of their own."""
+        """Make missing partitions for the days of the batch, in a transaction of their own."""
         for stream, part in batch.readings.items():
             known = self._days[stream]
             timestamps = list(map(_timestamp, part.rows))
@@ -194,7 +194,7 @@ class Writer:
 
 
 class _Sent(AsyncLibpqWriter):
-    """Sends blocks of COPY's bytes, and keeps them."""
+    """Sends blocks of COPY's bytes, and keeps them to send them again."""
 
     def __init__(self, cursor: Cursor) -> None:
         super().__init__(cursor)

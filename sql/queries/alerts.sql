@@ -1,8 +1,10 @@
--- Alerts: what is seen of devices, what is open, what is not delivered yet. All statements read live rows and small tables.
+-- Alerts: what the live rows show of devices, which alerts are open, which changes are not delivered yet. All
+-- statements read live rows and small tables only.
 
 -- name: take_watch
--- The task is ours where we have it already, or where its holder has not been at it for longer than `lease`; such
--- a gap breaks the watch. No row: somebody else has it.
+-- Take over a task, or go on with it. A daemon may do so if it is the task's holder already, or if the holder has not
+-- renewed it for longer than `lease`. In the second case the watch begins anew. Returns no row if another daemon holds
+-- the task.
 INSERT INTO alert_watch AS watch (task, holder, watched_since, watched_at)
 VALUES (%(task)s, %(holder)s, %(now)s, %(now)s)
 ON CONFLICT (task) DO UPDATE SET
@@ -16,8 +18,8 @@ WHERE watch.holder = excluded.holder OR watch.watched_at < excluded.watched_at -
 RETURNING watched_since
 
 -- name: silent_devices
--- Devices with an open alert, and then others that were not heard for longer than is set for them, or for all (`bound`,
--- seconds).
+-- Devices with an open alert first, then devices that have been silent for longer than their own limit, or than the
+-- limit for all (`bound`, in seconds).
 SELECT subject, heard_at, bound, has_alert
 FROM (
     SELECT
@@ -35,7 +37,7 @@ ORDER BY has_alert DESC
 LIMIT %(limit)s
 
 -- name: silent_count
--- How many devices are silent and have no open alert.
+-- Count the devices that are silent and have no open alert.
 SELECT count(*) AS devices
 FROM {live} AS live
 LEFT JOIN device_setting AS own ON own.kind = {stream} AND own.id = live.{id}
@@ -44,8 +46,8 @@ WHERE received_at > %(now)s::timestamptz - %(retired)s::interval
   AND live.{id} NOT IN (SELECT subject FROM alert WHERE kind = %(kind)s AND state <> 'cleared')
 
 -- name: hot_batteries
--- Vehicles with an open alert, and then others whose battery is too hot by a fresh reading. The temperature is NULL
--- where the reading is old.
+-- Vehicles with an open alert first, then vehicles whose battery is too hot. The temperature is NULL if the newest
+-- reading is old.
 SELECT
     vehicle_id AS subject,
     CASE WHEN received_at > %(now)s::timestamptz - %(fresh)s::interval THEN battery_temp END AS celsius,
@@ -57,7 +59,7 @@ ORDER BY has_alert DESC
 LIMIT %(limit)s
 
 -- name: hot_count
--- How many vehicles have too hot a battery and no open alert.
+-- Count the vehicles whose battery is too hot and that have no open alert.
 SELECT count(*) AS devices
 FROM vehicle_live
 WHERE battery_temp > %(bound)s
@@ -65,20 +67,21 @@ WHERE battery_temp > %(bound)s
   AND vehicle_id NOT IN (SELECT subject FROM alert WHERE kind = %(kind)s AND state <> 'cleared')
 
 -- name: open_alerts
--- What is pending or active of a kind.
+-- The pending and active alerts of one kind.
 SELECT id, kind, subject, state, since, raised_at, over_since, cleared_at, value, bound, detail
 FROM alert
 WHERE kind = %(kind)s AND state <> 'cleared'
 
 -- name: heard_devices
--- Which of these devices were heard within the time.
+-- Those of the devices with a reading in the last `retired`.
 SELECT {id} AS id
 FROM {live}
 WHERE {id} = ANY(%(subjects)s) AND received_at > %(now)s::timestamptz - %(retired)s::interval
 
 -- name: save_alerts
--- New ones, changed ones and those that have gone; each change of state goes into the outbox of every channel. The
--- outbox row is overwritten rather than left alone, so that one that is being taken out at this moment is not lost.
+-- Store new and changed alerts, and delete those that are gone. Each change of state goes into the outbox of every
+-- channel. If the outbox has a row of the alert already, it is updated and not left as it is: a channel may be deleting
+-- it at this moment, and then the new change would be lost.
 WITH change AS (
     SELECT *
     FROM jsonb_to_recordset(%(changes)s::jsonb) AS change (
@@ -114,7 +117,8 @@ ON CONFLICT (channel, alert_id) DO UPDATE SET state = excluded.state
 RETURNING alert_id
 
 -- name: page_alerts
--- Active and past ones, the newest first, from behind the cursor on. A filter that is NULL lets everything through.
+-- One page of active and cleared alerts, the newest first, with ids below the cursor. A filter that is NULL matches
+-- everything.
 SELECT id, kind, subject, state, since, raised_at, over_since, cleared_at, value, bound, detail
 FROM alert
 WHERE state <> 'pending'
@@ -126,17 +130,18 @@ ORDER BY id DESC
 LIMIT %(limit)s
 
 -- name: active_alerts
--- How many of each kind.
+-- Count the active alerts of each kind.
 SELECT kind, count(*) AS active FROM alert WHERE state = 'active' GROUP BY kind
 
 -- name: purge_alerts
--- Past ones that have been kept for long enough, a few at a time.
+-- Delete cleared alerts that are past their retention, a limited number at a time.
 DELETE FROM alert
 WHERE id IN (SELECT id FROM alert WHERE state = 'cleared' AND cleared_at < %(until)s ORDER BY id LIMIT %(limit)s)
 RETURNING id
 
 -- name: undelivered_alerts
--- What a channel has not delivered yet, in the order in which the alerts began: of one subject the newest is last.
+-- Alerts whose last change a channel has not delivered yet, in the order of their ids. So the newest alert of a device
+-- comes last.
 SELECT alert.id, kind, subject, alert.state, since, raised_at, over_since, cleared_at, value, bound, detail
 FROM alert_outbox AS outbox JOIN alert ON alert.id = outbox.alert_id
 WHERE channel = %(channel)s
@@ -144,14 +149,14 @@ ORDER BY alert.id
 LIMIT %(limit)s
 
 -- name: delivered_alerts
--- The channel has delivered these. What has changed meanwhile stays in the outbox.
+-- Delete what a channel has delivered from its outbox. An alert that has changed since then stays.
 DELETE FROM alert_outbox AS outbox
 USING unnest(%(ids)s::bigint[], %(states)s::text[]) AS delivered (id, state)
 WHERE outbox.channel = %(channel)s AND outbox.alert_id = delivered.id AND outbox.state = delivered.state
 RETURNING outbox.alert_id
 
 -- name: deliver_again
--- All active alerts once more, for a channel that has lost them.
+-- Put all active alerts into the outbox of a channel that has lost them.
 INSERT INTO alert_outbox (channel, alert_id, state)
 SELECT %(channel)s, id, state FROM alert WHERE state = 'active'
 ON CONFLICT (channel, alert_id) DO NOTHING

@@ -1,36 +1,37 @@
--- Closing quarters of the ledger. {quarter}, {hour}, {stale} and so on are the tables and columns of one stream.
+-- Closes quarters of the ledger and makes their rows. {quarter}, {hour}, {stale} and so on are tables and columns of
+-- one stream.
 
 -- name: progress
--- How far the ledger of a stream is, and by which rule it was made.
+-- Up to where the quarters of a stream are closed, and the rule by which its rows were made.
 SELECT nullif(closed_until, '-infinity') AS closed_until, max_kw, max_gap FROM ledger WHERE stream = {stream}
 
 -- name: shares
--- Up to where each share is made.
+-- Up to where the rows of each share of the devices are made.
 SELECT share, nullif(made_until, '-infinity') AS made_until FROM ledger_share WHERE stream = {stream} ORDER BY share
 
 -- name: begin
--- The ledger begins: every share where history does.
+-- Begin the ledger: all shares start where history starts.
 UPDATE ledger_share SET made_until = %(since)s WHERE stream = {stream} AND made_until = '-infinity'
 
 -- name: begin_anew
--- Every share goes back to there.
+-- Set all shares back to a time, to make the rows after it again.
 UPDATE ledger_share SET made_until = %(since)s WHERE stream = {stream}
 
 -- name: set_rule
--- By which rule rows are made from now on.
+-- Store the rule by which rows are made from now on.
 UPDATE ledger SET max_kw = %(max_kw)s, max_gap = %(max_gap)s WHERE stream = {stream}
 
 -- name: forget_quarters
--- All that history can tell anew; what lies behind its retention stays.
+-- Delete the quarters that can be made again from history. Older ones stay: their readings are deleted.
 DELETE FROM {quarter} WHERE start >= %(since)s
 
 -- name: forget_hours
--- The same of hours.
+-- Delete the hours that can be made again from history.
 DELETE FROM {hour} WHERE start >= %(since)s
 
 -- name: first_day
--- When the partitions of history that end later than a moment begin. Told by their bounds, as one that somebody
--- attached may have any name, and be of more than a day.
+-- The start of the first partition of history that ends later than a time. It is taken from the partition's bounds,
+-- because a partition that an operator attached may have any name and any length.
 SELECT ingestd_microseconds(min(bounds[1]::timestamptz)) AS first_day
 FROM pg_inherits
 JOIN pg_class AS child ON child.oid = inhrelid
@@ -38,46 +39,47 @@ CROSS JOIN regexp_match(pg_get_expr(relpartbound, child.oid), 'FROM \(''(.+)''\)
 WHERE inhparent = '{history}'::regclass AND bounds[2]::timestamptz > %(later_than)s
 
 -- name: first_reading
--- Of a stretch without partitions of known bounds: what is there lies in the default one, or in one without a beginning.
+-- The first reading in a range of time that no partition with known bounds covers. Such a reading is in the default
+-- partition, or in a partition without a lower bound.
 SELECT ingestd_microseconds(min(ts)) AS at FROM {history} WHERE ts > %(since)s AND ts < %(until)s::timestamptz
 
 -- name: hold_writers
--- Waits until every transaction that asked what is closed has ended, and holds new ones up until this one has.
+-- Wait until every transaction that has read `closed_until` has ended, and make new ones wait until this one has ended.
 SELECT pg_advisory_xact_lock(1768843110, 1)
 
 -- name: close
--- Readings up to this moment mark their quarter as stale from now on.
+-- Close quarters: a reading up to this time that is stored from now on marks its quarter as stale.
 UPDATE ledger SET closed_until = %(until)s WHERE stream = {stream} AND closed_until < %(until)s
 
 -- name: take_share
--- One daemon at a time makes rows of a share; no row where another one does.
+-- Lock a share, so that only one daemon makes its rows. Returns no row if another daemon has locked it.
 SELECT nullif(made_until, '-infinity') AS made_until
 FROM ledger_share
 WHERE stream = {stream} AND share = %(share)s
 FOR UPDATE SKIP LOCKED
 
 -- name: move_on
--- The rows of the share are made up to here.
+-- Store that the rows of the share are made up to this time.
 UPDATE ledger_share SET made_until = %(until)s WHERE stream = {stream} AND share = %(share)s
 
 -- name: make_month
--- The partition of one month; false where it is there already.
+-- Make the partition of one month. Returns false if it exists.
 SELECT ingestd_make_month(%(parent)s::text, %(month)s::date)
 
 -- name: active
--- Devices with readings in (since, until], and how many.
+-- Devices with readings in (since, until], and the number of these readings.
 SELECT {id} AS id, count(*) AS readings
 FROM {history}
 WHERE ts > %(since)s AND ts <= %(until)s
 GROUP BY {id}
 
 -- name: own_max_kw
--- Devices with a most power of their own.
+-- Devices with a maximum power of their own.
 SELECT id, max_kw FROM device_setting WHERE kind = {stream} AND max_kw IS NOT NULL
 
 -- name: bases
--- For each of many devices the row behind which others have to be made: the last one that ends before all is open
--- behind its newest row. Only rows of the last hours are looked at.
+-- For many devices the row after which rows are made (the base): the last one that no later reading can change, as
+-- `final_until` of the newest row says. Only rows that start in [since, until) are looked at.
 SELECT DISTINCT ON (id)
     id, ingestd_microseconds(start) AS start,
     ingestd_microseconds(previous_at) AS previous_at, at_rest,
@@ -93,7 +95,8 @@ WHERE start + interval '15 minutes' <= final_until
 ORDER BY id, start DESC
 
 -- name: base
--- The same for one device, however old its rows are. Each row is found by the index alone, before it is read.
+-- The same for one device, however old its rows are. Each of the two rows is found by the index alone before it is
+-- read.
 WITH newest AS (
     SELECT final_until
     FROM {quarter}
@@ -109,8 +112,9 @@ WHERE {id} = %(id)s AND start = (
     WHERE {id} = %(id)s AND start <= (SELECT final_until FROM newest) - interval '15 minutes'
 )
 
--- name: base_behind_history
--- The newest row that ends before a moment: what lies before it cannot be made anew, as its readings are gone.
+-- name: base_before_history
+-- The newest row that ends before history begins. Rows up to there cannot be made anew, because their readings are
+-- deleted.
 SELECT
     ingestd_microseconds(start) AS start,
     ingestd_microseconds(previous_at) AS previous_at, at_rest,
@@ -122,21 +126,21 @@ WHERE {id} = %(id)s AND start = (
 )
 
 -- name: readings
--- Of many devices those later than `since`, each as arrays in order of time. What has neither an interval nor a register
--- came in by hand, and says nothing.
+-- The readings of many devices, each device's later than its own `since`, as arrays in order of time. A row with
+-- neither an interval nor a register was inserted by hand and is ignored.
 SELECT id, array_agg(at) AS at, array_agg(kwh) AS kwh, array_agg(register) AS register, array_agg(averaged) AS averaged
 FROM (
     SELECT
         asked.id, ingestd_microseconds(ts) AS at, {energy} AS kwh, {register} AS register, {averaged} AS averaged
     FROM unnest(%(ids)s::text[], %(since)s::bigint[]) AS asked (id, since)
-    JOIN {history} AS history ON history.{id} = asked.id AND ts > ingestd_moment(asked.since)
+    JOIN {history} AS history ON history.{id} = asked.id AND ts > ingestd_timestamp(asked.since)
     WHERE ts > %(oldest)s AND ts <= %(until)s AND coalesce({energy}, {register}) IS NOT NULL
     ORDER BY asked.id, ts
 ) AS reading
 GROUP BY id
 
 -- name: readings_of_device
--- Of one device, at most `most` of them.
+-- The readings of one device in (since, until], at most `most` of them.
 SELECT ingestd_microseconds(ts) AS at, {energy} AS kwh, {register} AS register, {averaged} AS averaged
 FROM {history}
 WHERE {id} = %(id)s AND ts > %(since)s AND ts <= %(until)s AND coalesce({energy}, {register}) IS NOT NULL
@@ -144,7 +148,8 @@ ORDER BY ts
 LIMIT %(most)s
 
 -- name: states_of_device
--- The states of the rows of one device, by which to see whether all is as before.
+-- The states of the stored rows of one device. They are compared with rows that are made anew, to see from where on
+-- nothing has changed.
 SELECT
     ingestd_microseconds(start) AS start,
     ingestd_microseconds(previous_at) AS previous_at, at_rest,
@@ -153,26 +158,26 @@ FROM {quarter}
 WHERE {id} = %(id)s AND start >= %(since)s AND start < %(until)s
 
 -- name: rows_of_devices
--- The rows from a moment on, of each device its own.
+-- The rows of many devices, each device's from its own `since` on.
 SELECT
     asked.id, ingestd_microseconds(start) AS start, kwh, samples, parts, (known_seconds * 1e6)::bigint AS known,
     averaged_sum AS averaged, resets, excluded,
     ingestd_microseconds(final_until) AS final_until, ingestd_microseconds(previous_at) AS previous_at, at_rest,
     high_water, ingestd_microseconds(changed_at) AS changed_at, ingestd_microseconds(read_at) AS read_at
 FROM unnest(%(ids)s::text[], %(since)s::bigint[]) AS asked (id, since)
-JOIN {quarter} AS row ON row.{id} = asked.id AND start >= ingestd_moment(asked.since)
+JOIN {quarter} AS row ON row.{id} = asked.id AND start >= ingestd_timestamp(asked.since)
 WHERE start >= %(oldest)s AND start < %(until)s
 
 -- name: store
--- Rows of quarters, in place of those that are there.
+-- Store rows of quarters, in place of the rows that exist.
 INSERT INTO {quarter} AS row (
     {id}, start, kwh, samples, parts, known_seconds, averaged_sum, resets, excluded,
     final_until, previous_at, at_rest, high_water, changed_at, read_at
 )
 SELECT
-    id, ingestd_moment(start), kwh, samples, parts, known / 1e6, averaged, resets, excluded,
-    ingestd_moment(final_until), ingestd_moment(previous_at), at_rest,
-    high_water, ingestd_moment(changed_at), ingestd_moment(read_at)
+    id, ingestd_timestamp(start), kwh, samples, parts, known / 1e6, averaged, resets, excluded,
+    ingestd_timestamp(final_until), ingestd_timestamp(previous_at), at_rest,
+    high_water, ingestd_timestamp(changed_at), ingestd_timestamp(read_at)
 FROM unnest(
     %(id)s::text[], %(start)s::bigint[], %(kwh)s::double precision[], %(samples)s::integer[], %(parts)s::integer[],
     %(known)s::bigint[], %(averaged)s::double precision[], %(resets)s::integer[], %(excluded)s::integer[],
@@ -190,18 +195,18 @@ ON CONFLICT ({id}, start) DO UPDATE SET
     high_water = excluded.high_water, changed_at = excluded.changed_at, read_at = excluded.read_at
 
 -- name: devices_of_quarters
--- Devices with a row in [since, until).
+-- Devices with a row that starts in [since, until).
 SELECT DISTINCT {id} AS id FROM {quarter} WHERE start >= %(since)s AND start < %(until)s
 
 -- name: sum_hours
--- The hours up to `until` anew, out of their quarters; of each device from its own moment on.
+-- Make the hours up to `until` anew from their quarters, each device's from its own `since` on.
 INSERT INTO {hour} AS row ({id}, start, kwh, samples, parts, known_seconds, averaged_sum, resets, excluded, filled)
 SELECT
     {id}, date_trunc('hour', start, 'UTC'),
     sum(kwh), sum(samples), sum(parts), sum(known_seconds), sum(averaged_sum), sum(resets), sum(excluded),
     count(*) FILTER (WHERE samples + parts > 0)
 FROM unnest(%(ids)s::text[], %(since)s::bigint[]) AS asked (id, since)
-JOIN {quarter} AS quarter ON quarter.{id} = asked.id AND start >= ingestd_moment(asked.since)
+JOIN {quarter} AS quarter ON quarter.{id} = asked.id AND start >= ingestd_timestamp(asked.since)
 WHERE start >= %(oldest)s AND start < %(until)s
 GROUP BY 1, 2
 ON CONFLICT ({id}, start) DO UPDATE SET
@@ -210,23 +215,24 @@ ON CONFLICT ({id}, start) DO UPDATE SET
     resets = excluded.resets, excluded = excluded.excluded, filled = excluded.filled
 
 -- name: mark
--- These quarters have to be made anew, when they are due.
+-- Mark quarters that have to be made anew, each from the time `due` on.
 INSERT INTO {stale} ({id}, start, due)
-SELECT id, ingestd_moment(start), ingestd_moment(due)
+SELECT id, ingestd_timestamp(start), ingestd_timestamp(due)
 FROM unnest(%(ids)s::text[], %(starts)s::bigint[], %(due)s::bigint[]) AS mark (id, start, due)
 
 -- name: stale_devices
--- Devices with quarters that are due, those that wait for longest in front and those that rest at the end; and how many
--- there are in all.
+-- Devices with quarters that are due to be made anew, and the number of all such devices. Devices that have waited for
+-- longest come first, devices that are paused come last.
 SELECT {id} AS id, count(*) OVER () AS devices
 FROM {stale}
 WHERE due <= %(now)s AND start < %(until)s
 GROUP BY {id}
-ORDER BY {id} = ANY(%(resting)s), min(due), min(start)
+ORDER BY {id} = ANY(%(paused)s), min(due), min(start)
 LIMIT %(limit)s
 
 -- name: take_marks
--- Those of one device that are due; readings are looked at afterwards, so none is missed.
+-- Delete the marks of one device that are due, and return their quarters. The readings are read after this, so none is
+-- missed.
 DELETE FROM {stale}
 WHERE {id} = %(id)s AND due <= %(now)s AND start < %(until)s
 RETURNING CASE WHEN isfinite(start) THEN ingestd_microseconds(start) END AS start

@@ -1,7 +1,7 @@
--- What could not become a reading. A filter that is NULL lets everything through; the device is the topic's.
+-- Dead letters. A filter that is NULL matches everything; the device is the second part of the topic.
 
 -- name: page_dead_letters
--- The newest first, from behind the cursor on (keyset paging: a page costs the same however deep it lies).
+-- One page, the newest first, with ids below the cursor (keyset paging: each page costs the same).
 SELECT id, received_at, source, stream, topic, payload, reason, detail
 FROM dead_letter
 WHERE (%(reason)s::text IS NULL OR reason = %(reason)s)
@@ -13,17 +13,17 @@ ORDER BY id DESC
 LIMIT %(limit)s
 
 -- name: one_dead_letter
--- Everything about one of them.
+-- One dead letter by its id.
 SELECT id, received_at, source, stream, topic, payload, reason, detail
 FROM dead_letter
 WHERE id = %(id)s
 
 -- name: delete_dead_letters
--- Those that were replayed.
+-- Delete dead letters that were replayed.
 DELETE FROM dead_letter WHERE id = ANY(%(ids)s) RETURNING id
 
 -- name: purge_dead_letters
--- All that the filter lets through, a few at a time so that no transaction grows long.
+-- Delete the dead letters that match the filter, a limited number at a time, so that no transaction lasts long.
 DELETE FROM dead_letter
 WHERE id IN (
     SELECT id
@@ -37,7 +37,8 @@ WHERE id IN (
 RETURNING id
 
 -- name: expire_dead_letters
--- Those stored longer ago than that, a few at a time so that no transaction grows long.
+-- Delete the dead letters that were stored longer ago than `older_than`, a limited number at a time, so that no
+-- transaction lasts long.
 DELETE FROM dead_letter
 WHERE id IN (SELECT id FROM dead_letter WHERE stored_at < now() - %(older_than)s::interval LIMIT %(limit)s)
 RETURNING id

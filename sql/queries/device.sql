@@ -1,11 +1,12 @@
--- What is stored of one device. {quarter}, {history} and so on are the tables and columns of its stream.
+-- Reads the energy of one device. {quarter}, {history} and so on are tables and columns of its stream.
 
--- name: stretches
--- Of each stretch (start, end] of quarters which readings have a part in it: those behind the last row that ends before
--- all that is open at its start (`base` of closing.sql), up to a minute behind the first row that says that nothing in it
--- is open; NULL: all. Readings before `kept_since` are gone: what rows of that time say stays. Rows from the first stale
--- quarter on are not asked. And the device's own most power.
--- Not by max(start): PostgreSQL 18 was seen to find it once, for the first stretch, and to take it for all.
+-- name: reading_ranges
+-- For each range (start, end] of quarters: the base (as `base` of closing.sql) and the end of the readings that decide
+-- its energy, and the device's own maximum power. The readings begin after the base; readings before `kept_since` are
+-- deleted, so the base is no older than that where there is a row. They end 1 minute after the first row whose
+-- `final_until` lies at or after the end of the range; NULL: they go on to the newest. Rows from the first stale quarter
+-- on are not used. There is no max(start) here: PostgreSQL 18 evaluated it once, for the first range, and used the result
+-- for all.
 WITH trusted AS (
     SELECT least(%(made_until)s, min(start) - interval '15 minutes') AS until
     FROM {stale}
@@ -16,26 +17,26 @@ SELECT
     (
         SELECT ingestd_microseconds(start + interval '16 minutes')
         FROM {quarter}
-        WHERE {id} = %(id)s AND start >= ingestd_moment(stretch.end) - interval '15 minutes'
-          AND start < (SELECT until FROM trusted) AND final_until >= ingestd_moment(stretch.end)
+        WHERE {id} = %(id)s AND start >= ingestd_timestamp(asked.end) - interval '15 minutes'
+          AND start < (SELECT until FROM trusted) AND final_until >= ingestd_timestamp(asked.end)
         ORDER BY start
         LIMIT 1
     ) AS until,
     ingestd_microseconds(base.start) AS start,
     ingestd_microseconds(previous_at) AS previous_at, at_rest,
     high_water, ingestd_microseconds(changed_at) AS changed_at, ingestd_microseconds(read_at) AS read_at
-FROM unnest(%(starts)s::bigint[], %(ends)s::bigint[]) WITH ORDINALITY AS stretch (start, "end", number)
+FROM unnest(%(starts)s::bigint[], %(ends)s::bigint[]) WITH ORDINALITY AS asked (start, "end", number)
 LEFT JOIN LATERAL (
     SELECT final_until
     FROM {quarter}
-    WHERE {id} = %(id)s AND start < least(ingestd_moment(stretch.start), (SELECT until FROM trusted))
+    WHERE {id} = %(id)s AND start < least(ingestd_timestamp(asked.start), (SELECT until FROM trusted))
     ORDER BY start DESC
     LIMIT 1
 ) AS newest ON true
 LEFT JOIN LATERAL (
     SELECT *
     FROM {quarter}
-    WHERE {id} = %(id)s AND start < least(ingestd_moment(stretch.start), (SELECT until FROM trusted))
+    WHERE {id} = %(id)s AND start < least(ingestd_timestamp(asked.start), (SELECT until FROM trusted))
       AND start <= greatest(newest.final_until, %(kept_since)s) - interval '15 minutes'
     ORDER BY start DESC
     LIMIT 1
@@ -51,7 +52,7 @@ FROM {quarter}
 WHERE {id} = %(id)s AND start >= %(since)s AND start < %(until)s
 
 -- name: readings_within
--- Readings in (since, until], as arrays in order of time; no row where there is none.
+-- Readings in (since, until] as arrays in order of time. Returns no row if there are none.
 SELECT array_agg(at) AS at, array_agg(kwh) AS kwh, array_agg(register) AS register, array_agg(averaged) AS averaged
 FROM (
     SELECT ingestd_microseconds(ts) AS at, {energy} AS kwh, {register} AS register, {averaged} AS averaged
@@ -61,16 +62,16 @@ FROM (
 ) AS reading
 HAVING count(*) > 0
 
--- name: neighbours
--- Of each stretch without a reading the last one before it, and the first one behind.
+-- name: readings_around
+-- For each range of time without a reading: the time of the last reading before it, and of the first one after it.
 SELECT
     (
         SELECT ingestd_microseconds(ts) FROM {history}
-        WHERE {id} = %(id)s AND ts <= ingestd_moment(since) ORDER BY ts DESC LIMIT 1
+        WHERE {id} = %(id)s AND ts <= ingestd_timestamp(since) ORDER BY ts DESC LIMIT 1
     ) AS before,
     (
         SELECT ingestd_microseconds(ts) FROM {history}
-        WHERE {id} = %(id)s AND ts > ingestd_moment(until) ORDER BY ts LIMIT 1
+        WHERE {id} = %(id)s AND ts > ingestd_timestamp(until) ORDER BY ts LIMIT 1
     ) AS after
-FROM unnest(%(since)s::bigint[], %(until)s::bigint[]) WITH ORDINALITY AS stretch (since, until, number)
+FROM unnest(%(since)s::bigint[], %(until)s::bigint[]) WITH ORDINALITY AS asked (since, until, number)
 ORDER BY number

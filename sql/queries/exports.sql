@@ -1,21 +1,22 @@
--- History handed out as CSV. Windows are half-open: [start, end).
+-- Exports history as CSV. Windows are half-open: [start, end).
 
 -- name: prepare_export
--- One process, uncompiled: an export is in nobody's way.
+-- Settings for the connection of an export. Without parallel workers and JIT it takes little from other queries.
 SET lock_timeout = '10s';
 SET jit = off;
 SET max_parallel_workers_per_gather = 0;
--- One device is read along its key, also from tables of which the planner knows nothing yet.
+-- One device is read by the primary key, also if the tables have no statistics yet.
 SET enable_sort = off
 
 -- name: has_sent
--- Whether a device is known.
+-- Whether a device is known: it has a live row.
 SELECT FROM {live} WHERE {id} = %(device_id)s
 
 -- name: export
--- One device in order of time, which its key gives for nothing; all devices day by day and in the order in which they
--- are stored, as sorting would take as much room as they do. COPY takes no parameters: psycopg writes them into the
--- text, so the planner sees constants, and no trace of the ORDER BY is left where no device was named.
+-- COPY of one device in order of time, or of all devices in the order in which they are stored, day by day. One device
+-- is read by its key, which has that order; sorting all devices would need as much disk space as the export has. COPY
+-- takes no parameters: psycopg writes them into the text as constants, so the planner removes the ORDER BY if no device
+-- is named.
 COPY (
     SELECT
         {id} AS {id_key},

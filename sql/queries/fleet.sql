@@ -1,8 +1,8 @@
--- The whole fleet: sums of rows of the ledger, and what is not in rows yet.
+-- Answers about all devices: sums of rows of the ledger, and readings that are not in rows yet.
 
 -- name: energy_of_all
--- Each device of a stream: whole hours in the middle of a window, quarters of an hour at its ends; and of how many of
--- these all is known.
+-- The sums of each device of a stream, from hours in the middle of a window and quarters at its ends. `known` counts
+-- the rows of which all time is known.
 SELECT id, sum(kwh) AS kwh, sum(samples)::bigint AS samples, sum(parts)::bigint AS parts, sum(known)::bigint AS known
 FROM (
     SELECT {id} AS id, kwh, samples, parts, (known_seconds >= 3600 AND filled = 4)::integer AS known
@@ -20,8 +20,8 @@ FROM (
 GROUP BY id
 
 -- name: sums_of_quarter
--- Each device's readings in (since, until]: the sums of those in (start, end], what tells whether there is anything to
--- decide about one of them, and the state in the row of the quarter `before`, if there is one.
+-- For each device with readings in (since, until]: the sums of the readings in (start, end]; what shows whether a
+-- single reading needs a decision; and the state in the row of the quarter `before`, if that row exists.
 SELECT
     readings.*,
     ingestd_microseconds(final_until) AS final_until, ingestd_microseconds(previous_at) AS previous_at, at_rest,
@@ -40,7 +40,7 @@ FROM (
 LEFT JOIN {quarter} AS row ON row.{id} = readings.id AND row.start = %(before)s
 
 -- name: readings_of_many
--- Readings of these devices in (since, until], as arrays in order of time.
+-- Readings of the given devices in (since, until], as arrays in order of time.
 SELECT id, array_agg(at) AS at, array_agg(kwh) AS kwh, array_agg(register) AS register, array_agg(averaged) AS averaged
 FROM (
     SELECT {id} AS id, ingestd_microseconds(ts) AS at, {energy} AS kwh, {register} AS register, {averaged} AS averaged
@@ -51,7 +51,7 @@ FROM (
 GROUP BY id
 
 -- name: oldest_mark
--- Since when the first of the quarters that are stale waits to be made anew.
+-- Since when the oldest stale quarter has been due to be made anew.
 SELECT ingestd_microseconds(min(greatest(marked_at, due))) AS since FROM {stale} WHERE due <= %(now)s
 
 -- name: segments
@@ -64,20 +64,22 @@ FROM vehicle_meter_mapping
 WHERE valid_from < %(end)s AND (valid_to IS NULL OR valid_to > %(start)s)
 
 -- name: own_thresholds
--- Vehicles with a threshold of their own.
+-- Vehicles with an efficiency threshold of their own.
 SELECT id, threshold FROM device_setting WHERE kind = 'vehicle' AND threshold IS NOT NULL
 
 -- name: compared
--- Of each segment the rows that both sides know whole: their sums. The others in which both tell something are looked at
--- by the quarter, and so are those that open quarters have touched. Where the vehicle tells nothing, there is nothing to
--- compare, but they may be the hole that a row beside them is the edge of. Rows are hours in the middle of a window,
--- quarters at its ends: where the meter is slow in an hour, a quarter of it is not compared by itself.
+-- For each segment of the mapping: AC and DC of the units that are complete on both sides, summed up. A unit is an hour
+-- in the middle of the window, a quarter at its ends. The statement also returns the starts of the units that need a
+-- closer look: `incomplete` are units in which the vehicle has readings, but which are not complete; `without_dc` are
+-- units in which the meter has energy and the vehicle has no reading. Those cannot be compared, but may be a hole, and
+-- the units next to a hole are not compared either. `touched` units have readings that are not in their rows, so they
+-- are not summed up here. If a meter has spread energy in an hour, a quarter of this hour is not compared by itself.
 WITH asked AS (
-    SELECT number, vehicle_id, meter_id, ingestd_moment(since) AS since, ingestd_moment(until) AS until
+    SELECT number, vehicle_id, meter_id, ingestd_timestamp(since) AS since, ingestd_timestamp(until) AS until
     FROM unnest(%(numbers)s::integer[], %(vehicles)s::text[], %(meters)s::text[], %(starts)s::bigint[], %(ends)s::bigint[])
         AS asked (number, vehicle_id, meter_id, since, until)
 ), touched AS (
-    SELECT number, ingestd_moment(start) AS start, true AS is_touched
+    SELECT number, ingestd_timestamp(start) AS start, true AS is_touched
     FROM unnest(%(touched)s::integer[], %(touched_starts)s::bigint[]) AS touched (number, start)
 ), ac AS (
     SELECT meter_id, start, 4 AS quarters, kwh, known_seconds, filled, parts
@@ -116,31 +118,31 @@ SELECT number,
     coalesce(sum(ac), 0) AS all_ac,
     coalesce(sum(ac) FILTER (WHERE whole), 0) AS ac,
     coalesce(sum(dc) FILTER (WHERE whole), 0) AS dc,
-    array_agg(ingestd_microseconds(start)) FILTER (WHERE has_dc AND NOT whole AND (ac > 0 OR dc > 0)) AS in_part,
+    array_agg(ingestd_microseconds(start)) FILTER (WHERE has_dc AND NOT whole AND (ac > 0 OR dc > 0)) AS incomplete,
     array_agg(ingestd_microseconds(start)) FILTER (WHERE has_dc IS NOT TRUE AND ac > 0) AS without_dc
 FROM unit
 GROUP BY number
 
 -- name: quarters_of_many
--- Rows of single quarters of many devices.
+-- The rows of given quarters of given devices.
 SELECT
     asked.id, asked.start, kwh, samples, parts, (known_seconds * 1e6)::bigint AS known,
     averaged_sum AS averaged, resets, excluded
 FROM unnest(%(ids)s::text[], %(starts)s::bigint[]) AS asked (id, start)
-JOIN {quarter} AS row ON row.{id} = asked.id AND row.start = ingestd_moment(asked.start)
+JOIN {quarter} AS row ON row.{id} = asked.id AND row.start = ingestd_timestamp(asked.start)
 
 -- name: quarters_between
--- Rows of many devices, of each in a stretch of its own.
+-- The rows of many devices, each device's in its own range of time.
 SELECT
     asked.id, ingestd_microseconds(start) AS start, kwh, samples, parts, (known_seconds * 1e6)::bigint AS known,
     averaged_sum AS averaged, resets, excluded
 FROM unnest(%(ids)s::text[], %(since)s::bigint[], %(until)s::bigint[]) AS asked (id, since, until)
 JOIN {quarter} AS row ON row.{id} = asked.id
-    AND row.start >= ingestd_moment(asked.since) AND row.start < ingestd_moment(asked.until)
+    AND row.start >= ingestd_timestamp(asked.since) AND row.start < ingestd_timestamp(asked.until)
 WHERE row.start >= %(oldest)s AND row.start < %(newest)s
 
 -- name: quarters_of_all
--- The rows of one quarter in which a longer reading has a part.
+-- The rows of one quarter that have a part of a longer reading.
 SELECT
     {id} AS id, ingestd_microseconds(start) AS start, kwh, samples, parts, (known_seconds * 1e6)::bigint AS known,
     averaged_sum AS averaged, resets, excluded
@@ -148,7 +150,7 @@ FROM {quarter}
 WHERE start = %(start)s AND parts > 0
 
 -- name: series_of_all
--- Energy of a stream in each bucket that has rows; buckets are told by their edges, in order.
+-- Energy of a stream by bucket, from quarters. `edges` are the starts of the buckets, in order.
 SELECT
     width_bucket(start, %(edges)s::timestamptz[]) AS number, sum(kwh) AS kwh,
     sum(samples)::bigint AS samples, sum(parts)::bigint AS parts
@@ -157,7 +159,7 @@ WHERE start >= %(since)s AND start < %(until)s AND samples + parts > 0
 GROUP BY 1
 
 -- name: hourly_series_of_all
--- The same out of hours, for buckets that are made of them.
+-- Energy of a stream by bucket, from hours; for buckets that consist of whole hours.
 SELECT
     width_bucket(start, %(edges)s::timestamptz[]) AS number, sum(kwh) AS kwh,
     sum(samples)::bigint AS samples, sum(parts)::bigint AS parts
@@ -166,7 +168,7 @@ WHERE start >= %(since)s AND start < %(until)s AND filled > 0
 GROUP BY 1
 
 -- name: samples_of_all
--- How many readings the rows of each device stand for.
+-- The number of readings in the rows of each device.
 SELECT {id} AS id, sum(samples)::bigint AS readings
 FROM {quarter}
 WHERE start >= %(since)s AND start < %(until)s

@@ -1,9 +1,10 @@
--- Who of several daemons is the active one.
+-- Which of several daemons is the active one.
 
 -- name: try_lock
--- Two keys: a constant of ours ("inge" in ASCII), so as not to meet other programs' locks, and the client id.
+-- Try to get the advisory lock of a client id. The first key is a constant of ingestd ("inge" in ASCII), so that locks
+-- of other programs do not collide with it.
 SELECT pg_try_advisory_lock(1768843109, hashtext(%(client_id)s))
 
 -- name: still_there
--- Answered means that the connection lives, and the lock with it.
+-- Check that the connection is alive. While it is, the session holds the lock.
 SELECT 1

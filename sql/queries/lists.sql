@@ -1,13 +1,13 @@
--- Lists of devices, by pages.
+-- Lists of devices, page by page.
 
 -- name: newest
 -- The newest reading of one device.
 SELECT {columns} FROM {live} WHERE {id} = %(device_id)s
 
 -- name: page
--- Devices that have reported, some of them, from behind the cursor on (keyset paging): the newest reading, whether the
--- device was heard within the time that is set for it or for all, and what is thought of its efficiency. The planner
--- sees what the parameters are: of each CASE one branch is left, and a page by id is read along the key.
+-- One page of the devices that have reported, from the cursor on (keyset paging): the newest reading, whether the
+-- device is online by its own limit or the limit for all, and a vehicle's efficiency. The planner sees the values of
+-- the parameters, so it keeps one branch of each CASE, and reads a page by id along the key.
 SELECT *
 FROM (
     SELECT
@@ -20,7 +20,7 @@ FROM (
     FROM {live} AS live
     LEFT JOIN device_setting AS own ON own.kind = {stream} AND own.id = live.{id}
     LEFT JOIN unnest(%(ids)s::text[], %(statuses)s::text[], %(ratios)s::double precision[])
-        AS judged (id, status, efficiency_ratio) ON judged.id = live.{id}
+        AS efficiency (id, status, efficiency_ratio) ON efficiency.id = live.{id}
 ) AS device
 WHERE CASE
         WHEN %(after_id)s::text IS NULL THEN true

@@ -1,15 +1,16 @@
--- History as a table of days: made, listed, dropped. The ledger as a table of months: dropped.
+-- History as a table of days: partitions are made, listed and dropped. The ledger as a table of months: partitions are
+-- dropped.
 
 -- name: make_partition
--- Of one day, given as days since 2000-01-01; false where it is there already.
+-- Make the partition of one day, given as days since 2000-01-01. Returns false if it exists.
 SELECT ingestd_make_partition(%(history)s, date '2000-01-01' + %(day)s::integer)
 
 -- name: today
--- By the database's clock, in UTC, as days since 2000-01-01.
+-- Today by the database's clock, in UTC, as days since 2000-01-01.
 SELECT current_date - date '2000-01-01'
 
 -- name: list_partitions
--- The days of one table in order. A partition that was detached is no part of it any more, but still there.
+-- The partitions of one table in order of days. Detached ones are listed, too: they still take room.
 SELECT
     parent.relname AS table,
     child.relname AS name,
@@ -33,20 +34,22 @@ WHERE parent.oid = %(history)s::regclass
 ORDER BY day
 
 -- name: try_drop_lock
--- One daemon at a time drops partitions of a table. Held by the session, as a drop takes several transactions; and not
--- waited for, as a detach that is finished waits for all statements under way, this one included.
+-- Allow one daemon at a time to drop partitions of a table. A session holds the lock, because a drop takes several
+-- transactions. Nobody waits for it, because finishing a detach waits for all running statements, and a waiting one
+-- would be among them.
 SELECT pg_try_advisory_lock(hashtext('ingestd-partitions'), hashtext(%(table)s))
 
 -- name: drop_unlock
--- The end of the session would do it as well, but a moment later.
+-- Release the lock. Closing the session would release it, too, but a little later.
 SELECT pg_advisory_unlock(hashtext('ingestd-partitions'), hashtext(%(table)s))
 
 -- name: steps_to_drop
--- What is left to do about the partitions of one table whose time has ended, in statements to be run one by one; none
--- yet where one ended later than `made_until`. The mark tells what we began to drop, and have to finish, from what somebody
--- detached by hand, which is not ours to touch; it goes again where the partition is to stay after all. Only one
--- partition of a table can be half detached: that one comes first. Last come those that wait for nothing but their
--- DROP, so that they hold up no other.
+-- For each partition of a table that is past its retention: the statements that drop it, to be run one by one. There
+-- are none yet if the partition ended later than `made_until`. A comment on the partition shows that ingestd has begun
+-- to drop it and has to finish; a partition that an operator detached has no such comment and is left alone. The
+-- comment is removed if the partition is to stay after all. Only one partition of a table can be half detached
+-- (PostgreSQL manual, ALTER TABLE, DETACH PARTITION), so this one comes first. Partitions that only wait for their DROP
+-- come last, so that they delay no other.
 SELECT child.relname AS name, steps
 FROM pg_class AS parent
 JOIN pg_class AS child
@@ -57,7 +60,7 @@ LEFT JOIN pg_inherits ON inhrelid = child.oid AND inhparent = parent.oid
 CROSS JOIN LATERAL (
     SELECT
         coalesce(obj_description(child.oid, 'pg_class') = %(mark)s, false) AS marked,
-        -- Told by the bounds and not by the name, as they say how new the rows can be.
+        -- The bounds say how new the rows can be; the name does not.
         (regexp_match(pg_get_expr(child.relpartbound, child.oid), 'TO \(''(.+)''\)'))[1]::timestamptz AS ended_at,
         'ALTER TABLE ' || parent.oid::regclass || ' DETACH PARTITION ' || child.oid::regclass AS detach,
         'COMMENT ON TABLE ' || child.oid::regclass || ' IS ' AS comment,
@@ -78,6 +81,6 @@ WHERE parent.oid = %(table)s::regclass AND steps IS NOT NULL
 ORDER BY inhdetachpending DESC NULLS LAST, child.relname
 
 -- name: ledger_made_until
--- Up to when the rows of all devices are made: what is older is not needed for them. A stream that the ledger has nothing
--- of needs none of it.
+-- Up to where the rows of all devices are made. Only readings up to there may be dropped. Infinity for a stream without
+-- a ledger.
 SELECT coalesce(min(made_until), 'infinity')::text AS made_until FROM ledger_share WHERE stream = %(stream)s

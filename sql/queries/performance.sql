@@ -1,9 +1,9 @@
--- What is asked of one vehicle beside its energy (device.sql).
+-- What the performance of a vehicle needs apart from energy (device.sql).
 
 -- name: segments_of_vehicle
--- Segments of the mapping, as far as they lie in (start, end]: those of the vehicle, and those of other vehicles that
--- the same meter feeds at the same time. With each the vehicle's own efficiency threshold, where it is set; where there
--- is no segment, that alone.
+-- Segments of the mapping in (start, end]: those of the vehicle, and those of other vehicles that the same meter feeds
+-- at the same time; each with the vehicle's own efficiency threshold. Without a segment there is one row with the
+-- threshold alone.
 SELECT DISTINCT
     (SELECT threshold FROM device_setting WHERE kind = 'vehicle' AND id = %(vehicle_id)s) AS threshold,
     other.vehicle_id, other.meter_id,

@@ -1,8 +1,8 @@
 -- History (append-only), live rows, the mapping of vehicles to meters, settings of devices, dead letters.
 --
 -- Plain SQL that also runs on Citus: keys start with the device id, no serial ids on history, no triggers, no foreign
--- keys between big tables. Identities sort by bytes (COLLATE "C"): their order means nothing to people, and comparing
--- bytes is several times cheaper than any locale.
+-- keys between big tables. Device ids sort by bytes (COLLATE "C"): nobody reads them in the order of a language, and
+-- comparing bytes is several times faster.
 
 -- History and live rows of one kind of device. `figures` are the columns of what it sends, as in CREATE TABLE.
 CREATE FUNCTION ingestd_create_history(stream text, figures text) RETURNS void
@@ -18,14 +18,14 @@ BEGIN
         ) PARTITION BY RANGE (ts)',
         stream || '_history', stream || '_id', figures
     );
-    -- Readings of all devices in a stretch of time: rows lie about in the order of time, so a summary of each run of
-    -- blocks is enough, and costs a write next to nothing.
+    -- For readings of all devices in a range of time. Rows are stored roughly in the order of time, so a BRIN index is
+    -- enough, and a write to it costs almost nothing.
     EXECUTE format(
         'CREATE INDEX %I ON %I USING brin (ts) WITH (pages_per_range = 32, autosummarize = on)',
         stream || '_history_ts', stream || '_history'
     );
-    -- Half of every page stays free, so that an update of a live row finds room beside the old version and touches no
-    -- index (a HOT update); the key never changes, so nothing else is indexed.
+    -- Half of every page stays free, so that the new version of an updated row fits on the same page. Then no index
+    -- changes (a HOT update: PostgreSQL manual, 'Heap-Only Tuples'). No column that changes is indexed.
     EXECUTE format(
         'CREATE TABLE %I (LIKE %I, PRIMARY KEY (%I)) WITH (fillfactor = 50)',
         stream || '_live', stream || '_history', stream || '_id'
@@ -44,7 +44,7 @@ CREATE TABLE vehicle_meter_mapping (
 );
 CREATE INDEX vehicle_meter_mapping_meter ON vehicle_meter_mapping (meter_id, valid_from);
 
--- What is set for single devices; NULL: as for all others. The device need not have reported.
+-- Settings of single devices; NULL: the setting for all holds. The device need not have reported.
 CREATE TABLE device_setting (
     kind          text              NOT NULL,  -- the stream
     id            text COLLATE "C"  NOT NULL,
@@ -54,11 +54,11 @@ CREATE TABLE device_setting (
     PRIMARY KEY (kind, id)
 );
 
--- What could not become a reading, kept with the reason. The id is there to page and to name one by.
+-- Messages that could not become a reading, with the reason. The id is for paging, and to name a single one.
 CREATE TABLE dead_letter (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     received_at timestamptz  NOT NULL,
-    stored_at   timestamptz  NOT NULL DEFAULT now(),  -- by the database's clock; from when on its retention counts
+    stored_at   timestamptz  NOT NULL DEFAULT now(),  -- by the database's clock; its retention counts from here
     source      text         NOT NULL,
     stream      text         NOT NULL,
     topic       text         NOT NULL,
@@ -69,14 +69,14 @@ CREATE TABLE dead_letter (
 CREATE INDEX dead_letter_received_at ON dead_letter (received_at);
 CREATE INDEX dead_letter_stored_at ON dead_letter (stored_at);
 
--- Makes a partition. The table is built aside and attached, because ATTACH takes only a SHARE UPDATE EXCLUSIVE lock on
--- the parent: reads and writes of other partitions go on (CREATE TABLE ... PARTITION OF would stop them). Returns false
--- where it is there already, also when another session wins the race.
+-- Makes a partition. The table is created by itself and then attached, because ATTACH PARTITION takes only a SHARE UPDATE
+-- EXCLUSIVE lock on the parent: reads and writes of other partitions go on (CREATE TABLE ... PARTITION OF would block
+-- them). Returns false if the partition exists, also if another session makes it at the same time.
 CREATE FUNCTION ingestd_attach_partition(parent text, suffix text, key text, low text, high text) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
     name  text := format('%s_%s', parent, suffix);
-    -- In the schema of the parent, whatever search_path has in front of it.
+    -- In the schema of the parent, whatever search_path is.
     child text := (SELECT format('%s.%I', relnamespace::regnamespace, name) FROM pg_class WHERE oid = parent::regclass);
 BEGIN
     IF to_regclass(child) IS NOT NULL THEN
@@ -86,18 +86,18 @@ BEGIN
         ) THEN
             RETURN false;
         END IF;
-        -- Detached by somebody. Whether it may come back, or has to go, is not ours to decide.
+        -- An operator detached it. Only an operator can say whether to attach or to drop it.
         RAISE invalid_table_definition USING MESSAGE = format('%s is detached: it is no partition of %s', name, parent);
     END IF;
     EXECUTE format('CREATE TABLE %s (LIKE %I INCLUDING ALL)', child, parent);
-    -- With this constraint in place ATTACH need not scan the table.
+    -- With this constraint ATTACH does not scan the table.
     EXECUTE format('ALTER TABLE %s ADD CONSTRAINT bounds CHECK (%I >= %L AND %I < %L)', child, key, low, key, high);
     EXECUTE format('ALTER TABLE %I ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)', parent, child, low, high);
     EXECUTE format('ALTER TABLE %s DROP CONSTRAINT bounds', child);
     RETURN true;
 EXCEPTION
-    -- Another session was faster (how it shows depends on how far it has come), or somebody attached a table of
-    -- another name that holds the time, or the default partition has rows of it already.
+    -- Another session made the partition at the same time (the error depends on how far it has come), or an attached
+    -- table of another name covers this time, or the default partition has rows of this time.
     WHEN duplicate_table OR duplicate_object OR unique_violation OR invalid_object_definition OR check_violation THEN
         RETURN false;
 END;
@@ -112,12 +112,12 @@ LANGUAGE sql AS $$
     )
 $$;
 
--- The unit of time in Python and in arrays: microseconds since 2000-01-01T00:00Z.
-CREATE FUNCTION ingestd_microseconds(moment timestamptz) RETURNS bigint
+-- Timestamps as the code has them: microseconds since 2000-01-01T00:00Z.
+CREATE FUNCTION ingestd_microseconds(at timestamptz) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT (date_part('epoch', moment - timestamptz '2000-01-01 00:00+00') * 1000000)::bigint
+    SELECT (date_part('epoch', at - timestamptz '2000-01-01 00:00+00') * 1000000)::bigint
 $$;
-CREATE FUNCTION ingestd_moment(microseconds bigint) RETURNS timestamptz
+CREATE FUNCTION ingestd_timestamp(microseconds bigint) RETURNS timestamptz
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT timestamptz '2000-01-01 00:00+00' + microseconds * interval '1 microsecond'
 $$;

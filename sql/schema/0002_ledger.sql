@@ -1,6 +1,7 @@
--- The ledger: what each device did in every quarter of an hour and in every hour (docs/energy.md).
+-- The ledger: the energy of each device in every quarter of an hour and in every hour (docs/energy.md).
 --
--- A quarter-hour is named by its start and holds (start, start + 15 min]. Rows exist where there is something to say.
+-- A quarter is named by its start and holds (start, start + 15 min]. There is a row if a reading lies in the quarter, if a
+-- part of one does, or if some of its time is known.
 
 -- The tables of one kind of device.
 CREATE FUNCTION ingestd_create_ledger(stream text) RETURNS void
@@ -12,23 +13,23 @@ BEGIN
             start         timestamptz       NOT NULL,
             kwh           double precision  NOT NULL,
             samples       integer           NOT NULL,  -- readings
-            parts         integer           NOT NULL,  -- of longer readings
+            parts         integer           NOT NULL,  -- parts of readings with an interval of more than a quarter
             known_seconds double precision  NOT NULL,
             averaged_sum  double precision  NOT NULL,  -- over the readings, in the unit of the averaged figure
             resets        integer           NOT NULL,
             excluded      integer           NOT NULL,
-            -- What has to be known to go on behind the quarter.
-            final_until   timestamptz       NOT NULL,  -- what lies before it, no reading that follows can change
+            -- The state at the end of the quarter, from which the next rows are made.
+            final_until   timestamptz       NOT NULL,  -- no later reading can change anything before this
             previous_at   timestamptz       NOT NULL,  -- the last decided reading
-            at_rest       boolean           NOT NULL,  -- whether it told for certain that nothing flowed
-            high_water    double precision,            -- of the register, kWh; these three are NULL where there is none
+            at_rest       boolean           NOT NULL,  -- whether it shows for certain that nothing flowed
+            high_water    double precision,            -- of the register, kWh; the three are NULL without a register
             changed_at    timestamptz,
             read_at       timestamptz,
             PRIMARY KEY (%2$I, start)
         ) PARTITION BY RANGE (start)',
         stream || '_quarter', stream || '_id'
     );
-    -- The sum of the quarters of an hour that is closed.
+    -- An hour is the sum of its quarters.
     EXECUTE format(
         'CREATE TABLE %1$I (
             %2$I          text COLLATE "C"  NOT NULL,
@@ -45,14 +46,15 @@ BEGIN
         ) PARTITION BY RANGE (start)',
         stream || '_hour', stream || '_id'
     );
-    -- Of all devices in a stretch of time: rows lie in the order of time, more or less.
+    -- For rows of all devices in a range of time: they are stored roughly in the order of time.
     EXECUTE format(
         'CREATE INDEX %1$I ON %2$I USING brin (start) WITH (pages_per_range = 16, autosummarize = on);
          CREATE INDEX %3$I ON %4$I USING brin (start) WITH (pages_per_range = 16, autosummarize = on)',
         stream || '_quarter_start', stream || '_quarter', stream || '_hour_start', stream || '_hour'
     );
-    -- Quarters that have to be made anew, from `due` on: readings came when they were closed, or time has to decide. No
-    -- key: a mark that is being worked off at this moment must not keep out another of its kind.
+    -- Marks of quarters that have to be made anew, from `due` on: a reading was stored after the quarter was closed, or a
+    -- reading is decided when no other has followed by then. There is no key: while one mark is being deleted, another one
+    -- of the same quarter can be inserted.
     EXECUTE format(
         'CREATE TABLE %1$I (
             %2$I      text COLLATE "C"  NOT NULL,
@@ -69,16 +71,16 @@ BEGIN
 END;
 $$;
 
--- Readings up to `closed_until` that are stored from now on mark their quarter as stale, in the same transaction.
+-- A reading up to `closed_until` that is stored from now on marks its quarter as stale, in the same transaction.
 CREATE TABLE ledger (
     stream       text         PRIMARY KEY,
     closed_until timestamptz  NOT NULL DEFAULT '-infinity',
-    -- By which rule the rows were made; NULL before there are any.
+    -- The rule by which the rows were made; NULL before there are any.
     max_kw       double precision,
     max_gap      interval
 );
 
--- Up to where the rows of each share of the devices are made. Daemons divide the shares among them.
+-- Up to where the rows of each share of the devices are made. One daemon at a time makes the rows of a share.
 CREATE TABLE ledger_share (
     stream     text         NOT NULL,
     share      integer      NOT NULL,
@@ -86,13 +88,13 @@ CREATE TABLE ledger_share (
     PRIMARY KEY (stream, share)
 );
 
--- Up to when quarters are closed, for the transaction that asks: for each stream microseconds since 2000-01-01, null
--- where none is. The lock holds the closing of a later quarter up until the transaction has ended.
+-- Up to where quarters are closed, by stream, in microseconds since 2000-01-01; null if none is. The lock makes the
+-- closing of later quarters wait until the calling transaction has ended.
 CREATE FUNCTION ingestd_closed_until() RETURNS jsonb
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(1768843110, 1);
-    -- A statement of its own, so that it sees what was committed while the lock was waited for.
+    -- A separate statement, so that it sees what was committed while this transaction waited for the lock.
     RETURN (
         SELECT jsonb_object_agg(
             stream, CASE WHEN isfinite(closed_until) THEN ingestd_microseconds(closed_until) END

@@ -1,8 +1,7 @@
--- The kinds of devices. What belongs to one kind is made by a single call.
+-- The streams. A single call makes all tables of one.
 
--- `figures` are the columns of what its devices send, as in CREATE TABLE. Of a stream with energy two of them are named
--- by the stream's declaration, the energy of an interval and the cumulative register: a reading has one of them, and the
--- other is NULL.
+-- `figures` are the columns of the figures that its devices send, as in CREATE TABLE. A stream with energy has two
+-- columns for it: the energy of an interval and the cumulative register. A reading has one of them; the other is NULL.
 CREATE FUNCTION ingestd_create_stream(stream text, figures text, has_energy boolean DEFAULT true) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN

@@ -12,7 +12,7 @@ from paho.mqtt.properties import Properties
 from tests.support.daemon import Daemon
 from tests.support.devices import Device
 from tests.support.polling import until
-from tests.support.readings import count, meter_message, moment, vehicle_message
+from tests.support.readings import count, meter_message, rfc3339, vehicle_message
 
 if TYPE_CHECKING:
     from ingestd.demo.servers import PrivateMosquitto
@@ -100,4 +100,4 @@ def test_odd_but_valid_deliveries_are_stored(broker: PrivateMosquitto, database_
         device.publish(topic, payload, properties=alias)
         device.publish("", meter_message("aliased", NOW - timedelta(seconds=1))[1], properties=alias)
         until(lambda: count(database_url, "meter_history") == 6)
-        assert daemon.request("GET", "/v1/analytics/meter/retained/live").json()["timestamp"] == moment(NOW)
+        assert daemon.request("GET", "/v1/analytics/meter/retained/live").json()["timestamp"] == rfc3339(NOW)

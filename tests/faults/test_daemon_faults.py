@@ -18,7 +18,7 @@ from tests.faults.load import assert_all_stored_once, assert_counters_balance, l
 from tests.faults.scene import pause, terminate_backends
 from tests.support.daemon import Daemon
 from tests.support.polling import until
-from tests.support.readings import count, moment
+from tests.support.readings import count, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,7 +132,7 @@ def test_file_descriptors_used_up_by_clients_hold_the_daemon_up_and_no_more(
 def test_an_http_client_that_got_no_answer_may_repeat_its_request(
     broker: PrivateMosquitto, database_url: str, failpoint: str
 ) -> None:
-    reading = {"meterId": "m-1", "kwhConsumedAc": 0.5, "voltage": 230.0, "timestamp": moment(datetime.now(UTC))}
+    reading = {"meterId": "m-1", "kwhConsumedAc": 0.5, "voltage": 230.0, "timestamp": rfc3339(datetime.now(UTC))}
     # The long interval keeps the failpoint for the request: the probe's flush would reach it first.
     settings: dict[str, str | float] = {"flush_interval": 60, "failpoints": f"{failpoint}=kill"}
     with Daemon(mqtt_url=broker.url, database_url=database_url, **settings) as daemon:

@@ -14,7 +14,7 @@ from ingestd.demo.servers import PrivateMosquitto
 from tests.support.api import Names, assert_problem, map_vehicle
 from tests.support.daemon import Daemon
 from tests.support.polling import until
-from tests.support.readings import ledger_has_begun, meter_message, moment, vehicle_message
+from tests.support.readings import ledger_has_begun, meter_message, rfc3339, vehicle_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,13 +63,13 @@ def post(daemon: Daemon, *readings: dict[str, Any]) -> None:
 
 
 def ask(daemon: Daemon, path: str, **query: str | datetime) -> Response:
-    told = {name: moment(value) if isinstance(value, datetime) else value for name, value in query.items()}
+    told = {name: rfc3339(value) if isinstance(value, datetime) else value for name, value in query.items()}
     return daemon.request("GET", f"{path}?{urlencode(told)}")
 
 
 def anew(daemon: Daemon, path: str, **query: str | datetime) -> dict[str, Any]:
     """Not as it was answered to others."""
-    told = {name: moment(value) if isinstance(value, datetime) else value for name, value in query.items()}
+    told = {name: rfc3339(value) if isinstance(value, datetime) else value for name, value in query.items()}
     answer = daemon.request("GET", f"{path}?{urlencode(told)}", headers={"Cache-Control": "no-cache"})
     assert 200 == answer.status, answer.body
     body: dict[str, Any] = answer.json()
@@ -94,23 +94,23 @@ def test_the_series_of_a_device(daemon: Daemon, names: Names) -> None:
     of_vehicle = get(daemon, f"/v1/analytics/vehicle/{names.vehicle}/series", bucket="15m", **window)
     of_meter = get(daemon, f"/v1/analytics/meter/{names.meter}/series", bucket="15m", **window)
 
-    time_range = {"start": moment(NOON), "end": moment(NOON + 30 * MINUTE)}
+    time_range = {"start": rfc3339(NOON), "end": rfc3339(NOON + 30 * MINUTE)}
     told = {"bucket": "15m", "timeZone": "UTC", "timeRange": time_range}
     empty = {"kwh": None, "kw": None, "samples": 0}
     assert {
         "vehicleId": names.vehicle,
         **told,
         "points": [
-            {"start": moment(NOON), "kwh": 0.5, "kw": 2.0, "soc": 40.0, "batteryTemp": 21.0, "samples": 1},
-            {"start": moment(NOON + 15 * MINUTE), **empty, "soc": None, "batteryTemp": None},
+            {"start": rfc3339(NOON), "kwh": 0.5, "kw": 2.0, "soc": 40.0, "batteryTemp": 21.0, "samples": 1},
+            {"start": rfc3339(NOON + 15 * MINUTE), **empty, "soc": None, "batteryTemp": None},
         ],
     } == of_vehicle
     assert {
         "meterId": names.meter,
         **told,
         "points": [
-            {"start": moment(NOON), **empty, "voltage": None},
-            {"start": moment(NOON + 15 * MINUTE), "kwh": 0.25, "kw": 1.0, "voltage": 228.0, "samples": 1},
+            {"start": rfc3339(NOON), **empty, "voltage": None},
+            {"start": rfc3339(NOON + 15 * MINUTE), "kwh": 0.25, "kw": 1.0, "voltage": 228.0, "samples": 1},
         ],
     } == of_meter
 
@@ -161,9 +161,11 @@ def test_buckets_of_days_are_days_of_the_time_zone(daemon: Daemon, names: Names)
         in_utc = get(daemon, path, **window)
 
         assert ("1d", "Asia/Kathmandu") == (found["bucket"], found["timeZone"])
-        assert [moment(midnight + number * DAY) for number in range(3)] == [point["start"] for point in found["points"]]
+        assert [rfc3339(midnight + number * DAY) for number in range(3)] == [
+            point["start"] for point in found["points"]
+        ]
         assert ("1d", "UTC") == (in_utc["bucket"], in_utc["timeZone"])
-        assert [moment(NOON - 12 * HOUR + n * DAY) for n in range(3)] == [point["start"] for point in in_utc["points"]]
+        assert [rfc3339(NOON - 12 * HOUR + n * DAY) for n in range(3)] == [point["start"] for point in in_utc["points"]]
         if figure:
             assert [1.0, 2.0, None] == [point[figure] for point in found["points"]]
             assert [3.0, None, None] == [point[figure] for point in in_utc["points"]]
@@ -210,19 +212,19 @@ def test_the_series_of_the_fleet_adds_up_to_the_fleet(daemon: Daemon, names: Nam
     assert {
         "bucket": "15m",
         "timeZone": "UTC",
-        "timeRange": {"start": moment(start), "end": moment(start + HOUR)},
+        "timeRange": {"start": rfc3339(start), "end": rfc3339(start + HOUR)},
         "points": [
-            {"start": moment(start), "acConsumed": 3.0, "dcDelivered": None},
-            {"start": moment(start + 15 * MINUTE), "acConsumed": None, "dcDelivered": 3.0},
-            {"start": moment(start + 30 * MINUTE), "acConsumed": None, "dcDelivered": None},
-            {"start": moment(start + 45 * MINUTE), "acConsumed": 4.0, "dcDelivered": None},
+            {"start": rfc3339(start), "acConsumed": 3.0, "dcDelivered": None},
+            {"start": rfc3339(start + 15 * MINUTE), "acConsumed": None, "dcDelivered": 3.0},
+            {"start": rfc3339(start + 30 * MINUTE), "acConsumed": None, "dcDelivered": None},
+            {"start": rfc3339(start + 45 * MINUTE), "acConsumed": 4.0, "dcDelivered": None},
         ],
     } == found
 
 
 def test_who_asks_the_same_of_the_fleet_within_seconds_has_the_same_answer(daemon: Daemon, names: Names) -> None:
     start = NOON - 61 * DAY  # when no other test's devices were about
-    path = f"/v1/analytics/fleet?startTime={moment(start)}&endTime={moment(start + HOUR)}"
+    path = f"/v1/analytics/fleet?startTime={rfc3339(start)}&endTime={rfc3339(start + HOUR)}"
     first = daemon.request("GET", path)
     post(daemon, meter(names.meter, start + MINUTE, kwh=1))
 
@@ -251,17 +253,17 @@ def test_the_totals_of_days_and_months(daemon: Daemon, names: Names) -> None:
     by_day = get(daemon, path, timeZone="Asia/Kathmandu", **window)
     by_month = get(daemon, path, by="month", **window)
 
-    time_range = {"start": moment(start), "end": moment(start + 5 * HOUR)}
+    time_range = {"start": rfc3339(start), "end": rfc3339(start + 5 * HOUR)}
     told = {"meterId": names.meter, "timeRange": time_range}
     assert {
         **told,
         "by": "day",
         "timeZone": "Asia/Kathmandu",
         "totals": [
-            {"start": moment(start), "end": moment(midnight), "date": f"{start:%F}", "kwh": 1.0, "samples": 1},
+            {"start": rfc3339(start), "end": rfc3339(midnight), "date": f"{start:%F}", "kwh": 1.0, "samples": 1},
             {
-                "start": moment(midnight),
-                "end": moment(start + 5 * HOUR),
+                "start": rfc3339(midnight),
+                "end": rfc3339(start + 5 * HOUR),
                 "date": f"{start + DAY:%F}",
                 "kwh": 2.0,
                 "samples": 1,
@@ -286,11 +288,11 @@ def test_the_sessions_of_a_vehicle(daemon: Daemon, names: Names) -> None:
 
     assert {
         "vehicleId": names.vehicle,
-        "timeRange": {"start": moment(NOON - HOUR), "end": moment(NOON + HOUR)},
+        "timeRange": {"start": rfc3339(NOON - HOUR), "end": rfc3339(NOON + HOUR)},
         "sessions": [
             {
-                "start": moment(NOON),
-                "end": moment(NOON + 2 * MINUTE),
+                "start": rfc3339(NOON),
+                "end": rfc3339(NOON + 2 * MINUTE),
                 "open": True,
                 "acConsumed": 5.0,
                 "dcDelivered": 4.0,
@@ -366,7 +368,7 @@ def test_a_device_in_a_list(daemon: Daemon, names: Names) -> None:
         "soc": 80.0,
         "kwhDeliveredDc": 0.4,
         "batteryTemp": 20.0,
-        "timestamp": moment(at),
+        "timestamp": rfc3339(at),
         "lastSeen": live["receivedAt"],
         "online": True,
         "efficiencyRatio": None,

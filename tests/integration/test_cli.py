@@ -33,7 +33,7 @@ from ingestd.demo.process import LOOPBACK, LoopbackPort
 from ingestd.demo.replay import Recording, ReplayError
 from ingestd.store.migrations import available
 from tests.support.polling import until
-from tests.support.readings import meter_message, moment, vehicle_message
+from tests.support.readings import meter_message, rfc3339, vehicle_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -505,7 +505,7 @@ def test_simulate_publishes_until_ctrl_c_and_leaves_quietly(shell: Shell, broker
     assert topics == sorted(topic for topic, _ in messages[:3]) == sorted(topic for topic, _ in messages[3:])
     for topic, payload in messages:
         assert topic.split("/")[1] in payload.values()
-        assert moment(before)[:19] <= payload["timestamp"] <= moment(datetime.now(UTC))
+        assert rfc3339(before)[:19] <= payload["timestamp"] <= rfc3339(datetime.now(UTC))
     assert "published 3 readings" in stdout
     assert "Traceback" not in stderr
     assert stderr == ""

@@ -204,7 +204,7 @@ async def test_late_readings_of_very_many_devices_are_worked_off(harness: Harnes
 async def test_a_device_that_is_late_again_and_again_rests_in_between(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(closing, "REST", 1e6)
+    monkeypatch.setattr(closing, "PAUSE_FACTOR", 1e6)
     await harness.write(meters=[*by_the_minute("late", START, HOUR), *by_the_minute("m", START, HOUR)])
     await harness.closing.catch_up(LATER)
     for second in range(3):
@@ -247,10 +247,10 @@ async def test_a_row_with_neither_interval_nor_register_counts_nothing_and_holds
                 device,
                 START + timedelta(seconds=seconds),
             )
-    async with harness.moments.now() as moment:
+    async with harness.snapshots.now() as snapshot:
         window = to_microseconds(START), to_microseconds(START + HOUR)
         open_yet = {
-            device: (await moment.device(METER, device).energy(*window)).total(*window) for device in ("m", "r")
+            device: (await snapshot.device(METER, device).energy(*window)).total(*window) for device in ("m", "r")
         }
         assert {"m": (6.0, 60), "r": (6.0, 60)} == {
             device: (round(energy.kwh, 6), energy.samples) for device, energy in open_yet.items()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from ingestd.model.periods import TimeRange, parse_bucket, stretches
+from ingestd.model.periods import TimeRange, buckets_of, parse_bucket_length
 from ingestd.model.sessions import SessionRule
 from ingestd.model.stream import VEHICLE
 from ingestd.store.fleet import Fleet
@@ -337,13 +337,13 @@ async def test_behind_the_retention_of_the_ledger_no_answer_shows_what_is_left_a
 ) -> None:
     """Rows of the first day and a half are gone, or will be soon."""
     await charge_for_days(harness)
-    moments = harness.kept(None, ledger=datetime.now(UTC) - at(44, 30))
+    snapshots = harness.kept(None, ledger=datetime.now(UTC) - at(44, 30))
     window = TimeRange(start=at(40), end=at(60))
-    series = Series(moments, session=SessionRule())
+    series = Series(snapshots, session=SessionRule())
 
-    performance = await Performances(moments, policy=POLICY).of_vehicle("v", window)
-    hours = await series.of_device(VEHICLE, "v", window, stretches(window, parse_bucket("1h"), UTC))
-    fleet = await Fleet(moments, policy=POLICY).energy(window)
+    performance = await Performances(snapshots, policy=POLICY).of_vehicle("v", window)
+    hours = await series.of_device(VEHICLE, "v", window, buckets_of(window, parse_bucket_length("1h"), UTC))
+    fleet = await Fleet(snapshots, policy=POLICY).energy(window)
 
     assert performance is not None
     assert hours is not None
@@ -353,7 +353,7 @@ async def test_behind_the_retention_of_the_ledger_no_answer_shows_what_is_left_a
         assert reason is not None
         assert re.fullmatch("energy from before [^ ]+ is no longer kept", reason)
     later = TimeRange(start=at(50), end=at(60))
-    assert None is (await Fleet(moments, policy=POLICY).energy(later)).reason
+    assert None is (await Fleet(snapshots, policy=POLICY).energy(later)).reason
 
 
 async def test_many_changes_of_the_mapping_leave_what_was_before_to_the_rows(harness: Harness) -> None:

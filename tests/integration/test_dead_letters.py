@@ -14,7 +14,7 @@ import pytest
 from tests.support.daemon import ROOT, Daemon
 from tests.support.devices import Device
 from tests.support.polling import until
-from tests.support.readings import count, meter_message, moment
+from tests.support.readings import count, meter_message, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +89,7 @@ def test_what_is_replayed_into_closed_quarters_counts_at_once_and_within_seconds
         made = "SELECT min(made_until) > %s FROM ledger_share WHERE stream = 'meter'"
         until(lambda: connection.execute(made, (NOW - timedelta(hours=2),)).fetchall() == [(True,)])
 
-    window = f"startTime={moment(OLD - timedelta(days=2))}&endTime={moment(NOW)}"
+    window = f"startTime={rfc3339(OLD - timedelta(days=2))}&endTime={rfc3339(NOW)}"
 
     def of_device() -> list[float | None]:
         found = bad_daemon.request("GET", f"/v1/analytics/meter/late-1/totals?by=year&{window}").json()

@@ -36,7 +36,7 @@ async def test_of_a_device_that_fell_silent_the_ledger_tells_all_when_history_is
             if history is not None:
                 with psycopg.connect(harness.url, autocommit=True) as connection:
                     connection.execute("DELETE FROM meter_history")
-            async with harness.kept(history).now() as moment:
+            async with harness.kept(history).now() as snapshot:
                 start, end = to_microseconds(begin), to_microseconds(last)
-                found = await moment.device(METER, "m").energy(start, end + QUARTER)
+                found = await snapshot.device(METER, "m").energy(start, end + QUARTER)
                 assert pytest.approx(expected) == found.total(start, end).kwh

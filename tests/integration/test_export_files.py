@@ -16,7 +16,7 @@ import pytest
 from ingestd.commands.export import ROW_GROUP_BYTES, Export
 from ingestd.errors import IngestdError
 from ingestd.model.stream import METER
-from tests.support.readings import moment
+from tests.support.readings import rfc3339
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,7 @@ def test_a_file_has_all_readings_and_nothing_is_left_beside_it(tmp_path: Path, u
     with path.open() as file:
         written = [tuple(line.values())[:4] for line in csv.DictReader(file)]
     assert [
-        (device, moment(at), "" if kwh is None else repr(kwh), f"{voltage:g}") for device, at, kwh, voltage in READINGS
+        (device, rfc3339(at), "" if kwh is None else repr(kwh), f"{voltage:g}") for device, at, kwh, voltage in READINGS
     ] == written
     assert (3, [path]) == (export.readings, list(tmp_path.iterdir()))
 

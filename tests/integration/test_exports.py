@@ -24,7 +24,7 @@ from ingestd.store import queries
 from tests.support.api import Names, assert_problem
 from tests.support.daemon import Daemon, Response
 from tests.support.polling import until
-from tests.support.readings import moment
+from tests.support.readings import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +73,7 @@ def many(database: psycopg.Connection) -> str:
         " %(start)s FROM generate_series(0, %(rows)s - 1) AS i",
         {"start": MANY_FROM, "rows": MANY},
     )
-    return urlencode({"startTime": moment(MANY_FROM), "endTime": moment(MANY_FROM + timedelta(days=2))})
+    return urlencode({"startTime": rfc3339(MANY_FROM), "endTime": rfc3339(MANY_FROM + timedelta(days=2))})
 
 
 def store(database: psycopg.Connection, stream: Stream, *rows: tuple[Any, ...]) -> None:
@@ -96,7 +96,7 @@ def export(daemon: Daemon, stream: Stream, method: str = "GET", **query: str) ->
 
 
 def hour(start: datetime = NOON) -> dict[str, str]:
-    return {"startTime": moment(start), "endTime": moment(start + HOUR)}
+    return {"startTime": rfc3339(start), "endTime": rfc3339(start + HOUR)}
 
 
 def readings(answer: Response) -> list[dict[str, str]]:
@@ -177,7 +177,7 @@ def test_one_device_comes_in_order_of_time_over_days(
     moments = [NOON + number * HOUR for number in (30, 2, 50, 0, 26)]
     store(database, METER, *(row(METER, device, at) for device in (names.meter, names.other_meter) for at in moments))
 
-    window = {"startTime": moment(NOON), "endTime": moment(NOON + 72 * HOUR)}
+    window = {"startTime": rfc3339(NOON), "endTime": rfc3339(NOON + 72 * HOUR)}
     exported = readings(export(daemon, METER, id=names.meter, **window))
 
     assert [(names.meter, at) for at in sorted(moments)] == [
@@ -190,7 +190,7 @@ def test_all_devices_come_in_order_of_days(daemon: Daemon, database: psycopg.Con
     hours = (26, 50, 0, 27, 1)
     store(database, VEHICLE, *(row(VEHICLE, f"{names.vehicle}-{number}", start + number * HOUR) for number in hours))
 
-    exported = readings(export(daemon, VEHICLE, startTime=moment(start), endTime=moment(start + 72 * HOUR)))
+    exported = readings(export(daemon, VEHICLE, startTime=rfc3339(start), endTime=rfc3339(start + 72 * HOUR)))
 
     days = [reading["timestamp"][:10] for reading in exported]
     assert sorted(days) == days

@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingestd.errors import TooManyReadingsError
-from ingestd.model.efficiency import Compared, EfficiencyPolicy, Segment, Status, compare
+from ingestd.model.efficiency import Compared, EfficiencyPolicy, SegmentEnergy, Status, compare
 from ingestd.model.energy import HOUR, MINUTE, QUARTER, Reading
-from ingestd.model.periods import TimeRange, parse_bucket, stretches
+from ingestd.model.periods import TimeRange, buckets_of, parse_bucket_length
 from ingestd.model.quarters import Quarter
 from ingestd.model.stream import METER, STREAMS, VEHICLE, Stream
 from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store.fleet import Fleet
-from ingestd.store.moments import Moments
+from ingestd.store.ledger_snapshot import LedgerSnapshots
 from ingestd.store.pool import Snapshot
 from tests.support.energy import Sample
 from tests.support.harness import Harness, opened
@@ -55,7 +55,7 @@ async def of_devices(
 ) -> dict[str, tuple[float, int]]:
     """(kWh, readings) of those with something in the window."""
     found = {}
-    async with Moments(harness.pool, rules=harness.rules).now() as at:
+    async with LedgerSnapshots(harness.pool, rules=harness.rules).now() as at:
         for device in devices:
             energy = (await at.device(stream, device).energy(start, end)).total(start, end)
             if not energy.is_empty:
@@ -66,7 +66,7 @@ async def of_devices(
 async def in_buckets(harness: Harness, stream: Stream, devices: list[str], edges: list[int]) -> list[float | None]:
     """kWh in each stretch between edges, None where nothing was sent."""
     sums = [Quarter() for _ in edges[1:]]
-    async with Moments(harness.pool, rules=harness.rules).now() as at:
+    async with LedgerSnapshots(harness.pool, rules=harness.rules).now() as at:
         for device in devices:
             energy = await at.device(stream, device).energy(edges[0], edges[-1], edges=edges)
             for into, its in zip(sums, energy.between(edges), strict=True):
@@ -75,10 +75,10 @@ async def in_buckets(harness: Harness, stream: Stream, devices: list[str], edges
 
 
 async def compared(harness: Harness, vehicle: str, meter: str, start: int, end: int) -> Compared:
-    async with Moments(harness.pool, rules=harness.rules).now() as at:
+    async with LedgerSnapshots(harness.pool, rules=harness.rules).now() as at:
         dc = await at.device(VEHICLE, vehicle).energy(start, end)
         ac = await at.device(METER, meter).energy(start, end)
-    segment = Segment(start=start, end=end, meter=ac.quarters(start, end), vehicle=dc.quarters(start, end))
+    segment = SegmentEnergy(start=start, end=end, meter=ac.quarters(start, end), vehicle=dc.quarters(start, end))
     found = compare([segment], all_dc=dc.total(start, end).kwh, policy=POLICY)
     assert found is not None
     return found
@@ -110,7 +110,7 @@ def test_the_fleet_says_what_its_devices_say(database_url: str, data: st.DataObj
             harness.clear()
             for n in range(3):
                 await harness.map(f"v{n}", f"m{n}", to_datetime(START - DAY))
-            fleet = Fleet(harness.moments, policy=POLICY)
+            fleet = Fleet(harness.snapshots, policy=POLICY)
 
             async def write(chosen: list[int]) -> None:
                 for stream in STREAMS:
@@ -148,9 +148,9 @@ def test_the_fleet_says_what_its_devices_say(database_url: str, data: st.DataObj
                 for one in await fleet.efficiencies(window(start, end))
             }
             for bucket in ("30m", "10m") if end - start <= DAY else ("30m",):
-                asked = stretches(window(start, end), parse_bucket(bucket), UTC)
+                asked = buckets_of(window(start, end), parse_bucket_length(bucket), UTC)
                 series = await fleet.series(window(start, end), asked)
-                edges = [*(to_microseconds(stretch.within.start) for stretch in asked), end]
+                edges = [*(to_microseconds(one.within.start) for one in asked), end]
                 for stream, kwh in (
                     (METER, [point.ac_kwh for point in series.points]),
                     (VEHICLE, [point.dc_kwh for point in series.points]),
@@ -189,7 +189,7 @@ def test_vehicles_whose_meters_are_shared_or_change_are_compared_as_single_ones(
             start, end = sorted((data.draw(edge), data.draw(edge)))
             asked = window(start, max(end, start + QUARTER))
 
-            found = await Fleet(harness.moments, policy=POLICY).efficiencies(asked)
+            found = await Fleet(harness.snapshots, policy=POLICY).efficiencies(asked)
 
             assert {
                 one.vehicle_id: (one.status, one.efficiency_ratio, round(one.ac_kwh, 6)) for one in found
@@ -237,7 +237,7 @@ async def test_a_thousand_vehicles_that_sums_will_not_do_for_take_a_few_statemen
         singly = await judged_singly(harness, some, asked)
         monkeypatch.setattr(Snapshot, "fetch", counted)
 
-        found = await Fleet(harness.moments, policy=POLICY).efficiencies(asked)
+        found = await Fleet(harness.snapshots, policy=POLICY).efficiencies(asked)
 
     assert len(found) == 1000
     assert statements < 100
@@ -264,7 +264,7 @@ async def test_who_is_known_whole_is_compared_by_sums_alone(database_url: str, m
         await harness.close(datetime.now(UTC))
         monkeypatch.setattr(Snapshot, "each", noted)
 
-        (found,) = await Fleet(harness.moments, policy=POLICY).efficiencies(asked)
+        (found,) = await Fleet(harness.snapshots, policy=POLICY).efficiencies(asked)
 
     assert (found.status, found.efficiency_ratio) == ("ok", 1.0)
     assert statements
@@ -276,11 +276,11 @@ async def test_buckets_that_cut_quarters_are_refused_where_they_have_too_many_re
     async with opened(database_url) as harness:
         readings = [Reading(at=number * MINUTE, kwh=0.1) for number in range(1, 61)]
         await harness.write(meters=samples("m0", readings))
-        fleet = Fleet(harness.moments, policy=POLICY, most_readings=59)
-        await fleet.series(asked, stretches(asked, parse_bucket("15m"), UTC))
+        fleet = Fleet(harness.snapshots, policy=POLICY, most_readings=59)
+        await fleet.series(asked, buckets_of(asked, parse_bucket_length("15m"), UTC))
 
         with pytest.raises(TooManyReadingsError, match="60 readings are in this window, at most 59"):
-            await fleet.series(asked, stretches(asked, parse_bucket("10m"), UTC))
+            await fleet.series(asked, buckets_of(asked, parse_bucket_length("10m"), UTC))
 
 
 async def test_who_was_silent_for_longer_than_history_reaches_begins_behind_the_last_row(database_url: str) -> None:
@@ -341,7 +341,7 @@ async def test_a_register_that_was_silent_for_longer_than_history_is_kept_goes_o
         asked = TimeRange(start=began + timedelta(days=8, hours=12), end=began + timedelta(days=9))
 
         fleet = (await harness.fleet.energy(asked)).ac_kwh
-        async with harness.moments.now() as moment:
+        async with harness.snapshots.now() as moment:
             window = to_microseconds(asked.start), to_microseconds(asked.end)
             of_device = (await moment.device(METER, "m").energy(*window)).total(*window).kwh
 
@@ -361,7 +361,7 @@ async def test_a_bucket_from_which_a_later_reading_takes_all_energy_has_none(dat
         )
         await harness.close(begin + hour + timedelta(minutes=16))
         asked = TimeRange(start=begin, end=begin + hour)
-        buckets = stretches(asked, parse_bucket("15m"), UTC)
+        buckets = buckets_of(asked, parse_bucket_length("15m"), UTC)
         before = [point.ac_kwh for point in (await harness.fleet.series(asked, buckets)).points]
         await harness.write(meters=[Sample(device="m", at=begin + hour + timedelta(minutes=20), interval=1.0)])
 

@@ -26,7 +26,7 @@ from tests.support.daemon import Daemon, Response
 from tests.support.deliveries import assert_counts_balanced, by_heading
 from tests.support.devices import Device
 from tests.support.polling import until
-from tests.support.readings import ledger_has_begun, meter_message, moment, vehicle_message
+from tests.support.readings import ledger_has_begun, meter_message, rfc3339, vehicle_message
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -93,7 +93,7 @@ def post(daemon: Daemon, *readings: dict[str, Any]) -> None:
 
 
 def performance(daemon: Daemon, vehicle_id: str, start: datetime, end: datetime) -> dict[str, Any]:
-    query = urlencode({"startTime": moment(start), "endTime": moment(end)})
+    query = urlencode({"startTime": rfc3339(start), "endTime": rfc3339(end)})
     answer = daemon.request("GET", f"/v1/analytics/performance/{vehicle_id}?{query}")
     assert 200 == answer.status, answer.body
     body: dict[str, Any] = answer.json()
@@ -285,9 +285,9 @@ def test_the_live_reading_is_the_newest_by_its_timestamp(daemon: Daemon, names: 
         "soc": 80.5,
         "kwhDeliveredDc": 0.38,
         "batteryTemp": 28.5,
-        "timestamp": moment(NOON),
+        "timestamp": rfc3339(NOON),
     } == of_vehicle
-    assert {"meterId": names.meter, "kwhConsumedAc": 0.42, "voltage": 230.0, "timestamp": moment(NOON)} == of_meter
+    assert {"meterId": names.meter, "kwhConsumedAc": 0.42, "voltage": 230.0, "timestamp": rfc3339(NOON)} == of_meter
 
 
 def test_the_live_reading_has_the_interval_or_the_register_as_it_was_sent(daemon: Daemon, names: Names) -> None:
@@ -354,15 +354,15 @@ def test_performance_says_how_far_it_can_be_relied_on(daemon: Daemon, names: Nam
     # which the vehicle does not know whole, and before which its meter shows a charge.
     assert {
         "vehicleId": names.vehicle,
-        "timeRange": {"start": moment(start), "end": moment(end)},
+        "timeRange": {"start": rfc3339(start), "end": rfc3339(end)},
         "energy": {"acConsumed": 22.5, "dcDelivered": 12.031_25, "efficiencyRatio": 0.875},
         "compared": {"acConsumed": 13.125, "dcDelivered": 11.484_375, "share": 0.583333333333},
         "battery": {"avgTemperature": 25.0},
         "meters": [
             {
                 "meterId": names.meter,
-                "from": moment(start),
-                "to": moment(end),
+                "from": rfc3339(start),
+                "to": rfc3339(end),
                 "acConsumed": 22.5,
                 "shared": False,
             }
@@ -432,8 +432,8 @@ def test_each_meter_counts_for_the_time_it_fed_the_vehicle(daemon: Daemon, names
     found = performance(daemon, names.vehicle, start, end)
 
     assert [
-        (names.meter, moment(start), moment(change), 1.0),
-        (names.other_meter, moment(change), moment(end), 3.0),
+        (names.meter, rfc3339(start), rfc3339(change), 1.0),
+        (names.other_meter, rfc3339(change), rfc3339(end), 3.0),
     ] == [(share["meterId"], share["from"], share["to"], share["acConsumed"]) for share in found["meters"]]
     assert {"acConsumed": 4.0, "dcDelivered": 3.5, "efficiencyRatio": 0.875} == found["energy"]
     assert {"vehicle": 4, "meter": 4} == found["samples"]
@@ -519,7 +519,7 @@ def test_a_window_is_of_the_last_day_from_a_whole_quarter_of_an_hour_where_nothi
 ) -> None:
     now = datetime.now(UTC)
     post(daemon, *(vehicle(names.vehicle, now - age) for age in (MINUTE, 23 * HOUR, 25 * HOUR)))
-    query = urlencode({"startTime": moment(now - 12 * HOUR), "endTime": moment(now - 2 * HOUR)})
+    query = urlencode({"startTime": rfc3339(now - 12 * HOUR), "endTime": rfc3339(now - 2 * HOUR)})
     kept = "&".join(part for part in query.split("&") if part.startswith(given or "none of them"))
 
     found = daemon.request("GET", f"/v1/analytics/performance/{names.vehicle}?{kept}").json()
@@ -593,7 +593,7 @@ def test_a_bad_id_is_400_and_names_the_parameter(
 
 def fleet(daemon: Daemon, start: datetime, end: datetime, *, ac: float, dc: float) -> dict[str, Any]:
     """What is said of the fleet once it says so much of both: of late readings within seconds."""
-    query = urlencode({"startTime": moment(start), "endTime": moment(end)})
+    query = urlencode({"startTime": rfc3339(start), "endTime": rfc3339(end)})
 
     def asked_anew() -> dict[str, Any] | None:
         answer = daemon.request("GET", f"/v1/analytics/fleet?{query}", headers={"Cache-Control": "no-cache"})
@@ -625,7 +625,7 @@ def test_the_fleet_is_all_meters_and_all_vehicles_in_the_window(daemon: Daemon, 
     assert datetime.now(UTC) - datetime.fromisoformat(found.pop("asOf")) < MINUTE
     nothing = {"acConsumed": 0.0, "dcDelivered": 0.0}
     assert {
-        "timeRange": {"start": moment(start), "end": moment(end)},
+        "timeRange": {"start": rfc3339(start), "end": rfc3339(end)},
         "energy": {"acConsumed": 4.0, "dcDelivered": 3.5, "efficiencyRatio": 0.875},
         "devices": {"meters": 2, "vehicles": 1},
         "mapped": {**nothing, "efficiencyRatio": None, "lossKwh": 0.0, "compared": {**nothing, "share": 1.0}},

@@ -33,9 +33,9 @@ def sample(reading: Reading) -> Sample:
 
 
 async def energy(harness: Harness, start: int, end: int, now: int) -> dict[int, Quarter]:
-    async with harness.moments.now() as moment:
-        moment.now = START + now
-        found = await moment.device(METER, "m").energy(START + start, START + end)
+    async with harness.snapshots.now() as snapshot:
+        snapshot.now = START + now
+        found = await snapshot.device(METER, "m").energy(START + start, START + end)
     return {at - START: quarter for at, quarter in found.quarters(START + start, START + end).items()}
 
 

@@ -17,7 +17,7 @@ from ingestd.demo.servers import PrivateMosquitto
 from tests.support.api import MAPPINGS, Names, assert_problem, map_vehicle
 from tests.support.daemon import Daemon, Response
 from tests.support.polling import until
-from tests.support.readings import meter_message, moment, vehicle_message
+from tests.support.readings import meter_message, rfc3339, vehicle_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ def names() -> Names:
 
 def ask(daemon: Daemon, method: str, vehicle_id: str, **change: object) -> Response:
     """POST or PUT of a mapping; moments may be datetimes."""
-    body = {key: moment(value) if isinstance(value, datetime) else value for key, value in change.items()}
+    body = {key: rfc3339(value) if isinstance(value, datetime) else value for key, value in change.items()}
     if method == "PUT":
         return daemon.request("PUT", f"{MAPPINGS}/{vehicle_id}", body=body)
     return daemon.request("POST", MAPPINGS, body={"vehicleId": vehicle_id, **body})
@@ -71,7 +71,7 @@ class Timeline:
 
     @staticmethod
     def _segment(vehicle_id: str, meter_id: str, period: str) -> dict[str, Any]:
-        start, end = (moment(NOON + int(edge) * MICROSECOND) if edge else None for edge in period.split("-"))
+        start, end = (rfc3339(NOON + int(edge) * MICROSECOND) if edge else None for edge in period.split("-"))
         return {"vehicleId": vehicle_id, "meterId": meter_id, "validFrom": start, "validTo": end}
 
 
@@ -225,7 +225,7 @@ def test_a_mapping_is_valid_from_now_where_nothing_else_is_said(
     answer = ask(daemon, "POST", names.vehicle, meterId=names.meter, validTo=valid_to)
 
     mapping = answer.json()
-    assert (201, names.vehicle, names.meter, valid_to and moment(valid_to)) == (
+    assert (201, names.vehicle, names.meter, valid_to and rfc3339(valid_to)) == (
         answer.status,
         *(mapping[key] for key in ("vehicleId", "meterId", "validTo")),
     )
@@ -256,11 +256,11 @@ def test_an_open_mapping_is_given_an_end_by_saying_it_again_with_one(daemon: Dae
 
     ended = ask(daemon, "PUT", names.vehicle, meterId=names.meter, validTo=end)
 
-    assert (200, moment(end)) == (ended.status, ended.json()["validTo"])
+    assert (200, rfc3339(end)) == (ended.status, ended.json()["validTo"])
     earlier = {
         "vehicleId": names.vehicle,
         "meterId": names.meter,
-        "validFrom": moment(NOON),
+        "validFrom": rfc3339(NOON),
         "validTo": ended.json()["validFrom"],
     }
     assert [ended.json(), earlier] == segments(daemon, names.vehicle)
@@ -292,20 +292,20 @@ def test_a_correction_shows_at_once(daemon: Daemon, names: Names) -> None:
     ]
     body = b"[" + b",".join(payload for _, payload in readings) + b"]"
     assert 201 == daemon.request("POST", "/v1/telemetry", body=body).status
-    query = urlencode({"startTime": moment(NOON), "endTime": moment(NOON + 2 * HOUR)})
+    query = urlencode({"startTime": rfc3339(NOON), "endTime": rfc3339(NOON + 2 * HOUR)})
 
     def shares() -> list[tuple[str, str, str, float]]:
         answer = daemon.request("GET", f"/v1/analytics/performance/{names.vehicle}?{query}").json()
         return [(share["meterId"], share["from"], share["to"], share["acConsumed"]) for share in answer["meters"]]
 
     map_vehicle(daemon, names.vehicle, names.other_meter, NOON - DAY)
-    assert [(names.other_meter, moment(NOON), moment(NOON + 2 * HOUR), 66.0)] == shares()
+    assert [(names.other_meter, rfc3339(NOON), rfc3339(NOON + 2 * HOUR), 66.0)] == shares()
 
     ask(daemon, "PUT", names.vehicle, meterId=names.meter, validFrom=NOON, validTo=NOON + HOUR, replace=True)
 
     assert [
-        (names.meter, moment(NOON), moment(NOON + HOUR), 1.25),
-        (names.other_meter, moment(NOON + HOUR), moment(NOON + 2 * HOUR), 2.0),
+        (names.meter, rfc3339(NOON), rfc3339(NOON + HOUR), 1.25),
+        (names.other_meter, rfc3339(NOON + HOUR), rfc3339(NOON + 2 * HOUR), 2.0),
     ] == shares()
 
 

@@ -23,13 +23,13 @@ from ingestd.model.stream import METER, STREAMS, VEHICLE
 from ingestd.model.timestamps import now_microseconds, to_microseconds
 from ingestd.pipeline.delivery import Batch
 from ingestd.store.closing import Closing
-from ingestd.store.partitions import DAYS_AHEAD, MARK, Partitions
+from ingestd.store.partitions import DAYS_AHEAD, DROP_COMMENT, Partitions
 from ingestd.store.writer import Writer
 from tests.fakes import FakeOrigin
 from tests.support.daemon import Daemon
 from tests.support.deliveries import delivery_of
 from tests.support.polling import eventually, until
-from tests.support.readings import meter_message, moment
+from tests.support.readings import meter_message, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -76,7 +76,7 @@ class History:
         self.execute("RESET lock_timeout")
 
     def mark(self, day: date) -> None:
-        self.execute(f"COMMENT ON TABLE meter_history_{day:%Y%m%d} IS '{MARK}'")
+        self.execute(f"COMMENT ON TABLE meter_history_{day:%Y%m%d} IS '{DROP_COMMENT}'")
 
     def tables(self, stream: Stream = METER) -> list[str]:
         """What there is under names of days, attached or not."""
@@ -549,7 +549,7 @@ async def test_no_timestamp_makes_a_partition_outside_the_accepted_window(histor
 def test_the_daemon_drops_what_is_past_its_retention_and_finishes_after_a_crash(
     broker: PrivateMosquitto, database_url: str
 ) -> None:
-    reading = {"meterId": "m", "kwhConsumedAc": 0.5, "voltage": 230.0, "timestamp": moment(datetime.now(UTC))}
+    reading = {"meterId": "m", "kwhConsumedAc": 0.5, "voltage": 230.0, "timestamp": rfc3339(datetime.now(UTC))}
     with beside(database_url) as history, psycopg.connect(database_url) as reader:
         history.make(OLD)
         history.make(OLD, stream=VEHICLE)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from ingestd.model.periods import TimeRange
-from ingestd.store.moments import Moments
+from ingestd.store.ledger_snapshot import LedgerSnapshots
 from ingestd.store.performance import Performances
 from ingestd.store.pool import Pool, Snapshot
 from tests.support.harness import POLICY, Harness, opened
@@ -98,7 +98,7 @@ async def explained(harness: Harness, window: TimeRange) -> tuple[list[dict[str,
     pool = ExplainingReads(harness.url)
     await pool.open()
     try:
-        found = await Performances(Moments(pool, rules=harness.rules), policy=POLICY).of_vehicle("d-7", window)
+        found = await Performances(LedgerSnapshots(pool, rules=harness.rules), policy=POLICY).of_vehicle("d-7", window)
     finally:
         await pool.close()
     assert found is not None

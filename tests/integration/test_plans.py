@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 
 from ingestd.model.device import DevicePage
-from ingestd.model.periods import TimeRange, parse_bucket, periods, stretches
+from ingestd.model.periods import TimeRange, buckets_of, parse_bucket_length, periods
 from ingestd.model.register import Rule
 from ingestd.model.sessions import SessionRule
 from ingestd.model.stream import METER, STREAMS, VEHICLE
@@ -22,7 +22,7 @@ from ingestd.store import queries
 from ingestd.store.closing import Closing
 from ingestd.store.devices import Devices
 from ingestd.store.fleet import Fleet
-from ingestd.store.moments import Moments
+from ingestd.store.ledger_snapshot import LedgerSnapshots
 from ingestd.store.performance import Performances
 from ingestd.store.pool import Pool, Snapshot
 from ingestd.store.series import Series
@@ -31,7 +31,7 @@ from tests.support.harness import HOUR, POLICY
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
-    from ingestd.model.periods import Stretch
+    from ingestd.model.periods import Bucket
     from ingestd.store.queries import Statement
 
 DAY = timedelta(days=1)
@@ -169,20 +169,20 @@ OF_ALL: dict[str, Callable[[Asked], Awaitable[object]]] = {
 }
 
 
-def buckets(bucket: str) -> list[Stretch]:
-    return stretches(WINDOW, parse_bucket(bucket), UTC)
+def buckets(bucket: str) -> list[Bucket]:
+    return buckets_of(WINDOW, parse_bucket_length(bucket), UTC)
 
 
 async def scans_of(url: str, ask: Callable[[Asked], Awaitable[object]]) -> list[Scan]:
     pool = ExplainedReads(url)
     await pool.open()
     try:
-        moments = Moments(pool, rules=RULES)
-        fleet = Fleet(moments, policy=POLICY)
+        snapshots = LedgerSnapshots(pool, rules=RULES)
+        fleet = Fleet(snapshots, policy=POLICY)
         await ask(
             Asked(
-                performances=Performances(moments, policy=POLICY),
-                series=Series(moments, session=SessionRule()),
+                performances=Performances(snapshots, policy=POLICY),
+                series=Series(snapshots, session=SessionRule()),
                 fleet=fleet,
                 devices=Devices(pool, efficiencies=fleet.efficiencies, offline_after=timedelta(minutes=10)),
             )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ingestd.model.answers import Answer, Point, Total
 from ingestd.model.device_energy import total
 from ingestd.model.energy import Reading, count
-from ingestd.model.periods import Stretch, TimeRange, parse_bucket, periods, stretches
+from ingestd.model.periods import Bucket, TimeRange, buckets_of, parse_bucket_length, periods
 from ingestd.model.quarters import Quarter, quarters
 from ingestd.model.sessions import SESSION_RULE
 from ingestd.model.stream import METER, VEHICLE
@@ -44,10 +44,10 @@ async def harness(database_url: str) -> AsyncIterator[Harness]:
 
 
 def series(harness: Harness) -> Series:
-    return Series(harness.moments, session=SESSION_RULE)
+    return Series(harness.snapshots, session=SESSION_RULE)
 
 
-async def points_of(harness: Harness, stream: Stream, device: str, asked: Sequence[Stretch]) -> list[Point]:
+async def points_of(harness: Harness, stream: Stream, device: str, asked: Sequence[Bucket]) -> list[Point]:
     window = TimeRange(start=asked[0].within.start, end=asked[-1].within.end)
     found = await series(harness).of_device(stream, device, window, asked)
     assert found is not None
@@ -63,8 +63,8 @@ async def totals_of(harness: Harness, stream: Stream, device: str, asked: Sequen
     return found.items
 
 
-def buckets(window: TimeRange, bucket: str, zone: str = "UTC") -> list[Stretch]:
-    return stretches(window, parse_bucket(bucket), ZoneInfo(zone))
+def buckets(window: TimeRange, bucket: str, zone: str = "UTC") -> list[Bucket]:
+    return buckets_of(window, parse_bucket_length(bucket), ZoneInfo(zone))
 
 
 def utc(text: str) -> datetime:

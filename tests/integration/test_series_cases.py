@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ingestd.model.answers import Point
 from ingestd.model.energy import Reading, count
-from ingestd.model.periods import Period, TimeRange, parse_bucket, stretches
+from ingestd.model.periods import Period, TimeRange, buckets_of, parse_bucket_length
 from ingestd.model.quarters import quarters
 from ingestd.model.sessions import SessionRule
 from ingestd.model.stream import METER, VEHICLE
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from ingestd.model.answers import Answer
-    from ingestd.model.periods import Stretch
+    from ingestd.model.periods import Bucket
     from ingestd.model.stream import Stream
 
 MINUTE = timedelta(minutes=1)
@@ -57,8 +57,8 @@ def series(harness: Harness, history: timedelta | None = None) -> Series:
     return Series(harness.kept(history), session=SessionRule())
 
 
-def buckets(window: TimeRange, bucket: str, zone: str = "UTC") -> list[Stretch]:
-    return stretches(window, parse_bucket(bucket), ZoneInfo(zone))
+def buckets(window: TimeRange, bucket: str, zone: str = "UTC") -> list[Bucket]:
+    return buckets_of(window, parse_bucket_length(bucket), ZoneInfo(zone))
 
 
 async def answer(

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestd.model.device_energy import DeviceEnergy, Fold
+from ingestd.model.device_energy import CountedRange, DeviceEnergy
 from ingestd.model.energy import HOUR, Reading, count
-from ingestd.model.performance import Feed, Mapped, performance
+from ingestd.model.performance import Feed, OtherVehicle, performance
 from ingestd.model.register import Rule
 from ingestd.model.timestamps import to_datetime, to_microseconds
 from tests.support.energy import Sample
@@ -152,9 +152,11 @@ def by_the_model(
     def did(readings: Sequence[Reading]) -> DeviceEnergy:
         counted = count([one._replace(at=NOON + one.at) for one in readings], rule=RULE, now=NOON + 100 * HOUR)
         first, last = NOON - HOUR, NOON + 100 * HOUR
-        return DeviceEnergy(start=first, end=last, rows={}, folds=[Fold(start=first, end=last, counted=counted)])
+        return DeviceEnergy(
+            start=first, end=last, rows={}, counted_ranges=[CountedRange(start=first, end=last, counted=counted)]
+        )
 
-    other = Mapped(vehicle="b", start=NOON + span[0], end=NOON + span[1], energy=did(b))
+    other = OtherVehicle(vehicle="b", start=NOON + span[0], end=NOON + span[1], energy=did(b))
     feed = Feed(meter="m", start=NOON - HOUR, end=NOON + 100 * HOUR, energy=did(meter), others=[other])
     start, end = (NOON + edge for edge in window)
     found = performance(start, end, NOON + 100 * HOUR, vehicle=did(a), feeds=[feed], policy=POLICY)

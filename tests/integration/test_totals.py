@@ -206,7 +206,7 @@ async def test_totals_add_up_to_the_dc_of_the_performance_and_sessions_to_its_ac
         meters=[Sample(device="m", at=start + n * MINUTE, interval=0.2 if n > 180 else 0.0) for n in range(421)],
     )
     window = TimeRange(start=start + 7 * MINUTE, end=start + 8 * HOUR)
-    series = Series(harness.moments, session=SessionRule())
+    series = Series(harness.snapshots, session=SessionRule())
 
     for is_closed in (False, True):
         if is_closed:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from tests.support.daemon import Response
-from tests.support.readings import moment
+from tests.support.readings import rfc3339
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -34,7 +34,7 @@ class Names:
 def map_vehicle(daemon: Daemon, vehicle_id: str, meter_id: str, valid_from: datetime | None = None) -> Response:
     change = {"vehicleId": vehicle_id, "meterId": meter_id}
     if valid_from is not None:
-        change["validFrom"] = moment(valid_from)
+        change["validFrom"] = rfc3339(valid_from)
     return daemon.request("POST", MAPPINGS, body=change)
 
 

@@ -21,7 +21,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:  # what one reading counts for
+class CountedReading:  # what one reading counts for
     at: int
     kwh: float  # what it counts (0.0 where nothing)
     since: int | None  # start of its interval (since, at]; None: unknown, or nothing counted
@@ -161,10 +161,12 @@ def _tell(readings: Sequence[Reading], max_kw: float, max_gap: int, now: int | N
 # --- the answers -------------------------------------------------------------------------------------------------
 
 
-def count(readings: Sequence[Reading], *, max_kw: float, max_gap: int, now: int | None = None) -> list[Counted]:
+def count(readings: Sequence[Reading], *, max_kw: float, max_gap: int, now: int | None = None) -> list[CountedReading]:
     """In order of time, one for each reading; `now` (default: the last one) is for what waits to be decided."""
     return [
-        Counted(t.at, t.kwh, t.since if t.kwh > 0 else None, t.excluded, int(t.what in ("reset", "uncounted reset")))
+        CountedReading(
+            t.at, t.kwh, t.since if t.kwh > 0 else None, t.excluded, int(t.what in ("reset", "uncounted reset"))
+        )
         for t in _tell(readings, max_kw, max_gap, now)
     ]
 
@@ -172,19 +174,19 @@ def count(readings: Sequence[Reading], *, max_kw: float, max_gap: int, now: int 
 def known(readings: Sequence[Reading], *, max_kw: float, max_gap: int, now: int | None = None) -> list[tuple[int, int]]:
     """Item 6: the stretches of time (from, to] that are known, merged, in order."""
     told = _tell(readings, max_kw, max_gap, now)
-    stretches: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int]] = []
 
     for i, t in enumerate(told):
         if t.kind == "interval" and t.what == "counts":
             if t.since is not None:
-                stretches.append((t.since, t.at))
+                ranges.append((t.since, t.at))
             if (
                 i
                 and told[i - 1].kwh == 0
                 and not told[i - 1].excluded
                 and told[i - 1].what not in ("undecided", "uncounted reset")
             ):
-                stretches.append((told[i - 1].at, t.at))  # a rest
+                ranges.append((told[i - 1].at, t.at))  # a rest
 
     changed: int | None = None
     in_line = 0
@@ -192,17 +194,17 @@ def known(readings: Sequence[Reading], *, max_kw: float, max_gap: int, now: int 
         if t.kind == "interval" or t.what in ("glitch", "undecided"):
             continue
         if changed is not None and t.what in ("rise", "reset"):
-            stretches.append((changed, t.at))
+            ranges.append((changed, t.at))
         elif changed is not None and t.since is not None:  # step, level, uncounted reset: but not what it hides
-            stretches.append((changed, t.since))
+            ranges.append((changed, t.since))
         if t.what != "unchanged":
             changed = t.at
         in_line = t.at
     if changed is not None:
-        stretches.append((changed, in_line - max_gap))  # unchanged: it may only be slow
+        ranges.append((changed, in_line - max_gap))  # unchanged: it may only be slow
 
     merged: list[tuple[int, int]] = []
-    for start, end in sorted(s for s in stretches if s[0] < s[1]):
+    for start, end in sorted(s for s in ranges if s[0] < s[1]):
         if merged and start <= merged[-1][1]:
             merged[-1] = (merged[-1][0], max(merged[-1][1], end))
         else:

@@ -18,8 +18,8 @@ from ingestd.pipeline.delivery import Batch
 from ingestd.store.closing import Closing
 from ingestd.store.device_settings import DeviceSettingsTable
 from ingestd.store.fleet import Fleet
+from ingestd.store.ledger_snapshot import LedgerSnapshots
 from ingestd.store.mappings import Mappings
-from ingestd.store.moments import Moments
 from ingestd.store.performance import Performances
 from ingestd.store.pool import Pool
 from ingestd.store.writer import Writer
@@ -56,15 +56,15 @@ class Harness:
         self.writer = Writer(url)
         self.closing = Closing(url, rules=self.rules)
         self.pool = Pool(url)
-        self.moments = self.kept(history)
-        self.performances = Performances(self.moments, policy=policy)
-        self.fleet = Fleet(self.moments, policy=policy)
+        self.snapshots = self.kept(history)
+        self.performances = Performances(self.snapshots, policy=policy)
+        self.fleet = Fleet(self.snapshots, policy=policy)
         self.mappings = Mappings(self.pool)
         self.settings = DeviceSettingsTable(self.pool)
 
-    def kept(self, history: timedelta | None, *, ledger: timedelta | None = None) -> Moments:
+    def kept(self, history: timedelta | None, *, ledger: timedelta | None = None) -> LedgerSnapshots:
         """Where readings and rows are kept for so long."""
-        return Moments(self.pool, rules=self.rules, history=history, ledger=ledger)
+        return LedgerSnapshots(self.pool, rules=self.rules, history=history, ledger=ledger)
 
     async def write(self, *, meters: Sequence[Sample] = (), vehicles: Sequence[Sample] = ()) -> None:
         delivery = delivery_of(

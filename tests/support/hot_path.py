@@ -131,9 +131,9 @@ def reference(messages: list[tuple[str, bytes]]) -> int:
     size = 0
     for topic, payload in messages:
         reading = json.loads(payload)
-        moment = datetime.fromisoformat(reading["timestamp"])
-        row = (topic.split("/")[1], moment, *reading.values())
-        size += len(struct.pack("!h2d", len(row), moment.microsecond, 1.0)) + len(row[0])
+        at = datetime.fromisoformat(reading["timestamp"])
+        row = (topic.split("/")[1], at, *reading.values())
+        size += len(struct.pack("!h2d", len(row), at.microsecond, 1.0)) + len(row[0])
     return size
 
 

@@ -17,7 +17,7 @@ NOBODY_SUBSCRIBED = 0x10
 """A PUBACK with this reason promises nothing to anyone (MQTT 5.0 §3.4.2.1)."""
 
 
-def moment(at: datetime) -> str:
+def rfc3339(at: datetime) -> str:
     return at.isoformat().replace("+00:00", "Z")
 
 
@@ -26,7 +26,7 @@ def meter_message(
 ) -> tuple[str, bytes]:
     """Of the interval, or of the register where one is given."""
     energy = {"kwhConsumedAc": kwh} if register is None else {"kwhConsumedAcRegister": register}
-    payload = {"meterId": meter_id, **energy, "voltage": voltage, "timestamp": moment(at)}
+    payload = {"meterId": meter_id, **energy, "voltage": voltage, "timestamp": rfc3339(at)}
     return f"meters/{meter_id}/telemetry", json.dumps(payload).encode()
 
 
@@ -45,7 +45,7 @@ def vehicle_message(
         "soc": soc,
         **({"kwhDeliveredDc": kwh} if register is None else {"kwhDeliveredDcRegister": register}),
         "batteryTemp": temperature,
-        "timestamp": moment(at),
+        "timestamp": rfc3339(at),
     }
     return f"vehicles/{vehicle_id}/telemetry", json.dumps(payload).encode()
 

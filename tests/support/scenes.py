@@ -1,4 +1,4 @@
-"""Cases of the field for the ledger: what devices sent, and what is right; asked at several moments of closing."""
+"""Cases of the field for the ledger: what devices sent, and what is right; asked at several stages of closing."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from ingestd.model.answers import FleetEnergy, MeterShare, Performance
+from ingestd.model.answers import FleetEnergy, MappedMeter, Performance
 from ingestd.model.efficiency import Compared, Judgement
 from ingestd.model.periods import TimeRange
 
@@ -22,7 +22,7 @@ def performance_of(*ac: float | None, dc: float | None, ratio: float | None = No
         average_temperature=None,
         samples=None if dc is None else 1440,
         meters=tuple(
-            MeterShare(
+            MappedMeter(
                 meter_id=f"m-{number}",
                 valid=TimeRange(start=starts[number], end=starts[number] + timedelta(hours=1)),
                 ac_kwh=kwh,

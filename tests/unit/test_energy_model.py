@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.model.allocation import allocate
-from ingestd.model.efficiency import EfficiencyPolicy, Judgement, Segment, compare
-from ingestd.model.energy import HOUR, MINUTE, QUARTER, Counted, Reading, State, count, decided
+from ingestd.model.efficiency import EfficiencyPolicy, Judgement, SegmentEnergy, compare
+from ingestd.model.energy import HOUR, MINUTE, QUARTER, CountedReading, Reading, State, count, decided
 from ingestd.model.quarters import merged, quarters
 from ingestd.model.register import Rule
 from tests.support import energy_oracle as oracle
@@ -45,7 +45,7 @@ def register(*values: float, start: int = at(12), every: int = MINUTE) -> list[R
     return [Reading(start + number * every, register=value) for number, value in enumerate(values)]
 
 
-def counted(readings: Sequence[Reading], *, max_kw: float = RULE.max_kw, now: int = LATER) -> list[Counted]:
+def counted(readings: Sequence[Reading], *, max_kw: float = RULE.max_kw, now: int = LATER) -> list[CountedReading]:
     return count(sorted(readings), rule=Rule(max_kw=max_kw), now=now)
 
 
@@ -79,7 +79,7 @@ def performance(
     """Of a vehicle that one meter feeds alone."""
     dc = counted(vehicle, now=now)
     since, until = max(start, mapped[0]), min(end, mapped[1])
-    segment = Segment(
+    segment = SegmentEnergy(
         start=since,
         end=until,
         meter=quarters(counted(meter, now=now), since, until),

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.model.energy import HOUR, MINUTE, QUARTER, Counted, Reading
+from ingestd.model.energy import HOUR, MINUTE, QUARTER, CountedReading, Reading
 from ingestd.model.flow import Flow
-from ingestd.model.sessions import Feeding, Session, ac_of, sessions
+from ingestd.model.sessions import MeterFeed, Session, ac_of, sessions
 from tests.support.streams import streams
 from tests.unit.test_energy_model import at, counted, intervals, register
 
@@ -27,7 +27,7 @@ def charged(
     """(start, end, DC, AC) of each session of a vehicle, while the meter feeds all of them."""
     told = {name: counted(readings) for name, readings in vehicles.items()}
     flows = {name: Flow.of(readings) for name, readings in told.items()}
-    feeding = Feeding(start=start, end=end, meter=Flow.of(counted(meter)), vehicles=flows)
+    feeding = MeterFeed(start=start, end=end, meter=Flow.of(counted(meter)), vehicles=flows)
     return [
         (
             one.start,
@@ -115,8 +115,8 @@ def test_the_parts_of_a_session_in_windows_that_adjoin_add_up(
     edges = sorted(data.draw(st.lists(st.integers(0, 20 * HOUR), min_size=1, max_size=4)))
     mapped = data.draw(st.sampled_from([DAY * 30, 3 * HOUR]))
     feedings = [
-        Feeding(start=-HOUR, end=mapped, meter=Flow.of(counted(meter)), vehicles=flows),
-        Feeding(start=mapped, end=30 * DAY, meter=Flow.of(counted(meter)), vehicles={"A": flows["A"]}),
+        MeterFeed(start=-HOUR, end=mapped, meter=Flow.of(counted(meter)), vehicles=flows),
+        MeterFeed(start=mapped, end=30 * DAY, meter=Flow.of(counted(meter)), vehicles={"A": flows["A"]}),
     ]
     for one in sessions(Flow.of(counted(vehicle))):
         windows = zip([-HOUR, *edges], [*edges, 30 * DAY], strict=True)
@@ -132,7 +132,7 @@ def test_what_flowed_is_found_as_if_all_readings_were_looked_at(readings: list[R
     ones = counted(readings)
     start, end = sorted(data.draw(st.integers(-HOUR, 20 * HOUR)) for _ in range(2))
 
-    def share(one: Counted) -> float:
+    def share(one: CountedReading) -> float:
         length = max(one.length, 1)
         return max(0, min(end, one.at) - max(start, one.at - length)) / length
 

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.model.allocation import allocate
-from ingestd.model.device_energy import DeviceEnergy, Fold
+from ingestd.model.device_energy import CountedRange, DeviceEnergy
 from ingestd.model.efficiency import EfficiencyPolicy
 from ingestd.model.energy import HOUR, MINUTE, QUARTER, Reading, count
-from ingestd.model.gaps import Gaps, gaps, silent_stretches
-from ingestd.model.performance import Feed, Mapped, Performance, performance
+from ingestd.model.gaps import Gaps, gaps, silent_ranges
+from ingestd.model.performance import Feed, OtherVehicle, Performance, performance
 from ingestd.model.quarters import Quarter, quarters
 from ingestd.model.register import Rule
 from tests.support.streams import streams
@@ -33,8 +33,8 @@ def did(readings: Sequence[Reading], *, rows_until: int = 0) -> DeviceEnergy:
     """Of all time, from rows up to some quarter, and behind it from readings."""
     counted = count(sorted(readings), rule=RULE, now=LATER)
     until = rows_until // QUARTER * QUARTER
-    folds = [Fold(start=until, end=END, counted=counted)]
-    return DeviceEnergy(start=0, end=END, rows=quarters(counted, 0, until), folds=folds)
+    counted_ranges = [CountedRange(start=until, end=END, counted=counted)]
+    return DeviceEnergy(start=0, end=END, rows=quarters(counted, 0, until), counted_ranges=counted_ranges)
 
 
 def by_the_minute(start: int, end: int, kwh: float) -> list[Reading]:
@@ -55,9 +55,9 @@ def two_at_a_meter(
 ) -> tuple[tuple[DeviceEnergy, list[Feed]], tuple[DeviceEnergy, list[Feed]]]:
     """Of the first, which is mapped all the time, and of the second: its energy and what feeds it."""
     energy, first, second = did(meter), did(a), did(b)
-    other = Mapped(vehicle="b", start=joins, end=leaves, energy=second)
+    other = OtherVehicle(vehicle="b", start=joins, end=leaves, energy=second)
     of_a = Feed(meter="m", start=0, end=END, energy=energy, others=[other])
-    also = Mapped(vehicle="a", start=joins, end=leaves, energy=first)
+    also = OtherVehicle(vehicle="a", start=joins, end=leaves, energy=first)
     of_b = Feed(meter="m", start=joins, end=leaves, energy=energy, others=[also])
     return (first, [of_a]), (second, [of_b])
 
@@ -204,10 +204,10 @@ def test_gaps_are_what_lies_between_the_readings_of_a_window(
     start, end = sorted(window)
     heard = sorted(reading.at for reading in readings)
 
-    stretches = silent_stretches(did(readings, rows_until=rows * HOUR), start, end, longer_than=longest)
+    ranges = silent_ranges(did(readings, rows_until=rows * HOUR), start, end, longer_than=longest)
     around = [
         (max((at for at in heard if at <= since), default=None), min((at for at in heard if at > until), default=None))
-        for since, until in stretches
+        for since, until in ranges
     ]
 
     edges = [start, *(at for at in heard if start < at < end), end]

@@ -16,21 +16,21 @@ from ingestd.model.periods import (
     CALENDARS,
     MOST_POINTS,
     Bucket,
+    BucketLength,
     Calendar,
-    Stretch,
     TimeRange,
-    parse_bucket,
+    buckets_of,
+    parse_bucket_length,
     periods,
     points,
-    smallest_bucket,
-    stretches,
+    smallest_bucket_length,
 )
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 YEAR = timedelta(days=366)
 BERLIN = ZoneInfo("Europe/Berlin")
-QUARTERS = parse_bucket("15m")
+QUARTERS = parse_bucket_length("15m")
 
 MOMENTS = st.datetimes(datetime(1960, 1, 1), datetime(2060, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - their bounds have none
 LENGTHS = st.timedeltas(timedelta(microseconds=1), YEAR)
@@ -68,7 +68,7 @@ def utc(text: str) -> datetime:
     [("1s", timedelta(seconds=1)), ("90m", 90 * MINUTE), ("24h", 24 * HOUR), ("366d", YEAR), ("0015m", 15 * MINUTE)],
 )
 def test_a_bucket_is_a_whole_number_and_a_unit(text: str, length: timedelta) -> None:
-    assert Bucket(text, length) == parse_bucket(text)
+    assert BucketLength(text, length) == parse_bucket_length(text)
 
 
 @pytest.mark.parametrize(
@@ -77,19 +77,19 @@ def test_a_bucket_is_a_whole_number_and_a_unit(text: str, length: timedelta) -> 
 )
 def test_nothing_else_is_a_bucket(text: str) -> None:
     with pytest.raises(ValueError, match="such as 15m"):
-        parse_bucket(text)
+        parse_bucket_length(text)
 
 
 @pytest.mark.parametrize(
     ("text", "whole"), [("15m", True), ("90m", True), ("1d", True), ("20m", False), ("30s", False)]
 )
 def test_some_buckets_are_made_of_whole_quarters(text: str, whole: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    assert whole == parse_bucket(text).is_whole_quarters
+    assert whole == parse_bucket_length(text).is_whole_quarters
 
 
 @pytest.mark.parametrize(("text", "whole"), [("1d", True), ("24h", True), ("7d", True), ("23h", False), ("36h", False)])
 def test_some_buckets_are_made_of_whole_days(text: str, whole: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    assert whole == parse_bucket(text).is_whole_days
+    assert whole == parse_bucket_length(text).is_whole_days
 
 
 @pytest.mark.parametrize(
@@ -105,11 +105,11 @@ def test_some_buckets_are_made_of_whole_days(text: str, whole: bool) -> None:  #
 def test_every_bucket_with_a_part_in_the_window_is_a_point(start: str, end: str, number: int) -> None:
     asked = TimeRange(start=utc(start), end=utc(end))
 
-    assert number == points(asked, QUARTERS, UTC) == len(stretches(asked, QUARTERS, UTC))
+    assert number == points(asked, QUARTERS, UTC) == len(buckets_of(asked, QUARTERS, UTC))
 
 
 def test_buckets_of_a_second_are_counted_without_being_made() -> None:
-    assert 366 * 86_400 == points(window(utc("2026-01-01T00:00:00"), YEAR), parse_bucket("1s"), UTC)
+    assert 366 * 86_400 == points(window(utc("2026-01-01T00:00:00"), YEAR), parse_bucket_length("1s"), UTC)
 
 
 def test_a_bucket_is_named_by_its_start_also_where_that_was_before_the_window() -> None:
@@ -117,30 +117,30 @@ def test_a_bucket_is_named_by_its_start_also_where_that_was_before_the_window() 
     quarter = utc("2026-11-20T10:15:00")
 
     assert [
-        Stretch(start=utc("2026-11-20T10:00:00"), within=TimeRange(start=asked.start, end=quarter)),
-        Stretch(start=quarter, within=TimeRange(start=quarter, end=asked.end)),
-    ] == stretches(asked, QUARTERS, BERLIN)
+        Bucket(start=utc("2026-11-20T10:00:00"), within=TimeRange(start=asked.start, end=quarter)),
+        Bucket(start=quarter, within=TimeRange(start=quarter, end=asked.end)),
+    ] == buckets_of(asked, QUARTERS, BERLIN)
 
 
 @given(start=MOMENTS, length=st.timedeltas(timedelta(microseconds=1), timedelta(hours=5)), minutes=st.integers(1, 100))
 def test_a_bucket_shorter_than_a_day_knows_no_zone(start: datetime, length: timedelta, minutes: int) -> None:
-    bucket, asked = parse_bucket(f"{minutes}m"), window(start, length)
+    bucket, asked = parse_bucket_length(f"{minutes}m"), window(start, length)
     begin = start - (start - ALIGNED) % bucket.length
 
-    found = stretches(asked, bucket, ZoneInfo("Asia/Kathmandu"))
+    found = buckets_of(asked, bucket, ZoneInfo("Asia/Kathmandu"))
 
     made = [begin + number * bucket.length for number in range(400) if begin + number * bucket.length < asked.end]
-    assert made == [stretch.start for stretch in found]
+    assert made == [one.start for one in found]
     assert len(made) == points(asked, bucket, UTC)
-    assert [max(made[0], asked.start), *made[1:]] == [stretch.within.start for stretch in found]
-    assert [*made[1:], asked.end] == [stretch.within.end for stretch in found]
+    assert [max(made[0], asked.start), *made[1:]] == [one.within.start for one in found]
+    assert [*made[1:], asked.end] == [one.within.end for one in found]
 
 
 @pytest.mark.parametrize("start", ["0001-01-01T00:00:00", "9999-12-31T00:00:00"])
 def test_a_bucket_may_go_on_beyond_the_calendar(start: str) -> None:
     asked = window(utc(start), 20 * HOUR)
 
-    (found,) = stretches(asked, parse_bucket("8000h"), UTC)
+    (found,) = buckets_of(asked, parse_bucket_length("8000h"), UTC)
 
     assert asked == found.within
 
@@ -171,32 +171,32 @@ CHANGES = st.sampled_from(
 def test_buckets_of_days_make_up_the_window_and_are_those_of_the_zone(
     change: tuple[str, str], before: timedelta, length: timedelta, days: int
 ) -> None:
-    zone, bucket = ZoneInfo(change[0]), parse_bucket(f"{days}d")
+    zone, bucket = ZoneInfo(change[0]), parse_bucket_length(f"{days}d")
     asked = window(utc(change[1]) - before, length)
 
-    found = stretches(asked, bucket, zone)
+    found = buckets_of(asked, bucket, zone)
 
-    parts = [stretch.within for stretch in found]
+    parts = [one.within for one in found]
     assert (asked.start, asked.end) == (parts[0].start, parts[-1].end)
     assert all(one.end == following.start for one, following in pairwise(parts))
     assert all(part.start < part.end for part in parts)
     assert found[0].start <= asked.start
-    assert [part.start for part in parts[1:]] == [stretch.start for stretch in found[1:]]
+    assert [part.start for part in parts[1:]] == [one.start for one in found[1:]]
     assert len(found) == points(asked, bucket, zone)
 
     # Each begins at midnight, or where clocks go past it, with the first of its dates.
-    for stretch in found:
-        day = stretch.start.astimezone(zone)
-        before_it = (stretch.start - timedelta(microseconds=1)).astimezone(zone)
+    for one in found:
+        day = one.start.astimezone(zone)
+        before_it = (one.start - timedelta(microseconds=1)).astimezone(zone)
         assert before_it.date() < day.date()
         assert (day.hour, day.minute) == (0, 0) or before_it.utcoffset() != day.utcoffset()
-        left_out = (stretch.start, day.date()) == (utc("2011-12-30T10:00:00"), date(2011, 12, 31))
+        left_out = (one.start, day.date()) == (utc("2011-12-30T10:00:00"), date(2011, 12, 31))
         assert (day.date() - date(1970, 1, 1)).days % days == 0 or left_out
 
     # No date in it belongs to another.
     at = asked.start
     while at < asked.end:
-        (its,) = (stretch for stretch in found if stretch.within.start <= at < stretch.within.end)
+        (its,) = (one for one in found if one.within.start <= at < one.within.end)
         dates = (at.astimezone(zone).date() - its.start.astimezone(zone).date()).days
         assert -1 <= dates < days if "St_Johns" in zone.key else 0 <= dates < days
         at += timedelta(minutes=97)
@@ -208,11 +208,11 @@ def test_buckets_of_days_make_up_the_window_and_are_those_of_the_zone(
     days=st.integers(1, 5),
 )
 def test_all_windows_agree_on_the_buckets(change: tuple[str, str], starts: list[timedelta], days: int) -> None:
-    zone, bucket = ZoneInfo(change[0]), parse_bucket(f"{days}d")
+    zone, bucket = ZoneInfo(change[0]), parse_bucket_length(f"{days}d")
     until = utc(change[1]) + timedelta(days=12)
 
     one, other = (
-        [stretch.start for stretch in stretches(TimeRange(start=utc(change[1]) + start, end=until), bucket, zone)]
+        [one.start for one in buckets_of(TimeRange(start=utc(change[1]) + start, end=until), bucket, zone)]
         for start in sorted(starts)
     )
 
@@ -222,35 +222,35 @@ def test_all_windows_agree_on_the_buckets(change: tuple[str, str], starts: list[
 def test_a_day_that_its_zone_left_out_is_no_bucket() -> None:
     asked = TimeRange(start=utc("2011-12-29T10:00:00"), end=utc("2012-01-01T10:00:00"))
 
-    found = stretches(asked, parse_bucket("1d"), ZoneInfo("Pacific/Apia"))
+    found = buckets_of(asked, parse_bucket_length("1d"), ZoneInfo("Pacific/Apia"))
 
     days = ["2011-12-29T10:00:00", "2011-12-30T10:00:00", "2011-12-31T10:00:00"]  # the 29th, the 31st, the 1st
-    assert [utc(day) for day in days] == [stretch.start for stretch in found]
-    assert [24, 24, 24] == [hours(stretch.within) for stretch in found]
+    assert [utc(day) for day in days] == [one.start for one in found]
+    assert [24, 24, 24] == [hours(one.within) for one in found]
 
 
 def test_buckets_of_days_have_an_hour_less_or_more_where_clocks_change() -> None:
     spring = TimeRange(start=utc("2026-03-27T23:00:00"), end=utc("2026-03-30T22:00:00"))
     autumn = TimeRange(start=utc("2026-10-23T22:00:00"), end=utc("2026-10-26T23:00:00"))
 
-    assert [24, 23, 24] == [hours(stretch.within) for stretch in stretches(spring, parse_bucket("1d"), BERLIN)]
-    assert [24, 25, 24] == [hours(stretch.within) for stretch in stretches(autumn, parse_bucket("24h"), BERLIN)]
+    assert [24, 23, 24] == [hours(one.within) for one in buckets_of(spring, parse_bucket_length("1d"), BERLIN)]
+    assert [24, 25, 24] == [hours(one.within) for one in buckets_of(autumn, parse_bucket_length("24h"), BERLIN)]
 
 
 @given(start=MOMENTS, length=LENGTHS, zone=ZONES)
 def test_buckets_of_one_day_are_the_days_of_totals(start: datetime, length: timedelta, zone: str) -> None:
     asked = window(start, length)
 
-    found = stretches(asked, parse_bucket("1d"), ZoneInfo(zone))
+    found = buckets_of(asked, parse_bucket_length("1d"), ZoneInfo(zone))
 
-    assert [day.within for day in periods(asked, "day", ZoneInfo(zone))] == [stretch.within for stretch in found]
+    assert [day.within for day in periods(asked, "day", ZoneInfo(zone))] == [one.within for one in found]
 
 
 @given(start=MOMENTS, length=LENGTHS, at_least=st.sampled_from([timedelta(), 15 * MINUTE]))
 def test_there_is_always_a_bucket_that_is_not_too_small(
     start: datetime, length: timedelta, at_least: timedelta
 ) -> None:
-    bucket = smallest_bucket(window(start, length), at_least=at_least)
+    bucket = smallest_bucket_length(window(start, length), at_least=at_least)
 
     assert points(window(start, length), bucket, UTC) <= MOST_POINTS
     assert bucket.length >= at_least
@@ -260,7 +260,7 @@ def test_there_is_always_a_bucket_that_is_not_too_small(
     ("length", "bucket"), [(HOUR, "5s"), (33 * HOUR, "1m"), (timedelta(days=7), "10m"), (YEAR, "6h")]
 )
 def test_the_smallest_bucket_is_one_that_people_ask_for(length: timedelta, bucket: str) -> None:
-    assert bucket == smallest_bucket(window(utc("2026-01-01T00:00:00"), length)).text
+    assert bucket == smallest_bucket_length(window(utc("2026-01-01T00:00:00"), length)).text
 
 
 def test_a_day_has_23_hours_when_summer_time_begins_and_25_when_it_ends() -> None:
@@ -369,4 +369,4 @@ def test_where_the_calendar_ends_is_an_error(start: str) -> None:
     with pytest.raises(OverflowError):
         periods(window(utc(start), 20 * HOUR), "day", zone)
     with pytest.raises(OverflowError):
-        stretches(window(utc(start), 20 * HOUR), parse_bucket("1d"), zone)
+        buckets_of(window(utc(start), 20 * HOUR), parse_bucket_length("1d"), zone)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from ingestd.http.performance import shape
-from ingestd.model.answers import MeterShare, Performance
+from ingestd.model.answers import MappedMeter, Performance
 from ingestd.model.efficiency import Compared, Judgement
 from ingestd.model.periods import TimeRange
 
@@ -20,7 +20,7 @@ def test_a_performance_says_what_is_compared_and_why_it_is_judged_so() -> None:
         dc_kwh=28.0,
         average_temperature=23.5,
         samples=170,
-        meters=(MeterShare(meter_id="m", valid=WINDOW, ac_kwh=32.0, samples=3, shared=False),),
+        meters=(MappedMeter(meter_id="m", valid=WINDOW, ac_kwh=32.0, samples=3, shared=False),),
         compared=Compared(ac=22.0, dc=19.8, all_ac=32.0, all_dc=28.0),
         coverage=0.5,
         gaps=1,

@@ -38,14 +38,17 @@ def test_without_a_name_all_are_listed_with_what_they_are_for() -> None:
 
     assert len(ALL) == len(listed)
     assert all(re.fullmatch(r"\w+\.\w+(:\w+)? +\S.*", line) for line in listed)
-    assert any(re.fullmatch(r"dead_letters\.delete_dead_letters +Those that were replayed\.", line) for line in listed)
+    assert any(
+        re.fullmatch(r"dead_letters\.delete_dead_letters +Delete dead letters that were replayed\.", line)
+        for line in listed
+    )
 
 
 @pytest.mark.parametrize("name", ["device_settings", "device_settings.device_settings"])
 def test_a_statement_is_printed_by_its_name_with_or_without_its_file(name: str) -> None:
     hint = "-- Set each to a value as SQL writes it: 15, $$meter-001$$, $$2026-11-20T10:30Z$$, $${a,b}$$, true, NULL."
     assert [
-        "-- Of one device.",
+        "-- The settings of one device.",
         hint,
         r"\set kind NULL",
         r"\set id NULL",

@@ -1,4 +1,4 @@
-"""One moment of the database, in which everything that an answer needs is read."""
+"""A snapshot of the database, from which all parts of an answer are read."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -17,8 +17,8 @@ from ingestd.store.pool import Pool, Snapshot
 _SQL: Final = {name: queries.ready(source) for name, source in queries.load("ledger.sql").items()}
 
 
-class Moment:
-    """A snapshot with what is known of the ledger in it. Errors are psycopg's."""
+class LedgerSnapshot:
+    """A snapshot, with the progress of the ledger in it. Errors are psycopg's."""
 
     def __init__(
         self,
@@ -30,9 +30,9 @@ class Moment:
         kept_since: int,
         ledger_since: int,
     ) -> None:
-        """`has_other_rows`: there are rows that were made by another rule, and serve nobody.
+        """`has_other_rows`: rows were made by another rule, and are not used.
 
-        From `kept_since` on all readings are there, from `ledger_since` on all rows.
+        Retention has deleted no readings after `kept_since`, and no rows after `ledger_since`.
         """
         self.has_other_rows = has_other_rows
         self._snapshot = snapshot
@@ -43,7 +43,7 @@ class Moment:
         self.ledger_since = ledger_since
 
     def device(self, stream: Stream, device: str) -> DeviceReader:
-        """What one device did."""
+        """The reader of one device."""
         made_until = self.made_until(stream)
         return DeviceReader(
             self._snapshot,
@@ -56,38 +56,38 @@ class Moment:
         )
 
     def gone(self, stream: Stream, edges: Iterable[int]) -> set[int]:
-        """Those of the edges of stretches of which nothing can be told.
+        """The edges at which no energy can be divided any more.
 
-        They lie before the rows, or inside a quarter-hour whose readings are no longer all there.
+        They lie before the first row, or inside a quarter whose readings are deleted, at least in part.
         """
         readings_since = self.kept_since + self._rules[stream].max_gap
         return {edge for edge in edges if edge < self.ledger_since or (edge % QUARTER and edge < readings_since)}
 
     def why_gone(self, edge: int) -> str:
-        """Why nothing can be told of a stretch with this edge."""
+        """The reason for which no energy can be divided at this edge, for the answer."""
         if edge < self.ledger_since:
             return f"energy from before {to_datetime(self.ledger_since):%FT%TZ} is no longer kept"
         return f"readings from before {to_datetime(self.kept_since):%FT%TZ} are no longer kept"
 
     def made_until(self, stream: Stream) -> int | None:
-        """Up to where the rows of all its devices are made; None: there are none."""
+        """The rows of all devices of the stream are made up to here; None: there are no rows."""
         return self._made_until[stream.name]
 
     def rule(self, stream: Stream) -> Rule:
-        """Of devices without a most power of their own."""
+        """The rule for devices without a maximum power of their own."""
         return self._rules[stream]
 
     def each(self, statement: queries.Statement, parameters: Mapping[str, object]) -> AsyncIterator[Any]:
-        """Rows of a query that has many of them."""
+        """The rows of a query, one by one, for many rows."""
         return self._snapshot.each(statement, parameters)
 
     async def fetch(self, statement: queries.Statement, parameters: Mapping[str, object]) -> list[Any]:
-        """Rows of any other query, as namedtuples."""
+        """The rows of a query, as namedtuples."""
         return await self._snapshot.fetch(statement, parameters)
 
 
-class Moments:
-    """Opens them. Raises StoreError."""
+class LedgerSnapshots:
+    """Opens snapshots. Raises StoreError."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Moments:
         history: timedelta | None = None,
         ledger: timedelta | None = None,
     ) -> None:
-        """`history` and `ledger` say how long readings and rows are kept; None: for ever."""
+        """`history` and `ledger` are the retentions of readings and of rows; None: they are kept for ever."""
         self._pool = pool
         self._rules = rules
         self._by_name = {stream.name: rule for stream, rule in rules.items()}
@@ -105,8 +105,8 @@ class Moments:
         self._ledger = ledger
 
     @asynccontextmanager
-    async def now(self) -> AsyncIterator[Moment]:
-        """Raises StoreError, also for what is read in it."""
+    async def now(self) -> AsyncIterator[LedgerSnapshot]:
+        """Open a snapshot. Raises StoreError, also for errors while it is open."""
         async with self._pool.snapshot() as snapshot:
             rows = await snapshot.fetch(_SQL["made_until"], {})
             made_until: dict[str, int | None] = {stream.name: None for stream in WITH_ENERGY}
@@ -117,7 +117,7 @@ class Moments:
                     made_until[row.stream] = row.made_until
                 else:
                     has_other_rows = True
-            yield Moment(
+            yield LedgerSnapshot(
                 snapshot,
                 rules=self._rules,
                 made_until=made_until,

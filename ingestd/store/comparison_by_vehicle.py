@@ -1,6 +1,7 @@
-"""Vehicles of a fleet that sums will not do for: meters feed several at once, or a mapping begins or ends in an hour.
+"""Compares vehicles of a fleet one by one, where sums are not enough.
 
-They are compared by the model of a single vehicle, so many at a time as have a bounded number of rows.
+These are vehicles that share a meter, or whose mapping begins or ends within an hour. They are compared by the model of
+a single vehicle, in steps of a bounded number of rows.
 """
 
 import asyncio
@@ -10,30 +11,31 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ingestd.model import performance as model
-from ingestd.model.device_energy import DeviceEnergy, Fold, total
+from ingestd.model.device_energy import CountedRange, DeviceEnergy, total
 from ingestd.model.efficiency import Compared, EfficiencyPolicy
 from ingestd.model.energy import HOUR, QUARTER
-from ingestd.model.fleet import Fed, Window
+from ingestd.model.fleet import Window
+from ingestd.model.mapping import MappingSegment
 from ingestd.model.stream import CHARGING, METER, VEHICLE, Stream
 from ingestd.store import queries
 from ingestd.store.device_energy import ENDING
-from ingestd.store.ledger import moment, quarter_of_row
-from ingestd.store.many import ManyDevices
-from ingestd.store.moments import Moment
-from ingestd.store.open_stretch import OfDevices
+from ingestd.store.ledger import quarter_of_row, to_timestamp
+from ingestd.store.ledger_snapshot import LedgerSnapshot
+from ingestd.store.many_devices import ManyDevices
+from ingestd.store.open_energy import QuartersByDevice
 
 if TYPE_CHECKING:
     from ingestd.model.quarters import Quarter
 
 MOST_ROWS: Final = 50_000
-"""About so many quarters are looked at in one step."""
+"""Quarters in one step, about."""
 
 _SQL: Final = queries.of_streams(queries.load("fleet.sql"))
 
 
 @dataclass(slots=True)
 class _Wanted:
-    """Of one device: the stretch that is looked at, and the edges in it."""
+    """The range of time that is needed of one device, and the edges in it."""
 
     since: int = ENDING
     until: int = -ENDING
@@ -44,32 +46,32 @@ class _Wanted:
         self.edges |= {start, end}
 
 
-class Apart:
-    """Of one moment and window. Errors are psycopg's."""
+class ComparisonByVehicle:
+    """Compares vehicles in one snapshot and window. Errors are psycopg's."""
 
     def __init__(
         self,
-        at: Moment,
+        snapshot: LedgerSnapshot,
         window: Window,
         *,
-        segments: Iterable[Fed],
-        beside: Mapping[Stream, OfDevices],
+        segments: Iterable[MappingSegment],
+        additions: Mapping[Stream, QuartersByDevice],
         policy: EfficiencyPolicy,
     ) -> None:
-        """`segments` are those of all vehicles, in the whole hours around the window; `beside` is what rows lack."""
-        self._at = at
+        """`segments`: of all vehicles, in the hours around the window. `additions` have to be added to rows."""
+        self._snapshot = snapshot
         self._window = window
-        self._beside = beside
+        self._additions = additions
         self._policy = policy
-        self._of_vehicle: defaultdict[str, list[Fed]] = defaultdict(list)
-        self._of_meter: defaultdict[str, list[Fed]] = defaultdict(list)
+        self._of_vehicle: defaultdict[str, list[MappingSegment]] = defaultdict(list)
+        self._of_meter: defaultdict[str, list[MappingSegment]] = defaultdict(list)
         for segment in segments:
             self._of_vehicle[segment.vehicle].append(segment)
             self._of_meter[segment.meter].append(segment)
-        self._many = {stream: ManyDevices(at, stream) for stream in CHARGING}
+        self._many = {stream: ManyDevices(snapshot, stream) for stream in CHARGING}
 
     async def compared(self, vehicles: Iterable[str]) -> dict[str, Compared]:
-        """Of each of these; its DC in all is not told."""
+        """The compared energy of these vehicles; `all_dc` is left 0."""
         for many in self._many.values():
             await many.look_up_rules()
         found: dict[str, Compared] = {}
@@ -83,35 +85,35 @@ class Apart:
         rows = 0
         for vehicle in vehicles:
             some.append(vehicle)
-            pieces = self._own(vehicle)
-            pieces = [*pieces, *(other for own in pieces for other in self._others(own))]
-            rows += sum(2 * -(-(piece.end - piece.start) // QUARTER) for piece in pieces)
+            segments = self._own(vehicle)
+            segments = [*segments, *(other for own in segments for other in self._others(own))]
+            rows += sum(2 * -(-(segment.end - segment.start) // QUARTER) for segment in segments)
             if rows > MOST_ROWS:
                 yield some
                 some, rows = [], 0
         if some:
             yield some
 
-    def _own(self, vehicle: str) -> list[Fed]:
-        """Its segments with a part in the window."""
+    def _own(self, vehicle: str) -> list[MappingSegment]:
+        """The vehicle's segments that overlap the window."""
         start, end = self._window.start, self._window.asked_end
-        return [segment for segment in self._of_vehicle[vehicle] if segment.start < end and start < segment.end]
+        return [segment for segment in self._of_vehicle[vehicle] if segment.overlaps(start, end)]
 
-    def _others(self, own: Fed) -> list[Fed]:
-        """What of other vehicles' segments lies in this one, of the same meter."""
+    def _others(self, own: MappingSegment) -> list[MappingSegment]:
+        """The segments of other vehicles with the same meter, cut to this segment."""
         return [
-            Fed(
+            MappingSegment(
                 vehicle=other.vehicle,
                 meter=other.meter,
                 start=max(own.start, other.start),
                 end=min(own.end, other.end),
             )
             for other in self._of_meter[own.meter]
-            if other.vehicle != own.vehicle and other.start < own.end and own.start < other.end
+            if other.vehicle != own.vehicle and other.overlaps(own.start, own.end)
         ]
 
     def _wanted(self, stream: Stream, vehicles: Iterable[str]) -> dict[str, _Wanted]:
-        """What of the stream's devices is needed to compare these vehicles."""
+        """By device: the range of time and the edges that are needed to compare these vehicles."""
         window = self._window
         wanted: defaultdict[str, _Wanted] = defaultdict(_Wanted)
         for vehicle in vehicles:
@@ -119,50 +121,54 @@ class Apart:
                 others = self._others(own)
                 devices = [own.meter] if stream is METER else [vehicle, *(other.vehicle for other in others)]
                 for device in devices:
-                    for piece in (own, *others):
-                        wanted[device].add(piece.start, piece.end)
+                    for segment in (own, *others):
+                        wanted[device].add(segment.start, segment.end)
                     wanted[device].edges |= {window.start, window.asked_end}
         return wanted
 
     async def _energies(self, stream: Stream, wanted: Mapping[str, _Wanted]) -> dict[str, DeviceEnergy]:
-        folds = await self._folds(stream, wanted)
+        counted_ranges = await self._counted_ranges(stream, wanted)
         parameters = {
             "ids": list(wanted),
             "since": [its.since // QUARTER * QUARTER for its in wanted.values()],
             "until": [min(its.until, self._window.made_until) for its in wanted.values()],
-            "oldest": moment(min(its.since for its in wanted.values()) // QUARTER * QUARTER),
-            "newest": moment(self._window.made_until),
+            "oldest": to_timestamp(min(its.since for its in wanted.values()) // QUARTER * QUARTER),
+            "newest": to_timestamp(self._window.made_until),
         }
         rows: dict[str, dict[int, Quarter]] = {device: {} for device in wanted}
-        async for row in self._at.each(_SQL[stream]["quarters_between"], parameters):
+        async for row in self._snapshot.each(_SQL[stream]["quarters_between"], parameters):
             rows[row.id][row.start] = quarter_of_row(row)
         for device, its in rows.items():
-            for start, more in self._beside[stream].get(device, {}).items():
+            for start, more in self._additions[stream].get(device, {}).items():
                 its[start] = total([its[start], more]) if start in its else more
-            for fold in folds.get(device, ()):
-                its.pop(fold.start, None)
+            for counted_range in counted_ranges.get(device, ()):
+                its.pop(counted_range.start, None)
         end = self._window.asked_end if self._is_open(self._window.asked_end) else ENDING
         return {
-            device: DeviceEnergy(start=its.since, end=end, rows=rows[device], folds=folds.get(device, ()))
+            device: DeviceEnergy(
+                start=its.since, end=end, rows=rows[device], counted_ranges=counted_ranges.get(device, ())
+            )
             for device, its in wanted.items()
         }
 
-    async def _folds(self, stream: Stream, wanted: Mapping[str, _Wanted]) -> dict[str, list[Fold]]:
-        """The quarters that an edge cuts."""
+    async def _counted_ranges(self, stream: Stream, wanted: Mapping[str, _Wanted]) -> dict[str, list[CountedRange]]:
+        """The quarters that an edge cuts, by device."""
         cut: defaultdict[int, list[str]] = defaultdict(list)
         for device, its in wanted.items():
             inside = (edge for edge in its.edges if edge % QUARTER and not self._is_last(edge))
             for quarter in {edge // QUARTER * QUARTER for edge in inside}:
                 cut[quarter].append(device)
-        found: defaultdict[str, list[Fold]] = defaultdict(list)
+        found: defaultdict[str, list[CountedRange]] = defaultdict(list)
         for quarter, devices in cut.items():
             counted = await self._many[stream].counted(devices, quarter, quarter + QUARTER)
             for device in devices:
-                found[device].append(Fold(start=quarter, end=quarter + QUARTER, counted=counted.get(device, ())))
+                found[device].append(
+                    CountedRange(start=quarter, end=quarter + QUARTER, counted=counted.get(device, ()))
+                )
         return found
 
     def _is_open(self, edge: int) -> bool:
-        """Whether there are no rows of that time, and so what is beside them holds all up to the end of the window."""
+        """Whether there are no rows at this time. Then the additions hold all energy up to the end of the window."""
         return edge >= self._window.made_until
 
     def _is_last(self, edge: int) -> bool:
@@ -182,7 +188,7 @@ class Apart:
                     end=own.end,
                     energy=energies[METER][own.meter],
                     others=[
-                        model.Mapped(
+                        model.OtherVehicle(
                             vehicle=other.vehicle,
                             start=other.start,
                             end=other.end,
@@ -206,5 +212,5 @@ class Apart:
 
 
 def around(window: Window) -> tuple[int, int]:
-    """The whole hours around a window: a meter is divided by the DC of an hour where it is slow."""
+    """The whole hours around a window: a spread meter is divided by the DC of whole hours."""
     return window.start // HOUR * HOUR, -(-window.asked_end // HOUR) * HOUR
