@@ -22,12 +22,12 @@ UPDATE ledger_share SET made_until = %(since)s WHERE stream = {stream}
 UPDATE ledger SET max_kw = %(max_kw)s, max_gap = %(max_gap)s WHERE stream = {stream}
 
 -- name: forget_quarters
--- Delete the quarters that can be made again from history. Older ones stay: their readings are deleted.
-DELETE FROM {quarter} WHERE start >= %(since)s
+-- Delete quarters that can be made again from history.
+DELETE FROM {quarter} WHERE start >= %(since)s AND start < %(until)s
 
 -- name: forget_hours
--- Delete the hours that can be made again from history.
-DELETE FROM {hour} WHERE start >= %(since)s
+-- Delete hours that can be made again from history.
+DELETE FROM {hour} WHERE start >= %(since)s AND start < %(until)s
 
 -- name: first_day
 -- The start of the first partition of history that ends later than a time. It is taken from the partition's bounds,

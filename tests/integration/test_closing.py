@@ -17,7 +17,7 @@ from ingestd.metrics import Metrics
 from ingestd.model.register import Rule
 from ingestd.model.stream import METER, STREAMS
 from ingestd.model.timestamps import to_microseconds
-from ingestd.store import closing
+from ingestd.store import closing, closing_steps
 from ingestd.store.closing import Closing
 from ingestd.store.ledger import LedgerTables
 from ingestd.store.partitions import Partitions
@@ -165,7 +165,7 @@ async def test_writers_that_hold_a_quarter_open_are_waited_for_but_not_for_ever(
 async def test_a_device_that_sends_very_much_holds_up_no_other(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(closing, "MOST_OF_A_DEVICE", 500)
+    monkeypatch.setattr(closing_steps, "MOST_OF_A_DEVICE", 500)
     flood = [
         Sample(device="flood", at=START + number * timedelta(seconds=1), interval=0.001) for number in range(1, 1801)
     ]
@@ -178,7 +178,7 @@ async def test_a_device_that_sends_very_much_holds_up_no_other(
         made.append(rows(harness))
         await anew(*args, **kwargs)
 
-    monkeypatch.setattr(closing, "make_anew", watched)
+    monkeypatch.setattr(closing_steps, "make_anew", watched)
     await harness.close(LATER)
 
     assert {"m"} == {device for device, *_ in made[0]}
