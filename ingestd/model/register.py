@@ -103,7 +103,7 @@ def verdicts(points: Sequence[Point], register: Register | None, *, rule: Rule, 
                 for left in points[number:]
             ]
         else:
-            # After the last reading, the next one may still come back.
+            # If this is the last reading, the next one may still come back.
             epoch = _new_epoch(point, register, rule)
             judged.append(epoch._replace(is_final=number + 1 < len(points)))
         register = judged[-1].after
