@@ -154,10 +154,7 @@ class Settings(BaseModel):
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """The port that the HTTP API listens on; 0 is any free port."""
     flush_interval: Annotated[Duration, _POSITIVE] = timedelta(seconds=1)
-    """A transaction begins at the latest this long after a message arrived."""
-    flush_max_messages: Annotated[int, Field(ge=1)] = 32_000
-    """A transaction begins earlier when this many messages wait. More than 32,500, or more than
-    `INGESTD_BUFFER_MAX_MESSAGES`, has no effect."""
+    """A transaction begins at the latest this long after a message arrived, and earlier when 32,000 messages wait."""
     buffer_max_messages: Annotated[int, Field(ge=1)] = 100_000
     """When ingestd holds this many messages, it stops reading from the broker until half of them are stored."""
     max_age: Annotated[Duration, _POSITIVE] = timedelta(days=90)

@@ -28,7 +28,6 @@ from ingestd.model.register import Rule
 from ingestd.model.sessions import SessionRule
 from ingestd.model.stream import METER, VEHICLE, WITH_ENERGY, Stream
 from ingestd.mqtt.address import BrokerAddress
-from ingestd.mqtt.connection import RECEIVE_MAXIMUM
 from ingestd.mqtt.extras import Extra
 from ingestd.mqtt.session import Session
 from ingestd.pipeline.buffer import Buffer
@@ -58,6 +57,9 @@ from ingestd.store.writer import Writer
 
 log = structlog.get_logger(__name__)
 
+FLUSH_MESSAGES: Final = 32_000
+"""So many waiting messages are a batch. The broker sends at most RECEIVE_MAXIMUM (65,000) messages before it waits for
+acknowledgements, so a batch is less than half of that: while one is committed, the next one comes in."""
 DRAIN_SECONDS: Final = 7.5
 """How long the last flush may take. What is not acknowledged by then is sent again at the next start."""
 EXIT_SECONDS: Final = DRAIN_SECONDS + 2.0
@@ -114,8 +116,7 @@ class Daemon:
         self._buffer = Buffer(
             metrics=self._metrics,
             max_messages=settings.buffer_max_messages,
-            # The broker sends no more than its window. To wait for more than half of it would stop the flow.
-            flush_at=min(settings.flush_max_messages, settings.buffer_max_messages, RECEIVE_MAXIMUM // 2),
+            flush_at=min(FLUSH_MESSAGES, settings.buffer_max_messages),
             interval=settings.flush_interval.total_seconds(),
         )
         self._flusher = Flusher(buffer=self._buffer, store=self._writer, metrics=self._metrics)

@@ -72,6 +72,16 @@ def shared_database_url(postgres_server: PrivatePostgres, template_database: str
 
 
 @pytest.fixture
+def empty_database_url(postgres_server: PrivatePostgres) -> Iterator[str]:
+    """A database of the test's own that nobody has migrated yet."""
+    name = f"test_{uuid4().hex}"
+    _create_database(postgres_server, name)
+    yield postgres_server.dsn(name)
+    with _administrator(postgres_server) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
 def own_postgres() -> Iterator[PrivatePostgres]:
     """A server for one test to stop, kill and start; durable, as in the field."""
     with PrivatePostgres() as server:

@@ -1,4 +1,4 @@
-"""Where the broker is, who we are to it, and how to get there."""
+"""The address of the broker, our account there, and how to connect."""
 
 import asyncio
 import os
@@ -24,7 +24,9 @@ _Protocol = TypeVar("_Protocol", bound=asyncio.BaseProtocol)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerAddress:
-    """`tls` is called at each connection, so that certificates may be renewed; it raises ConfigError."""
+    """`tls` makes the TLS context. It is called at each connection, so that renewed certificates are used. Raises
+    ConfigError.
+    """
 
     url: str
     client_id: str

@@ -23,18 +23,20 @@ from ingestd.mqtt.requests import Requests, in_words
 from ingestd.pipeline.delivery import Delivery, Origin
 
 RECEIVE_MAXIMUM: Final = 65_000
-"""How many messages the broker may have sent without an acknowledgement. Not 65,535: that is MQTT's default, which the
-codec leaves out of CONNECT, and Mosquitto then keeps to its own limit of 20."""
+"""The Receive Maximum of our CONNECT (§3.1.2.11.3): messages of QoS 1 and 2 that the broker may send before it waits
+for acknowledgements. Not 65,535: that is the default, which the codec leaves out, and Mosquitto then uses its limit of
+20."""
 
 READ_BYTES: Final = 64 * 1024
 """The most that is read at once: some 450 messages, three milliseconds of work."""
 
 _SMALL_READ: Final = 4 * 1024  # bytes
-"""Some 25 messages. A read of no more shows that the broker has no others at the moment."""
+"""About 25 messages. After a smaller read, the broker has probably no more messages now."""
 
 _PUBACK_FIXED_HEADER: Final = 0x4002
 _PUBREC_FIXED_HEADER: Final = 0x5002
-"""Two bytes follow: with nothing but a packet id the reason is success (§3.4.2.1, §3.5.2.1)."""
+"""The first two bytes of PUBACK and PUBREC. Only a Packet Identifier follows: then the Reason Code is Success
+(§3.4.2.1, §3.5.2.1)."""
 
 CLOSED: Final = "connection closed by the broker"
 """Without a DISCONNECT."""
@@ -58,18 +60,18 @@ class Connection(asyncio.BufferedProtocol):
         """`answer_seconds`: how long CONNACK, SUBACK and PUBACK may take. `side_topics`: topics without telemetry, and
         what takes their payloads.
 
-        After a small read, nothing is read for `read_delay()` seconds: to wake up for each message costs ten times as
-        much as the message.
+        After a small read, nothing is read for `read_delay()` seconds: a read for each single message costs ten times
+        as much CPU as decoding the message.
         """
         self.lost = asyncio.Event()
         self.requests = Requests(write=self._write, answer_seconds=answer_seconds)
         self.loss_reason = CLOSED
         self.silent = True
-        """Whether nothing has come from the other side, not even a TLS alert."""
+        """Whether no byte was received on this connection, not even a TLS alert."""
         self.taken_over = False
         """Whether the broker ended the connection with reason 0x8E, session taken over."""
         self.telemetry_at = 0.0
-        """When the latest messages of devices came in, by the event loop's clock."""
+        """When the latest telemetry was received, by the event loop's clock."""
         self._origin = origin
         self._window = window
         self._deliver = deliver
@@ -82,9 +84,9 @@ class Connection(asyncio.BufferedProtocol):
         self._answer_seconds = answer_seconds
         self._greeting: asyncio.Future[mqtt5.ConnAckPacket] | None = None
         self._exactly_once: set[int] = set()
-        """Packet ids of QoS 2 messages from their PUBLISH to their PUBREL (§4.3.3)."""
+        """Packet Identifiers of QoS 2 messages, from their PUBLISH to their PUBREL (§4.3.3)."""
         self.reading = True
-        """Whether reading is wanted. While it is False, no answer can be read."""
+        """Whether `pause_reading` is not in force. While this is False, no answer of the broker can be read."""
         self._paused = False
         self._flowing = True  # whether the transport reads
         self._last_received = 0.0
@@ -108,7 +110,7 @@ class Connection(asyncio.BufferedProtocol):
         return granted
 
     def acknowledge(self, packet_ids: Sequence[int]) -> None:
-        """PUBACK or PUBREC these, in this order, in one write (§4.6: in the order the PUBLISH packets came)."""
+        """Send PUBACK or PUBREC for these in one write, in the order in which their PUBLISH packets came (§4.6)."""
         if self._exactly_once:
             fields = [field for packet_id in packet_ids for field in (self._header(packet_id), packet_id)]
         else:
@@ -116,7 +118,7 @@ class Connection(asyncio.BufferedProtocol):
         self._write(struct.pack(f"!{len(fields)}H", *fields))
 
     def pause_reading(self) -> None:
-        """Let the broker hold the backlog."""
+        """Stop reading. The broker queues the messages meanwhile."""
         self._last_pause = self._loop.time()
         self.reading = False
         self._set_flow()
@@ -128,13 +130,16 @@ class Connection(asyncio.BufferedProtocol):
         self._set_flow()
 
     def has_read_since(self, at: float) -> bool:
-        """Whether reading was never paused since then (the event loop's time). Only then does silence mean anything."""
+        """Whether reading was not paused since then (the event loop's time).
+
+        Only then is a missing answer a sign of a fault.
+        """
         return self.reading and self._last_pause < at
 
     async def keep_alive(self, seconds: float) -> None:
-        """Ping at half the interval (§3.1.2.10) and give the connection up after one and a half without a sign.
+        """Send PINGREQ at half of the Keep Alive (§3.1.2.10); close if nothing is received for one and a half of it.
 
-        While reading is paused nothing can be read, so silence then means nothing.
+        While reading is paused, no answer can be received, so the connection is not closed then.
         """
         while not self.lost.is_set():
             await asyncio.sleep(seconds / 2)
@@ -144,7 +149,7 @@ class Connection(asyncio.BufferedProtocol):
             self._write(mqtt5.PingReqPacket().write())
 
     def disconnect(self) -> None:
-        """Leave in good order (§3.14); the session stays with the broker."""
+        """Send DISCONNECT (§3.14) and close. The broker keeps the session."""
         self._write(mqtt5.DisconnectPacket().write())
         if self._transport is not None:
             self._transport.close()
@@ -175,7 +180,10 @@ class Connection(asyncio.BufferedProtocol):
         return memoryview(self._buffer)[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Decode every whole packet and hand the messages over as one delivery; keep the rest for the next read."""
+        """Decode every complete packet, and deliver their messages together.
+
+        An incomplete packet waits for the next read.
+        """
         self.silent = False
         self._last_received = self._loop.time()
         received_at = now_microseconds()
@@ -201,7 +209,7 @@ class Connection(asyncio.BufferedProtocol):
                     self._exactly_once.add(packet_id)
         if len(delivery):
             self.telemetry_at = self._last_received
-        # A delivery with nothing but packet ids still has to be acknowledged in its turn.
+        # A delivery without readings still has packets to acknowledge, in the order of receipt.
         if packet_ids or len(delivery):
             self._deliver(delivery)
         self._pause_between_reads(self._read_delay() if packet_ids and nbytes <= _SMALL_READ else 0.0)
@@ -209,7 +217,7 @@ class Connection(asyncio.BufferedProtocol):
     # Inside
 
     def _packets(self, end: int, delivery: Delivery, packet_ids: list[int]) -> Iterator[mqtt5.Packet]:
-        """Every whole packet of the buffer up to `end`; what is left moves to its start."""
+        """Every complete packet of the buffer up to `end`. The bytes that are left move to the start of the buffer."""
         view = memoryview(self._buffer)
         offset = 0
         while True:
@@ -231,10 +239,10 @@ class Connection(asyncio.BufferedProtocol):
         self._buffer[: self._filled] = view[offset:end]
 
     def _pause_between_reads(self, seconds: float) -> None:
-        """Read nothing for so long, and at least until every other task of the event loop has had a turn.
+        """Read nothing for this long, and at least until other tasks of the event loop have run.
 
-        libuv reads a busy socket up to 32 times in a row, which with a backlog would hold up a flush for
-        hundreds of milliseconds.
+        libuv reads a busy socket up to 32 times in a row. In a backlog that would delay a flush by hundreds of
+        milliseconds.
         """
         self._paused = True
         self._set_flow()
@@ -248,7 +256,7 @@ class Connection(asyncio.BufferedProtocol):
         self._set_flow()
 
     def _set_flow(self) -> None:
-        """Read from the transport, or do not, as wanted by now."""
+        """Start or stop reading from the transport, as `reading` and `_paused` say."""
         wanted = self.reading and not self._paused
         if wanted is self._flowing or self._transport is None or self._transport.is_closing():
             return
@@ -259,7 +267,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def _keep_malformed(self, view: memoryview, error: BaseException, delivery: Delivery, packet_ids: list[int]) -> int:
-        """Keep a malformed PUBLISH as a dead letter. Returns its size; 0 where the connection has to end."""
+        """Keep a malformed PUBLISH as a dead letter. Returns its size; 0 if the connection was closed instead."""
         found = read_malformed(view)
         if found is None:
             self.abort(foreign.explain(bytes(view[:4])) or f"malformed packet from the broker: {error}")
@@ -290,7 +298,7 @@ class Connection(asyncio.BufferedProtocol):
         return _PUBREC_FIXED_HEADER if packet_id in self._exactly_once else _PUBACK_FIXED_HEADER
 
     def _complete(self, packet_id: int) -> None:
-        """Answer PUBREL: the broker may forget a QoS 2 message. Of another connection's we know nothing (§3.7.2.1)."""
+        """Answer PUBREL with PUBCOMP. We do not know the Packet Identifiers of earlier connections (§3.7.2.1)."""
         codes = mqtt5.PubCompReasonCode
         code = codes.SUCCESS if packet_id in self._exactly_once else codes.PACKET_ID_NOT_FOUND
         self._exactly_once.discard(packet_id)
@@ -302,7 +310,7 @@ class Connection(asyncio.BufferedProtocol):
 
 
 class Ticket(NamedTuple):
-    """What a delivery is acknowledged with."""
+    """The connection and the Packet Identifiers by which a delivery is acknowledged."""
 
     connection: Connection
     packet_ids: list[int]

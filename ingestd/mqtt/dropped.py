@@ -18,7 +18,7 @@ _MOST_DIGITS: Final = 18
 
 
 class DroppedMessages:
-    """The count as a metric, and an error in the log whenever it grows: the broker's queue overflows."""
+    """Shows the count as a metric, and logs an error whenever it grows: the queue of the broker is full."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -26,7 +26,7 @@ class DroppedMessages:
         self._bad_count_logged = False
 
     async def subscribe(self, requests: Requests) -> None:
-        """Ask for the count. Not every broker has one."""
+        """Subscribe to the count. Not every broker publishes one."""
         try:
             refusal = await requests.subscribe_aside(DROPPED_TOPIC, max_qos=mqtt5.QoS.AT_MOST_ONCE)
         except BrokerError as error:

@@ -1,4 +1,4 @@
-"""The probe and `$SYS`: left out where the broker ends the connection because of them."""
+"""The probe and `$SYS`: they are left out if the broker ends connections because of them."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -11,11 +11,14 @@ log = structlog.get_logger(__name__)
 Extra: TypeAlias = Literal["probe", "$SYS"]
 
 LEFT_OUT_AFTER: Final = 2
-"""So many connections in a row that ended right after the request."""
+"""An extra is left out after this many connections in a row that ended right after the request for it."""
 
 
 class Extras:
-    """Of one session. What was left out is asked for again after a connection that was stable, or after a long time."""
+    """The extras of one session.
+
+    One that was left out is requested again after a stable connection, or after an hour.
+    """
 
     def __init__(self, *, wanted: Collection[Extra], soon: float) -> None:
         """A connection that ends within `soon` seconds of a request may have ended because of it."""
@@ -31,22 +34,22 @@ class Extras:
         return not self._left_out
 
     def ask_again(self) -> None:
-        """Ask again for what is left out. Where the connection ends because of it now, it is left out at once."""
+        """Request again what is left out. If a connection ends because of it again, it is left out at once."""
         self._left_out.clear()
 
     def ask(self, extra: Extra, now: float) -> bool:
-        """Whether to ask the broker for it on this connection; if so, it is asked now."""
+        """Whether to request this extra on this connection. If so, the request is noted as sent now."""
         if extra not in self._wanted or extra in self._left_out:
             return False
         self._asked = (extra, now)
         return True
 
     def answered(self) -> None:
-        """The broker has taken what was asked for last."""
+        """The broker has answered the latest request."""
         self._asked = None
 
     def ended(self, now: float, *, stable: bool, taken_over: bool) -> None:
-        """A connection ended; `stable`: it had lived for a while."""
+        """A connection ended. `stable`: it had lived for 30 s."""
         asked, self._asked = self._asked, None
         if asked is not None and now - asked[1] <= self._soon and not taken_over:
             self._count_end(asked[0])

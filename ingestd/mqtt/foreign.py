@@ -10,5 +10,5 @@ _OTHERS: Final = {
 
 
 def explain(received: bytes) -> str | None:
-    """Why this is no MQTT 5; None where nothing is known about it."""
+    """What server this is, by the first bytes that it sent; None if unknown."""
     return next((reason for start, reason in _OTHERS.items() if received.startswith(start)), None)

@@ -1,4 +1,4 @@
-"""CONNECT and SUBSCRIBE: what we ask for, what the broker grants, and whether that is enough."""
+"""CONNECT and SUBSCRIBE: what we request, what the broker grants, and whether that is enough."""
 
 from typing import Final
 
@@ -14,7 +14,8 @@ log = structlog.get_logger(__name__)
 SESSION_EXPIRY_SECONDS: Final = 7 * 86_400
 KEEP_ALIVE_SECONDS: Final = 30
 MAX_PACKET_BYTES: Final = 128 * 1024
-"""Many times what a device may send. The broker drops a larger message as if it were delivered (§3.1.2.11.4)."""
+"""The Maximum Packet Size of our CONNECT: 16 times what a device may send. The broker discards a larger message, and
+behaves as if it had sent it (§3.1.2.11.4)."""
 
 
 async def greet(connection: Connection, address: BrokerAddress, *, client_id: str) -> mqtt5.ConnAckPacket:
@@ -39,7 +40,7 @@ async def greet(connection: Connection, address: BrokerAddress, *, client_id: st
 
 
 async def subscribe(connection: Connection, address: BrokerAddress, granted: mqtt5.ConnAckPacket) -> None:
-    """SUBSCRIBE, where what is granted is enough for us. Raises BrokerError, BrokerRefusedError."""
+    """Check what CONNACK grants, and SUBSCRIBE. Raises BrokerError, BrokerRefusedError."""
     _insist(granted, address)
     _note(granted)
     await connection.requests.subscribe(address.filters)

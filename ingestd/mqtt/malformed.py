@@ -1,7 +1,7 @@
 """A PUBLISH that the codec cannot read (MQTT 5.0 §1.2, malformed packet).
 
-The broker accepted it, so it sends it again at every connection, and the session would never get past it. The fixed
-header (§2.1) says where it ends. That is enough to keep it as a dead letter and to acknowledge it.
+The broker has accepted this packet, so it sends it again at every connection until it is acknowledged. The Remaining
+Length of the fixed header (§2.1.4) says where it ends. So it can be kept as a dead letter, and acknowledged.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ _LONGEST_LENGTH_BYTES = 4
 
 
 class MalformedPublish(NamedTuple):
-    """What can be read of it."""
+    """The parts of the packet that can be read."""
 
     size: int  # bytes on the wire
     packet_ids: list[int]  # none for QoS 0
@@ -39,7 +39,7 @@ def is_malformed(error: BaseException) -> bool:
 
 
 def read_malformed(buffer: memoryview) -> MalformedPublish | None:
-    """The PUBLISH at the start of the buffer; None where there is none, or not all of it."""
+    """The PUBLISH at the start of the buffer; None if there is another packet, or only a part of it."""
     if buffer[0] >> 4 != _PUBLISH:
         return None
     length, header_size = _remaining_length(buffer)
@@ -62,7 +62,7 @@ def read_malformed(buffer: memoryview) -> MalformedPublish | None:
 
 
 def _remaining_length(buffer: memoryview) -> tuple[int, int]:
-    """(remaining length, size of the fixed header), §1.5.5; (0, 0) where it is not a number."""
+    """(Remaining Length, size of the fixed header), §1.5.5; (0, 0) if it is not a valid Variable Byte Integer."""
     value = 0
     for index in range(min(_LONGEST_LENGTH_BYTES, len(buffer) - 1)):
         byte = buffer[1 + index]

@@ -1,7 +1,7 @@
-"""Checks that a session that is connected also works.
+"""Checks that messages arrive in a session that is connected.
 
-A broker grants a subscription also where its access list forbids reading, and a session can be broken in ways that no
-ping shows. So the daemon publishes a small QoS 1 message to itself again and again. Where it comes back, publish,
+A broker may grant a subscription although its access list forbids reading, and a session may be broken although PINGREQ
+is answered. So the daemon publishes a small QoS 1 message to itself every 10 s. If the message comes back, publishing,
 acknowledgement, routing, subscription and delivery work.
 """
 
@@ -27,7 +27,7 @@ _REASONS: Final[dict[Missing, str]] = {
 
 
 class Probe:
-    """Every session has one. `reason` says why the probe does not come back; None where it does."""
+    """Every session has one. `reason` says why the probe does not come back; None if it does."""
 
     def __init__(self, *, client_id: str, within: float) -> None:
         """A round trip that takes longer than `within` seconds has failed."""
@@ -48,7 +48,7 @@ class Probe:
             self._received.set()
 
     def subscribe_again(self) -> None:
-        """Before the next probe."""
+        """Subscribe to the topic again before the next probe."""
         self._subscribed_on = None
 
     def forget(self) -> None:
@@ -57,15 +57,15 @@ class Probe:
         self.failing_since = None
 
     async def send(self, connection: Connection) -> None:
-        """Send one and wait until it is back."""
+        """Send one probe, and wait until it is back."""
         sent_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(self._within):
                 refusal = await self._round_trip(connection)
         except TimeoutError:
             if self._missing == "the message" and connection.telemetry_at > sent_at:
-                self.forget()  # it waits behind a backlog, which does come in
-            elif connection.has_read_since(sent_at):  # else it could not be read
+                self.forget()  # the probe waits in the broker behind a backlog, and telemetry arrives
+            elif connection.has_read_since(sent_at):  # else reading was paused, and the answer could not be read
                 self._failed(sent_at)
             return
         except BrokerError as error:

@@ -1,4 +1,4 @@
-"""Publishes as devices do: QoS 1, many messages under way at once, and every one acknowledged by the broker."""
+"""Publishes as devices do: with QoS 1, many messages in flight at once, each acknowledged by the broker."""
 
 import asyncio
 import itertools
@@ -20,9 +20,9 @@ Message: TypeAlias = tuple[str, bytes]
 """Topic and payload."""
 
 IN_FLIGHT: Final = 2_000
-"""Messages that may wait for their PUBACK, where the broker allows so many."""
+"""Messages that may wait for their PUBACK, if the Receive Maximum of the broker allows it."""
 AT_ONCE: Final = 200
-"""Messages in one write: a few milliseconds' work, after which the event loop has its turn."""
+"""Messages in one write: a few milliseconds of work. Then other tasks of the event loop run."""
 ANSWER_SECONDS: Final = 10.0
 CLOSE_SECONDS: Final = 1.0
 KEEP_ALIVE_SECONDS: Final = 30
@@ -86,7 +86,7 @@ class Publisher(asyncio.Protocol):
         return taken
 
     async def close(self) -> None:
-        """Leave in good order (MQTT 5.0 §3.14)."""
+        """Send DISCONNECT (MQTT 5.0 §3.14) and close."""
         if self._transport is None or self._lost.is_set():
             return
         self._write(mqtt5.DisconnectPacket().write())
@@ -148,7 +148,7 @@ class Publisher(asyncio.Protocol):
                 self._abort(f"unexpected {type(packet).__name__} from the broker")
 
     async def _due(self, taken: int, rate: float | None, started: float) -> int:
-        """How many to send next, when it is time for them and there is room. Raises BrokerError."""
+        """Wait until messages are due and there is room for them; returns how many to send. Raises BrokerError."""
         wait = 0.0 if rate is None else started + taken / rate - self._loop.time()
         await asyncio.sleep(wait)  # for no time, too: the event loop has its turn
         # One is room enough: what goes out brings the broker's next answers, which TCP holds back meanwhile.
@@ -180,7 +180,9 @@ class Publisher(asyncio.Protocol):
             raise BrokerError(self._loss_reason)
 
     def _ping(self, keep_alive: float) -> None:
-        """Every half of the interval, so that the broker does not take us for dead (MQTT 5.0 §3.1.2.10)."""
+        """Send PINGREQ at half of the Keep Alive, so that the broker does not close the connection (MQTT 5.0
+        §3.1.2.10).
+        """
         self._write(mqtt5.PingReqPacket().write())
         self._next_ping = self._loop.call_later(keep_alive / 2, self._ping, keep_alive)
 

@@ -11,11 +11,11 @@ from ingestd.mqtt.timing import Timing
 log = structlog.get_logger(__name__)
 
 REPEATED: Final = 2
-"""So many takeovers in a row are reported. A single one may be an accident."""
+"""This many takeovers in a row are reported. A single one may be chance."""
 
 
 class Reconnection:
-    """Of one session. The pause grows until a connection is stable, which means: it has lived for a while."""
+    """The reconnections of one session. The pause grows until a connection is stable: it has lived for 30 s."""
 
     def __init__(self, *, client_id: str, timing: Timing) -> None:
         self._client_id = client_id
@@ -34,7 +34,10 @@ class Reconnection:
         self._backoff.extend()
 
     def unreachable(self) -> None:
-        """The broker is away. So connections ended because of that, and not because of a takeover."""
+        """The broker cannot be reached.
+
+        So the connections before ended because of that, and not because of a takeover.
+        """
         self._takeovers = 0
 
     def opened(self, now: float) -> None:
@@ -45,9 +48,9 @@ class Reconnection:
         return now - self._opened_at >= self._timing.stable
 
     def ended(self, good_until: float, *, reason: str, taken_over: bool) -> str:
-        """A connection ended that was good until then. Returns the reason, or the takeover that it may have been.
+        """A connection ended; it worked until `good_until`. Returns the reason, or a takeover that it may have been.
 
-        Not every broker says that it was one: Mosquitto 2.0.11 only closes the connection.
+        Not every broker sends DISCONNECT with 0x8E (Session taken over): Mosquitto 2.0.11 only closes the connection.
         """
         stable = self.is_stable(good_until)
         if stable:
@@ -61,7 +64,9 @@ class Reconnection:
         return reason
 
     def takeover(self, now: float) -> str | None:
-        """Another client that takes the session over again and again; None once a connection has lived for a while."""
+        """What to say of a client that takes the session over again and again; None once a connection has lived for 10
+        s.
+        """
         return self._described() if now - self._opened_at < self._timing.takeover_shown else None
 
     def _described(self) -> str | None:

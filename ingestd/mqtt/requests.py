@@ -1,4 +1,4 @@
-"""Our own SUBSCRIBE and PUBLISH on one connection, and their answers, which are matched by packet id."""
+"""Our own SUBSCRIBE and PUBLISH packets on one connection. Their answers are matched by Packet Identifier."""
 
 import asyncio
 import enum
@@ -21,7 +21,7 @@ _Packet = TypeVar("_Packet", mqtt5.SubAckPacket, mqtt5.PubAckPacket)
 
 
 class Requests:
-    """A packet id is in use until its answer has come, also where no caller waits for it any more."""
+    """Sends requests. A Packet Identifier is in use until its answer has come, also if no caller waits any more."""
 
     def __init__(self, *, write: Callable[[bytes], None], answer_seconds: float) -> None:
         """`answer_seconds` is how long an answer may take."""
@@ -31,15 +31,15 @@ class Requests:
         self.obey(mqtt5.ConnAckPacket())
 
     def obey(self, granted: mqtt5.ConnAckPacket) -> None:
-        """Keep to the limits of this CONNACK from here on."""
+        """Obey the limits of this CONNACK from now on: Receive Maximum, Retain Available, Maximum Packet Size."""
         self._quota = asyncio.Semaphore(granted.receive_max)  # §4.9
         self._retain = granted.retain_available
         self._largest = granted.max_packet_size
 
     async def subscribe(self, filters: Sequence[str]) -> None:
-        """Subscribe to `filters` with QoS 1 and check what is granted (§3.9.3). Raises BrokerError, BrokerRefusedError.
+        """Subscribe to `filters` with QoS 1 and check the SUBACK (§3.9.3). Raises BrokerError, BrokerRefusedError.
 
-        Retained messages are not sent, as they were stored when they came first.
+        Retain Handling is 2 (§3.8.3.1): retained messages are not sent, as they were stored when they were published.
         """
         wanted = [
             mqtt5.TopicFilter(pattern, max_qos=mqtt5.QoS.AT_LEAST_ONCE, retain_handling=mqtt5.RetainHandling.SEND_NEVER)
@@ -81,7 +81,7 @@ class Requests:
         return refusal(code)
 
     def answered(self, packet: Answer) -> bool:
-        """Hand an answer to the caller that waits for it; False where it belongs to no request."""
+        """Give an answer to the caller that waits for it. Returns False if it belongs to no request."""
         future = self._waiting.pop(packet.packet_id, None)
         if future is None:
             return False
@@ -92,7 +92,7 @@ class Requests:
         return True
 
     def fail(self, reason: str) -> None:
-        """No answer will come any more."""
+        """The connection is lost: every caller that waits gets a BrokerError."""
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(BrokerError(reason))
@@ -107,7 +107,7 @@ class Requests:
         return codes
 
     def _ask(self) -> tuple[int, asyncio.Future[Answer]]:
-        """A packet id that is free, and the future of its answer."""
+        """A free Packet Identifier, and the future of its answer."""
         packet_id = next(number for number in itertools.count(1) if number not in self._waiting)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[packet_id] = future
@@ -129,7 +129,7 @@ def _expect(kind: type[_Packet], answer: Answer) -> _Packet:
 
 
 def refusal(code: enum.IntEnum) -> str | None:
-    """A reason code in words where it is a failure."""
+    """The name of a Reason Code if it is a failure, else None."""
     return in_words(code) if code.value >= _FIRST_REFUSAL else None
 
 

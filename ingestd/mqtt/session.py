@@ -1,7 +1,7 @@
-"""The session with the broker: outlives connections, subscribes at each, acknowledges what has been committed.
+"""The MQTT session with the broker. It outlives connections, subscribes at each, and acknowledges what is committed.
 
-The broker keeps the session (Clean Start 0, Session Expiry Interval 7 days). So it sends at the next connection what
-was published meanwhile, and what was not acknowledged.
+The broker keeps the session (Clean Start 0, Session Expiry Interval 7 days). At the next connection it sends the
+messages that were published meanwhile, and those that were not acknowledged (§4.4).
 """
 
 import asyncio
@@ -32,7 +32,7 @@ ALL_EXTRAS: Final[tuple[Extra, ...]] = ("probe", "$SYS")
 
 
 class Session:
-    """Subscribed to the telemetry of the fleet; the origin of every MQTT delivery."""
+    """Receives the telemetry of the fleet. It is the origin of every MQTT delivery."""
 
     def __init__(
         self,
@@ -67,19 +67,21 @@ class Session:
         self._connected_before = False
         self._connection_reason: str | None = "not connected yet"
         self.sessions_begun = 0
-        """Connections at which the broker did not know our session. Its retained messages may be lost as well."""
+        """Connections with Session Present 0: the broker did not know our session, and may have lost retained messages
+        as well."""
         self.sessions_lost = 0
-        """Those of them at which it should have known our session: the messages that waited in it are lost."""
+        """Those except the first: the broker should have known our session, and the messages that waited in it are
+        lost."""
 
     @property
     def reason(self) -> str | None:
-        """Why no telemetry arrives at the moment; None where connected and subscribed, and the probe comes back."""
+        """Why no telemetry arrives now; None if we are connected and subscribed, and the probe comes back."""
         takeover = self._reconnection.takeover(asyncio.get_running_loop().time())
         return self._connection_reason or takeover or self._probe.reason
 
     @property
     def is_receiving(self) -> bool:
-        """Whether telemetry can arrive at this moment."""
+        """Whether telemetry can arrive now: the session works, and reading is not paused."""
         return self.reason is None and not self._held_by
 
     async def open(self) -> None:
@@ -123,13 +125,13 @@ class Session:
             connection.pause_reading()
 
     async def run(self) -> None:
-        """For ever: wait until the connection is lost, connect again, subscribe again."""
+        """Wait until the connection is lost, connect and subscribe again; for ever."""
         while True:
             if self._connection is not None:
                 await self._live(self._connection)
                 self._lost(self._connection)
             await asyncio.sleep(self._reconnection.pause())
-            await self._free.wait()  # a connection while reading is held back would bring messages that may not be read
+            await self._free.wait()  # while reading is held, a new connection would bring messages that may not be read
             try:
                 await self.open()
             except (BrokerRefusedError, ConfigError) as error:
@@ -143,8 +145,8 @@ class Session:
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge on the connection that brought the messages.
 
-        An older connection's packet ids mean other messages by now (or none): acknowledging them would
-        delete what we never saw. They are dropped; the broker sends those messages again.
+        The Packet Identifiers of an older connection now belong to other messages, or to none. To acknowledge them
+        would delete messages that we have not stored. So they are dropped, and the broker sends those messages again.
         """
         packet_ids: list[int] = []
         for delivery in deliveries:
@@ -174,8 +176,8 @@ class Session:
     async def publish(self, topic: str, payload: bytes, *, expires_after: timedelta | None) -> None:
         """Publish a message with QoS 1, retained where the broker can; returns once the broker has it.
 
-        Raises BrokerError where that is not possible now, BrokerRefusedError where the broker says no, and
-        MessageTooLargeError where it never will.
+        Raises BrokerError if this is not possible now, BrokerRefusedError if the broker refuses the message, and
+        MessageTooLargeError if the broker takes no message of this size.
         """
         connection = self._connection
         # While reading is paused no PUBACK can be read.
@@ -187,7 +189,7 @@ class Session:
             raise BrokerRefusedError(f"the broker refuses {topic}: {refusal}")
 
     async def close(self) -> None:
-        """Leave in good order. The session, with all that is not acknowledged, stays with the broker."""
+        """Send DISCONNECT. The broker keeps the session, with all messages that are not acknowledged."""
         if self._connection is not None:
             self._connection.disconnect()
             with suppress(TimeoutError):
@@ -214,7 +216,7 @@ class Session:
             log.error("broker_session_lost", client_id=self._client_id, sessions_lost=self.sessions_lost)
 
     async def _live(self, connection: Connection) -> None:
-        """Ping and watch until the connection is lost."""
+        """Send pings and probes until the connection is lost."""
         async with asyncio.TaskGroup() as tasks:
             pinging = tasks.create_task(connection.keep_alive(self._keep_alive), name="mqtt-keep-alive")
             watching = tasks.create_task(self._watch(connection), name="mqtt-watch")
@@ -235,7 +237,10 @@ class Session:
         self._connection_reason = reason
 
     async def _watch(self, connection: Connection) -> None:
-        """Probe the connection for as long as it lasts; once the first probe is over, ask for the broker's count."""
+        """Send probes for as long as the connection lasts.
+
+        After the first one, subscribe to the count of dropped messages.
+        """
         now = asyncio.get_running_loop().time
         self._probe.failing_since = None
         while True:
@@ -269,7 +274,7 @@ class Session:
             await self._renew(connection)
 
     async def _renew(self, connection: Connection) -> None:
-        """For a deaf session: subscribe again, once; where that does not help, connect again."""
+        """For a deaf session: subscribe again, once for each connection. If that does not help, connect again."""
         if self._renewed is connection:
             connection.abort(f"{self._probe.reason}; subscribing anew did not help")
             return

@@ -1,4 +1,4 @@
-"""How long things take between the daemon and the broker."""
+"""Times and limits of time between the daemon and the broker."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """All in seconds. The defaults are those of operation; tests make them shorter."""
+    """All in seconds. The daemon uses the defaults; tests set shorter times."""
 
     connect: float = 5.0
     """For the network connection and TLS."""
@@ -25,9 +25,9 @@ class Timing:
     probe_within: float = 8.0
     """For SUBACK, PUBACK and the probe itself, together; Mosquitto on a busy machine takes milliseconds."""
     ask_again: float = 3600.0
-    """After so long on one connection, what was left out is asked for again: it may not have been at fault."""
+    """After this time on one connection, an extra that was left out is requested again."""
     deaf: float = 60.0
-    """Where probes have failed for so long, the session subscribes again, and then connects again."""
+    """If probes have failed for this long, the session subscribes again, and then connects again."""
 
 
 DEFAULT: Final = Timing()

@@ -1,4 +1,4 @@
-"""Where readings wait for their flush. Bounded in messages and bytes; never drops anything."""
+"""Holds readings until they are flushed. It is bounded in messages and in bytes, and never drops a reading."""
 
 import asyncio
 from collections import Counter, deque
@@ -11,24 +11,25 @@ from ingestd.model.dead_letter import Source
 from ingestd.pipeline.delivery import Delivery
 
 MAX_BYTES: Final = 32 * 1024 * 1024
-"""Bound on the wire bytes that wait; decoded rows take about twice that in memory."""
+"""Bytes as they came over the network; the decoded rows take about twice as much memory."""
 
 URGENT_SECONDS: Final = 0.025
-"""A sender that waits for its answer makes the next flush due within this time."""
+"""When an HTTP request waits for its answer, the next flush is due within this time."""
 
 READ_DELAY_SECONDS: Final = 0.5
-"""A source is never asked to wait for longer. A sender that brings a flush forward then finds what came before it."""
+"""The longest time for which a source reads nothing. An HTTP request may make a flush due earlier, and that flush has
+to include the messages that came before the request."""
 
 QUIET_MESSAGES: Final = 2000
 BUSY_READ_DELAY_SECONDS: Final = 0.05
-"""The same after a flush of more than QUIET_MESSAGES: what comes meanwhile has to be read, too."""
+"""The same after a flush of more than QUIET_MESSAGES. More messages arrive then, and they must be read in time."""
 
 LEAD_SECONDS: Final = 0.01
-"""A source reads what waits so long before the flush."""
+"""A source reads again this long before the flush, so that the flush includes what has arrived."""
 
 
 class Buffer:
-    """Holds deliveries from receipt until they are settled; what is being flushed counts as held.
+    """Holds deliveries from receipt until they are settled. Deliveries in the flush under way count as held.
 
     A source that can pause registers with `on_pressure`: it is called with True when the buffer is full, and with False
     once half of it is free again. A source that can refuse its sender asks `admit`.
@@ -55,7 +56,7 @@ class Buffer:
         self._bytes_held = 0
         self._held_by: Counter[tuple[str, Source]] = Counter()
         self._due_at: float | None = None
-        self._quiet = False  # whether the latest flush held little; unknown before the first
+        self._quiet = False  # whether the latest flush had at most QUIET_MESSAGES; False before the first
         self._changed = asyncio.Event()
         self._closed = False
         self._pressed = False
@@ -74,7 +75,7 @@ class Buffer:
         self._on_pressure.append(callback)
 
     def admit(self) -> None:
-        """Raises BufferFullError where a sender has to keep its reading."""
+        """Raises BufferFullError if a sender must keep its readings and send them later."""
         if self._closed:
             raise BufferFullError("shutting down")
         if self.full:
@@ -97,7 +98,10 @@ class Buffer:
             self._press(on=True)
 
     def read_delay(self) -> float:
-        """For how many seconds a source need not read: what comes until then can still be part of the next flush."""
+        """Seconds for which a source need not read.
+
+        Messages that arrive in this time still become part of the next flush.
+        """
         if self._due_at is None:
             return 0.0
         left = self._due_at - asyncio.get_running_loop().time() - LEAD_SECONDS
@@ -106,7 +110,7 @@ class Buffer:
     async def take(self) -> list[Delivery]:
         """Wait until a flush is due, then return what it should hold, oldest first.
 
-        An empty list means closed and empty: there is nothing left to do.
+        An empty list means that the buffer is closed and empty.
         """
         while not self._closed and self._messages_waiting < self._flush_at:
             self._changed.clear()
@@ -131,14 +135,14 @@ class Buffer:
         return taken
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
-        """Forget what has been settled and, when half is free again, let the sources go on."""
+        """Remove settled deliveries. When half of the buffer is free again, let the sources go on."""
         for delivery in deliveries:
             self._hold(delivery, sign=-1)
         if self._pressed and self._half_free():
             self._press(on=False)
 
     def close(self) -> None:
-        """Make everything that waits due now and let `take` end after it."""
+        """Make all waiting deliveries due now. After them, `take` returns an empty list."""
         self._closed = True
         self._changed.set()
 

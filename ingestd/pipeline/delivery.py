@@ -23,9 +23,9 @@ class Rejection:
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What became of a delivery's readings; its dead letters are all stored.
+    """The outcome of a delivery's readings; its dead letters are all stored.
 
-    What is neither committed nor rejected was there already: a duplicate.
+    A reading that is neither committed nor rejected was stored before: it is a duplicate.
     """
 
     committed: dict[Stream, int] = field(default_factory=dict)
@@ -66,7 +66,10 @@ class Delivery:
 
 @dataclass(slots=True, kw_only=True)
 class StreamBatch:
-    """The rows of one stream in one transaction. Keys (device, timestamp) are unique: the first stands."""
+    """The rows of one stream in one transaction.
+
+    Keys (device, timestamp) are unique: of several rows the first is kept.
+    """
 
     rows: list[Row]
     origins: list[int]
@@ -116,7 +119,7 @@ class Batch:
         first_origin: int = 0,
         held: Mapping[Stream, StreamBatch] = MappingProxyType({}),
     ) -> "Batch":
-        """Merge deliveries, the first of which has index `first_origin`, behind rows held from before."""
+        """Merge deliveries into one batch, after the rows of `held`. The first delivery has index `first_origin`."""
         merged = {
             stream: _merge(held.get(stream, _NOTHING), [d.readings[stream] for d in deliveries], first_origin)
             for stream in STREAMS
@@ -130,15 +133,15 @@ class Batch:
         return sum(len(part.rows) for part in self.readings.values()) + len(self.dead_letters)
 
     def taken_at(self) -> int | None:
-        """When most of its readings were taken, in microseconds: the timestamp of one in the middle.
+        """The timestamp of the reading in the middle, in microseconds: about when most readings were taken.
 
-        None where they are few.
+        None if they are few.
         """
         rows = max((part.rows for part in self.readings.values()), key=len, default=[])
         return rows[len(rows) // 2][1] if len(rows) >= _TELLING else None
 
     def parted(self, stream: Stream, wanted: Callable[[Row], bool]) -> tuple["Batch", "Batch"]:
-        """The rows of a stream that are wanted, and all else."""
+        """One batch with the wanted rows of the stream, and one with all else."""
         if stream not in self.readings:
             return Batch(readings={}, dead_letters=[]), self
         chosen, others = self.readings[stream].where(wanted)
@@ -159,7 +162,7 @@ class Batch:
         return {identity: Batch(readings={stream: rows}, dead_letters=[]) for identity, rows in grouped.items()}
 
     def singles(self, most: int) -> list["Batch"]:
-        """Of readings of one stream: one part with all rows but `most`, then each of these in a part of its own."""
+        """For readings of one stream: a part with all rows except `most` of them, then one part for each of these."""
         ((stream, batch),) = self.readings.items()
         parts = [batch[most:], *(batch[number : number + 1] for number in range(min(most, len(batch.rows))))]
         return [Batch(readings={stream: part}, dead_letters=[]) for part in parts if part.rows]
@@ -182,13 +185,13 @@ class Batch:
 
 
 def _merge(held: StreamBatch, added: Sequence[list[Row]], first_origin: int) -> StreamBatch:
-    """All rows of a stream; of several under one key only the first, so that COPY does not fail."""
+    """All rows of a stream. Of several rows with the same key only the first, because COPY would fail."""
     rows = list(held.rows)
     origins = list(held.origins)
     for origin, more in enumerate(added, first_origin):
         rows += more
         origins += [origin] * len(more)
-    # Where all devices differ, as in large fleets, no key can come twice. That is cheaper to see than the keys.
+    # If all devices differ, as in large fleets, no key can come twice. This check costs less than comparing keys.
     if any(len(set(map(part, rows))) == len(rows) for part in (_identity, _key)):
         return StreamBatch(rows=rows, origins=origins)
     first: dict[Row, tuple[Row, int]] = {}

@@ -31,12 +31,12 @@ RETRY_FIRST_SECONDS: Final = 0.1
 RETRY_LONGEST_SECONDS: Final = 2.0
 RETRY_JITTER: Final = (0.75, 1.25)
 SLOW_RETRY_SECONDS: Final = 5.0
-"""The pause where only an operator, or time, helps."""
+"""The pause when the error needs an operator, or time."""
 SUSPECT_ROUNDS: Final = 12
-"""So often, a minute in all, rows that fail for an unknown reason are tried again. Then they become dead letters, as
-they must not stop the other rows for ever."""
+"""Rows that fail for an unknown reason are tried again this often, for a minute in all. Then they become dead letters,
+so that they do not stop the other rows for ever."""
 STALLED_SECONDS: Final = 30.0
-"""A flush that takes longer is reported, although there is no error."""
+"""A flush that takes longer is shown in `/health`, also if there is no error."""
 BACKLOG_AGE: Final = timedelta(minutes=15)
 """Readings that are older than this when they are committed are a backlog."""
 BACKLOG_PAUSE_SECONDS: Final = 5.0
@@ -44,17 +44,17 @@ BACKLOG_PAUSE_SECONDS: Final = 5.0
 
 
 class Store(Protocol):
-    """Where batches go."""
+    """Stores batches."""
 
     async def write(self, batch: Batch) -> dict[Stream, Counter[int]]:
         """Commit the batch; return for each stream how many rows of each origin were new.
 
-        Raises StoreError where it is not known that anything was committed. Repeating is always safe.
+        Raises StoreError if it is not known whether anything was committed. To write the batch again is always safe.
         """
 
 
 class Flusher:
-    """The only consumer of the buffer."""
+    """Takes deliveries from the buffer and has them stored; nothing else takes from it."""
 
     def __init__(self, *, buffer: Buffer, store: Store, metrics: Metrics) -> None:
         self._buffer = buffer
@@ -62,14 +62,14 @@ class Flusher:
         self._metrics = metrics
         self.last_commit_at: float | None = None  # monotonic seconds
         self.arriving: datetime | None = None
-        """The timestamp of the readings that come in at the moment; None where they are few."""
+        """The timestamp of the readings that arrive now; None if they are few."""
         self._busy_since: float | None = None  # the event loop's time
         self._reason: str | None = None
         self._refusals = Refusals()
 
     @property
     def reason(self) -> str | None:
-        """Why the database does not take our writes at the moment; None where it does."""
+        """Why the database takes no writes now; None if it does."""
         busy = 0.0 if self._busy_since is None else asyncio.get_running_loop().time() - self._busy_since
         if self._reason is None and busy > STALLED_SECONDS:
             return f"a flush has been under way for {busy:.0f} s"
@@ -77,7 +77,7 @@ class Flusher:
 
     @property
     def is_backlog(self) -> bool:
-        """Whether the readings that come in at the moment are a backlog: taken long ago, and committed just now."""
+        """Whether the readings that arrive now are a backlog: they are old, and were committed in the last seconds."""
         if self.arriving is None or self.last_commit_at is None:
             return False
         if time.monotonic() - self.last_commit_at > BACKLOG_PAUSE_SECONDS:
@@ -85,7 +85,7 @@ class Flusher:
         return datetime.now(UTC) - self.arriving > BACKLOG_AGE
 
     async def run(self) -> None:
-        """Flush until the buffer is closed and empty. Where it is cancelled, the sources send again what is left."""
+        """Flush until the buffer is closed and empty. If this is cancelled, the senders send the rest again."""
         while deliveries := await self._buffer.take():
             failpoints.reach("flush")
             await self.flush(deliveries)
@@ -136,11 +136,11 @@ class Flusher:
         return apart
 
     async def _commit(self, batch: Batch, progress: Progress) -> None:
-        """Try every row of the batch, splitting where the database objects to the rows themselves."""
+        """Write every row of the batch. Where rows are at fault, the batch is split to find them."""
         await self._commit_parts([batch], progress)
 
     async def _commit_parts(self, parts: list[Batch], progress: Progress) -> None:
-        """The last part first."""
+        """Write all parts, the last first."""
         retry = Backoff(first=RETRY_FIRST_SECONDS, longest=RETRY_LONGEST_SECONDS, jitter=RETRY_JITTER)
         while parts:
             part = parts.pop()
@@ -173,9 +173,10 @@ class Flusher:
         return [part]
 
     async def _refused_letters(self, letters: list[DeadLetter], refusal: str) -> list[Batch]:
-        """What is left to do about dead letters that the database does not take. None is ever dropped.
+        """Handle dead letters that the database refuses. Returns what is left to write. No letter is ever dropped.
 
-        One that is refused alone is stored in a reduced form. Where that is refused too, the table is at fault.
+        A letter that is refused alone is stored in a reduced form. If that is refused too, the table is at fault, and
+        the letter is written again later.
         """
         part = Batch(readings={}, dead_letters=letters)
         if len(letters) > 1:
@@ -219,7 +220,9 @@ class Flusher:
         await asyncio.sleep(seconds)
 
     def _settle(self, progress: Progress) -> None:
-        """Count every message, release the buffer, and settle with every origin in the order of receipt."""
+        """Set the outcomes, count every message, release the buffer, and let each origin acknowledge in the order of
+        receipt.
+        """
         deliveries = progress.deliveries
         for refused in progress.rejected:
             rejection = Rejection(stream=refused.stream, row=refused.row, detail=refused.detail)
@@ -235,7 +238,7 @@ class Flusher:
             origin.settle(settled)
 
     def _account(self, deliveries: list[Delivery]) -> None:
-        """Each message in exactly one counter; added up first, as looking labels up is slow."""
+        """Count each message in exactly one counter. Counts are added up first, because looking up labels is slow."""
         committed: Counter[tuple[str, Source]] = Counter()
         duplicate: Counter[tuple[str, Source]] = Counter()
         dead: Counter[tuple[str, Source, str]] = Counter()

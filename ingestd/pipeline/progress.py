@@ -1,4 +1,4 @@
-"""What has become of the rows of one flush so far, while the Flusher splits and repeats it."""
+"""The state of each row of one flush, while the Flusher splits and repeats its batches."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from ingestd.model.timestamps import MICROSECONDS_PER_DAY
 from ingestd.pipeline.delivery import Batch, Delivery, StreamBatch
 
 UNKNOWN_BEFORE_ISOLATING: Final = 3
-"""So often may a batch fail for an unknown reason before the rows are tried one by one."""
+"""After this many failures for an unknown reason, a batch is split, down to single rows."""
 UNKNOWN_BEFORE_REDUCING: Final = 20
-"""The same for dead letters alone, half a minute or so: a dead letter is better kept as it is."""
+"""The same for a batch of dead letters, about half a minute. It is more, because a reduced letter loses something."""
 GIVE_UP_AFTER: Final = 32
-"""So many rows of a stream, or of a device, may fail one by one, and none go through, before the rest is not tried
-singly."""
+"""When this many rows of a stream or of a device have failed one by one, and none was stored, the others are not tried
+one by one."""
 
 
 class Refused(NamedTuple):
@@ -37,21 +37,21 @@ class Progress:
     deliveries: list[Delivery]
     committed: dict[Stream, Counter[int]] = field(default_factory=lambda: {stream: Counter() for stream in STREAMS})
     taken: set[Stream] = field(default_factory=set)
-    """Streams of which a transaction has gone through, with new rows or without."""
+    """Streams with rows in a transaction that has committed, new ones or not."""
     rejected: list[Refused] = field(default_factory=list)
-    """These rows are at fault. They become dead letters."""
+    """Rows that are at fault. They become dead letters."""
     suspects: list[Refused] = field(default_factory=list)
-    """Failed for an unknown reason. It is not known yet whether they are at fault."""
+    """Rows that failed for an unknown reason. It is not known yet whether the rows or the database are at fault."""
     _unknown_failures: Counter[bool] = field(default_factory=Counter)
-    """Of parts with readings (True), and of parts with dead letters alone."""
+    """Number of failures: of parts with readings (True), and of parts with dead letters only (False)."""
     _refused: Counter[tuple[Stream, str]] = field(default_factory=Counter)
-    """Rows of each device that failed alone, while none of the device went through."""
+    """For each device the rows that failed alone since one of its rows was stored."""
     _is_one_by_one: bool = False
     _singles: int = GIVE_UP_AFTER
     _tried: set[tuple[Stream, Row]] = field(default_factory=set)
 
     def stored(self, part: Batch, committed: Mapping[Stream, Counter[int]]) -> None:
-        """A part has gone through."""
+        """The transaction of a part has committed."""
         self.taken |= part.readings.keys()
         if self._refused:
             for stream, batch in part.readings.items():
@@ -62,7 +62,7 @@ class Progress:
             self.committed[stream].update(by_origin)
 
     def reject(self, part: Batch, error: DataStoreError) -> list[Batch]:
-        """The rows are at fault: smaller parts to try, or rows named."""
+        """Rows of the part are at fault. Returns smaller parts to try; rejects a row that is alone."""
         if isinstance(error, NoPartitionError):
             return self._reject_day(part, error)
         if len(part) > 1 and not self._is_refused_device(part):
@@ -71,7 +71,7 @@ class Progress:
         return []
 
     def give_up_untried(self, part: Batch) -> bool:
-        """Reject the rest of a device of which enough rows were rejected; whether the part is such a rest."""
+        """Reject the rows of a device that had enough rejected rows. Returns False if the part is not such rows."""
         if not self.rejected or not self._is_refused_device(part):
             return False
         (device,) = _devices(part)
@@ -84,7 +84,7 @@ class Progress:
         return True
 
     def suspect(self, part: Batch, detail: str) -> list[Batch]:
-        """The rows may be at fault: smaller parts to try, or none where smaller parts would show nothing more."""
+        """Rows of the part may be at fault. Returns smaller parts to try; none if these would show nothing more."""
         alone = len(part) == 1 or self._is_refused_device(part)
         if not alone and not all(map(self._is_given_up, part.readings)):
             return self._smaller(part)
@@ -92,7 +92,7 @@ class Progress:
         return []
 
     def is_to_isolate(self, part: Batch, error: TransientStoreError) -> bool:
-        """Whether a part that failed for this reason is tried in smaller parts, and not only repeated."""
+        """Whether a part that failed with this error is split, and not only repeated."""
         if error.known:
             return False
         self._unknown_failures[bool(part.readings)] += 1
@@ -100,16 +100,16 @@ class Progress:
         return self._unknown_failures[bool(part.readings)] >= enough
 
     def isolate(self, *, singles: int) -> None:
-        """What follows is of a refused device: so many rows are tried one by one, and no error is waited for to pass.
+        """The next parts are of a refused device: `singles` rows are tried one by one, and at the first failure.
 
-        Once one of them goes through, as many as of any other.
+        Once one of them is stored, its rows are tried as those of any other device.
         """
         self._unknown_failures[True] = UNKNOWN_BEFORE_ISOLATING
         self._is_one_by_one = True
         self._singles = singles
 
     def reject_confirmed(self) -> None:
-        """Reject each suspect that failed alone while others of its stream went through."""
+        """Reject each suspect that failed alone, if other rows of its stream were stored."""
         self.rejected += filter(self._is_confirmed, self.suspects)
         self.suspects = list(filterfalse(self._is_confirmed, self.suspects))
 
@@ -119,14 +119,17 @@ class Progress:
         self.suspects = []
 
     def join(self, deliveries: list[Delivery]) -> Batch:
-        """The suspects once more, together with what came meanwhile."""
+        """One batch of the suspects and of the deliveries that came since."""
         batch = Batch.of(deliveries, first_origin=len(self.deliveries), held=_grouped(self.suspects))
         self.deliveries += deliveries
         self.suspects = []
         return batch
 
     def repeats(self) -> Batch | None:
-        """Other readings of this flush under the key of a rejected one: not duplicates, as that is not stored."""
+        """Other readings of this flush with the key of a rejected one.
+
+        They are no duplicates, as that one is not stored.
+        """
         keys = {(refused.stream, refused.row[:2]) for refused in self.rejected}
         self._tried |= {(refused.stream, refused.row[:-1]) for refused in self.rejected}
         found: dict[tuple[Stream, Row], Refused] = {}
@@ -140,14 +143,17 @@ class Progress:
         return Batch(readings=readings, dead_letters=[]) if readings else None
 
     def _reject_day(self, part: Batch, error: NoPartitionError) -> list[Batch]:
-        """All rows of a day that has no partition at once; the others are left to do."""
+        """Reject all rows of a day that has no partition. Returns the others."""
         (stream,) = (stream for stream in part.readings if stream.history == error.history)
         of_day, others = part.parted(stream, lambda row: row[1] // MICROSECONDS_PER_DAY == error.day)
         self.rejected += _refused(of_day, str(error), alone=True)
         return [others] if len(others) else []
 
     def _smaller(self, part: Batch) -> list[Batch]:
-        """Halves, as one row in many may be at fault; of a refused device a few rows singly, as all may be."""
+        """Two halves, because one row of many may be at fault.
+
+        For a refused device a few single rows: all may be at fault.
+        """
         if self._is_one_by_one and not part.dead_letters and len(_devices(part)) == 1:
             return part.singles(self._singles)
         return part.split()
@@ -159,7 +165,7 @@ class Progress:
         return named
 
     def _is_refused_device(self, part: Batch) -> bool:
-        """Whether all rows are of one device, and enough of its rows were refused."""
+        """Whether all rows are of one device, and enough rows of this device failed."""
         devices = _devices(part)
         return len(devices) == 1 and self._refused[devices.pop()] >= self._singles
 

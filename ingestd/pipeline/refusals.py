@@ -1,7 +1,7 @@
 """Devices whose rows the database has refused lately.
 
-Their rows are written last, each device by itself: to find a row that is refused takes many transactions, and other
-devices must not wait for them.
+Their rows are written last, one device after the other. It takes many transactions to find a refused row, and the
+rows of other devices must not wait for that.
 """
 
 import time
@@ -16,11 +16,11 @@ from ingestd.pipeline.delivery import Batch
 from ingestd.pipeline.progress import GIVE_UP_AFTER, Refused
 
 APART_AFTER: Final = 3
-"""Refused rows. A single bad reading says nothing about the next ones."""
+"""Refused rows. After fewer of them, a device is treated as any other: a single bad reading may be chance."""
 APART_SECONDS: Final = 600.0
 """How long after its last refused row a device's rows are written apart."""
 MOST_DEVICES: Final = 1000
-"""Where more devices are refused, the database is at fault rather than they."""
+"""If more devices are refused, the database is probably at fault, and not the devices."""
 
 _Device: TypeAlias = tuple[Stream, str]
 
@@ -29,7 +29,7 @@ _Device: TypeAlias = tuple[Stream, str]
 class _Count:
     rows: int = 0
     in_a_row: int = 0
-    """Rows that were written apart, and refused, since one of the device went through."""
+    """Rows that were written apart and refused since a row of the device was stored."""
     until: float = 0.0  # monotonic seconds
 
 
@@ -40,22 +40,22 @@ class Apart:
     device: _Device
     batch: Batch
     singles: int
-    """So many are tried one by one before the others are given up: of a device that is always refused, one."""
+    """This many rows are tried one by one, then the others are given up. 1 for a device that is always refused."""
 
     @property
     def parts(self) -> list[Batch]:
-        """What to try, the last first: all at once, or where its rows are always refused, one row."""
+        """What to try, the last first: all rows at once; for a device that is always refused, one row."""
         return self.batch.singles(1) if self.singles == 1 else [self.batch]
 
 
 class Refusals:
-    """What is known of refused devices, from one flush to the next."""
+    """Remembers refused devices from one flush to the next."""
 
     def __init__(self) -> None:
         self._counts: dict[_Device, _Count] = {}
 
     def note(self, refused: Iterable[Refused], apart: Iterable[Apart]) -> None:
-        """Rows that became dead letters just now; those of `apart` that did not went through."""
+        """Note the rows that were refused in this flush. All other rows of `apart` were stored."""
         now = time.monotonic()
         rows = Counter((one.stream, one.row[0]) for one in refused)
         for one in apart:
@@ -69,7 +69,7 @@ class Refusals:
                 count.until = now + APART_SECONDS
 
     def part(self, batch: Batch) -> tuple[Batch, list[Apart]]:
-        """The batch without the rows of refused devices, and theirs, device by device."""
+        """The batch without the rows of refused devices, and a batch for each of these devices."""
         now = time.monotonic()
         known = {
             device: count for device, count in self._counts.items() if count.rows >= APART_AFTER and now < count.until

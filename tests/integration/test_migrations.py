@@ -7,7 +7,6 @@ import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -24,22 +23,11 @@ from tests.support.deliveries import NOW, delivery_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from ingestd.demo.servers import PrivatePostgres
 
 DAY = date(2026, 11, 20)
 MAKE = "SELECT ingestd_make_partition('meter_history', %s)"
 STORE = "INSERT INTO meter_history VALUES ('m', %s, now(), 1, 230)"
 NAMES = [f"{migration.version:04}_{migration.name}" for migration in available()]
-
-
-@pytest.fixture
-def empty_database_url(postgres_server: PrivatePostgres) -> Iterator[str]:
-    """A database nobody has migrated yet."""
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(postgres_server.dsn(), autocommit=True) as administrator:
-        administrator.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        yield postgres_server.dsn(name)
-        administrator.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture

@@ -9,20 +9,12 @@ import sys
 import sysconfig
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg import sql
 
 import ingestd
 from ingestd.store.migrations import available
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ingestd.demo.servers import PrivatePostgres
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 120.0
@@ -66,15 +58,6 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (packages,) = place.glob("lib/python*/site-packages")
     (packages / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     return place / "bin"
-
-
-@pytest.fixture
-def empty_database_url(postgres_server: PrivatePostgres) -> Iterator[str]:
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(postgres_server.dsn(), autocommit=True) as administrator:
-        administrator.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        yield postgres_server.dsn(name)
-        administrator.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def test_the_wheel_holds_the_whole_program_and_nothing_else(wheel: Path) -> None:

@@ -246,7 +246,7 @@ def test_a_bad_database_url_is_refused(url: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("flush_max_messages", "0"),
+        ("buffer_max_messages", "0"),
         ("buffer_max_messages", "-1"),
         ("buffer_max_messages", "many"),
         ("efficiency_threshold", "0"),
