@@ -1,4 +1,4 @@
-"""Pauses between attempts that fail again and again."""
+"""The pause between attempts that fail."""
 
 import random
 
@@ -6,7 +6,7 @@ import random
 class Backoff:
     """Each pause is twice as long as the one before, from `first` to `longest` seconds.
 
-    Each is multiplied by a random factor within `jitter`, so that several daemons do not come back at the same moment.
+    Each is multiplied by a random factor within `jitter`, so that several daemons do not try at the same time.
     """
 
     def __init__(self, *, first: float, longest: float, jitter: tuple[float, float]) -> None:
@@ -22,9 +22,9 @@ class Backoff:
         return seconds * random.uniform(*self._jitter)  # noqa: S311 - not a secret
 
     def reset(self) -> None:
-        """An attempt went well: the next pause is the shortest."""
+        """An attempt succeeded: the next pause is the shortest."""
         self._seconds = self._first
 
     def extend(self) -> None:
-        """Only time or an operator helps: the next pause is the longest."""
+        """The error needs time or an operator: the next pause is the longest."""
         self._seconds = self._longest

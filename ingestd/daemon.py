@@ -89,7 +89,7 @@ class Daemon:
         self._metrics.expose_ledger(lambda: self._closing.made_until, lambda: self._closing.stale_devices)
 
     def _make_store(self) -> None:
-        """All connections to the database."""
+        """All that connects to the database."""
         settings = self._settings
         self._dsn = settings.database_url.get_secret_value()
         self._writer = Writer(self._dsn)
@@ -111,7 +111,7 @@ class Daemon:
         )
 
     def _make_pipeline(self) -> None:
-        """The way of a message: session, buffer, flusher, writer."""
+        """The path of a message: session, buffer, flusher, writer."""
         settings = self._settings
         self._buffer = Buffer(
             metrics=self._metrics,
@@ -183,7 +183,7 @@ class Daemon:
         )
 
     async def run(self, *, stop: asyncio.Event, migrate_first: bool = True) -> None:
-        """Serve until `stop` is set. Raises IngestdError where it cannot start, or where a task fails."""
+        """Run until `stop` is set. Raises IngestdError if it cannot start, or if a task fails."""
         if migrate_first:
             await migrate(self._dsn)
         async with AsyncExitStack() as resources:
@@ -220,9 +220,9 @@ class Daemon:
         log.info("http_listening", host=self._settings.http_host, port=self.http_port)
 
     async def _lead(self, tasks: asyncio.TaskGroup) -> None:
-        """Read from the broker only while no other daemon of this client id does.
+        """Read from the broker only while this daemon holds the lock of its client id.
 
-        Raises BrokerError where the broker cannot be reached at the start.
+        Raises BrokerError if the broker cannot be reached at the start.
         """
         await self._leadership.acquire()
         await self._session.open()
@@ -246,7 +246,7 @@ class Daemon:
                 alerting.cancel()
 
     async def _drain(self, flushing: asyncio.Task[None]) -> None:
-        """Take nothing more in, and store and acknowledge what is in the buffer."""
+        """Stop reading, then store and acknowledge what is in the buffer."""
         log.info("stopping", buffered=self._buffer.messages)
         self._stopping = True
         self._session.hold("stopping")
@@ -271,7 +271,7 @@ class Daemon:
             self._session.release("buffer")
 
     def _intake_reason(self) -> str | None:
-        """Why no reading can be stored at the moment; None where one can."""
+        """Why no reading can be stored now; None if it can."""
         return "standing by for another ingestd" if self._leadership.is_standby else self._flusher.reason
 
     def _condition(self) -> Condition:

@@ -2,7 +2,7 @@
 
 
 class IngestdError(Exception):
-    """Anything ingestd can say in one line to whoever runs it."""
+    """An error that is shown to the operator in one line."""
 
 
 class ConfigError(IngestdError):
@@ -14,7 +14,7 @@ class BrokerError(IngestdError):
 
 
 class BrokerRefusedError(BrokerError):
-    """The broker answers, and says no (credentials, access list): an operator has to act."""
+    """The broker refuses us (credentials, access list). An operator has to act."""
 
 
 class MessageTooLargeError(BrokerError):
@@ -22,15 +22,15 @@ class MessageTooLargeError(BrokerError):
 
 
 class WebhookError(IngestdError):
-    """The web server that is to be told of alerts does not take them."""
+    """The webhook does not take alerts."""
 
 
 class StoreError(IngestdError):
-    """The database did not do what was asked; the subclass says what to do about it."""
+    """The database did not execute a statement. The subclass says what to do."""
 
 
 class TransientStoreError(StoreError):
-    """Worth repeating as it is: connection, resources, locks, serialization, and all that is unknown."""
+    """Repeat the same statement: connection, resources, locks, serialization, and every unknown error."""
 
     def __init__(self, message: str, *, known: bool = True) -> None:
         super().__init__(message)
@@ -38,11 +38,11 @@ class TransientStoreError(StoreError):
 
 
 class DataStoreError(StoreError):
-    """A row the database will never take (SQLSTATE classes 22 and 23): find it and set it aside."""
+    """The database will never take a row (SQLSTATE classes 22 and 23). Find it, and keep it as a dead letter."""
 
 
 class NoPartitionError(DataStoreError):
-    """The rows of one day have no place to go: somebody has taken its partition out of the history."""
+    """The rows of one day cannot be stored: somebody has detached its partition."""
 
     def __init__(self, message: str, *, history: str, day: int) -> None:
         """`history` names the table; `day` counts from 2000-01-01."""
@@ -52,16 +52,16 @@ class NoPartitionError(DataStoreError):
 
 
 class OperatorStoreError(StoreError):
-    """Permissions, a missing table or database: nothing helps until an operator acts."""
+    """Permissions, a missing table or database. An operator has to act."""
 
 
 class EmptySegmentError(IngestdError):
-    """A mapping would end before it begins, or as it begins."""
+    """A mapping would end before or at its beginning."""
 
 
 class BufferFullError(IngestdError):
-    """No room for another delivery now; the sender keeps it and tries again."""
+    """The buffer is full. The sender keeps its readings, and sends them again later."""
 
 
 class TooManyReadingsError(IngestdError):
-    """What is asked for would have to be made of more readings than an answer may take."""
+    """The answer would need more readings than one answer may read."""

@@ -1,4 +1,4 @@
-"""How the daemon speaks: lines for people on a terminal, JSON for machines otherwise."""
+"""The log: lines for people on a terminal, else JSON. Each line has an event and fields (docs/operations.md)."""
 
 import logging
 import sys
@@ -8,7 +8,7 @@ import structlog
 
 
 def set_up(*, level: str, style: Literal["console", "json"] | None) -> None:
-    """Write events of `level` and above to stderr; the libraries' own from warning on, in the same dress."""
+    """Write events of `level` and above to stderr. Libraries' log lines from warning on have the same format."""
     if style is None:
         style = "console" if sys.stderr.isatty() else "json"
     renderer: structlog.typing.Processor = (
@@ -34,5 +34,5 @@ def set_up(*, level: str, style: Literal["console", "json"] | None) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # an outage is said once, by us
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # ingestd logs an outage itself, once
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

@@ -1,4 +1,4 @@
-"""What the daemon counts, once per batch, and how Prometheus reads it.
+"""The metrics of the daemon. Counters move once for each batch, not for each message.
 
 received = committed + duplicate + dead_lettered + in_flight holds whenever it is read.
 """
@@ -28,13 +28,13 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._received = self._balance_counter("ingestd_received", "Readings that came in")
+        self._received = self._balance_counter("ingestd_received", "Messages that were received")
         self._committed = self._balance_counter("ingestd_committed", "Readings committed as new rows")
-        self._duplicate = self._balance_counter("ingestd_duplicate", "Readings that were stored already")
+        self._duplicate = self._balance_counter("ingestd_duplicate", "Readings that had been stored before")
         self._dead_lettered = self._balance_counter("ingestd_dead_lettered", "Messages kept as dead letters", "reason")
         self._flush_seconds = Histogram(
             "ingestd_flush_seconds",
-            "Time from taking a batch to its commit",
+            "Seconds from the beginning of a flush to its end",
             buckets=FLUSH_BUCKETS,
             registry=self.registry,
         )
@@ -43,23 +43,21 @@ class Metrics:
         )
         self.stale_acks = Counter(
             "ingestd_stale_acks",
-            "Acknowledgements dropped with the connection they belonged to",
+            "Acknowledgements that were not sent, because their connection was lost",
             registry=self.registry,
         )
-        self.connections = Counter(
-            "ingestd_broker_connections", "Connections made to the broker", registry=self.registry
-        )
+        self.connections = Counter("ingestd_broker_connections", "Connections to the broker", registry=self.registry)
         self.broker_sessions_lost = Counter(
             "ingestd_broker_sessions_lost",
-            "Connections at which the broker had lost our session, and what waited in it",
+            "Connections at which the broker had lost our session, with the messages that waited in it",
             registry=self.registry,
         )
         self.broker_dropped = Gauge(
             "ingestd_broker_dropped_messages",
-            "Messages the broker says it has dropped since its start",
+            "Messages that the broker has dropped since its start, as it says",
             registry=self.registry,
         )
-        self._alerts_active = Gauge("ingestd_alerts_active", "Alerts that are active", ["kind"], registry=self.registry)
+        self._alerts_active = Gauge("ingestd_alerts_active", "Active alerts", ["kind"], registry=self.registry)
         self._last_commit = Gauge(
             "ingestd_last_commit_timestamp_seconds", "Unix time of the last commit", registry=self.registry
         )
@@ -77,12 +75,12 @@ class Metrics:
         self._dead_lettered.labels(stream, source, reason).inc(count)
 
     def flushed(self, seconds: float) -> None:
-        """A flush came to its end just now."""
+        """A flush has just ended."""
         self._flush_seconds.observe(seconds)
         self._last_commit.set_to_current_time()
 
     def alerts_active(self, counts: Mapping[str, int]) -> None:
-        """How many alerts are active, by kind; none of a kind that is left out."""
+        """Number of active alerts by kind; 0 for a kind that is left out."""
         for kind in KINDS:
             self._alerts_active.labels(kind).set(counts.get(kind, 0))
 
@@ -90,7 +88,7 @@ class Metrics:
         """How far this machine's clock is ahead of the database's, when scraped; NaN before it is known."""
         gauge = Gauge(
             "ingestd_clock_difference_seconds",
-            "How far the clock of ingestd is ahead of the database's",
+            "Seconds by which the clock of ingestd is ahead of the clock of the database",
             registry=self.registry,
         )
 
@@ -108,13 +106,13 @@ class Metrics:
         """How far the ledger of each stream is, when scraped; NaN before it is known."""
         until = Gauge(
             "ingestd_ledger_made_until_timestamp_seconds",
-            "Unix time up to which the quarters of all devices are in the ledger",
+            "Unix time up to which the ledger has the quarters of all devices",
             ["stream"],
             registry=self.registry,
         )
         stale = Gauge(
             "ingestd_ledger_stale_devices",
-            "Devices with quarters that are to be made anew, as something came late",
+            "Devices with quarters that are made anew, because readings came late",
             ["stream"],
             registry=self.registry,
         )
@@ -136,7 +134,7 @@ class Metrics:
         self.registry.register(_InFlight(in_flight))
 
     def exposition(self) -> bytes:
-        """Everything in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def totals(self) -> dict[str, float]:

@@ -25,7 +25,7 @@ _injected_port: Final = re.compile(rf"{PREFIX}([A-Z0-9_]+_)?PORT=(tcp|udp|sctp):
 
 
 def injected(environment: Mapping[str, str]) -> list[str]:
-    """The variables that look like settings of ours and that Kubernetes made from the names of services."""
+    """Variables that look like settings, and that Kubernetes has made from the names of services."""
     return sorted(
         name for name, value in environment.items() if _injected_name(name) or _injected_port(f"{name}={value}")
     )

@@ -1,4 +1,4 @@
-"""TLS to the broker: a context from the files of the settings, and what its errors mean to an operator."""
+"""TLS to the broker: the context from the files of the settings, and its errors in words for an operator."""
 
 import re
 import ssl
@@ -39,7 +39,7 @@ _REASONS: Final = {
     "UNSUPPORTED_PROTOCOL": "it speaks only versions of TLS that are too old",
     "PROTOCOL_VERSION": "it does not speak the versions of TLS that we do",
 }
-"""By the end of OpenSSL's reason, which for an alert of the other side begins with the version."""
+"""By the end of OpenSSL's reason. For an alert from the broker, the reason begins with the TLS version."""
 _reason: Final = re.compile(r"\[SSL: (?:TLSV?1?3?_|SSLV3_)?(?:ALERT_)?(\w+)\]")
 
 
@@ -49,7 +49,7 @@ _STRONGER: Final = "have one made with a longer key (RSA of 2048 bits, or EC) an
 
 
 class _EncryptedKeyError(Exception):
-    """Raised in place of asking for a passphrase on the terminal."""
+    """Raised where OpenSSL would ask for a passphrase on the terminal."""
 
 
 def context(*, ca: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext:

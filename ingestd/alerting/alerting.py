@@ -1,4 +1,4 @@
-"""The watcher and its channels, as one thing to start and to stop."""
+"""The watcher and its channels, which start and stop together."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Where changes of alerts are delivered: to the broker, and to a webhook."""
+"""Delivers changes of alerts to the broker and to a webhook."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -20,14 +20,14 @@ RETRY_FIRST_SECONDS: Final = 1.0
 RETRY_LONGEST_SECONDS: Final = 60.0
 RETRY_JITTER: Final = (0.5, 1.0)
 WATCH_LEASE: Final = timedelta(seconds=60)
-"""Of several daemons one delivers. Another takes over when that one has not looked for so long."""
+"""Of several daemons one delivers. Another takes over if that one has not looked for this long."""
 AT_ONCE: Final = 100
 CLEARED_KEPT: Final = timedelta(days=1)
-"""So long the broker keeps a message that an alert was cleared."""
+"""The broker keeps the message of a cleared alert for this long (Message Expiry Interval)."""
 
 
 class Channel(ABC):
-    """Delivers the changes of alerts that are in its outbox, in order, each at least once; repeats what fails."""
+    """Delivers the changes in its outbox in order, each at least once. If a delivery fails, it is repeated."""
 
     name: ClassVar[str]
 
@@ -38,7 +38,7 @@ class Channel(ABC):
         self._interval = interval
 
     async def run(self) -> None:
-        """Look into the outbox again and again."""
+        """Deliver what is in the outbox, again and again."""
         backoff = Backoff(first=RETRY_FIRST_SECONDS, longest=RETRY_LONGEST_SECONDS, jitter=RETRY_JITTER)
         pause = self._interval.total_seconds()
         while True:
@@ -53,7 +53,10 @@ class Channel(ABC):
                 pause = 0 if more else self._interval.total_seconds()
 
     async def deliver_some(self, now: datetime) -> bool:
-        """Whether there may be more. Raises StoreError, BrokerError or WebhookError."""
+        """Deliver up to AT_ONCE changes.
+
+        Returns whether there may be more. Raises StoreError, BrokerError, WebhookError.
+        """
         if not await self._store.take_watch(self.name, holder=self._holder, now=now, lease=WATCH_LEASE):
             return False
         alerts = await self._store.undelivered(self.name, limit=AT_ONCE)
@@ -64,7 +67,7 @@ class Channel(ABC):
 
     @abstractmethod
     async def _deliver(self, alerts: Sequence[Alert]) -> None:
-        """All of them. Raises BrokerError or WebhookError; then none of them counts as delivered."""
+        """Deliver all of them. Raises BrokerError or WebhookError; then none counts as delivered."""
 
 
 class BrokerChannel(Channel):
@@ -78,7 +81,7 @@ class BrokerChannel(Channel):
         self._sessions_begun = 0
 
     async def deliver_some(self, now: datetime) -> bool:
-        """First all active alerts once more, where the broker may have lost its retained messages."""
+        """If the broker may have lost its retained messages, deliver all active alerts again first."""
         begun = self._broker.sessions_begun
         if begun != self._sessions_begun:
             await self._store.deliver_again(self.name)

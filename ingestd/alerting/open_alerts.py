@@ -1,4 +1,4 @@
-"""The open alerts of a kind that concerns single devices, and what becomes of all of them after a look. Pure."""
+"""The open alerts of a kind for single devices, and how a look at the devices changes them. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,10 +8,10 @@ from ingestd.model.alert import Alert, Change, Found, Watch, step, summary
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAlerts:
-    """No more than `most` are open; where more devices are concerned, a summary stands for the others.
+    """At most `most` alerts are open. If more devices are concerned, one summary stands for the others.
 
-    Until the summary is cleared no new ones are opened. Otherwise each device that comes back would make room for
-    another, and a fleet that comes back would have had an alert for each of its devices.
+    Until the summary is cleared, no new alerts are opened. Otherwise each cleared alert would make room for a new one,
+    and after an outage of the fleet each device would have had an alert.
     """
 
     kind: str
@@ -22,11 +22,11 @@ class OpenAlerts:
 
     @property
     def limit(self) -> int:
-        """So many devices are looked at one by one, those with an open alert first."""
+        """How many devices are looked at one by one; those with an open alert come first."""
         return len(self.alerts) if self.summary else max(len(self.alerts), self.most)
 
     def changes(self, found: Found, watch: Watch) -> Sequence[Change]:
-        """The summary comes first, so that it is also the first to be delivered."""
+        """The changes after a look. The summary comes first, so that it is also delivered first."""
         looks = [
             (alert := self.alerts.get(device), step(alert, found.seen.get(device), watch))
             for device in {**self.alerts, **found.seen}
@@ -38,10 +38,10 @@ class OpenAlerts:
     def _summary_after(self, devices: int, watch: Watch) -> Alert | None:
         seen = summary(self.kind, devices=devices, limit=self.most)
         after = step(self.summary, seen, watch)
-        # Unlike others it shows the newest figure, as that is what it is for.
+        # A summary shows the newest number of devices; other alerts show the value at which they were raised.
         return replace(after, value=seen.value, bound=seen.bound, detail=seen.detail) if after else None
 
 
 def _concerns(alert: Alert) -> bool:
-    """Whether its device is not on its way back."""
+    """Whether the condition of the alert still holds."""
     return alert.state != "cleared" and alert.over_since is None

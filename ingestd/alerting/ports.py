@@ -1,4 +1,4 @@
-"""What alerting asks of the store, the broker and the webhook; tests have stand-ins for some of them."""
+"""What alerting needs of the store, the broker and the webhook. Tests have fakes for some of them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -27,7 +27,7 @@ class AlertStore(Protocol):
 
 
 class Efficiencies(Protocol):
-    """How well vehicles charge; every method raises StoreError."""
+    """The efficiencies of vehicles. Every method raises StoreError."""
 
     async def closed_hours(self) -> TimeRange | None:
         """The last 24 whole hours (UTC) that are closed; None before there are any."""
@@ -36,24 +36,24 @@ class Efficiencies(Protocol):
 
 
 class Broker(Protocol):
-    """Where retained messages go."""
+    """Takes retained messages."""
 
     @property
     def is_receiving(self) -> bool:
-        """Whether telemetry can arrive, so that silence means something."""
+        """Whether telemetry can arrive. If not, a silent device is no sign of a fault."""
 
     @property
     def sessions_begun(self) -> int:
-        """How often the broker did not know our session, and so may have lost retained messages as well."""
+        """How often the broker did not know our session. It may have lost retained messages as well."""
 
     @property
     def sessions_lost(self) -> int:
-        """How often it did not know a session that it should have known: the messages in it are lost."""
+        """How often the broker had lost our session, with the messages that waited in it."""
 
     async def publish(self, topic: str, payload: bytes, *, expires_after: timedelta | None) -> None:
-        """With QoS 1, retained where the broker can. Returns after its PUBACK.
+        """Publish with QoS 1, retained if the broker can. Returns after the PUBACK.
 
-        Raises BrokerError, and MessageTooLargeError where it will never take it.
+        Raises BrokerError, or MessageTooLargeError if the broker takes no message of this size.
         """
 
 
@@ -61,4 +61,4 @@ class Webhook(Protocol):
     """The web server of an operator."""
 
     async def post(self, body: bytes) -> None:
-        """Returns after the answer, which is a success. Raises WebhookError."""
+        """Post, and return after an answer of success. Raises WebhookError."""

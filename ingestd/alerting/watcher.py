@@ -46,12 +46,13 @@ log = structlog.get_logger(__name__)
 
 LONGEST_INTERVAL: Final = timedelta(seconds=15)
 RARE_INTERVAL: Final = timedelta(minutes=5)
-"""For what changes slowly: whether another hour is closed, and which devices are retired."""
+"""The time between two calls of `look_rarely`."""
 WATCH_LEASE: Final = 4
-"""In intervals. A watch that pauses for longer begins anew, and another daemon may take it over."""
+"""The lease of a watch, in intervals. After a longer pause the watch begins anew, and another daemon may take it
+over."""
 PAST_KEPT: Final = timedelta(days=90)
 NAMED: Final = 5
-"""A log line names so many subjects, and the number of all."""
+"""A log line names at most this many subjects, and the number of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +62,16 @@ class Rules:
     minimum: timedelta  # how long a condition must hold, or be over
     battery_celsius: float
     offline_after: timedelta
-    """Without a reading; of devices without a setting of their own."""
+    """After this time without a reading a device is silent, unless it has a setting of its own."""
 
     @property
     def interval(self) -> timedelta:
-        """Several looks within the minimum duration."""
+        """The time between two looks. There are several in the minimum duration."""
         return min(LONGEST_INTERVAL, self.minimum / 4)
 
 
 class Watcher:
-    """Every daemon has one. Of several daemons on one database one watches at a time."""
+    """Looks for conditions, and raises and clears alerts. Of several daemons on one database, one watches at a time."""
 
     def __init__(
         self,
@@ -86,9 +87,10 @@ class Watcher:
         channels: Sequence[str],
         most_open: int = MOST_OPEN,
     ) -> None:
-        """`holder` tells this daemon from others. `clock_difference` is to the database's clock; None where not known.
+        """`holder` tells this daemon from others.
 
-        Of one kind no more than `most_open` alerts of single devices are open.
+        `clock_difference`: how far our clock is ahead of the database's; None if unknown. Of each kind, at most
+        `most_open` alerts of single devices are open.
         """
         self._rules = rules
         self._holder = holder
@@ -122,8 +124,8 @@ class Watcher:
                 log.warning("alert_evaluation_failed", reason=str(error))
 
     async def look(self, now: datetime) -> None:
-        """At silence, batteries, dead letters, clocks and the session. Raises StoreError."""
-        share = self._dead_letter_share(now)  # also where another daemon watches: this one may take over
+        """Look at silence, batteries, dead letters, clocks and the session. Raises StoreError."""
+        share = self._dead_letter_share(now)  # also if another daemon watches now: this one may take over later
         loss = self._session_losses(now)
         for stream in STREAMS:
             kind = SILENT[stream.name]
@@ -147,7 +149,7 @@ class Watcher:
         self._metrics.alerts_active(await self._store.active())
 
     async def look_rarely(self, now: datetime) -> None:
-        """At efficiencies, and at devices and alerts that are past their time. Raises StoreError."""
+        """Look at efficiencies. Retire silent devices and delete old alerts. Raises StoreError."""
         if await self._watch(EFFICIENCY, now, RARE_INTERVAL):
             await self._look_at_efficiencies(now)
         # A wrong clock would retire every device, and delete every alert.
@@ -166,7 +168,7 @@ class Watcher:
         return self._losses.look(now=now, lost=self._sessions_lost())
 
     async def _watch(self, task: str, now: datetime, interval: timedelta | None = None) -> Watch | None:
-        """None where another daemon watches."""
+        """Take or renew the watch; None if another daemon has it."""
         lease = WATCH_LEASE * (interval or self._rules.interval)
         since = await self._store.take_watch(task, holder=self._holder, now=now, lease=lease)
         return Watch(now=now, since=since, minimum=self._rules.minimum) if since else None
@@ -199,7 +201,7 @@ class Watcher:
         )
 
     async def _update(self, kind: str, seen: Observation | None, watch: Watch) -> None:
-        """For a kind that concerns no single device."""
+        """Update the alert of a kind that is about no single device."""
         before = (await self._store.open(kind)).get(FLEET)
         after = step(before, seen, watch)
         if before != after:

@@ -11,7 +11,7 @@ TIMEOUT_SECONDS: Final = 5.0
 
 
 class Webhook:
-    """One address. It may hold a secret, so that no error and no log line shows it."""
+    """Posts to one address. No error and no log line shows the address, as it may hold a secret."""
 
     def __init__(self, url: str) -> None:
         self._url = url

@@ -1,1 +1,1 @@
-"""What `ingestd` can be told to do: one module a command."""
+"""The commands of `ingestd`: one module each."""

@@ -23,7 +23,7 @@ def dead_letters() -> None:
 
 
 def _filters(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say which dead letters are meant."""
+    """The options that select dead letters."""
     for option in (
         click.option("--until", callback=timestamp, help="Only those received before this time."),
         click.option("--since", callback=timestamp, help="Only those received from this time on."),
@@ -66,7 +66,7 @@ def list_dead_letters(context: click.Context, /, *, limit: int, **filters: Any) 
 @click.argument("letter_id", metavar="ID", type=int)
 @click.pass_context
 def show_dead_letter(context: click.Context, *, letter_id: int) -> None:
-    """Everything about one, its payload last."""
+    """Show one completely, its payload last."""
     settings = settings_of(context)
 
     async def show() -> None:
@@ -86,7 +86,7 @@ def show_dead_letter(context: click.Context, *, letter_id: int) -> None:
 @_filters
 @click.pass_context
 def replay_dead_letters(context: click.Context, /, **filters: Any) -> None:  # noqa: ANN401 - click's
-    """Send them through decode again; what is a reading now is stored and is a dead letter no more."""
+    """Decode them again. What is a valid reading now is stored, and its dead letter is deleted."""
     settings = settings_of(context)
 
     async def replay_all() -> None:

@@ -22,14 +22,14 @@ from ingestd.model.stream import STREAMS, Stream
 from ingestd.store.exports import Exports
 
 Take: TypeAlias = Callable[[bytes], object]
-"""Takes a chunk of CSV, whole lines; it may block, as nothing else waits for the event loop."""
+"""Takes a chunk of CSV: whole lines. It may block, because no other task needs the event loop."""
 
 
 STDOUT: Final = Path("-")
 
 
 ROW_GROUP_BYTES: Final = 16 * 1024 * 1024
-"""So much CSV becomes one row group of Parquet: about 160,000 readings."""
+"""Bytes of CSV for one row group of Parquet: about 160,000 readings."""
 
 
 _SECOND: Final = timedelta(seconds=1)
@@ -59,7 +59,7 @@ class Export:
     """The readings of one stream in a window, by default the last day, of one device or of all."""
 
     def __init__(self, *, what: str, start: datetime | None, end: datetime | None, device_id: str | None) -> None:
-        """`what` is the stream's root, `meters` for instance. Raises IngestdError where the window is none."""
+        """`what` is the first level of the topic, such as `meters`. Raises IngestdError if the window is empty."""
         (self._stream,) = (stream for stream in STREAMS if stream.topic_root == what)
         end = end or datetime.now(UTC)
         self._window = TimeRange(start=start or end - timedelta(days=1), end=end)
@@ -75,10 +75,10 @@ class Export:
         return (self._window.end - self._window.start) // _SECOND
 
     async def run(self, dsn: str, *, take: Take, progress: Callable[[int], None]) -> None:
-        """Hand everything to `take`. Raises IngestdError.
+        """Pass all chunks to `take`. Raises IngestdError.
 
-        `progress` hears how many seconds of the window have been gone through since last time: readings come in
-        order of their days, and within a day nearly so.
+        `progress` is called with the seconds of the window that were exported since its last call. Readings come in the
+        order of their days, and nearly in order within a day.
         """
         lines = gone_through = 0
         async with aclosing(Exports(dsn).csv(self._stream, self._window, self._device_id)) as chunks:
@@ -96,7 +96,7 @@ class Export:
 
     @contextmanager
     def file(self, output: Path, file_format: str) -> Iterator[Take]:
-        """Where `run` may write to: `-` is standard output. Raises IngestdError."""
+        """Open what `run` writes to; `-` is standard output. Raises IngestdError."""
         with _opened(output) as file:
             if file_format == "parquet":
                 with _parquet(file, self._stream) as take:
@@ -141,7 +141,7 @@ def _parquet(file: BinaryIO, stream: Stream) -> Iterator[Take]:
 
 @contextmanager
 def _opened(output: Path) -> Iterator[BinaryIO]:
-    """Standard output; or a file written aside, which takes its name, and the place of an older one, at the end."""
+    """Standard output; or a temporary file, which at the end gets the name and replaces an older file."""
     if output == STDOUT:
         yield sys.stdout.buffer
         return

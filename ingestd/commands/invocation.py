@@ -1,4 +1,4 @@
-"""What every command does at its beginning: read the settings, and run on an event loop."""
+"""What commands have in common: they read the settings, and run on an event loop."""
 
 import asyncio
 import os

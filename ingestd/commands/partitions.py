@@ -16,7 +16,7 @@ from ingestd.store.partitions import Partition, Partitions
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @click.pass_context
 def list_partitions(context: click.Context, *, as_json: bool) -> None:
-    """List the days of history with their sizes, and what they come to."""
+    """List the days of history with their sizes, and the totals."""
     settings = settings_of(context)
 
     async def show() -> None:
@@ -51,7 +51,7 @@ def json_of(days: Iterable[Partition]) -> dict[str, Any]:
 
 
 def text_of(days: Iterable[Partition]) -> str:
-    """The same as a table; rows that nobody has counted yet are `?`."""
+    """The same as a table for people. `?`: PostgreSQL has not estimated the rows yet."""
     shown = json_of(days)
     lines = [_LINE.format("table", "day", "age", "MiB", "rows", "state")]
     for one in shown["partitions"]:

@@ -49,7 +49,7 @@ class PrintedStatement:
 
     @property
     def script(self) -> str:
-        """For psql. Changes are rolled back: where a filter is NULL, one may be of all rows."""
+        """The statement for psql. Changes are rolled back, because a filter that is NULL may select all rows."""
         lines = [self.comment]
         if self.parameters:
             lines += [_HINT, *(rf"\set {name} NULL" for name in self.parameters)]
@@ -58,7 +58,7 @@ class PrintedStatement:
 
 
 def all_statements() -> list[PrintedStatement]:
-    """By the names of their files, and within a file as they stand there."""
+    """All statements, ordered by file, and by position in the file."""
     return [
         _statement(filename, block, source)
         for filename in queries.filenames()
@@ -67,12 +67,12 @@ def all_statements() -> list[PrintedStatement]:
 
 
 def find(name: str) -> PrintedStatement | None:
-    """By `file.block`, or by `block`: no two files have one of the same name."""
+    """Find a statement by `file.block` or by `block`. Names of blocks are unique over all files."""
     return next((one for one in all_statements() if name in {one.name, one.block}), None)
 
 
 def no_such(name: str) -> str:
-    """What to say of a name that does not exist, with what may have been meant."""
+    """The error for a name that does not exist, with similar names."""
     wanted = name.rpartition(".")[2]
     blocks = [one.block for one in all_statements()]
     near = [block for block in blocks if block.startswith(f"{wanted}:")] or get_close_matches(wanted, blocks, n=4)

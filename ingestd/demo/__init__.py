@@ -1,1 +1,1 @@
-"""What only the demo, the tests and the benchmarks need; the daemon itself never imports it."""
+"""The demo, and private servers for tests and benchmarks. The daemon never imports it."""

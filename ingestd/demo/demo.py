@@ -1,4 +1,4 @@
-"""`ingestd demo`: the whole system on this machine for as long as it is looked at, and nothing left behind."""
+"""`ingestd demo`: the whole system on this machine, until Ctrl-C. It leaves no process and no file behind."""
 
 import asyncio
 import signal
@@ -83,7 +83,7 @@ async def _live(daemon: Daemon, settings: Settings) -> None:
 
 
 def _map_vehicles(port: int, fleet: Fleet, valid_from: datetime) -> None:
-    """Vehicle n at meter n, by the API that anybody uses."""
+    """Map vehicle n to meter n, by the HTTP API."""
     api = HTTPConnection(LOOPBACK, port, timeout=10)
     for vehicle, charger in zip(fleet.vehicles, fleet.chargers, strict=True):
         mapping = {
@@ -107,7 +107,7 @@ async def _publish_past(publisher: Publisher, fleet: Fleet, until: datetime) -> 
 
 
 async def _all_stored(port: int, last_vehicle: str, last: datetime) -> None:
-    """Wait until the very last reading of the past is there: what was sent before it is, too."""
+    """Wait until the last reading of the past is stored. Those that were sent before it are stored then, too."""
     while (  # noqa: ASYNC110 - a demonstration may poll
         newest := await asyncio.to_thread(_newest_of, port, last_vehicle)
     ) is None or newest < last:

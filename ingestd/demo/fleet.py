@@ -40,7 +40,7 @@ class Charger:
 
 
 class Vehicle:
-    """Charges until full, drives until low, and again."""
+    """Charges until it is full, drives until its battery is low, and so on."""
 
     def __init__(self, number: int, source: random.Random, *, efficiency: float) -> None:
         self.vehicle_id = f"EV-{number:04}"
@@ -53,7 +53,7 @@ class Vehicle:
         self._charging = True  # from the start, so that every vehicle has something to show
 
     def step(self, interval: timedelta) -> tuple[float, float]:
-        """Live on for an interval; returns (AC drawn from the meter, DC into the battery), both in kWh."""
+        """Simulate one interval; returns (AC drawn from the meter, DC into the battery), both in kWh."""
         hours = interval.total_seconds() / 3600
         if self._charging:
             ac = self._power_kw * hours * self._source.uniform(0.98, 1.0)

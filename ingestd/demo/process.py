@@ -34,7 +34,7 @@ class ServerError(IngestdError):
 
 
 class PortTakenError(ServerError):
-    """Somebody else began to listen on the server's port first."""
+    """Another program listens on the port of the server."""
 
 
 class LoopbackPort:
@@ -78,7 +78,7 @@ class PrivateServer(ABC):
 
     @abstractmethod
     def _set_up(self) -> None:
-        """Fills the directory, once, before the first start."""
+        """Prepares the directory, once, before the first start."""
 
     @abstractmethod
     def _command(self) -> list[str]: ...

@@ -57,7 +57,7 @@ class PrivatePostgres(PrivateServer):
 
     def close(self) -> None:
         with suppress(ServerError):
-            # A killed server leaves shared memory behind, which nobody but its successor clears away.
+            # A killed server leaves shared memory behind, which only the next start removes.
             if self._directory is not None and self._lock_file.exists():
                 self.start()
             self.stop("immediate")

@@ -1,4 +1,4 @@
-"""`ingestd simulate`: a fleet that reports again and again, for as long as it is let."""
+"""`ingestd simulate`: a simulated fleet that publishes readings until it is cancelled."""
 
 import asyncio
 from collections.abc import Callable

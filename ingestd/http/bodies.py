@@ -25,11 +25,11 @@ class BodyLimit:
 
 ORDINARY: Final = BodyLimit(max_bytes=64 * 1024, seconds=10.0)
 TELEMETRY: Final = BodyLimit(max_bytes=4 * 1024 * 1024, seconds=20.0)
-"""Room for 10,000 ordinary readings of some 150 bytes, twice over."""
+"""Twice the size of 10,000 readings of about 150 bytes."""
 
 
 class Bodies:
-    """All bodies in memory. They are counted as they grow, not by the Content-Length that a client announces."""
+    """All bodies in memory. The bytes that were received count, not the Content-Length of the client."""
 
     def __init__(self, *, max_held_bytes: int = MAX_HELD_BYTES) -> None:
         self._max_held_bytes = max_held_bytes
@@ -41,7 +41,7 @@ class Bodies:
 
     @asynccontextmanager
     async def read(self, request: web.Request, limit: BodyLimit) -> AsyncIterator[bytearray]:
-        """The whole body, which counts until the block ends. Raises Problem."""
+        """The whole body. It counts towards the budget until the block ends. Raises Problem."""
         _refuse_encoded(request)
         body = bytearray()
         try:
@@ -65,7 +65,7 @@ class Bodies:
         except (web.RequestPayloadError, OSError) as error:
             if deadline.expired():
                 raise Problem(HTTPStatus.REQUEST_TIMEOUT, f"no whole body within {limit.seconds:g} s") from error
-            # Where the client has closed the connection, this answer reaches nobody.
+            # If the client has closed the connection, nobody receives this answer.
             request.app[BROKEN].note(f"the body broke off: {error}", remote=request.remote)
             raise Problem(HTTPStatus.BAD_REQUEST, "the body breaks off, or is not HTTP") from error
 
@@ -77,7 +77,7 @@ class Bodies:
 
 
 def _refuse_encoded(request: web.Request) -> None:
-    """A megabyte of gzip may be a gigabyte of text. Raises Problem."""
+    """Refuse compressed bodies: a megabyte of gzip may be a gigabyte of text. Raises Problem."""
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
     if encoding.strip().lower() != "identity":
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a body is taken as it is, without Content-Encoding")

@@ -27,7 +27,7 @@ QUERY: Final = {"startTime", "endTime", "bucket", "timeZone"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a series is asked for."""
+    """The question for a series: the window, the buckets, the time zone."""
 
     window: TimeRange
     bucket: BucketLength
@@ -36,12 +36,12 @@ class Asked:
 
 
 def of_device(query: parameters.Query) -> Asked:
-    """Of any length that makes no more than MOST_POINTS."""
+    """Buckets of any length that makes at most MOST_POINTS points."""
     return _asked(query, parameters.window_of(query), time_zone(query), at_least=timedelta())
 
 
 def of_fleet(query: parameters.Query) -> Asked:
-    """Over more than a day, all begin at a whole quarter of an hour: they are sums of rows of the ledger."""
+    """For a window of more than a day, all buckets begin at a quarter: then they are sums of rows of the ledger."""
     window, zone = parameters.window_of(query), time_zone(query)
     if window.end - window.start <= DAY:
         return _asked(query, window, zone, at_least=timedelta())
@@ -58,7 +58,7 @@ def of_fleet(query: parameters.Query) -> Asked:
 
 
 def shape(asked: Asked) -> dict[str, object]:
-    """What the answer repeats of the question."""
+    """The members of the answer that repeat the question."""
     return {
         "bucket": asked.bucket.text,
         "timeZone": asked.zone.key,
@@ -67,7 +67,7 @@ def shape(asked: Asked) -> dict[str, object]:
 
 
 def too_fine(fault: str, window: TimeRange) -> Problem:
-    """400 for buckets over which too many readings would have to be read; whole quarters are in rows of the ledger."""
+    """Refuse buckets (400) for which too many readings would be read. Whole quarters are in rows of the ledger."""
     return _bad_bucket(fault, window, at_least=QUARTER)
 
 
@@ -87,7 +87,7 @@ def time_zone(query: parameters.Query) -> ZoneInfo:
 
 
 def no_calendar(zone: ZoneInfo) -> Problem:
-    """400 for a window beyond the years 1 to 9999 in the time zone."""
+    """Refuse a window (400) that is not within the years 1 to 9999 in the time zone."""
     return bad_parameter("startTime", f"no calendar of {zone.key} reaches from there to the end of the window")
 
 
@@ -103,7 +103,7 @@ def _asked(query: parameters.Query, window: TimeRange, zone: ZoneInfo, *, at_lea
 
 
 def _bucket(query: parameters.Query, window: TimeRange) -> BucketLength:
-    """If left out, a quarter of an hour, or more where that makes too many points."""
+    """The parameter `bucket`. If left out: a quarter of an hour, or longer if that would make too many points."""
     text = query.text("bucket")
     if text is None:
         return smallest_bucket_length(window, at_least=QUARTER)

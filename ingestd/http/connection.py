@@ -1,4 +1,4 @@
-"""One connection of a client. Errors outside of the routes are answered by problems, as errors of the routes are."""
+"""One connection of a client. Errors outside of routes are answered with problems too."""
 
 from http import HTTPStatus
 from typing import Any, Final
@@ -13,9 +13,9 @@ SERVER_NAME: Final = "ingestd"
 """The header `Server`. aiohttp's own names the versions of Python and aiohttp."""
 KEEP_ALIVE_SECONDS: Final = 75.0
 LINGERING_SECONDS: Final = 1.0
-"""How long the rest of a refused body is read, so that the client can read the answer."""
+"""How long the rest of a refused body is read. Without that, the client might not read the answer."""
 READ_BUFFER_BYTES: Final = 32 * 1024
-"""While twice as much of a body is unread, nothing is read from the connection."""
+"""Reading from the connection stops while twice this many bytes of a body are unread."""
 
 
 class Connection(web.RequestHandler):
@@ -36,7 +36,7 @@ class Connection(web.RequestHandler):
         self._broken = broken
 
     def data_received(self, data: bytes) -> None:
-        """Where the parser fails within a body, aiohttp lets the route wait for the rest. This ends the wait."""
+        """If the parser fails within a body, aiohttp lets the route wait for the rest of it. End that wait."""
         super().data_received(data)
         request = self._current_request
         # While a body has not ended, no request can follow: what is in the queue is an error.
@@ -46,7 +46,7 @@ class Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """aiohttp refuses some requests before any route, by an answer in plain text: make it a problem."""
+        """aiohttp refuses some requests before any route, with plain text. Answer with a problem instead."""
         if isinstance(resp, web.HTTPException):
             resp = problems.of_aiohttp(resp)
         resp.headers.setdefault(hdrs.SERVER, SERVER_NAME)
@@ -59,7 +59,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what the parser cannot read, or to an error of ours. The connection is closed after it."""
+        """The answer to bytes that the parser cannot read, or to an error of ingestd. Then the connection is closed."""
         if isinstance(exc, UnicodeError):  # aiohttp would repeat the header in its answer
             status, message = HTTPStatus.EXPECTATION_FAILED, "a header Expect that is no text"
             exc = HttpProcessingError(message=message)

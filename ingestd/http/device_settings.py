@@ -19,19 +19,19 @@ from ingestd.model.stream import STREAMS, VEHICLE, WITH_ENERGY, Stream
 
 
 class Settings(parameters.StrictBody):
-    """The body of PUT. What is left out is as for all other devices."""
+    """The body of PUT. A setting that is left out has the value for all devices."""
 
     offline_after: Annotated[Duration, Field(gt=timedelta(0), lt=RETIRED)] | None = None
 
 
 class EnergySettings(Settings):
-    """The same of a device that tells of energy."""
+    """The same for a device with energy."""
 
     max_kw: Annotated[Kilowatts, Field(strict=True)] | None = None
 
 
 class VehicleSettings(EnergySettings):
-    """The same of a vehicle. `threshold`: a DC ÷ AC below it is reported."""
+    """The same for a vehicle. If DC ÷ AC is below `threshold`, it is reported."""
 
     threshold: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
 
@@ -56,7 +56,7 @@ async def get_settings(request: web.Request, stream: Stream) -> web.Response:
 
 
 async def delete_settings(request: web.Request, stream: Stream) -> web.Response:
-    """Answers with what they were."""
+    """Delete the settings; the answer shows the old ones."""
     device_id = parameters.identity(request, "id")
     return _shape(stream, device_id, await request.app[SERVICES].device_settings.remove(stream, device_id))
 

@@ -26,7 +26,7 @@ _CURSORS: Final[dict[DeviceSort, TypeAdapter[Any]]] = {
     "lastSeen": TypeAdapter(tuple[AwareDatetime, parameters.Identity]),
     "efficiency": TypeAdapter(tuple[float, parameters.Identity]),
 }
-"""Of the last device of a page: the value that it is sorted by, and its id."""
+"""The position after a page: the value by which its last device is sorted, and the id of that device."""
 
 
 @heavy

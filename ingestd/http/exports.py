@@ -31,11 +31,11 @@ EXPORT_SECONDS: Final = 3600.0
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time at all
 
 UNDER_WAY: Final[web.AppKey[set[asyncio.Task[Any]]]] = web.AppKey("exports_under_way", set)
-"""The tasks that export."""
+"""The tasks of the exports under way."""
 
 
 async def get_export(request: web.Request, stream: Stream) -> web.StreamResponse:
-    """What one device, or all devices of the stream, sent in the window."""
+    """The history of one device, or of all devices of the stream, in the window."""
     query = parameters.Query(request, {"startTime", "endTime", "id"})
     window, device_id = parameters.window_of(query), query.identity("id")
     with _place(request.app):
@@ -43,7 +43,7 @@ async def get_export(request: web.Request, stream: Stream) -> web.StreamResponse
 
 
 async def end_exports(app: web.Application) -> None:
-    """When the server stops: it would wait for them otherwise."""
+    """Cancel all exports when the server stops; it would wait for them otherwise."""
     for task in app[UNDER_WAY]:
         task.cancel()
 
@@ -85,7 +85,7 @@ async def _export(request: web.Request, stream: Stream, window: TimeRange, devic
 
 
 async def send(response: web.StreamResponse, chunk: bytes, following: AsyncIterator[bytes]) -> None:
-    """The body. Raises ConnectionError where the client is gone, TimeoutError where it is too slow."""
+    """Send the body. Raises ConnectionError if the client is gone, TimeoutError if it is too slow."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + EXPORT_SECONDS
     while chunk:
@@ -99,9 +99,9 @@ async def send(response: web.StreamResponse, chunk: bytes, following: AsyncItera
 
 
 def _reset(request: web.Request) -> None:
-    """Reset the connection, so that no client takes the part for the whole.
+    """Reset the connection, so that no client takes a part for the whole export.
 
-    With HTTP/1.0, which proxies speak, an ordinary end of the connection is also the end of the body.
+    With HTTP/1.0, which some proxies speak, an ordinary close of the connection means that the body is complete.
     """
     if request.transport is not None:
         request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

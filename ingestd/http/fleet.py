@@ -38,7 +38,7 @@ async def get_fleet_series(request: web.Request) -> web.Response:
 
 
 def _fleet(found: FleetEnergy) -> dict[str, object]:
-    """`asOf`: readings stored later are not in it."""
+    """Readings that were stored after `asOf` are not in the answer."""
     mapped = found.mapped
     return {
         "asOf": shapes.rfc3339(found.as_of),

@@ -1,4 +1,4 @@
-"""The routes that say how the daemon is: `/health`, and `/livez`, which only says that it answers."""
+"""`/health` says whether the daemon works; `/livez` only says that it answers."""
 
 from datetime import UTC, datetime
 from http import HTTPStatus

@@ -1,4 +1,4 @@
-"""Reads over the whole fleet: few at a time, so that they leave the database free for others."""
+"""Limits reads over the whole fleet, so that the database can also answer other requests."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -14,7 +14,7 @@ from ingestd.http.problems import Problem
 
 AT_ONCE: Final = 2
 WAIT_SECONDS: Final = 5.0
-"""A request that has waited for so long is answered with 503."""
+"""A request that has waited for this long is answered with 503."""
 
 _Parameters = ParamSpec("_Parameters")
 _Handler = Callable[Concatenate[web.Request, _Parameters], Coroutine[Any, Any, web.Response]]
@@ -29,7 +29,7 @@ class HeavyReads:
 
     @asynccontextmanager
     async def place(self, client: str) -> AsyncIterator[None]:
-        """Raises Problem where none is free in time."""
+        """Wait for a place. Raises Problem if none is free in time."""
         of_client = self._of_client.setdefault(client, asyncio.Lock())
         async with AsyncExitStack() as held:
             try:
@@ -45,7 +45,7 @@ HEAVY_READS: Final = web.AppKey("heavy_reads", HeavyReads)
 
 
 def heavy(handler: _Handler[_Parameters]) -> _Handler[_Parameters]:
-    """For a handler that reads much: it begins when it has a place."""
+    """Decorator of a handler with a heavy read: it begins when it has a place."""
 
     @wraps(handler)
     async def limited(request: web.Request, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> web.Response:

@@ -1,4 +1,4 @@
-"""The route `/`: what this is, and which routes there are."""
+"""The route `/`: name, version, and a list of the routes."""
 
 from typing import Final
 

@@ -19,9 +19,9 @@ from ingestd.pipeline.delivery import Delivery
 
 MAX_READINGS: Final = 10_000
 COMMIT_SECONDS: Final = 15.0
-"""After so long the answer is 503. The sender may send again: at worst the readings are duplicates."""
+"""After this time the answer is 503. The sender may send again; readings that were stored are duplicates then."""
 _DECODED_AT_ONCE: Final = 250
-"""About two milliseconds of work. Then the event loop has its turn."""
+"""Elements that are checked at once: about two milliseconds of work. Then other tasks of the event loop run."""
 _NO_TOPIC: Final = "POST /v1/telemetry"
 
 
@@ -35,7 +35,7 @@ class Rejected(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What became of a request."""
+    """The outcome of a request."""
 
     single: bool  # one reading, not an array of them
     accepted: int
@@ -45,7 +45,7 @@ class Receipt:
 
 @dataclass(slots=True, kw_only=True)
 class _Ticket:
-    """The place of each reading in the request, and the future that the request waits for."""
+    """The index of each reading in the request, and the future that the request waits for."""
 
     settled: asyncio.Future[None]
     single: bool
@@ -64,7 +64,7 @@ class Intake:
         put: Callable[[Delivery], None],
         reason: Callable[[], str | None],
     ) -> None:
-        """`admit` raises BufferFullError where there is no room. `reason` says why nothing can be stored now."""
+        """`admit` raises BufferFullError if the buffer is full. `reason` says why nothing can be stored now."""
         self._window = window
         self._admit = admit
         self._put = put
@@ -72,7 +72,7 @@ class Intake:
         self._decoding = asyncio.Lock()
 
     def admit(self) -> None:
-        """Raises BufferFullError where the sender has to wait."""
+        """Raises BufferFullError if the sender must send later."""
         self._admit()
         if reason := self._reason():
             raise BufferFullError(reason)
@@ -116,7 +116,7 @@ class Intake:
         return delivery, ticket
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
-        """Let the requests go on whose readings are committed."""
+        """Set the outcome of each request whose readings are committed."""
         for delivery in deliveries:
             assert isinstance(delivery.ticket, _Ticket)  # noqa: S101 - we made it
             delivery.ticket.settled.set_result(None)

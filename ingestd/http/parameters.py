@@ -1,4 +1,4 @@
-"""Reads and checks path, query and body. A fault is answered with 400 and the name of the parameter."""
+"""Reads and checks path, query and body. An error is answered with 400 and the name of the parameter."""
 
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -105,7 +105,7 @@ def window(request: web.Request, *, longest: timedelta = LONGEST_WINDOW) -> Time
 def window_of(query: Query, *, longest: timedelta = LONGEST_WINDOW) -> TimeRange:
     """startTime and endTime from the query; where both are left out, the last 24 hours.
 
-    These begin at a whole quarter of an hour, so that all but their end is in rows of the ledger.
+    These begin at a quarter, so that all of them except their end is in rows of the ledger.
     """
     start, end = query.timestamp("startTime"), query.timestamp("endTime")
     if start is None and end is None:
@@ -122,7 +122,7 @@ def window_of(query: Query, *, longest: timedelta = LONGEST_WINDOW) -> TimeRange
 
 
 async def body(request: web.Request, model: type[_Body]) -> _Body:
-    """The JSON body as `model`; 400 names the first field at fault."""
+    """The JSON body as `model`. If it does not fit, 400 names the first wrong field."""
     try:
         async with request.app[BODIES].read(request, ORDINARY) as content:
             return model.model_validate_json(content)

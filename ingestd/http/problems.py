@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 `application/problem+json`, wherever they come from."""
+"""All errors are answered as RFC 9457 `application/problem+json`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,7 +26,7 @@ _HEADERS: Final = {
 
 
 class Problem(Exception):  # noqa: N818 - the RFC's word for it
-    """Raised by a route; becomes the answer. Extra members are the RFC's extension members."""
+    """A route raises it, and it becomes the answer. Further members are extension members (RFC 9457 §3.2)."""
 
     def __init__(self, status: HTTPStatus, detail: str, **members: object) -> None:
         super().__init__(detail)

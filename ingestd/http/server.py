@@ -47,7 +47,7 @@ class HttpServer:
         self._listening: asyncio.Server | None = None
 
     async def start(self) -> int:
-        """Listen; returns the port, which the system chose where 0 was asked for. Raises IngestdError."""
+        """Listen; returns the port. The system chooses it if 0 was given. Raises IngestdError."""
         await self._runner.setup()
         assert self._runner.server is not None  # noqa: S101 - made by setup
         loop = asyncio.get_running_loop()
@@ -68,5 +68,5 @@ class HttpServer:
 
 
 async def _name_the_server(_: web.Request, response: web.StreamResponse) -> None:
-    """Also in an answer that begins inside a route, as an export does."""
+    """Set the headers that every answer has, also an answer that begins inside a route, such as an export."""
     response.headers[hdrs.SERVER] = SERVER_NAME

@@ -1,4 +1,4 @@
-"""What the routes ask of the daemon: one object, which the composition root makes."""
+"""What the routes need: one object, which daemon.py makes."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ class Pages(Protocol[_Filter_contra, _Item_co]):
 
 
 class DevicePages(Protocol):
-    """One page of the devices of a stream; `anew` takes nothing that was made for another request."""
+    """One page of the devices of a stream. `anew`: do not use what was made for another request."""
 
     async def __call__(self, stream: Stream, wanted: DevicePage, *, anew: bool) -> list[Device]: ...
 
 
 class SettingsOfDevices(Protocol):
-    """What is set for single devices; None where nothing is."""
+    """Settings of single devices; None if a device has none."""
 
     async def get(self, stream: Stream, device_id: str) -> DeviceSettings | None: ...
     async def set(self, stream: Stream, device_id: str, settings: DeviceSettings) -> None: ...
@@ -52,7 +52,7 @@ class Mappings(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """The state of the daemon at this moment."""
+    """The state of the daemon now."""
 
     is_stopping: bool
     is_standby: bool  # another daemon of this client id is active
@@ -64,7 +64,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Whatever asks the database raises StoreError. Where a device is unknown, the answer is None."""
+    """What reads the database raises StoreError. For an unknown device the result is None."""
 
     intake: Intake
     performance: Callable[[str, TimeRange], Awaitable[Performance | None]]
@@ -74,18 +74,18 @@ class Services:
     sessions: Callable[[str, TimeRange], Awaitable[Answer[ChargingSession] | None]]
     fleet_energy: Callable[[TimeRange], Awaitable[FleetEnergy]]
     fleet_series: Callable[[TimeRange, Sequence[Bucket]], Awaitable[FleetSeries]]
-    """Of buckets that make up the window. Raises TooManyReadingsError where they are too short."""
+    """Energy by buckets that divide the window. Raises TooManyReadingsError if the buckets are too short."""
     devices: DevicePages
     device_settings: SettingsOfDevices
     mappings: Mappings
     export: Callable[[Stream, TimeRange, str | None], AsyncGenerator[bytes]]
-    """History as CSV, in chunks; no chunk where the device is unknown. Raises StoreError at any of them."""
+    """History as CSV, in chunks; none for an unknown device. Each chunk may raise StoreError."""
     dead_letters: Pages[DeadLetterFilter, Any]
     """Rows of the table, whose columns are their attributes."""
     alerts: Pages[AlertFilter, Alert]
     condition: Callable[[], Condition]
     ping: Callable[[], Awaitable[None]]
-    """Returns once the database answers; raises StoreError where it does not within seconds."""
+    """Returns when the database answers. Raises StoreError if it does not within 2 s."""
     exposition: Callable[[], bytes]
     """The metrics, as Prometheus reads them."""
 

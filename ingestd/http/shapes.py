@@ -25,7 +25,7 @@ def time_range(window: TimeRange) -> dict[str, object]:
 
 
 def reason(text: str | None) -> dict[str, object]:
-    """Why a figure is null or missing; no member where none is."""
+    """The member that says why a figure is null or missing; absent if there is no reason."""
     return {} if text is None else {"reason": text}
 
 

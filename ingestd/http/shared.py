@@ -24,7 +24,7 @@ class _Kept:
 
 
 class SharedAnswers:
-    """The newest answer to each question. While it is made, other requests for it wait."""
+    """The newest answer for each address. While it is made, other requests for it wait."""
 
     def __init__(self, *, seconds: float = SHARED_SECONDS) -> None:
         self._seconds = seconds
@@ -32,7 +32,10 @@ class SharedAnswers:
         self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def answer(self, question: str, make: Callable[[], Awaitable[bytes]], *, anew: bool) -> tuple[bytes, float]:
-        """The body, and its age in seconds. `anew`: make it in any case. Raises what `make` raises."""
+        """The body, and its age in seconds.
+
+        `anew`: make it also if there is a recent one. Raises what `make` raises.
+        """
         making = self._making.setdefault(question, asyncio.Lock())
         async with making:
             now = time.monotonic()
@@ -54,7 +57,7 @@ def asks_anew(request: web.Request) -> bool:
 
 
 def shared(handler: _Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """For a handler whose answer depends on the address alone."""
+    """Decorator of a handler whose answer depends only on the address."""
 
     @wraps(handler)
     async def answer(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""One log line a minute, which shows that readings flow."""
+"""Logs one line a minute with the numbers of messages."""
 
 import asyncio
 from typing import Final
