@@ -115,7 +115,7 @@ def bench(scenarios: tuple[str, ...], out: Path, report: Path | None, **sizes: A
     print(machine.described(results["machine"]))
     for name in scenarios or SCENARIOS:
         results[name] = _measured(name, Sizes(**sizes))
-        write_json(path, results)  # each time, so that what was measured is there whatever happens next
+        write_json(path, results)  # after each scenario, so that its figures are kept if a later one fails
     print(f"\nWritten: {path}\nTo publish it: python -m bench --report {path}")
     if failed := [name for name in SCENARIOS if "error" in results.get(name, {})]:
         raise click.ClickException(f"not measured: {', '.join(failed)}")

@@ -1,4 +1,4 @@
-"""A client that asks routes at a given pace and takes the time."""
+"""A client that requests routes at a given rate, and measures the time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.report import Figures
 
 CONNECTIONS: Final = 4
-"""Kept alive; as many as ingestd has for its reads."""
+"""Connections that are kept open; as many as ingestd has to the database for requests."""
 WARMING_UP: Final = 10
 """Requests of each connection that do not count: it is made, and statements are prepared."""
 ANSWER_SECONDS: Final = 30.0

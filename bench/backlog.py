@@ -1,4 +1,4 @@
-"""The messages that everybody has to take in: the same bytes in the same order."""
+"""The messages that every contestant has to store: the same bytes in the same order."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Backlog:
         self.messages = messages
         self.devices = min(messages, devices)
         self.last: dict[Stream, Message] = {}
-        """The newest message of each stream to be published: whoever keeps the order stores it last."""
+        """The message of each stream that is published last; who keeps the order stores it last."""
         until = datetime.now(UTC).replace(microsecond=0)
         self.before = until + INTERVAL * (-messages // self.devices)
         """When the devices would have reported before its first messages."""
@@ -103,7 +103,7 @@ class Backlog:
             raise BenchError("at least two messages are needed, one of a meter and one of a vehicle")
 
     def queue(self, broker_url: str, client_id: str) -> None:
-        """Have the broker queue all of it for a session of this name, which is made first and then left."""
+        """Let the broker queue all messages for a session of this name, which is made before."""
         with Client(broker_url, client_id) as client:
             client.subscribe([METER.topic_filter, VEHICLE.topic_filter])
         with Client(broker_url, "backlog") as publisher:

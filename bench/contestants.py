@@ -1,6 +1,6 @@
-"""Who takes a backlog from the broker into the database.
+"""A contestant stores a backlog of the broker in the database.
 
-Another one is another `Contestant` with another `Attempt`; figures know nothing else about them.
+To add one, write a `Contestant` and an `Attempt`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Contestant:
     client_id: str
     attempt: Callable[[Place, Backlog], AbstractContextManager[Attempt]]
     share: float = 1.0
-    """Of the backlog, for those who would take minutes for all of it."""
+    """The part of the backlog; less than 1 for contestants that would need minutes for all of it."""
 
 
 class DaemonAttempt:
@@ -184,7 +184,7 @@ def expect(place: Place, what: str, statement: LiteralString, expected: int) -> 
 
 INGESTD: Final = Contestant(name="ingestd", client_id="ingestd", attempt=_ingestd)
 PIPE: Final = Contestant(name="pipe", client_id="pipe", attempt=_pipe)
-"""No guarantee of any kind: raw text into a table without an index."""
+"""Without any guarantee: text into a table without an index."""
 BATCHES: Final = Contestant(
     name="batches",
     client_id=batches.CLIENT_ID,

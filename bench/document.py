@@ -16,7 +16,7 @@ NAMES: Final = {"ingestd": "ingestd", "pipe": "pipe, no guarantee", "batches": "
 
 
 def write_document(results: dict[str, Any], folder: Path) -> list[Path]:
-    """The frame filled in, and the plot; what was not measured is said so, and not plotted."""
+    """The page and the plot. A figure that was not measured is marked so, and not plotted."""
     document, plot = folder / "performance.md", folder / "performance.svg"
     document.write_text(FRAME.read_text(encoding="utf-8").format_map(_values(results)), encoding="utf-8")
     plot.write_text(chart(_panels(results)), encoding="utf-8")

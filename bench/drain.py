@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CONTESTANTS: Final = (INGESTD, PIPE, BATCHES, ONE_BY_ONE)
 GIVE_UP_SECONDS: Final = 900.0
 SETTLING_SECONDS: Final = 0.1
-"""After the last commit come its acknowledgements; their CPU time counts, though the clock has stopped."""
+"""The acknowledgements of the last commit come after the time was taken; their CPU time counts too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Drained:
 
 
 def measure(stage: Stage, sizes: Sizes) -> dict[str, Any]:
-    """Rounds in alternation: every second one in reverse order, so that no one always comes first."""
+    """Run rounds; every second one in reverse order, so that no contestant is always first."""
     progress("encoding the backlogs")
     backlogs = {
         contestant.name: Backlog(messages=max(2, round(sizes.messages * contestant.share)))
@@ -107,7 +107,7 @@ def _measure(place: Place, attempt: Attempt, messages: int) -> Drained:
     own, mosquitto, postgres = attempt.cpu_seconds(), cpu_seconds(place.broker.pid), cpu_seconds(place.postgres_pid)
     seconds = wait_until(attempt.finished, "the last commit", within=GIVE_UP_SECONDS) - started
     postgres = cpu_seconds(place.postgres_pid) - postgres
-    attempt.verify()  # at once: what is not there now was not there when the clock stopped
+    attempt.verify()  # at once, so that a row that is missing now was also missing when the time was taken
     time.sleep(SETTLING_SECONDS)
     own, mosquitto = attempt.cpu_seconds() - own, cpu_seconds(place.broker.pid) - mosquitto
     return Drained(

@@ -1,4 +1,4 @@
-"""What goes wrong in a benchmark."""
+"""The errors of benchmarks."""
 
 from ingestd.errors import IngestdError
 

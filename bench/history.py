@@ -1,4 +1,4 @@
-"""History that was there before, and its ledger: made in SQL, as if the fleet had reported every minute."""
+"""Makes history and its ledger in SQL, as if the fleet had reported every minute."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MINUTE: Final = timedelta(minutes=1)
 BEFORE: Final = timedelta(hours=2)
-"""History reaches so much further back than asked for: a window begins in the midst of it, as it does in life."""
+"""History begins this much earlier than asked for, so that windows begin within it."""
 _MICROSECOND: Final = timedelta(microseconds=1)
 RULES: Final[Mapping[Stream, Rule]] = {
     stream: Rule(

@@ -1,4 +1,4 @@
-"""Readings at a given rate, from a publisher that costs next to nothing."""
+"""Readings at a given rate, from a publisher that takes little CPU."""
 
 from __future__ import annotations
 

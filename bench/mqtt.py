@@ -102,7 +102,7 @@ class Client:
     def _bare_pubacks(self) -> int:
         """Read once; where that brought nothing but PUBACKs of success (four bytes each), how many, else 0.
 
-        Told at a glance, as the publisher must not take part of the processor from those who are measured.
+        This check is quick, because the publisher must not take CPU from the programs that are measured.
         """
         self._rest += self._read()
         count = len(self._rest) // 4

@@ -48,7 +48,7 @@ class Table:
 
 
 def progress(text: str) -> None:
-    """What is going on now, in a line that the next one replaces; nothing where nobody watches."""
+    """Print the progress, in a line that the next one replaces; on a terminal only."""
     if sys.stderr.isatty():
         clear()
         print(text, end="", file=sys.stderr, flush=True)

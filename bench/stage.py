@@ -1,4 +1,4 @@
-"""The servers that everybody is measured against: one PostgreSQL, and for every run a database and a broker."""
+"""The servers of the benchmarks: one PostgreSQL, and for every run a new database and a new broker."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TEMPLATE: Final = "migrated"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where one run takes place: everything in it is fresh, nothing of it remains."""
+    """The broker, database and directory of one run: all new, and removed at the end."""
 
     broker: PrivateMosquitto
     postgres_pid: int
@@ -41,7 +41,7 @@ class Place:
     directory: Path
 
     def connect(self) -> psycopg.Connection:
-        """In autocommit mode; no statement takes for ever."""
+        """A connection in autocommit mode, with a timeout of statements."""
         return psycopg.connect(
             self.dsn, autocommit=True, options=f"-c timezone=UTC -c statement_timeout={STATEMENT_SECONDS}s"
         )

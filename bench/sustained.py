@@ -1,4 +1,4 @@
-"""Sustained: the highest rate at which publisher, broker, database and daemon keep up with each other."""
+"""Sustained: the highest rate at which the backlog does not grow."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ AHEAD: Final = 65_000
 """Messages that the publisher may be ahead of the commits while the rate is estimated."""
 STEP: Final = 0.05
 MOST_GROWTH: Final = 0.01
-"""Of the rate: what the backlog may seem to grow by and still count as not growing."""
+"""The part of the rate by which a backlog may grow and still counts as constant."""
 MOST_TRIES: Final = 10
 MOST_SECONDS_BEHIND: Final = 3.0
-"""What may be published and not committed at any time: what comes in while a flush waits, two are written, and some."""
+"""The most messages that may be published and not committed: those of a waiting flush, of two that are written, and
+some more."""
 WARM_UP: Final = 0.2
-"""Of a run, at its beginning, which does not count."""
+"""The part of a run at its beginning that does not count."""
 SAMPLE_SECONDS: Final = 0.25
 CATCH_UP_SECONDS: Final = 300.0
 

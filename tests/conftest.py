@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 QUICK = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
-"""For what is thrown away after the test run; never for a server that a test kills."""
+"""Settings of a server that is deleted after the test run; not for a server that a test kills."""
 MEMORY = Path("/dev/shm")  # noqa: S108 - a private directory is made in it
 ROOM = 2 * 2**30
 """Bytes that have to be free for databases to be kept in memory."""
@@ -83,7 +83,7 @@ def empty_database_url(postgres_server: PrivatePostgres) -> Iterator[str]:
 
 @pytest.fixture
 def own_postgres() -> Iterator[PrivatePostgres]:
-    """A server for one test to stop, kill and start; durable, as in the field."""
+    """A server that one test may stop, kill and start; with fsync, as in production."""
     with PrivatePostgres() as server:
         yield server
 
@@ -98,7 +98,7 @@ def own_database_url(own_postgres: PrivatePostgres) -> str:
 
 @pytest.fixture
 def broker() -> Iterator[PrivateMosquitto]:
-    """A broker of the test's own: nobody else's sessions and retained messages, for some 20 ms."""
+    """A broker of the test's own, without sessions and retained messages of others. It starts in about 20 ms."""
     with PrivateMosquitto() as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""Stand-ins for the clock, the store, the sources and the network. No test replaces anything inside the package."""
+"""Fakes of the clock, the store, the sources and the network. They are passed by constructors."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def clock() -> float:
 
 
 class FakeOrigin:
-    """A source that remembers what it was told, and calls `watch` at each time."""
+    """A source that notes what was settled, and calls `watch` each time."""
 
     def __init__(self, watch: Callable[[], None] = lambda: None) -> None:
         self.settlements: list[list[Delivery]] = []
@@ -162,7 +162,7 @@ class FakeStore:
 
 
 class FakeTransport(asyncio.Transport):
-    """The network as a Connection sees it: keeps what is written, and says goodbye as asyncio's own does."""
+    """The transport of a Connection: it keeps what is written, and closes as asyncio's transports do."""
 
     def __init__(self, protocol: asyncio.BaseProtocol) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ class FakeTransport(asyncio.Transport):
         self.lose(None)
 
     def lose(self, error: Exception | None) -> None:
-        """The connection ends, now or by the other side's doing; the protocol hears of it a moment later."""
+        """Close the connection. The protocol is told in the next turn of the event loop."""
         if not self._closing:
             self._closing = True
             asyncio.get_running_loop().call_soon(self._protocol.connection_lost, error)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 TOPIC: Final = "meters/m-1/telemetry"
 QUIET_SECONDS: Final = 1.0
-"""Nothing more comes once it has been quiet for so long."""
+"""If no message has come for this long, none is left."""
 
 
 class Setting(NamedTuple):
@@ -61,7 +61,7 @@ SETTINGS: Final = (
 
 
 class Subscriber:
-    """The session that ingestd would have: it stays with the broker while nobody is connected."""
+    """A session like that of ingestd: the broker keeps it while nobody is connected."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -91,7 +91,7 @@ class Subscriber:
         self._client.loop_stop()
 
     def received(self) -> Iterator[bytes]:
-        """Payloads, until it is quiet."""
+        """Payloads, until no more come."""
         while True:
             try:
                 yield self._messages.get(timeout=QUIET_SECONDS)
@@ -103,7 +103,7 @@ class Subscriber:
 
 
 def measure(setting: Setting, *, seconds: float, rate: float, connected: bool) -> tuple[int, int]:
-    """(messages the broker acknowledged, how many of them nobody ever got)."""
+    """(messages that the broker acknowledged, how many of them were never delivered)."""
     with PrivateMosquitto(persistence=setting.persistence, config=setting.lines) as broker:
         before = Subscriber(broker.port)
         before.connect()

@@ -44,12 +44,12 @@ DRAIN_SECONDS: Final = 30.0
 LATER: Final = timedelta(hours=3)
 MEMORY_LIMIT: Final = 200.0  # MB
 EXPECTED_EXITS: Final = frozenset({0, 1, 70, -signal.SIGKILL})
-"""Asked to stop; could not start; a task died; killed."""
+"""The daemon was asked to stop; could not start; a task failed; it was killed."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What a campaign came to."""
+    """The result of a campaign."""
 
     seed: int
     faults: Counter[str] = field(default_factory=Counter)
@@ -86,10 +86,10 @@ class Report:
 
 
 class Campaign:
-    """One run, from nothing to the verdict; leaves nothing behind."""
+    """One run, with servers of its own. It leaves no process and no database behind."""
 
     def __init__(self, *, seconds: float, seed: int, rate: float, only: str = "") -> None:
-        """`only` narrows the faults to those whose names have it in them."""
+        """Only faults whose names contain `only` are caused."""
         self._seconds = seconds
         self._rate = rate
         self._only = only
@@ -97,7 +97,7 @@ class Campaign:
         self._report = Report(seed=seed)
 
     def run(self, keep_logs_in: Path) -> Report:
-        """Whatever goes wrong, the logs of a campaign that was not all well are in `keep_logs_in`."""
+        """If anything went wrong, the logs are kept in `keep_logs_in`."""
         with ExitStack() as stack:
             postgres = stack.enter_context(PrivatePostgres())
             broker = stack.enter_context(PrivateMosquitto(persistence=True, config=["persistent_client_expiration 1d"]))
@@ -127,7 +127,7 @@ class Campaign:
         return self._report
 
     def _cause_faults(self) -> None:
-        """Fault upon fault until the time is up; each is given the time to recover from."""
+        """Cause one fault after the other until the time is over. After each, wait until the daemon has recovered."""
         supervisor, end = self._scene.supervisor, time.monotonic() + self._seconds
         supervisor.wait_recovered(time.time(), within=RECOVERY_SECONDS)
         for fault in sequence(self._random, seconds=self._seconds, only=self._only):
@@ -141,7 +141,7 @@ class Campaign:
         self._report.faults.update(self._scene.on_top)
 
     def _settle(self, database_url: str) -> None:
-        """Ask the oracle until nothing is missing, or the time for that is up."""
+        """Ask the oracle until no reading is missing, or until DRAIN_SECONDS are over."""
         quiet_since = time.monotonic()
         while True:
             self._report.verdict = compare(self._sent, database_url)
@@ -154,7 +154,7 @@ class Campaign:
             time.sleep(0.5)
 
     def _close_ledger(self, database_url: str) -> None:
-        """As if hours had gone by, so that nothing waits to be decided."""
+        """Close the ledger as of some hours later, so that every reading is decided."""
         later = datetime.now(UTC) + LATER
         try:
             asyncio.run(close(database_url, later))

@@ -1,4 +1,4 @@
-"""What the faults of a campaign do: each breaks something, leaves it broken for a while, and mends it."""
+"""The faults of a campaign: each breaks something, waits for a while, and repairs it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.faults.scene import Scene
 
 STOP_SECONDS: Final = 10.0
-"""SIGTERM must have ended the daemon by then, whatever else is broken."""
+"""SIGTERM must end the daemon within this time, also during other faults."""
 FAILPOINT_SECONDS: Final = 20.0
 PAST_KEEP_ALIVE_SECONDS: Final = 50.0
 PAST_LOCK_TIMEOUT_SECONDS: Final = 12.0
@@ -31,12 +31,12 @@ PAST_LOCK_TIMEOUT_SECONDS: Final = 12.0
 
 
 def kill(scene: Scene) -> None:
-    pause(scene.random.uniform(0, 1))  # anywhere in the rhythm of the flushes
+    pause(scene.random.uniform(0, 1))  # at any time within the interval of flushes
     scene.supervisor.kill()
 
 
 def kill_after_commit(scene: Scene) -> None:
-    """Committed, and nobody told."""
+    """The batch is committed, but not acknowledged."""
     _fail_at(scene, f"after-commit=kill@{scene.random.randint(1, 3)}")
 
 
@@ -81,7 +81,7 @@ def _suspend(scene: Scene, seconds: float) -> None:
 
 
 def no_file_descriptors(scene: Scene) -> None:
-    """None left for new connections, neither ours to PostgreSQL and the broker nor of HTTP clients."""
+    """No file descriptor is left for new connections: to PostgreSQL, to the broker, from HTTP clients."""
     pid = scene.supervisor.daemon.pid
     address = urlsplit(scene.supervisor.daemon.url)
     with suppress(psutil.NoSuchProcess, ProcessLookupError), ExitStack() as clients:
@@ -171,7 +171,7 @@ def broker_refuses(scene: Scene) -> None:
 
 
 def broker_restarts(scene: Scene) -> None:
-    """In good order, with all it holds saved: it keeps its word. (Why it is never killed: see `oracle`.)"""
+    """The broker stops and saves all its messages, so none is lost. (`oracle` says why it is never killed.)"""
     scene.broker.stop()
     pause(scene.random.uniform(0, 2))
     scene.broker.start()
@@ -220,7 +220,7 @@ def _lock_table(scene: Scene, low: float, high: float) -> None:
 
 
 def deadlock(scene: Scene) -> None:
-    """A foreign writer locks two live rows in the order opposite to ours."""
+    """Another program locks two live rows in the opposite order of ours."""
     touch = "UPDATE meter_live SET voltage = voltage WHERE meter_id = %s"
     with scene.database() as connection, suppress(psycopg.errors.DeadlockDetected), connection.transaction():
         connection.execute(touch, ["m-9"])
@@ -254,7 +254,7 @@ def dead_letters_refused(scene: Scene) -> None:
 
 
 def one_device_refused(scene: Scene) -> None:
-    """For a reason that no class of SQLSTATE explains."""
+    """The SQLSTATE is of a class that ingestd does not know."""
     with (
         scene.database() as connection,
         refusing_trigger(

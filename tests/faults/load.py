@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Load:
-    """A publisher that keeps on; `acknowledged` is known once the context is left."""
+    """A publisher that runs until the context ends. Then `acknowledged` is set."""
 
     def __init__(self) -> None:
         self.acknowledged: list[Acknowledged] = []
@@ -62,7 +62,7 @@ def assert_all_stored_once(load: Load, database_url: str) -> None:
 
 
 def assert_counters_balance(daemon: Daemon) -> None:
-    """Every reading that came in is under exactly one heading, and nothing is under way any more."""
+    """Each received message is counted by exactly one counter, and none is in flight."""
     until(lambda: daemon.metric("ingestd_in_flight") == 0)
     headings = ("committed", "duplicate", "dead_lettered")
     settled = sum(daemon.metric(f"ingestd_{heading}_total") for heading in headings)

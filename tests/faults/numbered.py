@@ -18,19 +18,22 @@ if TYPE_CHECKING:
 
 DEVICES: Final = 40
 REFUSED_DEVICE: Final = "m-37"
-"""A meter like the others, but for a fault that makes the database refuse it alone."""
+"""One fault makes the database refuse the rows of this meter only."""
 POISON_EVERY: Final = 97
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _LATE_EVERY: Final = 7
 _LATE_BY: Final = timedelta(minutes=20, microseconds=1)
-"""Of a quarter-hour that is closed; the microsecond tells such readings from the others."""
+"""Late readings belong to a quarter that is closed. The microsecond distinguishes them from the others."""
 _NUMBER: Final = re.compile(rb'"n":\s*(\d+)')
 _TIMESTAMP: Final = re.compile(rb'"timestamp":\s*"([^"]+)"')
 
 
 class SentReadings:
-    """Numbers given out, and which of them somebody has promised to keep. For any thread."""
+    """The numbers of readings that were sent, and which of them were acknowledged.
+
+    Methods may be called from any thread.
+    """
 
     def __init__(self) -> None:
         # Numbers follow the clock at a thousand a second, or fall behind it: then all of them are late some time.
@@ -39,7 +42,7 @@ class SentReadings:
         self._lock = threading.Lock()
 
     def take(self, count: int) -> Sequence[int]:
-        """Numbers nobody has had before."""
+        """Numbers that were not used before."""
         with self._lock:
             first = len(self.promised)
             self.promised.extend(bytes(count))
@@ -50,7 +53,7 @@ class SentReadings:
         self.promised[self.number(payload)] = 1
 
     def number(self, payload: bytes) -> int:
-        """That of a message or a dead letter; one that was a reading once has its timestamp only."""
+        """The number of a message or a dead letter. A dead letter of a decoded reading has only the timestamp."""
         if found := _NUMBER.search(payload):
             return int(found[1])
         found = _TIMESTAMP.search(payload)

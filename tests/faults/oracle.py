@@ -1,6 +1,6 @@
 """Compares what was acknowledged with what is in the database.
 
-What can honestly be asserted, and of whom:
+What is asserted, and for which acknowledgements:
 
 - A reading that the daemon acknowledged (PUBACK to the broker, 201 to an HTTP client) is a row or a dead letter.
 - A reading that the *broker* acknowledged to a device is one too, provided that the broker keeps its own word. It
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 Figures: TypeAlias = tuple[float, int, int, int, float, int, int]
 
 RULES: Final = {METER: Rule(max_kw=2000), VEHICLE: Rule(max_kw=400)}
-"""As they are where nothing is set."""
+"""The rules of the default settings."""
 CLOSING_SECONDS: Final = 60.0
 HALF_AN_HOUR: Final = timedelta(minutes=30)
 PAGE: Final = 20_000
@@ -53,7 +53,7 @@ SHOWN: Final = 10
 
 @dataclass(slots=True, kw_only=True)
 class Verdict:
-    """Numbers of readings, at most a few of each kind beside how many there are."""
+    """The result of a comparison. Lists hold numbers of readings, or devices."""
 
     acknowledged: int = 0
     rows: int = 0
@@ -70,7 +70,7 @@ class Verdict:
     stale: int = 0
     """Quarters that were stale when the campaign was over."""
     untrue_rows: list[str] = field(default_factory=list)
-    """Devices of which the ledger, once nothing is stale, is not what the rule says of their history."""
+    """Devices whose rows of the ledger differ from what the rule makes of their history, when nothing is stale."""
 
     @property
     def good(self) -> bool:
@@ -144,7 +144,7 @@ _READINGS: Final = sql.SQL("""
 
 
 async def close(database_url: str, now: datetime) -> None:
-    """Every quarter that is over at a time to come, beside the daemon; what is stale by then is made anew."""
+    """Close every quarter that has ended at `now`, and make stale rows anew, while the daemon runs."""
     closing = Closing(database_url, rules=RULES)
     try:
         await eventually(partial(_is_closed, closing, database_url, now), within=CLOSING_SECONDS)
@@ -163,7 +163,7 @@ async def _is_closed(closing: Closing, database_url: str, now: datetime) -> bool
 
 
 def untrue_rows(database_url: str, now: datetime) -> list[str]:
-    """Devices whose rows are not what the rule says of their readings; asked when all is closed and nothing stale."""
+    """Devices whose rows differ from what the rule makes of their readings. Needs a ledger without stale quarters."""
     untrue: list[str] = []
     with psycopg.connect(database_url) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -188,7 +188,7 @@ def untrue_rows(database_url: str, now: datetime) -> list[str]:
 
 
 def figures(row: Quarter) -> Figures:
-    """Without the last digits of sums."""
+    """The figures of a row, rounded: sums of doubles differ in the last digits."""
     return (round(row.kwh, 6), row.samples, row.parts, row.known, round(row.averaged, 6), row.resets, row.excluded)
 
 

@@ -1,4 +1,4 @@
-"""Those who send readings in a campaign, and note in SentReadings what was acknowledged to them."""
+"""The publishers of a campaign. They note in SentReadings what was acknowledged."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Publishers:
                 self._stop.wait(POST_SECONDS)
 
     def _settled(self, body: bytes) -> int:
-        """Post it; returns how many of its readings the daemon says it has settled, one way or another."""
+        """Post the body; returns how many of its readings are accepted, duplicates or rejected by the answer."""
         try:
             answer = self._daemon.request(
                 "POST", "/v1/telemetry", body=body, headers={"Content-Type": "application/json"}, timeout=5.0

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.support.proxy import Proxy
 
 KILL_ON_TOP: Final = 0.4
-"""How probable it is that the daemon is killed while something else is broken."""
+"""The probability that the daemon is killed during another fault."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Scene:
     """Faults that came while another was in force."""
 
     def hold(self, low: float, high: float) -> None:
-        """Leave things broken for a while; perhaps kill the daemon meanwhile."""
+        """Wait while a fault lasts; perhaps kill the daemon meanwhile."""
         seconds = self.random.uniform(low, high)
         if self.random.random() < KILL_ON_TOP:
             pause(seconds / 2)
@@ -61,7 +61,7 @@ class Scene:
 
 @contextmanager
 def frozen(server: PrivatePostgres) -> Iterator[None]:
-    """All of its processes stopped; they keep their connections and do nothing."""
+    """All processes of the server are stopped by SIGSTOP; their connections stay open."""
     postmaster = psutil.Process(server.pid)
     postmaster.send_signal(signal.SIGSTOP)  # first, so that it makes no more children
     processes = [postmaster, *postmaster.children(recursive=True)]
@@ -73,7 +73,7 @@ def frozen(server: PrivatePostgres) -> Iterator[None]:
 
 
 def terminate_backends(connection: psycopg.Connection, application: str = "ingestd%") -> None:
-    """Those in the connection's database whose application name is LIKE this."""
+    """Terminate backends of the connection's database whose application name is LIKE `application`."""
     connection.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND application_name LIKE %s",
@@ -82,7 +82,7 @@ def terminate_backends(connection: psycopg.Connection, application: str = "inges
 
 
 def writer_waits_for_lock(connection: psycopg.Connection) -> bool:
-    """Whether it comes to that within five seconds."""
+    """Whether the writer waits for a lock within five seconds."""
     waiting = (
         "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
         " AND application_name = 'ingestd-writer' AND wait_event_type = 'Lock'"
@@ -93,14 +93,14 @@ def writer_waits_for_lock(connection: psycopg.Connection) -> bool:
 
 
 def deadlocks(connection: psycopg.Connection) -> int:
-    """How many the database has found; counted a moment after the fact."""
+    """The number of deadlocks that the database has found. Its statistics follow with a short delay."""
     found = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").fetchone()
     assert found is not None
     return int(found[0])
 
 
 def pause(seconds: float) -> None:
-    """The fault itself lasts; there is nothing to wait for."""
+    """Let a fault last; there is no event to wait for."""
     threading.Event().wait(seconds)
 
 
@@ -132,7 +132,7 @@ def refusing_trigger(
 
 
 def _insist(connection: psycopg.Connection, statement: str) -> None:
-    """Once more where it is the one that a deadlock with the daemon ends: the trigger would stay for good."""
+    """Execute the statement until it is not the victim of a deadlock. Otherwise the trigger would stay for ever."""
     while True:
         try:
             connection.execute(statement.encode())

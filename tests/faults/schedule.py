@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class Fault(NamedTuple):
-    """`weight` is how often it comes, relative to the others; `least` the campaign it is too long for below."""
+    """`weight`: how often the fault comes, relative to others.
+
+    `least`: the shortest campaign (seconds) that it is for.
+    """
 
     name: str
     cause: Callable[[Scene], None]
@@ -23,7 +26,7 @@ class Fault(NamedTuple):
 
 
 FAULTS: Final = (
-    # These are there to be about 100 in 600 s.
+    # These weights make about 100 kills in 600 s.
     Fault("daemon: kill -9", faults.kill, 40.0),
     Fault("daemon: kill -9 after COMMIT, before PUBACK", faults.kill_after_commit, 4.0),
     Fault("daemon: kill -9 before COMMIT", faults.kill_before_commit, 4.0),
@@ -70,7 +73,7 @@ ALWAYS_FIRST: Final = frozenset(
         "PostgreSQL: answer to COMMIT cut",
     }
 )
-"""Between them they find an acknowledgement that is too early, and a repetition that is not safe."""
+"""These find acknowledgements that come too early, and repetitions that are not safe."""
 
 
 def sequence(chance: random.Random, *, seconds: float, only: str = "") -> Iterator[Fault]:

@@ -42,7 +42,7 @@ class Memory:
 
 
 class Supervisor:
-    """Owns a daemon from entering to leaving; for faults to hit, from one thread."""
+    """Runs a daemon, and starts it again when it ends. Faults call its methods from one thread."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon

@@ -64,7 +64,10 @@ def test_a_restarted_broker_that_kept_its_queue_sends_it_again(
 def test_a_broker_that_forgot_everything_costs_nothing_of_what_was_received(
     broker: PrivateMosquitto, database_url: str
 ) -> None:
-    """The broker's copy is gone, so what is buffered is the only one; its packet ids now mean other messages."""
+    """The broker has lost its copies, so the buffer has the only ones.
+
+    Their Packet Identifiers now belong to other messages.
+    """
     with Daemon(mqtt_url=broker.url, database_url=database_url, flush_interval=3) as daemon:
         daemon.wait_healthy()
         with Device(broker.url) as device:
@@ -114,7 +117,7 @@ def test_connections_reset_inside_a_puback_lose_and_double_nothing(broker: Priva
 
 
 def test_a_connection_the_broker_believes_in_is_taken_over(broker: PrivateMosquitto, database_url: str) -> None:
-    """Half open: gone for the daemon, alive for the broker, which goes on writing to it."""
+    """A half-open connection: closed for the daemon, open for the broker, which goes on sending."""
     with (
         Proxy(broker.url) as proxy,
         Daemon(mqtt_url=proxy.url, database_url=database_url, flush_interval=0.2) as daemon,
@@ -146,7 +149,7 @@ def test_a_link_of_100_bytes_a_second_loses_nothing(broker: PrivateMosquitto, da
 
 
 def test_windows_full_of_poison_do_not_stop_the_flow(broker: PrivateMosquitto, database_url: str) -> None:
-    """Twice as much as the broker may leave unacknowledged, queued beforehand, and good readings behind it."""
+    """Twice the Receive Maximum of bad messages is queued first, then good readings."""
     windows = 2 * RECEIVE_MAXIMUM
     good = [meter_message("m-1", NOW - timedelta(seconds=number)) for number in range(10)]
     with Daemon(mqtt_url=broker.url, database_url=database_url, flush_interval=0.2) as daemon:
@@ -179,7 +182,7 @@ def test_a_session_that_hears_nothing_is_not_healthy(database_url: str) -> None:
         PrivateMosquitto(config=["acl_file acl"], files={"acl": "topic write #\n"}) as broker,
         Daemon(mqtt_url=broker.url, database_url=database_url) as daemon,
     ):
-        daemon.wait_healthy()  # until it knows better
+        daemon.wait_healthy()  # before the first probe has failed
         until(lambda: daemon.request("GET", "/health").status == 503, within=15)
         assert "deaf" in daemon.request("GET", "/health").json()["broker"]
 

@@ -39,7 +39,7 @@ def map_vehicle(daemon: Daemon, vehicle_id: str, meter_id: str, valid_from: date
 
 
 def connected(daemon: Daemon) -> socket.socket:
-    """For what no HTTP library would send."""
+    """A connection for bytes that no HTTP library would send."""
     url = urlsplit(daemon.url)
     assert url.hostname
     assert url.port
@@ -47,7 +47,7 @@ def connected(daemon: Daemon) -> socket.socket:
 
 
 def answer_on(client: socket.socket) -> Response:
-    """What the daemon answers there; raises HTTPException where it is no HTTP."""
+    """The answer of the daemon; raises HTTPException if it is not HTTP."""
     with closing(http.client.HTTPResponse(client)) as answer:
         answer.begin()
         return Response(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())

@@ -1,4 +1,4 @@
-"""The daemon as users run it: a process of its own, told by environment variables, watched over HTTP."""
+"""The daemon as users run it: a process with environment variables, which is asked over HTTP."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class Daemon:
         if error is not None:
             error.add_note(f"The daemon's log ends with:\n{self.log_tail()}")
         elif self.exit_code is None:
-            # In good order where that is possible: only so does it leave its coverage behind.
+            # SIGTERM if possible: only then the process writes its coverage data.
             with suppress(subprocess.TimeoutExpired):
                 self.terminate(within=3)
         self.kill()

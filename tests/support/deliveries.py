@@ -25,7 +25,7 @@ NOW = to_microseconds(datetime(2026, 11, 20, 10, 30, tzinfo=UTC))
 SECOND = 1_000_000
 
 HEADINGS = ("committed", "duplicate", "dead_lettered", "in_flight")
-"""What a reading that was received is counted under sooner or later, or until then."""
+"""The counters of a received message: `in_flight` first, one of the others in the end."""
 
 
 def meter_row(identity: str = "meter-001", second: int = 0, *, kwh: float = 0.42, register: float | None = None) -> Row:
@@ -39,7 +39,7 @@ def vehicle_row(identity: str = "EV-101", second: int = 0, *, soc: float = 85.5,
 
 
 def dead_letter(detail: str = "expected value at line 1 column 1", *, source: Source = "mqtt") -> DeadLetter:
-    """What became of a message that was no JSON."""
+    """The dead letter of a message that was not JSON."""
     return DeadLetter(
         received_at=NOW,
         source=source,

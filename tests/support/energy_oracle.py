@@ -1,4 +1,7 @@
-"""An oracle of the energy rule, for one device: written from its words alone, plain and slow on purpose."""
+"""An oracle of the energy rule for one device.
+
+It was written from the words of the rule only; it is simple and slow.
+"""
 
 from __future__ import annotations
 

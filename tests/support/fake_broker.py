@@ -1,4 +1,4 @@
-"""A broker that misbehaves on order: a small TCP server that speaks MQTT 5 as badly as a test wants."""
+"""A broker that misbehaves as a test says: a small TCP server that speaks MQTT 5."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Link:
         self._writer.close()
 
     def of(self, kind: type[_Packet]) -> list[_Packet]:
-        """What came of one kind of packet."""
+        """The packets of one kind that were received."""
         return [packet for packet in self.received if isinstance(packet, kind)]
 
 

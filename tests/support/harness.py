@@ -40,7 +40,7 @@ POLICY = EfficiencyPolicy(threshold=0.85, min_kwh=0.5, min_share=0.5, session_mi
 
 
 class Harness:
-    """What a test writes into and reads from."""
+    """A test writes readings into it, and reads figures from it."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class Harness:
         return frozenset(device for rows in found for (device,) in rows)
 
     def clear(self) -> None:
-        """As if nothing had ever been written."""
+        """Delete all readings and rows."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             tables = [
                 f"{stream.name}_{kind}"

@@ -68,7 +68,7 @@ def wire(messages: list[tuple[str, bytes]]) -> bytes:
 
 
 class Copied(AsyncWriter):
-    """Where COPY's bytes go in place of a socket."""
+    """Takes the bytes of COPY in place of a socket."""
 
     size = 0
 
@@ -127,7 +127,7 @@ class HotPath:
 
 
 def reference(messages: list[tuple[str, bytes]]) -> int:
-    """Work of the same kind that never changes: what any machine's speed can be told by."""
+    """Work of the same kind that never changes: it measures the speed of the machine."""
     size = 0
     for topic, payload in messages:
         reading = json.loads(payload)

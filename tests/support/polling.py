@@ -1,4 +1,4 @@
-"""Waiting for what will come about soon: ask again until a deadline, rather than sleep and hope."""
+"""Waits for a condition: it is checked again until a deadline."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ PUBREC = b"\x50\x02"
 
 @dataclass(slots=True)
 class _Reset:
-    """Ordered: a connection is reset once so many bytes more have gone in one direction."""
+    """An order: a connection is reset after this many further bytes in one direction."""
 
     after: int
     triggered: threading.Event = field(default_factory=threading.Event)
@@ -117,7 +117,7 @@ class Proxy:
         self._run(self._accept())
 
     def black_hole(self) -> None:
-        """Keeps all connections, and takes new ones, but no byte goes through until `resume`."""
+        """Keeps all connections, and takes new ones, but passes no byte on until `resume`."""
         self._run(self._set_flowing(yes=False))
 
     def resume(self) -> None:

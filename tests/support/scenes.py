@@ -1,4 +1,4 @@
-"""Cases of the field for the ledger: what devices sent, and what is right; asked at several stages of closing."""
+"""Cases for the ledger: what devices sent, and the right answers; asked at several stages of closing."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ QUARTER = timedelta(minutes=15)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 BEGIN = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - 4 * DAY
-"""In the past, as what lies in the future cannot be known."""
+"""A day in the past."""
 LATER = BEGIN + 2 * DAY + 3 * HOUR
-"""When all that scenes tell of is over, and can be closed."""
+"""A time when all scenes have ended and can be closed."""
 WAYS: Final = ("open", "half closed", "closed", "late", "made anew")
 """Nothing is closed; a part of it; all; some readings came when all was closed; and these were worked off."""
 

@@ -1,4 +1,4 @@
-"""A session by itself: what it takes in is settled at once."""
+"""A session without a daemon: what it receives is settled at once."""
 
 from __future__ import annotations
 

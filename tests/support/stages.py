@@ -1,4 +1,4 @@
-"""A question asked again and again while the ledger goes on: the answer has to be the same at every stage."""
+"""Asks the same question at several stages of the ledger: the answer has to be the same at each."""
 
 from __future__ import annotations
 
