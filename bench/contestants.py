@@ -130,7 +130,7 @@ def _peer(place: Place, backlog: Backlog, *, module: str) -> AbstractContextMana
 
 
 class PipeAttempt:
-    """`mosquitto_sub | psql`: ends by itself when the backlog is through."""
+    """`mosquitto_sub | psql`: it ends when it has stored the backlog."""
 
     def __init__(self, place: Place, backlog: Backlog, processes: list[Child]) -> None:
         self._place = place

@@ -17,7 +17,7 @@ from ingestd.errors import BrokerError
 from ingestd.model.stream import STREAMS
 
 NEXT_ADDRESS_SECONDS: Final = 0.25
-"""A name may have several addresses; the next is tried when one has not answered for so long (RFC 8305)."""
+"""A name may have several addresses; the next is tried when one has not answered for this long (RFC 8305)."""
 
 _Protocol = TypeVar("_Protocol", bound=asyncio.BaseProtocol)
 

@@ -150,7 +150,7 @@ class Publisher(asyncio.Protocol):
     async def _due(self, taken: int, rate: float | None, started: float) -> int:
         """Wait until messages are due and there is room for them; returns how many to send. Raises BrokerError."""
         wait = 0.0 if rate is None else started + taken / rate - self._loop.time()
-        await asyncio.sleep(wait)  # for no time, too: the event loop has its turn
+        await asyncio.sleep(wait)  # also for 0 s, so that other tasks of the event loop run
         # One is room enough: what goes out brings the broker's next answers, which TCP holds back meanwhile.
         await self._under_way_at_most(self._window - 1)
         room = min(AT_ONCE, self._window - len(self._under_way))

@@ -13,9 +13,9 @@ class Timing:
     answer: float = 10.0
     """For CONNACK, SUBACK and PUBACK."""
     stable: float = 30.0
-    """A connection that has lived for so long is stable: the next pause is the shortest again."""
+    """A connection that has lived for this long is stable: the next pause is the shortest again."""
     takeover_shown: float = 10.0
-    """Another client with our client id is reported until a connection has lived for so long."""
+    """Another client with our client id is reported until a connection has lived for this long."""
     soon: float = 2.0
     """A connection that ends so soon after a request may have ended because of it."""
     pause_first: float = 0.2

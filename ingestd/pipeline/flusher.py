@@ -40,7 +40,7 @@ STALLED_SECONDS: Final = 30.0
 BACKLOG_AGE: Final = timedelta(minutes=15)
 """Readings that are older than this when they are committed are a backlog."""
 BACKLOG_PAUSE_SECONDS: Final = 5.0
-"""A backlog has ended when nothing was committed for so long."""
+"""A backlog has ended when nothing was committed for this long."""
 
 
 class Store(Protocol):
