@@ -25,12 +25,13 @@ FROM python:3.11-slim
 
 # A fixed number, so that files mounted for it can be given to it.
 RUN groupadd --system --gid 10001 ingestd \
- && useradd --system --uid 10001 --gid ingestd --no-create-home --home-dir /nonexistent ingestd
+ && useradd --system --uid 10001 --gid ingestd --no-create-home --home-dir /nonexistent ingestd \
+ && install -d -o ingestd -g ingestd -m 700 /var/lib/ingestd
 
 COPY --from=build /opt/ingestd /opt/ingestd
 
-# Inside a container loopback reaches nobody.
-ENV PATH=/opt/ingestd/bin:$PATH PYTHONUNBUFFERED=1 INGESTD_HTTP_HOST=0.0.0.0
+# Inside a container loopback reaches nobody, so the API needs tokens: `token add` writes the file, on a volume.
+ENV PATH=/opt/ingestd/bin:$PATH PYTHONUNBUFFERED=1 INGESTD_HTTP_HOST=0.0.0.0 INGESTD_TOKENS_FILE=/var/lib/ingestd/tokens
 USER ingestd
 WORKDIR /
 EXPOSE 8080

@@ -19,10 +19,12 @@ from ingestd.commands import (
     run,
     simulate,
     sql,
+    token,
     version,
 )
 from ingestd.config import load
 from ingestd.errors import IngestdError
+from ingestd.printable import printable
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +57,7 @@ def _leaves(error: BaseException) -> list[BaseException]:
 
 def _fail(*errors: BaseException) -> NoReturn:
     for line in dict.fromkeys(line for error in errors for line in str(error).splitlines()):
-        click.echo(f"ingestd: {line}", err=True)
+        click.echo(f"ingestd: {printable(line)}", err=True)
     sys.exit(1)
 
 
@@ -83,6 +85,7 @@ for command in (
     partitions.list_partitions,
     export.export_command,
     sql.sql_command,
+    token.token,
     version.version,
 ):
     commands.add_command(command)

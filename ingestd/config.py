@@ -153,6 +153,10 @@ class Settings(BaseModel):
     """The address that the HTTP API listens on."""
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """The port that the HTTP API listens on; 0 is any free port."""
+    tokens_file: Path | None = None
+    """The file of the tokens of the HTTP API, which `ingestd token` writes; only its owner may have access to it. With
+    it, requests need a token. Without it, ingestd listens on loopback addresses only. The file is read again on
+    SIGHUP."""
     flush_interval: Annotated[Duration, _POSITIVE] = timedelta(seconds=1)
     """A transaction begins at the latest this long after a message arrived, and earlier when 32,000 messages wait."""
     buffer_max_messages: Annotated[int, Field(ge=1)] = 100_000

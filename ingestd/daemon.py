@@ -18,6 +18,8 @@ from ingestd.alerting.alerting import Alerting
 from ingestd.alerting.watcher import Rules
 from ingestd.alerting.webhook import Webhook
 from ingestd.config import Settings
+from ingestd.errors import ConfigError
+from ingestd.http.authorization import Authorization
 from ingestd.http.intake import Intake
 from ingestd.http.server import HttpServer
 from ingestd.http.services import Condition, Services
@@ -54,6 +56,7 @@ from ingestd.store.pool import Pool
 from ingestd.store.retention import Retention
 from ingestd.store.series import Series
 from ingestd.store.writer import Writer
+from ingestd.tokens import TokensFile
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +76,9 @@ class Daemon:
     """One ingestd: made from settings, run once."""
 
     def __init__(self, settings: Settings) -> None:
+        """Raises ConfigError."""
+        self._tokens = TokensFile(settings.tokens_file) if settings.tokens_file else None
+        self._authorization = Authorization(self._tokens.read() if self._tokens else None)
         self.ready = asyncio.Event()
         self.http_port = settings.http_port
         self._settings = settings
@@ -83,7 +89,12 @@ class Daemon:
         self._make_store()
         self._make_pipeline()
         self._alerting = self._make_alerting(Fleet(self._snapshots(self._background), policy=_policy(settings)))
-        self._http = HttpServer(host=settings.http_host, port=settings.http_port, services=self._make_services())
+        self._http = HttpServer(
+            host=settings.http_host,
+            port=settings.http_port,
+            services=self._make_services(),
+            authorization=self._authorization,
+        )
         self._metrics.expose_in_flight(self._buffer.in_flight)
         self._metrics.expose_clock_difference(lambda: self._clocks.difference)
         self._metrics.expose_ledger(lambda: self._closing.made_until, lambda: self._closing.stale_devices)
@@ -204,6 +215,19 @@ class Daemon:
                 await self._session.close()
         log.info("stopped")
 
+    def reload(self) -> None:
+        """Read the file of tokens again. If that fails, those that were known stay."""
+        if self._tokens is None:
+            log.info("sighup_ignored")
+            return
+        try:
+            tokens = self._tokens.read()
+        except ConfigError as error:
+            log.error("tokens_not_read", reason=str(error))  # noqa: TRY400 - a traceback tells an operator nothing
+            return
+        self._authorization.use(tokens)
+        log.info("tokens_read", tokens=len(tokens))
+
     async def _open(self, resources: AsyncExitStack) -> None:
         """Database, then HTTP. Closed in the opposite order. Raises IngestdError."""
         resources.push_async_callback(self._writer.close)
@@ -311,7 +335,8 @@ def _rules(settings: Settings) -> dict[Stream, Rule]:
 
 
 async def serve(settings: Settings, *, migrate_first: bool = True) -> None:
-    """A daemon from the settings, until SIGTERM or SIGINT. Raises IngestdError."""
+    """A daemon from the settings, until SIGTERM or SIGINT. SIGHUP reads tokens again. Raises IngestdError."""
     tune_garbage_collection()
-    async with stop_signals(within=EXIT_SECONDS) as stop:
-        await Daemon(settings).run(stop=stop, migrate_first=migrate_first)
+    daemon = Daemon(settings)
+    async with stop_signals(within=EXIT_SECONDS, on_hangup=daemon.reload) as stop:
+        await daemon.run(stop=stop, migrate_first=migrate_first)

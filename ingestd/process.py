@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -22,12 +22,12 @@ def tune_garbage_collection() -> None:
 
 
 @asynccontextmanager
-async def stop_signals(*, within: float) -> AsyncIterator[asyncio.Event]:
+async def stop_signals(*, within: float, on_hangup: Callable[[], None]) -> AsyncIterator[asyncio.Event]:
     """An event that SIGTERM or SIGINT sets; a second signal ends the process at once.
 
     So does a stop that takes longer than `within` seconds, whatever hangs.
 
-    SIGHUP does nothing: certificates are read again at each connection.
+    SIGHUP calls `on_hangup`.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -37,9 +37,6 @@ async def stop_signals(*, within: float) -> AsyncIterator[asyncio.Event]:
             _exit_at_once()
         stop.set()
         loop.call_later(within, _exit_at_once)
-
-    def on_hangup() -> None:
-        log.info("sighup_ignored")
 
     handlers = {signal.SIGTERM: on_signal, signal.SIGINT: on_signal, signal.SIGHUP: on_hangup}
     for number, handler in handlers.items():

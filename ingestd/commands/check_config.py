@@ -2,10 +2,12 @@
 
 import click
 
+from ingestd.commands.access import check_access
 from ingestd.commands.invocation import run_to_end, settings_of
 from ingestd.config import Settings
 from ingestd.mqtt.publisher import connected
 from ingestd.store.connection import connect
+from ingestd.tokens import TokensFile
 
 
 @click.command(name="check-config")
@@ -14,7 +16,10 @@ from ingestd.store.connection import connect
 def check_config(context: click.Context, *, is_to_connect: bool) -> None:
     """Print the effective settings, secrets masked."""
     settings = settings_of(context)
+    check_access(settings)
     settings.tls()
+    if settings.tokens_file:
+        TokensFile(settings.tokens_file).read()
     for name, value in settings.described().items():
         click.echo(f"{name}={value}")
     if is_to_connect:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import click
 
@@ -12,9 +12,13 @@ from ingestd.config import Settings
 from ingestd.errors import IngestdError
 from ingestd.model.dead_letter import DeadLetterFilter, Reason
 from ingestd.model.decode import Window
+from ingestd.printable import printable
 from ingestd.store.dead_letters import DeadLetters
 from ingestd.store.pool import Pool
 from ingestd.store.writer import Writer
+
+_LINES: Final = "\n\t"
+"""JSON may have them between its parts; the payload is shown last, so that no line of it looks like another field."""
 
 
 @click.group(name="dead-letters")
@@ -57,7 +61,7 @@ def list_dead_letters(context: click.Context, /, *, limit: int, **filters: Any) 
             for letter in await letters.page(DeadLetterFilter(**filters), limit=limit):
                 at = f"{letter.received_at:%FT%TZ}"
                 fields = (letter.id, at, letter.source, letter.reason, letter.topic, letter.detail)
-                click.echo("\t".join(" ".join(str(field).split()) for field in fields))
+                click.echo("\t".join(printable(" ".join(str(field).split())) for field in fields))
 
     run_to_end(show)
 
@@ -76,8 +80,9 @@ def show_dead_letter(context: click.Context, *, letter_id: int) -> None:
             raise IngestdError(f"there is no dead letter {letter_id}")
         for name, value in letter._asdict().items():
             if name != "payload":
-                click.echo(f"{name}: {value}")
-        click.echo(f"payload: {letter.payload.decode(errors='backslashreplace')}")
+                click.echo(f"{name}: {printable(str(value))}")
+        payload = letter.payload.decode(errors="backslashreplace")
+        click.echo(f"payload: {printable(payload, but=_LINES)}")
 
     run_to_end(show)
 

@@ -2,6 +2,7 @@
 
 import click
 
+from ingestd.commands.access import check_access
 from ingestd.commands.invocation import run_to_end, settings_of
 from ingestd.daemon import serve
 
@@ -12,4 +13,5 @@ from ingestd.daemon import serve
 def run(context: click.Context, *, no_migrate: bool) -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
     settings = settings_of(context)
+    check_access(settings)
     run_to_end(lambda: serve(settings, migrate_first=not no_migrate))

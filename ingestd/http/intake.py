@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from operator import itemgetter
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Literal, TypeAlias, TypedDict
 
 from pydantic_core import from_json
 
@@ -22,14 +22,22 @@ COMMIT_SECONDS: Final = 15.0
 """After this time the answer is 503. The sender may send again; readings that were stored are duplicates then."""
 _DECODED_AT_ONCE: Final = 250
 """Elements that are checked at once: about two milliseconds of work. Then other tasks of the event loop run."""
+_UNKNOWN: Final = "unknown"
+"""The stream of what is no reading of any device."""
 _NO_TOPIC: Final = "POST /v1/telemetry"
+NOT_ALLOWED: Final = "not-allowed"
+"""The reason of a reading whose device the token is not bound to. It is kept nowhere, also not as a dead letter."""
+_NOT_ALLOWED_DETAIL: Final = "the token is not for this device"
+
+MaySend: TypeAlias = Callable[[str, str], bool]
+"""Whether the sender of a request may send readings of a device: name of the stream, id. See `_UNKNOWN`."""
 
 
 class Rejected(TypedDict):
     """A reading that was refused; `index` is its place in the request."""
 
     index: int
-    reason: Reason
+    reason: Reason | Literal["not-allowed"]
     detail: str
 
 
@@ -77,7 +85,7 @@ class Intake:
         if reason := self._reason():
             raise BufferFullError(reason)
 
-    async def submit(self, body: bytearray) -> Receipt:
+    async def submit(self, body: bytearray, *, may_send: MaySend) -> Receipt:
         """Take in one reading or an array of them, and wait for the commit.
 
         Raises Problem where the body is neither, and BufferFullError where the sender has to wait. In the latter case
@@ -85,7 +93,7 @@ class Intake:
         """
         async with self._decoding:  # one body at a time: parsed, it may take twenty times its size
             self.admit()
-            delivery, ticket = await self._decoded(body)
+            delivery, ticket = await self._decoded(body, may_send)
         self._put(delivery)
         try:
             async with asyncio.timeout(COMMIT_SECONDS):
@@ -95,7 +103,7 @@ class Intake:
             raise BufferFullError(f"not committed within {COMMIT_SECONDS:.0f} s") from error
         return _receipt(delivery, ticket)
 
-    async def _decoded(self, body: bytearray) -> tuple[Delivery, _Ticket]:
+    async def _decoded(self, body: bytearray, may_send: MaySend) -> tuple[Delivery, _Ticket]:
         parsed = _parsed(body)
         items = parsed if isinstance(parsed, list) else [parsed]
         ticket = _Ticket(settled=asyncio.get_running_loop().create_future(), single=items is not parsed)
@@ -105,8 +113,10 @@ class Intake:
         for index, item in enumerate(items):
             if index % _DECODED_AT_ONCE == _DECODED_AT_ONCE - 1:
                 await asyncio.sleep(0)
-            decoded = _decode(item, oldest=oldest, newest=newest, received_at=received_at)
-            if isinstance(decoded, DeadLetter):
+            decoded = _decode(item, may_send, oldest=oldest, newest=newest, received_at=received_at)
+            if decoded is None:
+                ticket.rejected.append(Rejected(index=index, reason=NOT_ALLOWED, detail=_NOT_ALLOWED_DETAIL))
+            elif isinstance(decoded, DeadLetter):
                 delivery.dead_letters.append(decoded)
                 ticket.rejected.append(Rejected(index=index, reason=decoded.reason, detail=decoded.detail))
             else:
@@ -133,20 +143,26 @@ def _parsed(body: bytearray) -> object:
     return parsed
 
 
-def _decode(item: object, *, oldest: int, newest: int, received_at: int) -> tuple[Stream, Row] | DeadLetter:
-    """An element of the request as a row of its stream, or as a dead letter."""
+def _decode(
+    item: object, may_send: MaySend, *, oldest: int, newest: int, received_at: int
+) -> tuple[Stream, Row] | DeadLetter | None:
+    """An element of the request as a row of its stream, or as a dead letter; None if the sender may not send it."""
     try:
         stream, identity, reading = _addressed(item)
     except ValueError as error:
+        if not may_send(_UNKNOWN, ""):
+            return None
         return DeadLetter.of(
             received_at=received_at,
             source="http",
-            stream="unknown",
+            stream=_UNKNOWN,
             topic=_NO_TOPIC,
             payload=json_of(item),
             reason="schema",
             detail=str(error),
         )
+    if not may_send(stream.name, identity):
+        return None
     return decode_object(stream, identity, reading, oldest=oldest, newest=newest, received_at=received_at)
 
 

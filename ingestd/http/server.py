@@ -7,6 +7,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from ingestd.errors import IngestdError
+from ingestd.http.authorization import AUTHORIZATION, Authorization, authorize
 from ingestd.http.bodies import BODIES, Bodies
 from ingestd.http.broken import BROKEN, BrokenRequests
 from ingestd.http.cancellation import carry_changes_through
@@ -25,12 +26,13 @@ SHUTDOWN_SECONDS: Final = 0.5
 class HttpServer:
     """Listens from `start` to `stop`."""
 
-    def __init__(self, *, host: str, port: int, services: Services) -> None:
+    def __init__(self, *, host: str, port: int, services: Services, authorization: Authorization) -> None:
         self._host = host
         self._port = port
-        self._app = web.Application(middlewares=[carry_changes_through, problems])
+        self._app = web.Application(middlewares=[carry_changes_through, problems, authorize])
         self._broken = BrokenRequests()
         self._app[SERVICES] = services
+        self._app[AUTHORIZATION] = authorization
         self._app[BROKEN] = self._broken
         self._app[BODIES] = Bodies()
         self._app[UNDER_WAY] = set()

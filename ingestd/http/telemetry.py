@@ -5,7 +5,9 @@ from typing import Final
 
 from aiohttp import web
 
+from ingestd.http.authorization import NotAllowedError, may_send
 from ingestd.http.bodies import BODIES, TELEMETRY
+from ingestd.http.intake import NOT_ALLOWED
 from ingestd.http.problems import Problem
 from ingestd.http.services import SERVICES
 from ingestd.http.shapes import answer
@@ -16,9 +18,11 @@ async def post_telemetry(request: web.Request) -> web.Response:
     intake = request.app[SERVICES].intake
     intake.admit()  # before the body is in memory
     async with request.app[BODIES].read(request, TELEMETRY) as body:
-        receipt = await intake.submit(body)
+        receipt = await intake.submit(body, may_send=may_send(request))
     if receipt.rejected and receipt.single:
         (rejected,) = receipt.rejected
+        if rejected["reason"] == NOT_ALLOWED:
+            raise NotAllowedError
         too_large = rejected["reason"] == "too-large"
         raise Problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE if too_large else HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -176,8 +176,12 @@ def test_a_port_in_use_is_one_line(shell: Shell, database_url: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64], ids=["dots", "long"])
-def test_a_host_that_can_be_no_name_is_one_clear_error(shell: Shell, database_url: str, host: str) -> None:
-    own = shell.run("run", database_url=database_url, http_host=host, http_port=8080)
+def test_a_host_that_can_be_no_name_is_one_clear_error(
+    shell: Shell, database_url: str, host: str, tmp_path: Path
+) -> None:
+    tokens = tmp_path / "tokens"  # without, only loopback addresses are taken
+    tokens.touch(mode=0o600)
+    own = shell.run("run", database_url=database_url, http_host=host, http_port=8080, tokens_file=str(tokens))
     database = shell.run("run", database_url=f"postgresql://u@{host}/d")
 
     assert_refused(own, f"cannot listen on {host}:8080: .*label")

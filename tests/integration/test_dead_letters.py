@@ -126,7 +126,7 @@ def test_list_and_show_tell_all_about_a_letter(database_url: str) -> None:
     assert (source, reason, topic) == ("mqtt", "not-json", "meters/mad/telemetry")
     shown = command(database_url, "show", letter_id)
     assert "reason: not-json\n" in shown
-    assert shown.endswith("payload: \\xff\x00 nonsense\n")
+    assert shown.endswith("payload: \\xff\\x00 nonsense\n")
 
 
 @pytest.mark.usefixtures("bad_daemon")

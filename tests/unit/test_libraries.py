@@ -18,6 +18,7 @@ ROOMS: Final = {
     "psycopg": ("store", "demo"),
     "psycopg_pool": ("store",),
     "aiohttp": ("http", "alerting/webhook.py"),
+    "limits": ("http",),
     "click": ("cli.py", "commands", "demo/demo.py"),
 }
 """By library, the folders and files that may import it."""

@@ -1,0 +1,130 @@
+"""Who may ask what: a token for each request, where tokens are used. All refusals look the same (RFC 6750)."""
+
+import ipaddress
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Final, Literal
+
+from aiohttp import hdrs, web
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+
+from ingestd.http import problems
+from ingestd.http.intake import MaySend
+from ingestd.http.problems import Handler
+from ingestd.http.scopes import ACCESS, Access
+from ingestd.model.token import Token, recognized
+
+MAX_FAILURES: Final = 20
+"""Failures of one address in a minute. Further ones are answered with 429; a valid token is always answered."""
+_NETWORK_BITS: Final = 64
+"""Bits of an IPv6 address that name its network. A host may choose the others as it likes."""
+_BEARER: Final[dict[str, str]] = {hdrs.WWW_AUTHENTICATE: "Bearer"}
+_RETRY_AFTER: Final[dict[str, str]] = {hdrs.RETRY_AFTER: "60"}
+_TOKEN: Final = web.RequestKey("token", Token)
+
+
+class NotAllowedError(Exception):
+    """The token of the request has the scope, but is not for this device."""
+
+
+class Authorization:
+    """The tokens that are known now, and the addresses that failed lately."""
+
+    def __init__(self, tokens: Mapping[str, Token] | None) -> None:
+        """`tokens` is None if none are used: then everybody may do everything."""
+        self._tokens = tokens
+        self._limit = RateLimitItemPerMinute(MAX_FAILURES)
+        self._failures = FixedWindowRateLimiter(MemoryStorage())
+
+    def use(self, tokens: Mapping[str, Token]) -> None:
+        """From now on these are the tokens."""
+        self._tokens = tokens
+
+    @property
+    def is_required(self) -> bool:
+        return self._tokens is not None
+
+    def token(self, request: web.Request) -> Token | None:
+        """The token that a request shows, if it is valid."""
+        kind, _, text = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        if kind.lower() != "bearer":
+            return None
+        return recognized(text.strip(), self._tokens or {}, now=datetime.now(UTC))
+
+    def has_failed_too_often(self, remote: str | None) -> bool:
+        """Counts one failure of this address."""
+        return not self._failures.hit(self._limit, _network(remote))
+
+
+def _network(remote: str | None) -> str:
+    """What failures are counted by: an IPv4 address, or a network of IPv6 addresses."""
+    try:
+        address = ipaddress.ip_address(remote or "")
+    except ValueError:
+        return str(remote)
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(ipaddress.IPv6Network((int(address), _NETWORK_BITS), strict=False))
+
+
+AUTHORIZATION: Final = web.AppKey("authorization", Authorization)
+
+
+@web.middleware
+async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Lets those requests through that show a token with the scope of their route."""
+    authorization = request.app[AUTHORIZATION]
+    access = _access(request)
+    is_shown = hdrs.AUTHORIZATION in request.headers
+    if not authorization.is_required or access == "open" or (access == "partly-open" and not is_shown):
+        return await handler(request)
+    token = authorization.token(request)
+    if token is None:
+        return _too_many_failures() if authorization.has_failed_too_often(request.remote) else _unauthorized()
+    if access not in {"any", "partly-open", *token.scopes}:
+        return _forbidden()
+    request[_TOKEN] = token
+    try:
+        return await handler(request)
+    except NotAllowedError:
+        return _forbidden()
+
+
+def may_read(request: web.Request) -> bool:
+    """Whether the client of a route that is partly open may read what others must not."""
+    token = request.get(_TOKEN)
+    return not request.app[AUTHORIZATION].is_required or (token is not None and "read" in token.scopes)
+
+
+def may_send(request: web.Request) -> MaySend:
+    """For which devices a client may send readings."""
+    token = request.get(_TOKEN)
+    return _all_devices if token is None else token.may_send  # without tokens, everybody may
+
+
+def _all_devices(_stream: str, _device_id: str) -> bool:
+    return True
+
+
+def _access(request: web.Request) -> Access | Literal["any", "nobody"]:
+    """`any`: the answer is 404 or 405. `nobody`: a route that was forgotten in ACCESS."""
+    resource = request.match_info.route.resource
+    if resource is None:
+        return "any"
+    method = hdrs.METH_GET if request.method == hdrs.METH_HEAD else request.method
+    return ACCESS.get((method, resource.canonical), "nobody")
+
+
+def _unauthorized() -> web.Response:
+    return problems.response(HTTPStatus.UNAUTHORIZED, "a valid token is needed", _BEARER)
+
+
+def _forbidden() -> web.Response:
+    return problems.response(HTTPStatus.FORBIDDEN, "the token does not allow this", _BEARER)
+
+
+def _too_many_failures() -> web.Response:
+    return problems.response(HTTPStatus.TOO_MANY_REQUESTS, "too many requests without a valid token", _RETRY_AFTER)

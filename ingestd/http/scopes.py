@@ -1,0 +1,56 @@
+"""Which scope a token needs for each route. Where tokens are used, nobody gets at a route that is not here."""
+
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
+
+from aiohttp import hdrs
+
+from ingestd.model.stream import STREAMS
+from ingestd.model.token import Scope
+
+Access: TypeAlias = Scope | Literal["open", "partly-open"]
+"""An open route ignores tokens. One that is partly open says less without a token."""
+
+_OPEN: Final = ("/livez", "/readyz")
+_READ: Final = (
+    "/",
+    "/metrics",
+    "/v1/alerts",
+    "/v1/analytics/fleet",
+    "/v1/analytics/fleet/series",
+    "/v1/analytics/mappings/{vehicleId}",
+    "/v1/analytics/performance/{vehicleId}",
+    "/v1/analytics/vehicle/{vehicleId}/sessions",
+    *(
+        path
+        for stream in STREAMS
+        for path in (
+            f"/v1/{stream.topic_root}",
+            f"/v1/export/{stream.topic_root}.csv",
+            f"/v1/devices/{stream.name}/{{id}}/settings",
+            f"/v1/analytics/{stream.name}/{{{stream.id_key}}}/live",
+            f"/v1/analytics/{stream.name}/{{{stream.id_key}}}/series",
+            f"/v1/analytics/{stream.name}/{{{stream.id_key}}}/totals",
+        )
+    ),
+)
+_ADMIN: Final = (
+    (hdrs.METH_GET, "/v1/dead-letters"),  # payloads of any account
+    (hdrs.METH_POST, "/v1/analytics/mappings"),
+    (hdrs.METH_PUT, "/v1/analytics/mappings/{vehicleId}"),
+    (hdrs.METH_DELETE, "/v1/analytics/mappings/{vehicleId}"),
+    *(
+        (method, f"/v1/devices/{stream.name}/{{id}}/settings")
+        for stream in STREAMS
+        for method in (hdrs.METH_PUT, hdrs.METH_DELETE)
+    ),
+)
+
+ACCESS: Final[Mapping[tuple[str, str], Access]] = {
+    **{(hdrs.METH_GET, path): "open" for path in _OPEN},
+    (hdrs.METH_GET, "/health"): "partly-open",
+    **{(hdrs.METH_GET, path): "read" for path in _READ},
+    (hdrs.METH_POST, "/v1/telemetry"): "ingest",
+    **dict.fromkeys(_ADMIN, "admin"),
+}
+"""By method and path, as the routes declare them."""
