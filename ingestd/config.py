@@ -115,6 +115,15 @@ def _no_wildcard(value: str) -> str:
 _MqttText = Annotated[str, AfterValidator(_no_control_character)]
 
 
+def _split(value: object) -> object:
+    """`a, b` of the environment as a list, which a TOML file may also have."""
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+_HostName = Annotated[str, Field(pattern=r"^([A-Za-z0-9._-]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)$")]
+_Origin = Annotated[str, Field(pattern=r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$")]
+
+
 class Settings(BaseModel):
     """Everything that can be set; field names in capitals behind INGESTD_ are the environment's names.
 
@@ -157,6 +166,13 @@ class Settings(BaseModel):
     """The file of the tokens of the HTTP API, which `ingestd token` writes; only its owner may have access to it. With
     it, requests need a token. Without it, ingestd listens on loopback addresses only. The file is read again on
     SIGHUP."""
+    http_hosts: Annotated[tuple[_HostName, ...], BeforeValidator(_split)] | None = None
+    """Further names, divided by commas, by which clients reach the API, such as `meters.example.org`. A request whose
+    `Host` is another is answered with 421. `localhost`, loopback addresses, `INGESTD_HTTP_HOST` and the address that
+    the connection came in at are always taken."""
+    http_origins: Annotated[tuple[_Origin, ...], BeforeValidator(_split)] | None = None
+    """Origins, divided by commas, whose pages may use the API in a browser (CORS), such as `https://ops.example.org`.
+    Pages of all other sites are refused."""
     flush_interval: Annotated[Duration, _POSITIVE] = timedelta(seconds=1)
     """A transaction begins at the latest this long after a message arrived, and earlier when 32,000 messages wait."""
     buffer_max_messages: Annotated[int, Field(ge=1)] = 100_000
@@ -285,6 +301,8 @@ def _describe(value: object) -> str:
             return ""
         case timedelta():
             return format_duration(value)
+        case tuple():
+            return ",".join(value)
         case SecretStr():
             return mask(value.get_secret_value())
         case _:

@@ -20,6 +20,7 @@ from ingestd.alerting.webhook import Webhook
 from ingestd.config import Settings
 from ingestd.errors import ConfigError
 from ingestd.http.authorization import Authorization
+from ingestd.http.browsers import Allowed
 from ingestd.http.intake import Intake
 from ingestd.http.server import HttpServer
 from ingestd.http.services import Condition, Services
@@ -89,12 +90,7 @@ class Daemon:
         self._make_store()
         self._make_pipeline()
         self._alerting = self._make_alerting(Fleet(self._snapshots(self._background), policy=_policy(settings)))
-        self._http = HttpServer(
-            host=settings.http_host,
-            port=settings.http_port,
-            services=self._make_services(),
-            authorization=self._authorization,
-        )
+        self._http = self._make_http()
         self._metrics.expose_in_flight(self._buffer.in_flight)
         self._metrics.expose_clock_difference(lambda: self._clocks.difference)
         self._metrics.expose_ledger(lambda: self._closing.made_until, lambda: self._closing.stale_devices)
@@ -159,6 +155,18 @@ class Daemon:
             metrics=self._metrics,
         )
 
+    def _make_http(self) -> HttpServer:
+        settings = self._settings
+        return HttpServer(
+            host=settings.http_host,
+            port=settings.http_port,
+            allowed=Allowed.of(
+                host=settings.http_host, hosts=settings.http_hosts or (), origins=settings.http_origins or ()
+            ),
+            services=self._make_services(),
+            authorization=self._authorization,
+        )
+
     def _snapshots(self, pool: Pool) -> LedgerSnapshots:
         settings = self._settings
         return LedgerSnapshots(pool, rules=self._rules, history=settings.retention, ledger=settings.rollup_retention)
@@ -206,6 +214,7 @@ class Daemon:
                     tasks.create_task(log_summaries(self._metrics, self._buffer), name="summary"),
                     tasks.create_task(self._close_quarters(), name="ledger"),
                     tasks.create_task(self._lead(tasks), name="leadership"),
+                    tasks.create_task(self._http.watch(), name="http-connections"),
                 ]
                 await stop.wait()
                 notify_systemd("STOPPING=1")

@@ -137,7 +137,7 @@ ingestd is at {address}, with {DEVICES} meters and {DEVICES} vehicles that repor
 What its meter said last:
   curl {address}/v1/analytics/meter/{meter}/live
 Send a reading of your own; the answer comes after the commit:
-  curl {address}/v1/telemetry -d '{example}'
+  curl {address}/v1/telemetry -H 'Content-Type: application/json' -d '{example}'
 
 Ctrl-C ends it and leaves nothing behind.
 """

@@ -43,6 +43,7 @@ class Bodies:
     async def read(self, request: web.Request, limit: BodyLimit) -> AsyncIterator[bytearray]:
         """The whole body. It counts towards the budget until the block ends. Raises Problem."""
         _refuse_encoded(request)
+        _refuse_other_types(request)
         body = bytearray()
         try:
             await self._fill(body, request, limit)
@@ -81,6 +82,12 @@ def _refuse_encoded(request: web.Request) -> None:
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
     if encoding.strip().lower() != "identity":
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a body is taken as it is, without Content-Encoding")
+
+
+def _refuse_other_types(request: web.Request) -> None:
+    """Refuse what a browser sends for any page without asking first: forms and plain text. Raises Problem."""
+    if request.content_type != "application/json":
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a body is taken with Content-Type: application/json only")
 
 
 def _too_large(limit: BodyLimit) -> Problem:

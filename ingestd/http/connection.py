@@ -1,17 +1,21 @@
 """One connection of a client. Errors outside of routes are answered with problems too."""
 
+import asyncio
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import hdrs, web
 from aiohttp.http import HttpProcessingError
 
 from ingestd.http import problems
 from ingestd.http.broken import BrokenRequests
+from ingestd.http.browsers import HEADERS
+from ingestd.http.open_connections import ConnectionLimits, OpenConnections
 
 SERVER_NAME: Final = "ingestd"
 """The header `Server`. aiohttp's own names the versions of Python and aiohttp."""
-KEEP_ALIVE_SECONDS: Final = 75.0
+KEEP_ALIVE_SECONDS: Final = 60.0
+"""How long a connection may wait for its next request."""
 LINGERING_SECONDS: Final = 1.0
 """How long the rest of a refused body is read. Without that, the client might not read the answer."""
 READ_BUFFER_BYTES: Final = 32 * 1024
@@ -21,9 +25,16 @@ READ_BUFFER_BYTES: Final = 32 * 1024
 class Connection(web.RequestHandler):
     """aiohttp's connection, which answers what is not HTTP by a problem, and logs no traceback for it."""
 
-    __slots__ = ("_broken",)
+    __slots__ = ("_broken", "_connections", "_head_since", "_socket", "_unsent", "_unsent_since")
 
-    def __init__(self, server: web.Server, *, broken: BrokenRequests, **given: Any) -> None:  # noqa: ANN401 - aiohttp's
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        broken: BrokenRequests,
+        connections: OpenConnections,
+        **given: Any,  # noqa: ANN401 - aiohttp's
+    ) -> None:
         super().__init__(
             server,
             access_log=None,  # type: ignore[arg-type] # which aiohttp allows, but does not declare
@@ -34,10 +45,49 @@ class Connection(web.RequestHandler):
             **given,
         )
         self._broken = broken
+        self._connections = connections
+        self._socket: asyncio.Transport | None = None  # aiohttp's `transport` is None while the last bytes are sent
+        self._head_since: float | None = None  # since when the headers of a request are awaited
+        self._unsent = 0
+        self._unsent_since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._socket = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        address = str(peer[0]) if peer else ""
+        if reason := self._connections.admit(self, address):
+            self._broken.note(reason, remote=address)
+            self._socket.set_protocol(asyncio.Protocol())  # which ignores what the client sends
+            self._socket.write(_refusal(reason))
+            self._socket.close()
+            return
+        self._head_since = self._unsent_since = self._loop.time()
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._connections.leave(self)
+        super().connection_lost(exc)
+
+    def check(self, now: float, limits: ConnectionLimits) -> None:
+        """End the connection if the client is too slow to send a head, or to take an answer."""
+        assert self._socket is not None  # noqa: S101 - only what was made is checked
+        unsent = self._socket.get_write_buffer_size()
+        if unsent == 0 or unsent < self._unsent:
+            self._unsent_since = now
+        self._unsent = unsent
+        if now - self._unsent_since > limits.write_seconds:
+            self._end(f"nothing of the answer was taken for {limits.write_seconds:g} s")
+        elif self._is_waiting and self._head_since is not None and now - self._head_since > limits.head_seconds:
+            self._end(f"the headers of a request were not there within {limits.head_seconds:g} s")
 
     def data_received(self, data: bytes) -> None:
         """If the parser fails within a body, aiohttp lets the route wait for the rest of it. End that wait."""
+        requests = self._request_count
         super().data_received(data)
+        if self._request_count > requests:
+            self._head_since = None
+        elif data and self._is_waiting and self._head_since is None:
+            self._head_since = self._loop.time()
         request = self._current_request
         # While a body has not ended, no request can follow: what is in the queue is an error.
         if self._messages and request is not None and not request.content.is_eof():
@@ -49,7 +99,8 @@ class Connection(web.RequestHandler):
         """aiohttp refuses some requests before any route, with plain text. Answer with a problem instead."""
         if isinstance(resp, web.HTTPException):
             resp = problems.of_aiohttp(resp)
-        resp.headers.setdefault(hdrs.SERVER, SERVER_NAME)
+        for name, value in {hdrs.SERVER: SERVER_NAME, **HEADERS}.items():
+            resp.headers.setdefault(name, value)
         return await super().finish_response(request, resp, start_time)
 
     def handle_error(
@@ -82,6 +133,25 @@ class Connection(web.RequestHandler):
             case _:
                 super().log_exception(*args, **kwargs)
 
+    @property
+    def _is_waiting(self) -> bool:
+        """No request is being answered, and none is there in full."""
+        return self._waiter is not None and not self._waiter.done()
+
+    def _end(self, reason: str) -> None:
+        assert self._socket is not None  # noqa: S101 - only what was made is checked
+        self._broken.note(reason, remote=self._remote())
+        self._socket.abort()
+
     def _remote(self) -> str | None:
         peer = self.peername
         return str(peer[0]) if isinstance(peer, tuple) else peer
+
+
+def _refusal(reason: str) -> bytes:
+    """The answer to a connection that there is no room for. No request of it is read."""
+    answer = problems.response(HTTPStatus.SERVICE_UNAVAILABLE, reason)
+    body = cast("bytes", answer.body)
+    headers = {**answer.headers, **HEADERS, hdrs.SERVER: SERVER_NAME, hdrs.CONNECTION: "close"}
+    lines = (f"{name}: {value}\r\n" for name, value in {**headers, hdrs.CONTENT_LENGTH: len(body)}.items())
+    return f"HTTP/1.1 503 Service Unavailable\r\n{''.join(lines)}\r\n".encode() + body

@@ -10,10 +10,12 @@ from ingestd.errors import IngestdError
 from ingestd.http.authorization import AUTHORIZATION, Authorization, authorize
 from ingestd.http.bodies import BODIES, Bodies
 from ingestd.http.broken import BROKEN, BrokenRequests
+from ingestd.http.browsers import ALLOWED, Allowed, refuse_foreign, set_headers
 from ingestd.http.cancellation import carry_changes_through
 from ingestd.http.connection import SERVER_NAME, Connection
 from ingestd.http.exports import UNDER_WAY, end_exports
 from ingestd.http.heavy import HEAVY_READS, HeavyReads
+from ingestd.http.open_connections import OpenConnections
 from ingestd.http.problems import problems
 from ingestd.http.routes import ROUTES
 from ingestd.http.services import SERVICES, Services
@@ -26,11 +28,15 @@ SHUTDOWN_SECONDS: Final = 0.5
 class HttpServer:
     """Listens from `start` to `stop`."""
 
-    def __init__(self, *, host: str, port: int, services: Services, authorization: Authorization) -> None:
+    def __init__(
+        self, *, host: str, port: int, allowed: Allowed, services: Services, authorization: Authorization
+    ) -> None:
         self._host = host
         self._port = port
-        self._app = web.Application(middlewares=[carry_changes_through, problems, authorize])
+        self._app = web.Application(middlewares=[carry_changes_through, problems, refuse_foreign, authorize])
         self._broken = BrokenRequests()
+        self._connections = OpenConnections()
+        self._app[ALLOWED] = allowed
         self._app[SERVICES] = services
         self._app[AUTHORIZATION] = authorization
         self._app[BROKEN] = self._broken
@@ -41,6 +47,7 @@ class HttpServer:
         self._app.on_shutdown.append(end_exports)
         self._app.add_routes(ROUTES)
         self._app.on_response_prepare.append(_name_the_server)
+        self._app.on_response_prepare.append(set_headers)
         self._runner = web.AppRunner(
             self._app,
             handler_cancellation=True,
@@ -54,7 +61,9 @@ class HttpServer:
         assert self._runner.server is not None  # noqa: S101 - made by setup
         loop = asyncio.get_running_loop()
         # Not by web.TCPSite, which makes connections of aiohttp's own class only.
-        connection = partial(Connection, self._runner.server, loop=loop, broken=self._broken)
+        connection = partial(
+            Connection, self._runner.server, loop=loop, broken=self._broken, connections=self._connections
+        )
         try:
             self._listening = await loop.create_server(connection, self._host, self._port, backlog=128)
         except (OSError, UnicodeError) as error:  # UnicodeError: the host cannot be a name
@@ -62,6 +71,10 @@ class HttpServer:
             raise IngestdError(f"cannot listen on {self._host}:{self._port}: {reason}") from error
         port: int = self._listening.sockets[0].getsockname()[1]
         return port
+
+    async def watch(self) -> None:
+        """End connections that keep the server waiting, until cancelled."""
+        await self._connections.watch()
 
     async def stop(self) -> None:
         if self._listening is not None:

@@ -58,7 +58,7 @@ def asked(
     """A client at `source` that has sent its request, and hangs up in the end."""
     host, port = daemon.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), source_address=(source, 0)) as client:
-        headers = ["Host: x", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+        headers = ["Host: localhost", "Content-Type: application/json", f"Content-Length: {len(body)}"]
         client.sendall("\r\n".join([f"{method} {path} HTTP/1.1", *headers, "", ""]).encode() + body)
         yield client
 

@@ -21,6 +21,7 @@ from ingestd.http.bodies import BODIES, Bodies, BodyLimit
 from ingestd.http.broken import BROKEN, BrokenRequests
 from ingestd.http.cancellation import carry_changes_through
 from ingestd.http.connection import Connection
+from ingestd.http.open_connections import ConnectionLimits, OpenConnections
 from ingestd.http.problems import Problem, problems
 from tests.support.polling import eventually
 
@@ -53,7 +54,8 @@ async def serving(bodies: Bodies) -> AsyncIterator[int]:
     await runner.setup()
     assert runner.server is not None
     loop = asyncio.get_running_loop()
-    connection = partial(Connection, runner.server, loop=loop, broken=app[BROKEN])
+    connections = OpenConnections(ConnectionLimits(total=CLIENTS, of_address=CLIENTS))
+    connection = partial(Connection, runner.server, loop=loop, broken=app[BROKEN], connections=connections)
     listening = await loop.create_server(connection, LOOPBACK, 0)
     try:
         yield listening.sockets[0].getsockname()[1]
@@ -66,7 +68,7 @@ def pieces(chance: random.Random) -> list[bytes]:
     """A request, good or bad, in the pieces in which it is sent."""
     size = chance.choice([0, 1, 1000, 50_000, 99_999, 150_000]) + chance.randrange(5)
     body = [b" " * min(20_000, size - at) for at in range(0, size, 20_000)]
-    head = b"POST / HTTP/1.1\r\nHost: x\r\n"
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     if chance.random() < 1 / 2:
         chunks = [b"%x\r\n%s\r\n" % (len(piece), piece) for piece in body]
         end = chance.choice([b"0\r\n\r\n", b"zz\r\n", b"0\r\n\r\nno HTTP\r\n\r\n"])

@@ -297,7 +297,7 @@ def frozen_client(daemon: Daemon, query: str, version: str = "1.1") -> Iterator[
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)  # or the kernel takes megabytes for us
         client.connect((address.hostname, address.port))
-        client.sendall(f"GET /v1/export/meters.csv?{query} HTTP/{version}\r\nHost: ingestd\r\n\r\n".encode())
+        client.sendall(f"GET /v1/export/meters.csv?{query} HTTP/{version}\r\nHost: localhost\r\n\r\n".encode())
         assert client.recv(4096).startswith(f"HTTP/{version} 200 ".encode())
         yield client
 

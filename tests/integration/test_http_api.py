@@ -227,12 +227,6 @@ def test_what_is_not_json_is_400(daemon: Daemon, body: bytes) -> None:
     assert "not JSON" in assert_problem(daemon.request("POST", TELEMETRY, body=body), 400)
 
 
-def test_the_content_type_does_not_matter(daemon: Daemon, names: Names) -> None:
-    form = {"Content-Type": "application/x-www-form-urlencoded"}  # which curl -d says of everything
-
-    assert 201 == daemon.request("POST", TELEMETRY, body=meter(names.meter), headers=form).status
-
-
 def test_an_empty_array_is_accepted(daemon: Daemon) -> None:
     answer = daemon.request("POST", TELEMETRY, body=[])
 

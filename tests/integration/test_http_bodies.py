@@ -57,7 +57,9 @@ def reading(meter_id: str, number: int = 0) -> bytes:
 
 
 def request_head(path: str, *headers: str, method: str = "POST") -> bytes:
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: ingestd", *headers, "", ""]).encode()
+    return "\r\n".join(
+        [f"{method} {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", *headers, "", ""]
+    ).encode()
 
 
 # Content-Encoding
@@ -147,10 +149,10 @@ def test_a_body_whose_content_length_is_too_large_is_413_before_it_comes(daemon:
     assert_problem(answer, 413)
 
 
-async def unfinished_body(daemon: Daemon, *, size: int) -> bool:
+async def unfinished_body(daemon: Daemon, *, source: str, size: int) -> bool:
     """All of a body but its last byte; whether the daemon has answered 503 instead of waiting for that."""
     url = urlsplit(daemon.url)
-    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port, local_addr=(source, 0))
     answering = asyncio.create_task(reader.readline())
     try:
         writer.write(request_head(TELEMETRY, f"Content-Length: {size}"))
@@ -172,7 +174,10 @@ async def test_unfinished_bodies_are_held_up_to_their_budget_and_no_further(daem
     process = psutil.Process(daemon.pid)
     before = most = process.memory_info().rss
     async with asyncio.TaskGroup() as tasks:
-        sent = [tasks.create_task(unfinished_body(daemon, size=4 * MIB)) for _ in range(200)]
+        sent = [
+            tasks.create_task(unfinished_body(daemon, source=f"127.0.0.{2 + number % 10}", size=4 * MIB))
+            for number in range(200)
+        ]
         while not all(task.done() for task in sent):
             most = max(most, process.memory_info().rss)
             await asyncio.sleep(0.02)

@@ -24,6 +24,7 @@ from ingestd.http.problems import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
 
+JSON = {"Content-Type": "application/json"}
 LIMIT = BodyLimit(max_bytes=100, seconds=30.0)
 
 
@@ -34,7 +35,7 @@ class Sender:
         app = web.Application()
         app[BROKEN] = BrokenRequests()
         self.content = StreamReader(Mock(spec=BaseProtocol), 2**16, loop=asyncio.get_running_loop())
-        self.request = make_mocked_request("POST", "/", headers=headers, payload=self.content, app=app)
+        self.request = make_mocked_request("POST", "/", headers=JSON | headers, payload=self.content, app=app)
 
     def send(self, data: bytes, *, end: bool = False) -> None:
         self.content.feed_data(data)

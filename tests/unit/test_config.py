@@ -86,6 +86,30 @@ def test_toml_values_may_have_toml_types(directory: Path) -> None:
     )
 
 
+def test_names_are_divided_by_commas_or_a_list_of_toml(directory: Path) -> None:
+    toml = directory / "ingestd.toml"
+    toml.write_text('http_hosts = ["a.example", "fd00::1"]\n')
+
+    assert ("a.example", "fd00::1") == load(toml, environment={}).http_hosts
+    assert ("a.example", "b") == given_as(http_hosts=" a.example, b").http_hosts
+    assert (
+        "https://a.example,http://[::1]:80"
+        == given_as(http_origins="https://a.example,http://[::1]:80").described()["INGESTD_HTTP_ORIGINS"]
+    )
+
+
+@pytest.mark.parametrize("hosts", ["*", "a b", "a,,b", "a:80", "http://a", "[::1]", "a/"])
+def test_what_is_no_host_name_is_refused(hosts: str) -> None:
+    with pytest.raises(ConfigError, match="INGESTD_HTTP_HOSTS"):
+        given_as(http_hosts=hosts)
+
+
+@pytest.mark.parametrize("origins", ["*", "null", "a.example", "https://a.example/", "https://*.example", "ftp://a"])
+def test_what_is_no_origin_is_refused(origins: str) -> None:
+    with pytest.raises(ConfigError, match="INGESTD_HTTP_ORIGINS"):
+        given_as(http_origins=origins)
+
+
 def test_variables_of_other_programs_are_left_alone() -> None:
     assert Settings() == load(environment={"PATH": "/bin", "MQTT_URL": "x", "XINGESTD_HTTP_PORT": "x"})
 
