@@ -9,6 +9,7 @@ import structlog
 
 from ingestd import __version__
 from ingestd.commands import (
+    broker,
     check_config,
     dead_letters,
     demo,
@@ -83,6 +84,7 @@ for command in (
     demo.demo,
     dead_letters.dead_letters,
     partitions.list_partitions,
+    broker.broker,
     export.export_command,
     sql.sql_command,
     token.token,

@@ -9,7 +9,6 @@ import re
 import shlex
 import subprocess
 import sys
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,8 @@ import psycopg
 import pytest
 
 from ingestd.demo.fleet import Fleet
-from ingestd.demo.servers import LoopbackPort, PrivateMosquitto
+from ingestd.demo.servers import PrivateMosquitto
 from tests.support.api import map_vehicle
-from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
 from tests.support.documents import ANSWERS, ROOT, Block, all_blocks, blocks, differences
 from tests.support.polling import until
@@ -164,25 +162,3 @@ def test_commands_that_are_not_run_are_still_shown() -> None:
     commands = [command for block in all_blocks("sh") for command in block.commands]
 
     assert [] == [beginning for beginning in NOT_RUN if not any(one.startswith(beginning) for one in commands)]
-
-
-@contextmanager
-def replaced_port(text: str, shown: str) -> Iterator[str]:
-    """The text with a free port in place of the one that is shown."""
-    port = LoopbackPort()
-    try:
-        assert shown in text
-        yield text.replace(shown, str(port.number))
-    finally:
-        port.close()
-
-
-@pytest.mark.parametrize("block", all_blocks("conf"), ids=lambda block: block.place)
-def test_a_broker_starts_with_the_configuration_that_is_shown(block: Block, tmp_path: Path) -> None:
-    server = Authority(tmp_path).issue("server")
-    files = {"server.crt": server.certificate.read_text(), "server.key": server.key.read_text()}
-    with (
-        replaced_port(block.text.replace("/etc/mosquitto/certs/", ""), "8883") as text,
-        PrivateMosquitto(config=text.splitlines(), files=files),
-    ):
-        pass

@@ -69,7 +69,7 @@ def test_the_wheel_holds_the_whole_program_and_nothing_else(wheel: Path) -> None
     package = ROOT / "ingestd"
     wanted = {
         f"ingestd/{file.relative_to(package)}"
-        for pattern in ("**/*.py", "py.typed", "web/**/*.*", "sql/**/*.sql")
+        for pattern in ("**/*.py", "py.typed", "web/**/*.*", "sql/**/*.sql", "broker/files/*")
         for file in package.glob(pattern)
         if file.is_file()
     }

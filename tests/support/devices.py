@@ -16,6 +16,7 @@ from paho.mqtt.client import Client, ConnectFlags
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterable, Iterator
     from types import TracebackType
 
@@ -42,7 +43,7 @@ class Device:
     the device or nobody listens there, and TimeoutError when there is no answer for 10 s.
     """
 
-    def __init__(self, url: str, *, client_id: str | None = None) -> None:
+    def __init__(self, url: str, *, client_id: str | None = None, tls: ssl.SSLContext | None = None) -> None:
         self._url = urlsplit(url)
         self._pending: dict[int, tuple[str, bytes]] = {}
         # Not SimpleQueue: on CPython 3.11 a get with hardly any time left was seen to wait for ever.
@@ -55,6 +56,8 @@ class Device:
         )
         if self._url.username is not None:
             self._client.username_pw_set(self._url.username, self._url.password)
+        if tls is not None:
+            self._client.tls_set_context(tls)
         self._client.max_inflight_messages_set(0)  # none: paho is slow at keeping one, and we have WINDOW
         self._client.reconnect_delay_set(min_delay=1, max_delay=1)
         self._client.on_connect = self._on_connect

@@ -33,7 +33,6 @@ CHECKED_BY = {
     "sh": "tests/e2e/test_documents.py runs the commands",
     "json": "tests/e2e/test_documents.py compares it with the answer to the command before it",
     "csv": "tests/e2e/test_documents.py compares its first line with that of the answer",
-    "conf": "tests/e2e/test_documents.py starts a broker with it",
     "jsonl": "readings, decoded here",
     "toml": "settings, read here",
     "output": "tests/e2e/test_documents.py looks for its first line in the output of the command before it",
@@ -93,14 +92,21 @@ def test_settings_that_are_named_exist() -> None:
     assert EXAMPLES == named - known
 
 
-def test_the_compose_file_mounts_what_exists_and_its_comments_make_its_secrets() -> None:
+def test_the_comments_of_the_compose_file_make_its_secrets() -> None:
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    mounted = re.findall(r"^ +- \./([^:]+):", text, re.MULTILINE)
     secrets = re.findall(r"^    file: \./(secrets/\w+)$", text, re.MULTILINE)
 
-    assert mounted
-    assert [] == [path for path in mounted if not (ROOT / path).exists()]
+    assert secrets
     assert sorted(secrets) == sorted(re.findall(r"^#   .*>(secrets/\w+)$", text, re.MULTILINE))
+
+
+def test_compose_publishes_the_listeners_for_devices_and_not_the_one_for_ingestd() -> None:
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+
+    assert ["8883:8883", "8884:8884", "127.0.0.1:8080:8080"] == re.findall(
+        r'^      - "([0-9.:]+)"$', text, re.MULTILINE
+    )
+    assert "- mosquitto:/mosquitto/ingestd\n" in text, "the shipped files have the paths of this directory"
 
 
 @pytest.mark.parametrize("block", all_blocks("jsonl"), ids=lambda block: block.place)

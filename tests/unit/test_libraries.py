@@ -19,6 +19,7 @@ ROOMS: Final = {
     "psycopg_pool": ("store",),
     "aiohttp": ("http", "alerting/webhook.py"),
     "limits": ("http",),
+    "cryptography": ("broker",),
     "click": ("cli.py", "commands", "demo/demo.py"),
 }
 """By library, the folders and files that may import it."""

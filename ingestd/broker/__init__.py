@@ -1,0 +1,1 @@
+"""Sets up a Mosquitto broker for ingestd: certificates, accounts, configuration. The daemon does not need it."""
