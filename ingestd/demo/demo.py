@@ -91,7 +91,7 @@ def _map_vehicles(port: int, fleet: Fleet, valid_from: datetime) -> None:
             "meterId": charger.meter_id,
             "validFrom": valid_from.isoformat(),
         }
-        api.request("POST", "/v1/analytics/mappings", to_json(mapping))
+        api.request("POST", "/v1/analytics/mappings", to_json(mapping), {"Content-Type": "application/json"})
         answer = api.getresponse()
         body = answer.read()
         if answer.status != HTTPStatus.CREATED:
