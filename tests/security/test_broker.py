@@ -148,16 +148,32 @@ def test_no_device_publishes_as_another_or_to_ingestd(broker: ShippedBroker) -> 
         "ingestd/probe/ingestd",
         f"ingestd/alerts/meter-silent/{HONEST}",
         "$SYS/broker/publish/messages/dropped",
-        f"$share/g/meters/{ATTACKER}/telemetry",
     ]
     with broker.device(ATTACKER) as device:
-        answers = {topic: device.publish(topic, b"forged") for topic in topics[:-1]}
+        answers = {topic: device.publish(topic, b"forged") for topic in topics}
         own = device.publish(f"meters/{ATTACKER}/telemetry", b"own")
 
-    assert dict.fromkeys(topics[:-1], NOT_AUTHORIZED) == answers
+    assert dict.fromkeys(topics, NOT_AUTHORIZED) == answers
     assert 0 == own
     received = broker.collect(*READINGS, "ingestd/#", user="ingestd", count=2, within=1)
     assert [f"meters/{ATTACKER}/telemetry own"] == received
+
+
+def has_logged_in(broker: ShippedBroker, name: str, times: int) -> bool:
+    return broker.log.read_text().count(f" as {name} (") == times
+
+
+def test_the_will_of_a_device_is_published_as_itself_only(broker: ShippedBroker) -> None:
+    broker.open_session(*READINGS, "ingestd/#", user="ingestd")
+    for number, topic in enumerate((f"meters/{HONEST}/telemetry", "ingestd/health", f"meters/{ATTACKER}/telemetry"), 1):
+        account = ["-h", LOOPBACK, "-p", str(broker.password_port), "-u", ATTACKER, "-P", PASSWORDS[ATTACKER]]
+        will = ["--cafile", str(broker.files.ca), "--will-topic", topic, "--will-payload", "will", "-t", "x"]
+        with subprocess.Popen([program("mosquitto_sub"), *account, *will]) as dying:
+            until(partial(has_logged_in, broker, ATTACKER, number))
+            dying.kill()  # no DISCONNECT, so the broker publishes the will
+
+    received = broker.collect(*READINGS, "ingestd/#", user="ingestd", count=2, within=2)
+    assert [f"meters/{ATTACKER}/telemetry will"] == received
 
 
 def test_no_device_reads_anything(broker: ShippedBroker) -> None:
