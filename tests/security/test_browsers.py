@@ -60,7 +60,6 @@ def public(broker: PrivateMosquitto, shared_database_url: str) -> Iterator[Daemo
         mqtt_url=broker.url,
         database_url=shared_database_url,
         mqtt_client_id="public",
-        http_host="0.0.0.0",  # noqa: S104 - that is what is tested
         http_hosts="meters.example.org, other.example.org",
         http_origins=OPS,
     ) as daemon:
