@@ -166,7 +166,8 @@ class Connection(asyncio.BufferedProtocol):
         self._last_received = self._loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None:
+        # EPIPE says no more than that the broker had closed the connection before we wrote.
+        if exc is not None and not isinstance(exc, BrokenPipeError):
             self.loss_reason = tls.explain(exc)
             self.silent = self.silent and not isinstance(exc, ssl.SSLError)
         self.lost.set()
