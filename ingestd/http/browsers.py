@@ -1,7 +1,7 @@
 """What web pages may do here. A page may be of anybody, and its browser may be where only friends should be."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from ingestd.http.problems import Problem
+from ingestd.http.problems import Handler, Problem
 
 HEADERS: Final = {
     hdrs.X_CONTENT_TYPE_OPTIONS: "nosniff",
@@ -46,9 +46,7 @@ ALLOWED: Final = web.AppKey("allowed", Allowed)
 
 
 @web.middleware
-async def refuse_foreign(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+async def refuse_foreign(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse requests for another host, and those that pages of other sites make. Raises Problem."""
     allowed = request.app[ALLOWED]
     if not _is_our_host(request, allowed):

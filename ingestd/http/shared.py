@@ -56,7 +56,7 @@ def asks_anew(request: web.Request) -> bool:
     return "no-cache" in request.headers.get(hdrs.CACHE_CONTROL, "")
 
 
-def shared(handler: _Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
+def shared(handler: _Handler) -> _Handler:
     """Decorator of a handler whose answer depends only on the address."""
 
     @wraps(handler)

@@ -25,11 +25,9 @@ from ingestd.store.pool import Pool
 
 _SOURCES: Final = queries.load("alerts.sql")
 _SQL: Final = queries.all_ready(_SOURCES)
-_SILENT: Final = {stream: queries.ready(queries.for_stream(_SOURCES["silent_devices"], stream)) for stream in STREAMS}
-_SILENT_COUNT: Final = {
-    stream: queries.ready(queries.for_stream(_SOURCES["silent_count"], stream)) for stream in STREAMS
-}
-_HEARD: Final = {stream: queries.ready(queries.for_stream(_SOURCES["heard_devices"], stream)) for stream in STREAMS}
+_OF_STREAM: Final = queries.of_streams(
+    {name: _SOURCES[name] for name in ("silent_devices", "silent_count", "heard_devices")}, STREAMS
+)
 
 _COLUMNS: Final = tuple(field.name for field in fields(Alert))
 
@@ -60,12 +58,14 @@ class Alerts:
             "retired": RETIRED,
             "limit": limit,
         }
-        rows = await self._pool.fetch(_SILENT[stream], parameters)
+        rows = await self._pool.fetch(_OF_STREAM[stream]["silent_devices"], parameters)
         return Found(
             seen={
                 row.subject: silence(kind, row.subject, heard_at=row.heard_at, bound=row.bound, now=now) for row in rows
             },
-            others=await self._others(_SILENT_COUNT[stream], parameters, rows) if len(rows) >= limit else 0,
+            others=await self._others(_OF_STREAM[stream]["silent_count"], parameters, rows)
+            if len(rows) >= limit
+            else 0,
         )
 
     async def hot(self, *, bound: float, now: datetime, limit: int) -> Found:
@@ -98,7 +98,7 @@ class Alerts:
         alerts = [alert for kind in kinds for alert in (await self.open(kind)).values()]
         subjects = [alert.subject for alert in alerts]
         parameters = {"subjects": subjects, "now": now, "retired": RETIRED}
-        heard = {row.id for row in await self._pool.fetch(_HEARD[stream], parameters)}
+        heard = {row.id for row in await self._pool.fetch(_OF_STREAM[stream]["heard_devices"], parameters)}
         return [alert for alert in alerts if alert.subject not in heard]
 
     async def save(self, changes: Sequence[Change], *, channels: Sequence[str]) -> None:

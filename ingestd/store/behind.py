@@ -10,9 +10,9 @@ from ingestd.model.register import Rule
 from ingestd.store.ledger import BEGINNING, base_of, readings_of, to_timestamp
 
 RECENT: Final = 2 * HOUR
-"""Rows behind which others are made are as a rule not older."""
+"""The last row of a device is seldom older than this."""
 LONG_AGO: Final = 26 * HOUR
-"""Those of who reports by the hour, or was silent for a day, are not older than this."""
+"""The last row of a device that reports each hour, or was silent for a day, is not older than this."""
 STATEMENTS: Final = ("bases", "base", "base_before_history", "readings", "own_max_kw")
 """Of closing.sql."""
 
@@ -27,7 +27,7 @@ class Behind:
     """What lies behind the rows that are made. Errors are those of `fetch`."""
 
     def __init__(self, fetch: Fetch, rule: Rule, *, history_since: int = BEGINNING) -> None:
-        """Readings before `history_since` are gone, and what they told cannot be made anew."""
+        """Readings before `history_since` are deleted: rows cannot be made from them again."""
         self.history_since = history_since
         self._fetch = fetch
         self._rule = rule
@@ -55,15 +55,16 @@ class Behind:
     async def readings(
         self, devices: Sequence[str], *, since: int, until: int, one_by_one: int | None = None
     ) -> dict[str, tuple[Base, Readings]]:
-        """Of each device all readings up to `until` that tell of anything behind `since`, the end of the rows made.
+        """Read what rows after `since`, the end of the rows made, are made from: each device's readings up to `until`.
 
-        Who has none is not in it. Of those without a row of the last day, at most `one_by_one` are looked up.
+        A device without readings is left out. Of the devices without a row of the last day, at most `one_by_one`
+        are looked up.
         """
         bases = await self._bases(devices, until=since, one_by_one=one_by_one)
         begin = {device: base.state.previous_at if base.state else BEGINNING for device, base in bases.items()}
         near = {device: at for device, at in begin.items() if at >= since - LONG_AGO}
         readings = await self._later(near, until)
-        for device in begin.keys() - near.keys():  # what may be very much
+        for device in begin.keys() - near.keys():  # one at a time: may be very many
             readings |= await self._later({device: begin[device]}, until)
         return {device: (bases[device], its) for device, its in readings.items()}
 
@@ -80,7 +81,7 @@ class Behind:
         return found | {device: await self.base(device, until=until) for device in left}
 
     async def _later(self, since: Mapping[str, int], until: int) -> dict[str, Readings]:
-        """Those behind a moment of each device."""
+        """Read each device's readings after its own time in `since`."""
         if not since:
             return {}
         rows = await self._fetch(

@@ -27,6 +27,7 @@ class LedgerSnapshot:
         rules: Mapping[Stream, Rule],
         made_until: Mapping[str, int | None],
         has_other_rows: bool,
+        now: int,
         kept_since: int,
         ledger_since: int,
     ) -> None:
@@ -38,7 +39,7 @@ class LedgerSnapshot:
         self._snapshot = snapshot
         self._rules = rules
         self._made_until = made_until
-        self.now = to_microseconds(datetime.now(UTC))
+        self.now = now
         self.kept_since = kept_since
         self.ledger_since = ledger_since
 
@@ -109,6 +110,7 @@ class LedgerSnapshots:
         """Open a snapshot. Raises StoreError, also for errors while it is open."""
         async with self._pool.snapshot() as snapshot:
             rows = await snapshot.fetch(_SQL["made_until"], {})
+            now = datetime.now(UTC)  # after the first statement: the snapshot holds nothing that is younger
             made_until: dict[str, int | None] = {stream.name: None for stream in WITH_ENERGY}
             has_other_rows = False
             for row in rows:
@@ -122,10 +124,11 @@ class LedgerSnapshots:
                 rules=self._rules,
                 made_until=made_until,
                 has_other_rows=has_other_rows,
-                kept_since=_since(self._history),
-                ledger_since=_since(self._ledger),
+                now=to_microseconds(now),
+                kept_since=_since(now, self._history),
+                ledger_since=_since(now, self._ledger),
             )
 
 
-def _since(kept: timedelta | None) -> int:
-    return BEGINNING if kept is None else to_microseconds(datetime.now(UTC) - kept)
+def _since(now: datetime, kept: timedelta | None) -> int:
+    return BEGINNING if kept is None else to_microseconds(now - kept)
