@@ -75,7 +75,7 @@ _QUARTERS: Final = sql.SQL("""
         final_until, previous_at, at_rest, high_water, changed_at, read_at
     )
     SELECT {identity}, start, {made} * samples - {uncounted}, samples, 0, 60 * (samples - first),
-        {average} * samples, 0, 0, at, at, false, {high_water}
+        {average} * samples, 0, 0, at, at, {at_rest}, {high_water}
     FROM (
         SELECT at - interval '15 minutes' AS start, at, (at = first_at)::integer AS first,
             least(15, extract(epoch FROM at - %(begun)s)::integer / 60 + 1) AS samples
@@ -126,16 +126,24 @@ class _Progress(NamedTuple):
 
 
 def make_history(
-    place: Place, *, devices: int, days: int, kept_days: int | None = None, registers: bool = False
+    place: Place,
+    *,
+    devices: int,
+    days: int,
+    kept_days: int | None = None,
+    registers: bool = False,
+    now: datetime | None = None,
 ) -> int:
-    """Every device has reported for so many days, every vehicle has a meter; returns how many readings are there.
+    """Every device has reported for so many days until `now` (None: the present), and every vehicle has a meter.
 
-    Those of the last `kept_days`, if not of all days: as if the retention had let the others go. The ledger has all.
+    Returns how many readings are there: of the last `kept_days` or, by default, of all days, as if the retention had
+    let the others go. The ledger has all days.
     """
-    until = datetime.now(UTC).replace(second=0, microsecond=0)
+    now = now or datetime.now(UTC)
+    until = now.replace(second=0, microsecond=0)
     begun = until - timedelta(days=days) - BEFORE + MINUTE
     since = max(begun, until - timedelta(days=kept_days or days) - BEFORE + MINUTE)
-    progress = _Progress.at(datetime.now(UTC) - LAG)
+    progress = _Progress.at(now - LAG)
     make_partitions(place.dsn, since=since, until=until)
     values = {"devices": devices, "begun": begun, "since": since, "until": until, **progress._asdict()}
     steps = (_HISTORY, _LIVE, _VACUUM, _MONTHS, _QUARTERS, _HOURS, _CLOSED, _VACUUM_LEDGER)
@@ -219,6 +227,8 @@ def _for_stream(statement: sql.SQL, stream: Stream, *, registers: bool = False) 
         made=energy,
         uncounted=sql.SQL("first * {}").format(energy) if registers else sql.Literal(0),
         average=sql.Literal(_AVERAGED[stream]),
+        # A register that was read once has not risen.
+        at_rest=sql.SQL("samples = first" if registers else "false"),
         high_water=sql.SQL("{}, at, at").format(register) if registers else sql.SQL("NULL, NULL, NULL"),
         max_kw=sql.Literal(rule.max_kw),
         max_gap=sql.Literal(to_datetime(rule.max_gap) - to_datetime(0)),

@@ -85,8 +85,14 @@ def test_a_load_without_a_broker_says_so(broker: PrivateMosquitto) -> None:
 
 
 @pytest.mark.parametrize("registers", [False, True], ids=["intervals", "registers"])
-def test_history_has_the_ledger_that_closing_makes_of_it(place: Place, registers: bool) -> None:  # noqa: FBT001
-    rows = make_history(place, devices=4, days=1, registers=registers)
+@pytest.mark.parametrize("minute", [0, 1, 13, 14])  # at 14, the first reading is alone in its quarter
+def test_history_has_the_ledger_that_closing_makes_of_it(
+    place: Place,
+    minute: int,
+    registers: bool,  # noqa: FBT001
+) -> None:
+    now = datetime.now(UTC).replace(minute=minute) - timedelta(hours=1)
+    rows = make_history(place, devices=4, days=1, registers=registers, now=now)
 
     assert 4 * 26 * 60 == rows  # a day, and what came before it
     assert rows == place.query("SELECT (SELECT count(*) FROM meter_history) + (SELECT count(*) FROM vehicle_history)")
