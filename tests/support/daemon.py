@@ -38,7 +38,7 @@ class Response:
 
 
 class Daemon:
-    """`ingestd run`, with `settings` such as `flush_interval=0.1` as its INGESTD_ variables.
+    """`ingestd run`, with `settings` such as `flush_interval=0.1` as its INGESTD_ variables, and with `failpoints`.
 
     Entering starts it, leaving kills it; an error on the way out carries the end of its log. The HTTP port
     stays the same over restarts.
@@ -59,6 +59,7 @@ class Daemon:
             "log_format": "json",
             **settings,
         }
+        self._failpoints = settings.pop("failpoints", "")
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("INGESTD_")},
             "PYTHONPATH": str(self.root),
@@ -93,11 +94,12 @@ class Daemon:
     def start(self, **once: str | float) -> None:
         """Starts the process, the first time or again; does not wait until it is healthy.
 
-        `once` are further settings, for this start only.
+        `once` are further settings, for this start only; so are `failpoints`.
         """
+        armed = once.pop("failpoints", self._failpoints)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ingestd", "run"],
+                [sys.executable, "-m", "ingestd", "run", *(["--failpoints", str(armed)] if armed else [])],
                 cwd=self._directory,
                 env=self._environment | {f"INGESTD_{name.upper()}": str(value) for name, value in once.items()},
                 stdin=subprocess.DEVNULL,
