@@ -52,6 +52,7 @@ class Daemon:
         # A directory of its own, so that no developer's .env is read.
         self._directory = Path(tempfile.mkdtemp(prefix="ingestd-daemon-"))
         self._process: subprocess.Popen[bytes] | None = None
+        self._failpoints = settings.pop("failpoints", "")
         given = {
             "mqtt_url": mqtt_url,
             "database_url": database_url,
@@ -59,7 +60,6 @@ class Daemon:
             "log_format": "json",
             **settings,
         }
-        self._failpoints = settings.pop("failpoints", "")
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("INGESTD_")},
             "PYTHONPATH": str(self.root),
