@@ -16,6 +16,7 @@ from ingestd.commands import (
     export,
     migrate,
     partitions,
+    reload,
     replay,
     run,
     simulate,
@@ -88,6 +89,7 @@ for command in (
     export.export_command,
     sql.sql_command,
     token.token,
+    reload.reload,
     version.version,
 ):
     commands.add_command(command)

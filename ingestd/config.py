@@ -26,6 +26,7 @@ from pydantic import (
 
 from ingestd import sources, tls
 from ingestd.errors import ConfigError
+from ingestd.server_tls import ServerTls
 from ingestd.setting_types import (
     POSITIVE,
     Duration,
@@ -86,10 +87,15 @@ class Settings(BaseModel):
     """The address that the HTTP API listens on."""
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """The port that the HTTP API listens on; 0 is any free port."""
+    http_cert_file: Path | None = None
+    """The certificate of the HTTP API, for TLS 1.2 or newer, with those between it and the authority. Without it, the
+    API is not encrypted. The file is read again on SIGHUP, and by `ingestd reload`."""
+    http_key_file: Path | None = None
+    """The key of that certificate. It must not be encrypted."""
     tokens_file: Path | None = None
     """The file of the tokens of the HTTP API, which `ingestd token` writes; only its owner may have access to it. With
     it, requests need a token. Without it, ingestd listens on loopback addresses only. The file is read again on
-    SIGHUP."""
+    SIGHUP, and by `ingestd reload`."""
     http_hosts: Annotated[tuple[HostName, ...], BeforeValidator(split)] | None = None
     """Further names, divided by commas, by which clients reach the API, such as `meters.example.org`. A request whose
     `Host` is another is answered with 421. `localhost`, loopback addresses, `INGESTD_HTTP_HOST` and the address that
@@ -182,6 +188,13 @@ class Settings(BaseModel):
             raise ValueError(f"is the key of a certificate: set {PREFIX}MQTT_CERT_FILE too")
         return path
 
+    @field_validator("http_key_file")
+    @classmethod
+    def _key_of_certificate(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if path is not None and info.data.get("http_cert_file") is None:
+            raise ValueError(f"is the key of a certificate: set {PREFIX}HTTP_CERT_FILE too")
+        return path
+
     @field_validator("database_url")
     @classmethod
     def _postgresql_url(cls, url: SecretStr) -> SecretStr:
@@ -213,6 +226,12 @@ class Settings(BaseModel):
         if urlsplit(self.mqtt_url).scheme != "mqtts":
             return None
         return tls.context(ca=self.mqtt_ca_file, certificate=self.mqtt_cert_file, key=self.mqtt_key_file)
+
+    def http_tls(self) -> ServerTls | None:
+        """For the HTTP server, from the files as they are now; raises ConfigError where one cannot be used."""
+        if self.http_cert_file is None:
+            return None
+        return ServerTls(certificate=self.http_cert_file, key=self.http_key_file)
 
     def described(self) -> dict[str, str]:
         """Environment name -> effective value, secrets masked, for people to read."""

@@ -8,7 +8,6 @@ outputs last, so that what was received is stored and acknowledged as always.
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -18,26 +17,23 @@ from ingestd.alerting.alerting import Alerting
 from ingestd.alerting.watcher import Rules
 from ingestd.alerting.webhook import Webhook
 from ingestd.config import Settings
-from ingestd.errors import ConfigError
 from ingestd.http.authorization import Authorization
 from ingestd.http.browsers import Allowed
 from ingestd.http.intake import Intake
 from ingestd.http.server import HttpServer
 from ingestd.http.services import Condition, Services
+from ingestd.meanings import energy_rules, extras, policy, session_rule
 from ingestd.metrics import Metrics
 from ingestd.model.decode import Window
-from ingestd.model.efficiency import EfficiencyPolicy
-from ingestd.model.register import Rule
-from ingestd.model.sessions import SessionRule
-from ingestd.model.stream import METER, VEHICLE, WITH_ENERGY, Stream
 from ingestd.mqtt.address import BrokerAddress
-from ingestd.mqtt.extras import Extra
 from ingestd.mqtt.session import Session
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.flusher import Flusher
 from ingestd.pipeline.summary import log_summaries
 from ingestd.process import notify_systemd, stop_signals, tune_garbage_collection
+from ingestd.reloading import Reloading
 from ingestd.store.alerts import Alerts
+from ingestd.store.audit import Audit
 from ingestd.store.clocks import Clocks
 from ingestd.store.closing import Closing
 from ingestd.store.closing_loop import close_quarters
@@ -70,7 +66,6 @@ EXIT_SECONDS: Final = DRAIN_SECONDS + 2.0
 """After this the process ends in any case; below the ten seconds of systemd and Docker."""
 HEALTH_SECONDS: Final = 2.0
 """A database that takes longer to answer is not healthy."""
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class Daemon:
@@ -80,17 +75,19 @@ class Daemon:
         """Raises ConfigError."""
         self._tokens = TokensFile(settings.tokens_file) if settings.tokens_file else None
         self._authorization = Authorization(self._tokens.read() if self._tokens else None)
+        self._tls = settings.http_tls()
         self.ready = asyncio.Event()
         self.http_port = settings.http_port
         self._settings = settings
         self._window = Window(max_age=settings.max_age, max_skew=settings.max_skew)
-        self._rules = _rules(settings)
+        self._rules = energy_rules(settings)
         self._stopping = False
         self._metrics = Metrics()
         self._make_store()
         self._make_pipeline()
-        self._alerting = self._make_alerting(Fleet(self._snapshots(self._background), policy=_policy(settings)))
+        self._alerting = self._make_alerting(Fleet(self._snapshots(self._background), policy=policy(settings)))
         self._http = self._make_http()
+        self.reloading = self._make_reloading()
         self._metrics.expose_in_flight(self._buffer.in_flight)
         self._metrics.expose_clock_difference(lambda: self._clocks.difference)
         self._metrics.expose_ledger(lambda: self._closing.made_until, lambda: self._closing.stale_devices)
@@ -133,7 +130,7 @@ class Daemon:
             deliver=self._buffer.put,
             metrics=self._metrics,
             read_delay=self._buffer.read_delay,
-            extras=_extras(settings),
+            extras=extras(settings),
         )
         self._buffer.on_pressure(self._on_pressure)
 
@@ -165,6 +162,18 @@ class Daemon:
             ),
             services=self._make_services(),
             authorization=self._authorization,
+            tls=self._tls,
+        )
+
+    def _make_reloading(self) -> Reloading:
+        readers = {
+            "tokens": None if self._tokens is None else partial(self._authorization.read_again, self._tokens),
+            "certificate": None if self._tls is None else self._tls.read_again,
+        }
+        return Reloading(
+            audit=Audit(self._background),
+            daemon=self._settings.mqtt_client_id,
+            files={name: read for name, read in readers.items() if read is not None},
         )
 
     def _snapshots(self, pool: Pool) -> LedgerSnapshots:
@@ -173,8 +182,8 @@ class Daemon:
 
     def _make_services(self) -> Services:
         settings, pool, snapshots = self._settings, self._pool, self._snapshots(self._pool)
-        fleet = Fleet(snapshots, policy=_policy(settings))
-        series = Series(snapshots, session=_session_rule(settings))
+        fleet = Fleet(snapshots, policy=policy(settings))
+        series = Series(snapshots, session=session_rule(settings))
         devices = Devices(pool, efficiencies=fleet.efficiencies, offline_after=settings.offline_after)
         return Services(
             intake=Intake(
@@ -183,7 +192,7 @@ class Daemon:
                 put=partial(self._buffer.put, urgent=True),
                 reason=self._intake_reason,
             ),
-            performance=Performances(snapshots, policy=_policy(settings)).of_vehicle,
+            performance=Performances(snapshots, policy=policy(settings)).of_vehicle,
             live=devices.newest,
             series=series.of_device,
             totals=series.totals,
@@ -196,6 +205,7 @@ class Daemon:
             export=Exports(self._dsn).csv,
             dead_letters=DeadLetters(pool).page,
             alerts=Alerts(pool).page,
+            audit=Audit(pool).page,
             condition=self._condition,
             ping=self._health.ping,
             exposition=self._metrics.exposition,
@@ -215,6 +225,7 @@ class Daemon:
                     tasks.create_task(self._close_quarters(), name="ledger"),
                     tasks.create_task(self._lead(tasks), name="leadership"),
                     tasks.create_task(self._http.watch(), name="http-connections"),
+                    tasks.create_task(self.reloading.run(), name="reloading"),
                 ]
                 await stop.wait()
                 notify_systemd("STOPPING=1")
@@ -223,19 +234,6 @@ class Daemon:
                     task.cancel()
                 await self._session.close()
         log.info("stopped")
-
-    def reload(self) -> None:
-        """Read the file of tokens again. If that fails, those that were known stay."""
-        if self._tokens is None:
-            log.info("sighup_ignored")
-            return
-        try:
-            tokens = self._tokens.read()
-        except ConfigError as error:
-            log.error("tokens_not_read", reason=str(error))  # noqa: TRY400 - a traceback tells an operator nothing
-            return
-        self._authorization.use(tokens)
-        log.info("tokens_read", tokens=len(tokens))
 
     async def _open(self, resources: AsyncExitStack) -> None:
         """Database, then HTTP. Closed in the opposite order. Raises IngestdError."""
@@ -319,33 +317,9 @@ class Daemon:
         )
 
 
-def _extras(settings: Settings) -> list[Extra]:
-    chosen: dict[Extra, bool] = {"probe": settings.mqtt_probe, "$SYS": settings.mqtt_sys}
-    return [extra for extra, wanted in chosen.items() if wanted]
-
-
-def _policy(settings: Settings) -> EfficiencyPolicy:
-    return EfficiencyPolicy(
-        threshold=settings.efficiency_threshold,
-        min_kwh=settings.efficiency_min_kwh,
-        min_share=settings.efficiency_min_share,
-        session_min_kw=settings.session_min_kw,
-    )
-
-
-def _session_rule(settings: Settings) -> SessionRule:
-    return SessionRule(min_kw=settings.session_min_kw, pause=settings.session_pause // _MICROSECOND)
-
-
-def _rules(settings: Settings) -> dict[Stream, Rule]:
-    max_gap = settings.max_gap // _MICROSECOND
-    of_setting: dict[Stream, float] = {METER: settings.meter_max_kw, VEHICLE: settings.vehicle_max_kw}
-    return {stream: Rule(max_kw=of_setting.get(stream, stream.max_kw), max_gap=max_gap) for stream in WITH_ENERGY}
-
-
 async def serve(settings: Settings, *, migrate_first: bool = True) -> None:
-    """A daemon from the settings, until SIGTERM or SIGINT. SIGHUP reads tokens again. Raises IngestdError."""
+    """A daemon from the settings, until SIGTERM or SIGINT. SIGHUP reads files again. Raises IngestdError."""
     tune_garbage_collection()
     daemon = Daemon(settings)
-    async with stop_signals(within=EXIT_SECONDS, on_hangup=daemon.reload) as stop:
+    async with stop_signals(within=EXIT_SECONDS, on_hangup=daemon.reloading.on_hangup) as stop:
         await daemon.run(stop=stop, migrate_first=migrate_first)

@@ -1,4 +1,4 @@
-"""TLS to the broker: the context from the files of the settings, and its errors in words for an operator."""
+"""TLS: contexts from the files of the settings, and the errors of TLS to the broker in words for an operator."""
 
 import re
 import ssl
@@ -59,16 +59,20 @@ def context(*, ca: Path | None, certificate: Path | None, key: Path | None) -> s
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"{_CA}: {ca} cannot be used: {_problem(error, _NO_AUTHORITY)}") from error
     if certificate is not None:
-        _load(made, certificate, key)
+        load_certificate(made, certificate, key, settings=(_CERTIFICATE, _KEY))
     return made
 
 
-def _load(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
-    setting, file = (_KEY, key) if key else (_CERTIFICATE, certificate)
+def load_certificate(
+    context: ssl.SSLContext, certificate: Path, key: Path | None, *, settings: tuple[str, str]
+) -> None:
+    """Have the context show a certificate. `settings` name its file and that of its key. Raises ConfigError."""
+    of_certificate, of_key = settings
+    setting, file = (of_key, key) if key else (of_certificate, certificate)
     try:
         certificate.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{_CERTIFICATE}: {certificate} cannot be used: {error.strerror}") from error
+        raise ConfigError(f"{of_certificate}: {certificate} cannot be used: {error.strerror}") from error
     try:
         context.load_cert_chain(certificate, key, password=_no_passphrase)
     except _EncryptedKeyError as error:
@@ -80,8 +84,8 @@ def _load(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
         if "KEY_VALUES_MISMATCH" in str(error):
             raise ConfigError(f"{setting}: the key in {file} is not that of the certificate") from error
         if any(word in str(error) for word in _TOO_WEAK):
-            raise ConfigError(f"{_CERTIFICATE}: the certificate in {certificate} is too weak: {_STRONGER}") from error
-        raise ConfigError(f"{_CERTIFICATE} or {_KEY} cannot be used: no certificate and its key (PEM)") from error
+            raise ConfigError(f"{of_certificate}: the certificate in {certificate} is too weak: {_STRONGER}") from error
+        raise ConfigError(f"{of_certificate} or {of_key} cannot be used: no certificate and its key (PEM)") from error
     except OSError as error:
         raise ConfigError(f"{setting}: {file} cannot be used: {error.strerror}") from error
 

@@ -18,6 +18,7 @@ def check_config(context: click.Context, *, is_to_connect: bool) -> None:
     settings = settings_of(context)
     check_access(settings)
     settings.tls()
+    settings.http_tls()
     if settings.tokens_file:
         TokensFile(settings.tokens_file).read()
     for name, value in settings.described().items():

@@ -6,7 +6,7 @@ from typing import Any, Final, get_args
 
 import click
 
-from ingestd.commands.invocation import run_to_end, settings_of
+from ingestd.commands.invocation import run_to_end, settings_of, who
 from ingestd.commands.options import timestamp
 from ingestd.config import Settings
 from ingestd.errors import IngestdError
@@ -99,7 +99,8 @@ def replay_dead_letters(context: click.Context, /, **filters: Any) -> None:  # n
         try:
             async with _opened(settings) as letters:
                 window = Window(max_age=settings.max_age, max_skew=settings.max_skew)
-                done = await letters.replay(DeadLetterFilter(**filters), writer=writer, window=window)
+                wanted = DeadLetterFilter(**filters)
+                done = await letters.replay(wanted, writer=writer, window=window, who=who("dead-letters replay"))
         finally:
             await writer.close()
         click.echo(f"{done.stored} stored, {done.duplicates} were there already, {done.still_bad} still bad")
@@ -117,6 +118,6 @@ def purge_dead_letters(context: click.Context, /, **filters: Any) -> None:  # no
 
     async def purge() -> None:
         async with _opened(settings) as letters:
-            click.echo(f"{await letters.purge(DeadLetterFilter(**filters))} deleted")
+            click.echo(f"{await letters.purge(DeadLetterFilter(**filters), who=who('dead-letters purge'))} deleted")
 
     run_to_end(purge)

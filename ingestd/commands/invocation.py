@@ -1,7 +1,9 @@
 """What commands have in common: they read the settings, and run on an event loop."""
 
 import asyncio
+import getpass
 import os
+import socket
 from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
 from typing import Any
@@ -21,6 +23,15 @@ def settings_of(context: click.Context) -> Settings:
     if ignored := sources.injected(os.environ):
         log.debug("kubernetes_variables_ignored", variables=ignored)
     return settings
+
+
+def who(command: str) -> str:
+    """Who runs a command, for the audit."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as containers may have
+        user = str(os.getuid())
+    return f"command {command} ({user}@{socket.gethostname()})"
 
 
 def run_to_end(main: Callable[[], Coroutine[Any, Any, None]]) -> None:

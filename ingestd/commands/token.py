@@ -14,7 +14,7 @@ from ingestd.setting_types import parse_duration
 from ingestd.tokens import NAME_PATTERN, SETTING, TokensFile, device
 
 _is_name: Final = re.compile(NAME_PATTERN).fullmatch
-_AGAIN: Final = "a daemon that runs reads the file again on SIGHUP"
+_AGAIN: Final = "a daemon that runs reads the file again after `ingestd reload`, or on SIGHUP"
 
 
 @click.group()

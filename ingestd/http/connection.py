@@ -10,7 +10,7 @@ from aiohttp.http import HttpProcessingError
 from ingestd.http import problems
 from ingestd.http.broken import BrokenRequests
 from ingestd.http.browsers import HEADERS
-from ingestd.http.open_connections import ConnectionLimits, OpenConnections
+from ingestd.http.open_connections import ConnectionLimits, OpenConnections, Watched
 
 SERVER_NAME: Final = "ingestd"
 """The header `Server`. aiohttp's own names the versions of Python and aiohttp."""
@@ -25,7 +25,7 @@ READ_BUFFER_BYTES: Final = 32 * 1024
 class Connection(web.RequestHandler):
     """aiohttp's connection, which answers what is not HTTP by a problem, and logs no traceback for it."""
 
-    __slots__ = ("_broken", "_connections", "_head_since", "_socket", "_unsent", "_unsent_since")
+    __slots__ = ("_broken", "_connections", "_handshake", "_head_since", "_socket", "_unsent", "_unsent_since")
 
     def __init__(
         self,
@@ -33,8 +33,10 @@ class Connection(web.RequestHandler):
         *,
         broken: BrokenRequests,
         connections: OpenConnections,
+        handshake: Watched | None = None,
         **given: Any,  # noqa: ANN401 - aiohttp's
     ) -> None:
+        """`handshake` is counted until the connection takes its place."""
         super().__init__(
             server,
             access_log=None,  # type: ignore[arg-type] # which aiohttp allows, but does not declare
@@ -46,6 +48,7 @@ class Connection(web.RequestHandler):
         )
         self._broken = broken
         self._connections = connections
+        self._handshake = handshake
         self._socket: asyncio.Transport | None = None  # aiohttp's `transport` is None while the last bytes are sent
         self._head_since: float | None = None  # since when the headers of a request are awaited
         self._unsent = 0
@@ -55,6 +58,8 @@ class Connection(web.RequestHandler):
         self._socket = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         address = str(peer[0]) if peer else ""
+        if self._handshake is not None:
+            self._connections.leave(self._handshake)
         if reason := self._connections.admit(self, address):
             self._broken.note(reason, remote=address)
             self._socket.set_protocol(asyncio.Protocol())  # which ignores what the client sends

@@ -3,19 +3,20 @@
 from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from aiohttp import web
 from pydantic import Field
 
 from ingestd.http import parameters
+from ingestd.http.authorization import who
 from ingestd.http.problems import Problem
 from ingestd.http.services import SERVICES
 from ingestd.http.shapes import answer
 from ingestd.model.alert import RETIRED
 from ingestd.model.device import DeviceSettings
 from ingestd.model.stream import STREAMS, VEHICLE, WITH_ENERGY, Stream
-from ingestd.setting_types import Duration, Kilowatts, format_duration
+from ingestd.setting_types import Duration, Kilowatts
 
 
 class Settings(parameters.StrictBody):
@@ -45,7 +46,7 @@ async def put_settings(request: web.Request, stream: Stream) -> web.Response:
     device_id = parameters.identity(request, "id")
     body = await parameters.body(request, _BODIES[stream])
     settings = DeviceSettings(**body.model_dump())
-    await request.app[SERVICES].device_settings.set(stream, device_id, settings)
+    await request.app[SERVICES].device_settings.set(stream, device_id, settings, who=who(request))
     return _shape(stream, device_id, settings)
 
 
@@ -58,20 +59,16 @@ async def get_settings(request: web.Request, stream: Stream) -> web.Response:
 async def delete_settings(request: web.Request, stream: Stream) -> web.Response:
     """Delete the settings; the answer shows the old ones."""
     device_id = parameters.identity(request, "id")
-    return _shape(stream, device_id, await request.app[SERVICES].device_settings.remove(stream, device_id))
+    removed = await request.app[SERVICES].device_settings.remove(stream, device_id, who=who(request))
+    return _shape(stream, device_id, removed)
 
 
 def _shape(stream: Stream, device_id: str, settings: DeviceSettings | None) -> web.Response:
     if settings is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"nothing is set for {stream.name} {device_id}")
-    after = settings.offline_after
-    shown: dict[str, Any] = {
-        "offlineAfter": None if after is None else format_duration(after),
-        "maxKw": settings.max_kw,
-        "threshold": settings.threshold,
-    }
     of_stream = {field.alias for field in _BODIES[stream].model_fields.values()}
-    return answer({stream.id_key: device_id, **{name: value for name, value in shown.items() if name in of_stream}})
+    shown = {name: value for name, value in settings.described().items() if name in of_stream}
+    return answer({stream.id_key: device_id, **shown})
 
 
 ROUTES: Final[tuple[web.RouteDef, ...]] = tuple(

@@ -9,6 +9,7 @@ from pydantic import StrictBool
 
 from ingestd.errors import EmptySegmentError
 from ingestd.http import parameters
+from ingestd.http.authorization import who
 from ingestd.http.problems import Problem, bad_parameter
 from ingestd.http.services import SERVICES
 from ingestd.http.shapes import answer, rfc3339
@@ -60,7 +61,7 @@ async def get_mapping(request: web.Request) -> web.Response:
 
 async def delete_mapping(request: web.Request) -> web.Response:
     vehicle_id = parameters.identity(request, "vehicleId")
-    closed = await request.app[SERVICES].mappings.close(vehicle_id)
+    closed = await request.app[SERVICES].mappings.close(vehicle_id, who=who(request))
     if closed is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"vehicle {vehicle_id} has no mapping that is open")
     return answer(_shape(closed))
@@ -74,6 +75,7 @@ async def _set(request: web.Request, vehicle_id: str, change: MappingChange, sta
             valid_from=change.valid_from,
             valid_to=change.valid_to,
             replace=change.replace,
+            who=who(request),
         )
     except EmptySegmentError as error:
         raise bad_parameter("validTo", "must be later than validFrom") from error

@@ -46,7 +46,10 @@ class OpenConnections:
         return None
 
     def leave(self, connection: Watched) -> None:
-        address = self._open.pop(connection)
+        """It has ended, or another one takes its place. Nothing happens if it has left already."""
+        address = self._open.pop(connection, None)
+        if address is None:
+            return
         self._of_address[address] -= 1
         if not self._of_address[address]:
             del self._of_address[address]

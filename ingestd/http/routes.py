@@ -6,6 +6,7 @@ from aiohttp import web
 
 from ingestd.http import (
     alerts,
+    audit,
     dead_letters,
     device_settings,
     devices,
@@ -14,6 +15,7 @@ from ingestd.http import (
     health,
     index,
     live,
+    login,
     mappings,
     metrics,
     performance,
@@ -28,6 +30,7 @@ ROUTES: Final[tuple[web.RouteDef, ...]] = (
     *telemetry.ROUTES,
     *performance.ROUTES,
     *live.ROUTES,
+    *login.ROUTES,
     *series.ROUTES,
     *totals.ROUTES,
     *sessions.ROUTES,
@@ -38,6 +41,7 @@ ROUTES: Final[tuple[web.RouteDef, ...]] = (
     *exports.ROUTES,
     *dead_letters.ROUTES,
     *alerts.ROUTES,
+    *audit.ROUTES,
     *health.ROUTES,
     *metrics.ROUTES,
 )

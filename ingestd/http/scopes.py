@@ -11,7 +11,15 @@ from ingestd.model.token import Scope
 Access: TypeAlias = Scope | Literal["open", "partly-open"]
 """An open route ignores tokens. One that is partly open says less without a token."""
 
-_OPEN: Final = ("/livez", "/readyz")
+_OPEN: Final = (
+    (hdrs.METH_GET, "/livez"),
+    (hdrs.METH_GET, "/readyz"),
+    (hdrs.METH_GET, "/login"),
+    (hdrs.METH_GET, "/web/login.css"),
+    (hdrs.METH_GET, "/web/login.js"),
+    (hdrs.METH_POST, "/login"),
+    (hdrs.METH_POST, "/logout"),
+)
 _READ: Final = (
     "/",
     "/metrics",
@@ -35,6 +43,7 @@ _READ: Final = (
     ),
 )
 _ADMIN: Final = (
+    (hdrs.METH_GET, "/v1/audit"),
     (hdrs.METH_GET, "/v1/dead-letters"),  # payloads of any account
     (hdrs.METH_POST, "/v1/analytics/mappings"),
     (hdrs.METH_PUT, "/v1/analytics/mappings/{vehicleId}"),
@@ -47,7 +56,7 @@ _ADMIN: Final = (
 )
 
 ACCESS: Final[Mapping[tuple[str, str], Access]] = {
-    **{(hdrs.METH_GET, path): "open" for path in _OPEN},
+    **dict.fromkeys(_OPEN, "open"),
     (hdrs.METH_GET, "/health"): "partly-open",
     **{(hdrs.METH_GET, path): "read" for path in _READ},
     (hdrs.METH_POST, "/v1/telemetry"): "ingest",

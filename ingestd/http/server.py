@@ -20,6 +20,8 @@ from ingestd.http.problems import problems
 from ingestd.http.routes import ROUTES
 from ingestd.http.services import SERVICES, Services
 from ingestd.http.shared import SHARED_ANSWERS, SharedAnswers
+from ingestd.http.tls_listener import BACKLOG, TlsListener
+from ingestd.server_tls import ServerTls
 
 SHUTDOWN_SECONDS: Final = 0.5
 """How long answers under way may take when the server stops. aiohttp then cancels them, and waits as long again."""
@@ -29,7 +31,14 @@ class HttpServer:
     """Listens from `start` to `stop`."""
 
     def __init__(
-        self, *, host: str, port: int, allowed: Allowed, services: Services, authorization: Authorization
+        self,
+        *,
+        host: str,
+        port: int,
+        allowed: Allowed,
+        services: Services,
+        authorization: Authorization,
+        tls: ServerTls | None,
     ) -> None:
         self._host = host
         self._port = port
@@ -53,28 +62,43 @@ class HttpServer:
             handler_cancellation=True,
             shutdown_timeout=SHUTDOWN_SECONDS,
         )
-        self._listening: asyncio.Server | None = None
+        self._tls = tls
+        self._listening: asyncio.Server | TlsListener | None = None
 
     async def start(self) -> int:
         """Listen; returns the port. The system chooses it if 0 was given. Raises IngestdError."""
         await self._runner.setup()
+        try:
+            return await self._listen()
+        except (OSError, UnicodeError) as error:  # UnicodeError: the host cannot be a name
+            reason = getattr(error, "strerror", None) or error
+            raise IngestdError(f"cannot listen on {self._host}:{self._port}: {reason}") from error
+
+    async def _listen(self) -> int:
         assert self._runner.server is not None  # noqa: S101 - made by setup
         loop = asyncio.get_running_loop()
         # Not by web.TCPSite, which makes connections of aiohttp's own class only.
         connection = partial(
             Connection, self._runner.server, loop=loop, broken=self._broken, connections=self._connections
         )
-        try:
-            self._listening = await loop.create_server(connection, self._host, self._port, backlog=128)
-        except (OSError, UnicodeError) as error:  # UnicodeError: the host cannot be a name
-            reason = getattr(error, "strerror", None) or error
-            raise IngestdError(f"cannot listen on {self._host}:{self._port}: {reason}") from error
-        port: int = self._listening.sockets[0].getsockname()[1]
-        return port
+        if self._tls is None:
+            self._listening = await loop.create_server(connection, self._host, self._port, backlog=BACKLOG)
+            port: int = self._listening.sockets[0].getsockname()[1]
+            return port
+        self._listening = TlsListener(
+            tls=self._tls,
+            broken=self._broken,
+            connections=self._connections,
+            new_connection=lambda handshake: connection(handshake=handshake),
+        )
+        return await self._listening.listen(self._host, self._port)
 
     async def watch(self) -> None:
-        """End connections that keep the server waiting, until cancelled."""
-        await self._connections.watch()
+        """Accept connections with TLS, and end those that keep the server waiting, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._connections.watch(), name="http-watch")
+            if isinstance(self._listening, TlsListener):
+                tasks.create_task(self._listening.accept(), name="http-accept")
 
     async def stop(self) -> None:
         if self._listening is not None:

@@ -10,6 +10,7 @@ from aiohttp import web
 from ingestd.http.intake import Intake
 from ingestd.model.alert import Alert, AlertFilter
 from ingestd.model.answers import Answer, ChargingSession, FleetEnergy, FleetSeries, Performance, Point, Total
+from ingestd.model.audit import AuditFilter
 from ingestd.model.dead_letter import DeadLetterFilter
 from ingestd.model.device import Device, DevicePage, DeviceSettings, LiveReading
 from ingestd.model.mapping import Mapping
@@ -33,21 +34,31 @@ class DevicePages(Protocol):
 
 
 class SettingsOfDevices(Protocol):
-    """Settings of single devices; None if a device has none."""
+    """Settings of single devices; None if a device has none. `who` is for the audit."""
 
     async def get(self, stream: Stream, device_id: str) -> DeviceSettings | None: ...
-    async def set(self, stream: Stream, device_id: str, settings: DeviceSettings) -> None: ...
-    async def remove(self, stream: Stream, device_id: str) -> DeviceSettings | None: ...
+    async def set(self, stream: Stream, device_id: str, settings: DeviceSettings, *, who: str) -> None: ...
+    async def remove(self, stream: Stream, device_id: str, *, who: str) -> DeviceSettings | None: ...
 
 
 class Mappings(Protocol):
-    """Which meter feeds which vehicle. `set` raises EmptySegmentError and MappingConflictError."""
+    """Which meter feeds which vehicle. `who` is for the audit.
+
+    `set` raises EmptySegmentError and MappingConflictError.
+    """
 
     async def of_vehicle(self, vehicle_id: str) -> list[Mapping]: ...
     async def set(
-        self, *, vehicle_id: str, meter_id: str, valid_from: datetime | None, valid_to: datetime | None, replace: bool
+        self,
+        *,
+        vehicle_id: str,
+        meter_id: str,
+        valid_from: datetime | None,
+        valid_to: datetime | None,
+        replace: bool,
+        who: str,
     ) -> Mapping: ...
-    async def close(self, vehicle_id: str) -> Mapping | None: ...
+    async def close(self, vehicle_id: str, *, who: str) -> Mapping | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +94,8 @@ class Services:
     dead_letters: Pages[DeadLetterFilter, Any]
     """Rows of the table, whose columns are their attributes."""
     alerts: Pages[AlertFilter, Alert]
+    audit: Pages[AuditFilter, Any]
+    """Rows of the table, whose columns are their attributes."""
     condition: Callable[[], Condition]
     ping: Callable[[], Awaitable[None]]
     """Returns when the database answers. Raises StoreError if it does not within 2 s."""

@@ -6,6 +6,7 @@ from math import inf
 from typing import Literal, TypeAlias
 
 from ingestd.model.efficiency import Status
+from ingestd.setting_types import format_duration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,15 @@ class DeviceSettings:
     """The device is offline when it has sent no reading for this long."""
     max_kw: float | None = None
     """The maximum power of the device."""
+
+    def described(self) -> dict[str, object]:
+        """The settings as the API and the audit show them."""
+        after = self.offline_after
+        return {
+            "offlineAfter": None if after is None else format_duration(after),
+            "maxKw": self.max_kw,
+            "threshold": self.threshold,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,15 @@ class Mapping:
     valid_from: datetime
     valid_to: datetime | None
 
+    def described(self) -> dict[str, object]:
+        """The segment as the API and the audit show it; times are datetimes."""
+        return {
+            "vehicleId": self.vehicle_id,
+            "meterId": self.meter_id,
+            "validFrom": self.valid_from,
+            "validTo": self.valid_to,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappingSegment:

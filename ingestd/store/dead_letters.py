@@ -8,12 +8,14 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from ingestd.errors import DataStoreError
+from ingestd.model.audit import Action, AuditEntry
 from ingestd.model.dead_letter import DeadLetterFilter
 from ingestd.model.decode import Window, decode
 from ingestd.model.stream import Row, Stream
 from ingestd.model.timestamps import now_microseconds
 from ingestd.pipeline.delivery import Batch, StreamBatch
 from ingestd.store import queries
+from ingestd.store.audit import Audit
 from ingestd.store.pool import Pool
 from ingestd.store.writer import Writer
 
@@ -48,9 +50,12 @@ class DeadLetters:
         rows = await self._pool.fetch(_SQL["one_dead_letter"], {"id": letter_id})
         return rows[0] if rows else None
 
-    async def purge(self, wanted: DeadLetterFilter) -> int:
-        """Delete them; returns how many."""
-        return await self._delete(_SQL["purge_dead_letters"], asdict(wanted))
+    async def purge(self, wanted: DeadLetterFilter, *, who: str) -> int:
+        """Delete them; returns how many. The audit has the filter at the beginning, and the result at the end."""
+        await self._record("dead-letters-purged", who, filter=asdict(wanted))
+        purged = await self._delete(_SQL["purge_dead_letters"], asdict(wanted))
+        await self._record("dead-letters-purged", who, deleted=purged)
+        return purged
 
     async def expire(self, *, older_than: timedelta) -> None:
         """Delete dead letters that were stored longer ago, by the database's clock."""
@@ -65,11 +70,16 @@ class DeadLetters:
             if len(gone) < PAGE:
                 return deleted
 
-    async def replay(self, wanted: DeadLetterFilter, *, writer: Writer, window: Window) -> Replayed:
+    async def _record(self, action: Action, who: str, **after: object) -> None:
+        await Audit(self._pool).add(AuditEntry(who=who, action=action, subject="dead letters", after=after))
+
+    async def replay(self, wanted: DeadLetterFilter, *, writer: Writer, window: Window, who: str) -> Replayed:
         """Decode dead letters again. Those that become readings are stored, then deleted here.
 
         After a crash in between there are both, the reading and the dead letter; the next replay finds a duplicate.
+        The audit has the filter at the beginning, and the result at the end.
         """
+        await self._record("dead-letters-replayed", who, filter=asdict(wanted))
         result = Replayed()
         async for letters in self._pages(wanted):
             now = now_microseconds()
@@ -82,6 +92,7 @@ class DeadLetters:
             done = await _store(good, writer, result)
             result.still_bad += len(letters) - len(done)
             await self._pool.fetch(_SQL["delete_dead_letters"], {"ids": done})
+        await self._record("dead-letters-replayed", who, **asdict(result))
         return result
 
     async def _pages(self, wanted: DeadLetterFilter) -> AsyncIterator[list[Any]]:

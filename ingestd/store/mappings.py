@@ -1,11 +1,15 @@
 """Which meter feeds which vehicle, and when: the segments of the table vehicle_meter_mapping."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from ingestd.errors import EmptySegmentError
+from ingestd.model.audit import Action, AuditEntry
 from ingestd.model.mapping import Mapping, MappingConflictError
 from ingestd.store import queries
+from ingestd.store.audit import record
 from ingestd.store.connection import Connection, rows_of
 from ingestd.store.pool import Pool
 
@@ -29,7 +33,14 @@ class Mappings:
         return [_mapping(row) for row in rows]
 
     async def set(
-        self, *, vehicle_id: str, meter_id: str, valid_from: datetime | None, valid_to: datetime | None, replace: bool
+        self,
+        *,
+        vehicle_id: str,
+        meter_id: str,
+        valid_from: datetime | None,
+        valid_to: datetime | None,
+        replace: bool,
+        who: str,
     ) -> Mapping:
         """Map the vehicle to the meter from `valid_from` (None: now) to `valid_to` (None: until further notice).
 
@@ -42,8 +53,7 @@ class Mappings:
 
         Raises EmptySegmentError unless `valid_to` is later than `valid_from`.
         """
-        async with self._pool.transaction() as connection:
-            await rows_of(connection, _SQL["lock_vehicle"], {"vehicle_id": vehicle_id})
+        async with self._changing("mapping-set", vehicle_id, who) as connection:
             # "Now" is taken after the lock: another change may have been made while this one waited.
             start = valid_from or datetime.now(UTC)
             if valid_to is not None and valid_to <= start:
@@ -67,13 +77,30 @@ class Mappings:
             (added,) = await _segments(connection, "add_segment", asked)
             return added
 
-    async def close(self, vehicle_id: str) -> Mapping | None:
+    async def close(self, vehicle_id: str, *, who: str) -> Mapping | None:
         """End the open segment now, or delete it if it begins later; None if there is none."""
-        async with self._pool.transaction() as connection:
-            await rows_of(connection, _SQL["lock_vehicle"], {"vehicle_id": vehicle_id})
+        async with self._changing("mapping-closed", vehicle_id, who) as connection:
             now = {"vehicle_id": vehicle_id, "valid_to": datetime.now(UTC)}
             closed = await _segments(connection, "close_segment", now)
             return closed[0] if closed else None
+
+    @asynccontextmanager
+    async def _changing(self, action: Action, vehicle_id: str, who: str) -> AsyncIterator[Connection]:
+        """A transaction in which nobody else changes the segments of the vehicle. A change goes into the audit."""
+        of_vehicle = {"vehicle_id": vehicle_id}
+        async with self._pool.transaction() as connection:
+            await rows_of(connection, _SQL["lock_vehicle"], of_vehicle)
+            before = await _segments(connection, "mappings_of_vehicle", of_vehicle)
+            yield connection
+            after = await _segments(connection, "mappings_of_vehicle", of_vehicle)
+            if before != after:
+                shown_before, shown_after = (
+                    [segment.described() for segment in some] or None for some in (before, after)
+                )
+                entry = AuditEntry(
+                    who=who, action=action, subject=f"vehicle {vehicle_id}", before=shown_before, after=shown_after
+                )
+                await record(connection, entry)
 
 
 async def _segments(connection: Connection, name: str, parameters: dict[str, Any]) -> list[Mapping]:

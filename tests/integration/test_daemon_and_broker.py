@@ -72,7 +72,7 @@ def test_sighup_ends_nothing(broker: PrivateMosquitto, database_url: str) -> Non
     with Daemon(mqtt_url=broker.url, database_url=database_url) as daemon:
         daemon.wait_healthy()
         os.kill(daemon.pid, signal.SIGHUP)
-        until(lambda: "sighup_ignored" in daemon.log_tail())
+        until(lambda: daemon.request("GET", "/v1/audit?action=reloaded").json()["audit"])
         daemon.wait_healthy()
 
         assert 0 == daemon.terminate()

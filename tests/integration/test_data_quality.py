@@ -308,7 +308,9 @@ async def test_behind_the_retention_a_part_of_a_quarter_cannot_be_told(
 ) -> None:
     await charge_for_days(harness)
     if edge == at(43, 1):
-        await harness.mappings.set(vehicle_id="v", meter_id="n", valid_from=edge, valid_to=None, replace=True)
+        await harness.mappings.set(
+            vehicle_id="v", meter_id="n", valid_from=edge, valid_to=None, replace=True, who="test"
+        )
 
     found = await with_retention(harness).of_vehicle("v", TimeRange(start=start, end=end))
 

@@ -48,14 +48,14 @@ async def test_the_ledger_of_a_device_is_marked_when_its_max_kw_changes_and_only
     first, other = DeviceSettings(max_kw=22), DeviceSettings(max_kw=11)
     silent = DeviceSettings(max_kw=11, threshold=0.8, offline_after=timedelta(hours=2))
     for given, expected in [(first, marked), (first, []), (other, marked), (silent, []), (DeviceSettings(), marked)]:
-        await settings.set(stream, "a", given)
+        await settings.set(stream, "a", given, who="test")
         assert (expected, given) == (taken_marks(database_url, stream), await settings.get(stream, "a"))
 
-    assert DeviceSettings() == await settings.remove(stream, "a")
-    assert await settings.remove(stream, "a") is None
+    assert DeviceSettings() == await settings.remove(stream, "a", who="test")
+    assert await settings.remove(stream, "a", who="test") is None
     assert [] == taken_marks(database_url, stream)
-    await settings.set(stream, "a", first)
-    assert first == await settings.remove(stream, "a")
+    await settings.set(stream, "a", first, who="test")
+    assert first == await settings.remove(stream, "a", who="test")
     assert [*marked, *marked] == taken_marks(database_url, stream)
 
 
@@ -64,7 +64,7 @@ async def test_of_changes_at_once_each_is_marked_by_what_was_before_it(
 ) -> None:
     await asyncio.gather(
         *(
-            settings.set(METER, "a", DeviceSettings(max_kw=22) if number % 2 else DeviceSettings())
+            settings.set(METER, "a", DeviceSettings(max_kw=22) if number % 2 else DeviceSettings(), who="test")
             for number in range(20)
         )
     )

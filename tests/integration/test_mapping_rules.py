@@ -117,7 +117,7 @@ async def test_any_changes_leave_what_a_model_of_single_microseconds_says(
 
     for step in steps:
         if step is None:
-            assert model.close() == (await mappings.close(vehicle_id) is not None)
+            assert model.close() == (await mappings.close(vehicle_id, who="test") is not None)
         else:
             meter, start, end, replace = step
             (asked,) = segments([(meter, start, end)])
@@ -128,6 +128,7 @@ async def test_any_changes_leave_what_a_model_of_single_microseconds_says(
                 "valid_from": asked.valid_from,
                 "valid_to": asked.valid_to,
                 "replace": replace,
+                "who": "test",
             }
             if in_the_way:
                 with pytest.raises(MappingConflictError) as refused:
@@ -148,6 +149,7 @@ async def test_a_change_is_made_whole_or_not_at_all(mappings: Mappings, database
             valid_from=at(start),
             valid_to=None if end is None else at(end),
             replace=True,
+            who="test",
         )
 
     before = [await replace("A", 0, 4), await replace("B", 4, None)]

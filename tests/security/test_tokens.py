@@ -318,7 +318,7 @@ def test_tokens_are_made_listed_and_revoked_by_commands_and_read_on_sighup(
 def reload(daemon: Daemon, times: int) -> None:
     """SIGHUP, until it has read the file so often."""
     os.kill(daemon.pid, signal.SIGHUP)
-    until(lambda: daemon.log.read_text().count('"tokens_read"') == times)
+    until(lambda: daemon.log.read_text().count('"file_read"') == times)
 
 
 def test_a_file_that_others_can_read_ends_the_start_and_is_not_taken_on_sighup(
@@ -331,7 +331,7 @@ def test_a_file_that_others_can_read_ends_the_start_and_is_not_taken_on_sighup(
         text = tokens.add("late", "read")
         tokens.path.chmod(0o644)
         os.kill(daemon.pid, signal.SIGHUP)
-        until(lambda: "tokens_not_read" in daemon.log_tail())
+        until(lambda: "file_not_read" in daemon.log_tail())
 
         assert 401 == ask(daemon, "GET", "/v1/vehicles", token=text).status
         assert 200 == ask(daemon, "GET", "/v1/vehicles", token=tokens.of["read"]).status

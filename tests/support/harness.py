@@ -75,7 +75,9 @@ class Harness:
         await self.writer.write(Batch.of([delivery]))
 
     async def map(self, vehicle: str, meter: str, since: datetime, until: datetime | None = None) -> None:
-        await self.mappings.set(vehicle_id=vehicle, meter_id=meter, valid_from=since, valid_to=until, replace=False)
+        await self.mappings.set(
+            vehicle_id=vehicle, meter_id=meter, valid_from=since, valid_to=until, replace=False, who="test"
+        )
 
     async def set(
         self,
@@ -88,7 +90,7 @@ class Harness:
     ) -> None:
         """A device's own settings, in place of those that it had."""
         await self.settings.set(
-            stream, device, DeviceSettings(threshold=threshold, offline_after=offline_after, max_kw=max_kw)
+            stream, device, DeviceSettings(threshold=threshold, offline_after=offline_after, max_kw=max_kw), who="test"
         )
 
     async def performance(self, vehicle: str, start: datetime, end: datetime) -> Performance:

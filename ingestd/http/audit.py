@@ -1,0 +1,47 @@
+"""The route of the audit."""
+
+from typing import Any, Final, get_args
+
+from aiohttp import web
+
+from ingestd.http import parameters
+from ingestd.http.problems import bad_parameter
+from ingestd.http.services import SERVICES
+from ingestd.http.shapes import answer, rfc3339
+from ingestd.model.audit import Action, AuditFilter
+
+
+async def get_audit(request: web.Request) -> web.Response:
+    """The newest first, by pages: `next` is the `before` of the page that follows, null at the end."""
+    query = parameters.Query(request, {"action", "subject", "startTime", "endTime", "limit", "before"})
+    wanted = AuditFilter(
+        action=query.choice("action", get_args(Action)),
+        subject=query.text("subject"),
+        since=query.timestamp("startTime"),
+        until=query.timestamp("endTime"),
+    )
+    if wanted.since and wanted.until and wanted.since >= wanted.until:
+        raise bad_parameter("endTime", "must be later than startTime")
+    limit, before = query.page()
+    entries = await request.app[SERVICES].audit(wanted, limit=limit, before=before)
+    return answer(
+        {
+            "audit": [_shape(entry) for entry in entries],
+            "next": entries[-1].id if len(entries) == limit else None,
+        }
+    )
+
+
+def _shape(entry: Any) -> dict[str, object]:  # noqa: ANN401 - a row of the table
+    return {
+        "id": entry.id,
+        "at": rfc3339(entry.at),
+        "who": entry.who,
+        "action": entry.action,
+        "subject": entry.subject,
+        "before": entry.before,
+        "after": entry.after,
+    }
+
+
+ROUTES: Final[tuple[web.RouteDef, ...]] = (web.get("/v1/audit", get_audit),)
