@@ -30,15 +30,15 @@ EXPORT_SECONDS: Final = 3600.0
 """The longest that an export may last: meanwhile PostgreSQL cannot vacuum what was updated or deleted."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time at all
 
-UNDER_WAY: Final[web.AppKey[set[asyncio.Task[Any]]]] = web.AppKey("exports_under_way", set)
-"""The tasks of the exports under way."""
+UNDER_WAY: Final[web.AppKey[dict[asyncio.Task[Any], str | None]]] = web.AppKey("exports_under_way", dict)
+"""The tasks of the exports under way, each with the address of its client."""
 
 
 async def get_export(request: web.Request, stream: Stream) -> web.StreamResponse:
     """The history of one device, or of all devices of the stream, in the window."""
     query = parameters.Query(request, {"startTime", "endTime", "id"})
     window, device_id = parameters.window_of(query), query.identity("id")
-    with _place(request.app):
+    with _place(request):
         return await _export(request, stream, window, device_id)
 
 
@@ -49,17 +49,19 @@ async def end_exports(app: web.Application) -> None:
 
 
 @contextmanager
-def _place(app: web.Application) -> Iterator[None]:
-    """Counts this export. Raises Problem where as many as are allowed are under way."""
-    under_way, task = app[UNDER_WAY], asyncio.current_task()
+def _place(request: web.Request) -> Iterator[None]:
+    """Counts this export. Raises Problem where as many as are allowed are under way, or one of this client."""
+    under_way, task = request.app[UNDER_WAY], asyncio.current_task()
+    if request.remote in under_way.values():
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "an export of this client is under way already")
     if len(under_way) >= AT_ONCE:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"{AT_ONCE} exports are under way already")
     assert task is not None  # noqa: S101 - a handler runs in one
-    under_way.add(task)
+    under_way[task] = request.remote
     try:
         yield
     finally:
-        under_way.remove(task)
+        del under_way[task]
 
 
 async def _export(request: web.Request, stream: Stream, window: TimeRange, device_id: str | None) -> web.StreamResponse:

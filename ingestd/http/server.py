@@ -50,7 +50,7 @@ class HttpServer:
         self._app[AUTHORIZATION] = authorization
         self._app[BROKEN] = self._broken
         self._app[BODIES] = Bodies()
-        self._app[UNDER_WAY] = set()
+        self._app[UNDER_WAY] = {}
         self._app[HEAVY_READS] = HeavyReads()
         self._app[SHARED_ANSWERS] = SharedAnswers()
         self._app.on_shutdown.append(end_exports)

@@ -291,11 +291,14 @@ def waits_for_the_client(database: psycopg.Connection) -> bool:
 
 
 @contextmanager
-def frozen_client(daemon: Daemon, query: str, version: str = "1.1") -> Iterator[socket.socket]:
+def frozen_client(
+    daemon: Daemon, query: str, version: str = "1.1", source: str = "127.0.0.1"
+) -> Iterator[socket.socket]:
     """Has asked for the meters, and has taken in a little of the answer."""
     address = urlsplit(daemon.url)
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)  # or the kernel takes megabytes for us
+        client.bind((source, 0))
         client.connect((address.hostname, address.port))
         client.sendall(f"GET /v1/export/meters.csv?{query} HTTP/{version}\r\nHost: localhost\r\n\r\n".encode())
         assert client.recv(4096).startswith(f"HTTP/{version} 200 ".encode())
@@ -320,8 +323,8 @@ def test_a_third_export_is_503_until_another_has_ended(
 ) -> None:
     store(database, METER, row(METER, names.meter, NOON))
     with ExitStack() as clients:
-        for _ in range(2):
-            clients.enter_context(frozen_client(daemon, many))
+        for number in (2, 3):
+            clients.enter_context(frozen_client(daemon, many, source=f"127.0.0.{number}"))
 
         answer = export(daemon, METER, id=names.meter)
         live = daemon.request("GET", f"/v1/analytics/meter/{names.meter}/live")
@@ -329,6 +332,19 @@ def test_a_third_export_is_503_until_another_has_ended(
     assert "2 exports" in assert_problem(answer, 503)
     assert "5" == answer.headers["retry-after"]
     assert 200 == live.status
+    until(lambda: 200 == export(daemon, METER, id=names.meter).status)
+
+
+def test_a_client_has_one_export_at_a_time(
+    daemon: Daemon, database: psycopg.Connection, many: str, names: Names
+) -> None:
+    store(database, METER, row(METER, names.meter, NOON))
+    with frozen_client(daemon, many):
+        answer = export(daemon, METER, id=names.meter)
+        with frozen_client(daemon, many, source="127.0.0.2"):
+            pass
+
+    assert "an export of this client is under way already" == assert_problem(answer, 503)
     until(lambda: 200 == export(daemon, METER, id=names.meter).status)
 
 
