@@ -9,7 +9,8 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from ingestd.config import Settings, format_duration
+from ingestd.config import Settings
+from ingestd.setting_types import format_duration
 from ingestd.sources import PREFIX
 
 PAGE: Final = Path(__file__).with_name("settings.md")

@@ -26,102 +26,26 @@ from pydantic import (
 
 from ingestd import sources, tls
 from ingestd.errors import ConfigError
+from ingestd.setting_types import (
+    POSITIVE,
+    Duration,
+    HostName,
+    Kept,
+    Kilowatts,
+    MqttText,
+    Origin,
+    fits_mqtt,
+    format_duration,
+    lower,
+    no_wildcard,
+    split,
+)
 from ingestd.sources import PREFIX
 
-_UNIT_SECONDS: Final = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _match_web_url: Final = re.compile(
     r"https?://([^\s/?#@]+@)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?#]\S*)?"
 ).fullmatch
-_match_duration: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|)\s*").fullmatch
-
-
-def parse_duration(value: object) -> timedelta:
-    """`90d`, `300s`, `1.5h`, `250ms`, or a plain number of seconds. Raises ValueError."""
-    matched = _match_duration(str(value))
-    if isinstance(value, bool) or matched is None:
-        raise ValueError("a duration is a number and one of ms, s, m, h, d (seconds without one), such as 90d or 1.0")
-    number, unit = matched.groups()
-    try:
-        return timedelta(seconds=float(number) * _UNIT_SECONDS[unit])
-    except OverflowError as error:
-        raise ValueError("too long a duration") from error
-
-
-def format_duration(value: timedelta) -> str:
-    """The shortest way to write it that `parse_duration` reads back."""
-    seconds = value.total_seconds()
-    for unit in ("d", "h", "m"):
-        if seconds and seconds % _UNIT_SECONDS[unit] == 0:
-            return f"{seconds / _UNIT_SECONDS[unit]:.0f}{unit}"
-    return f"{seconds:f}".rstrip("0").rstrip(".") + "s"
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(lambda value: value if isinstance(value, timedelta) else parse_duration(value)),
-]
-
-
-Kilowatts = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-_POSITIVE: Final = Field(gt=timedelta(0))
-_CENTURY: Final = timedelta(days=36_500)
-
-
-def _within_a_century(value: timedelta) -> timedelta:
-    """So that what lies as far back is still a date."""
-    if value > _CENTURY:
-        raise ValueError(f"must not be more than {format_duration(_CENTURY)}")
-    return value
-
-
-_Kept = Annotated[Duration, AfterValidator(_within_a_century)]
-
-
 _has_surrogate: Final = re.compile("[\ud800-\udfff]").search
-_LONGEST_OF_MQTT: Final = 65_535
-"""Bytes: MQTT writes a length in front of a string, in 16 bits (MQTT 5.0 §1.5.4)."""
-
-
-_ENDS_OF_PLANES: Final = "".join(chr(plane << 16 | end) for plane in range(17) for end in (0xFFFE, 0xFFFF))
-_disliked_by_mqtt: Final = re.compile(f"[\x01-\x1f\x7f-\x9f\ufdd0-\ufdef{_ENDS_OF_PLANES}]").search
-
-
-def _no_control_character(value: str) -> str:
-    """A broker may end the connection over one, without a word (MQTT 5.0 §1.5.4)."""
-    if found := _disliked_by_mqtt(value):
-        raise ValueError(f"must not contain U+{ord(found[0]):04X}: brokers refuse control and non-characters")
-    return value
-
-
-def _fits_mqtt(value: str) -> str:
-    if (size := len(value.encode())) > _LONGEST_OF_MQTT:
-        raise ValueError(f"MQTT takes at most {_LONGEST_OF_MQTT} bytes, it is {size} long")
-    return value
-
-
-def _no_wildcard(value: str) -> str:
-    """It is a part of the topic of our own messages to us."""
-    if "#" in value or "+" in value:
-        raise ValueError("must not contain # or +, which are wildcards in topics")
-    return value
-
-
-_MqttText = Annotated[str, AfterValidator(_no_control_character)]
-
-
-def _split(value: object) -> object:
-    """`a, b` of the environment as a list, which a TOML file may also have."""
-    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
-
-
-_HostName = Annotated[str, Field(pattern=r"^([A-Za-z0-9._-]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)$")]
-_Origin = Annotated[str, Field(pattern=r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$")]
 
 
 class Settings(BaseModel):
@@ -134,10 +58,10 @@ class Settings(BaseModel):
 
     mqtt_url: str = "mqtt://127.0.0.1:1883"
     """The address of the broker; `mqtts://` for TLS."""
-    mqtt_client_id: Annotated[_MqttText, Field(min_length=1, max_length=256), AfterValidator(_no_wildcard)] = "ingestd"
+    mqtt_client_id: Annotated[MqttText, Field(min_length=1, max_length=256), AfterValidator(no_wildcard)] = "ingestd"
     """The client id, which names the session that the broker keeps. Without `#` and `+`. If you change it, the session
     of the old client id collects messages in the broker until it expires."""
-    mqtt_username: Annotated[_MqttText, AfterValidator(_fits_mqtt)] | None = None
+    mqtt_username: Annotated[MqttText, AfterValidator(fits_mqtt)] | None = None
     """The account of ingestd at the broker."""
     mqtt_password: SecretStr | None = None
     """The password of that account."""
@@ -149,7 +73,7 @@ class Settings(BaseModel):
     connection."""
     mqtt_key_file: Path | None = None
     """The key of that certificate. It must not be encrypted."""
-    mqtt_shared_group: Annotated[_MqttText, Field(max_length=256, pattern=r"^[^/+#]+$")] | None = None
+    mqtt_shared_group: Annotated[MqttText, Field(max_length=256, pattern=r"^[^/+#]+$")] | None = None
     """The name of a shared subscription: several daemons, each with a client id of its own, share the messages. Without
     `/`, `+` and `#`."""
     mqtt_probe: bool = True
@@ -166,18 +90,18 @@ class Settings(BaseModel):
     """The file of the tokens of the HTTP API, which `ingestd token` writes; only its owner may have access to it. With
     it, requests need a token. Without it, ingestd listens on loopback addresses only. The file is read again on
     SIGHUP."""
-    http_hosts: Annotated[tuple[_HostName, ...], BeforeValidator(_split)] | None = None
+    http_hosts: Annotated[tuple[HostName, ...], BeforeValidator(split)] | None = None
     """Further names, divided by commas, by which clients reach the API, such as `meters.example.org`. A request whose
     `Host` is another is answered with 421. `localhost`, loopback addresses, `INGESTD_HTTP_HOST` and the address that
     the connection came in at are always taken."""
-    http_origins: Annotated[tuple[_Origin, ...], BeforeValidator(_split)] | None = None
+    http_origins: Annotated[tuple[Origin, ...], BeforeValidator(split)] | None = None
     """Origins, divided by commas, whose pages may use the API in a browser (CORS), such as `https://ops.example.org`.
     Pages of all other sites are refused."""
-    flush_interval: Annotated[Duration, _POSITIVE] = timedelta(seconds=1)
+    flush_interval: Annotated[Duration, POSITIVE] = timedelta(seconds=1)
     """A transaction begins at the latest this long after a message arrived, and earlier when 32,000 messages wait."""
     buffer_max_messages: Annotated[int, Field(ge=1)] = 100_000
     """When ingestd holds this many messages, it stops reading from the broker until half of them are stored."""
-    max_age: Annotated[Duration, _POSITIVE] = timedelta(days=90)
+    max_age: Annotated[Duration, POSITIVE] = timedelta(days=90)
     """How far in the past a timestamp may lie. An older reading becomes a dead letter."""
     max_skew: Annotated[Duration, Field(ge=timedelta(0))] = timedelta(seconds=300)
     """How far in the future a timestamp may lie. A newer reading becomes a dead letter."""
@@ -208,17 +132,17 @@ class Settings(BaseModel):
     """A battery that is hotter than this (°C) raises an alert."""
     alert_webhook_url: SecretStr | None = None
     """Where alerts are posted, besides the broker. It is never shown, as it may hold a secret."""
-    dead_letter_retention: Annotated[_Kept, _POSITIVE] = timedelta(days=90)
+    dead_letter_retention: Annotated[Kept, POSITIVE] = timedelta(days=90)
     """How long dead letters are kept; 36500d at most."""
-    retention: _Kept | None = None
+    retention: Kept | None = None
     """How long history is kept: a day that ended longer ago is dropped. At least `INGESTD_MAX_AGE`, 36500d at most. If
     not given, history is kept for ever."""
-    rollup_retention: _Kept | None = None
+    rollup_retention: Kept | None = None
     """How long the ledger is kept, by whole months. At least `INGESTD_RETENTION`, which must be given too, 36500d at
     most. If not given, the ledger is kept for ever."""
-    log_format: Annotated[Literal["console", "json"] | None, BeforeValidator(_lower)] = None
+    log_format: Annotated[Literal["console", "json"] | None, BeforeValidator(lower)] = None
     """If not given: `console` where stderr is a terminal, else `json`."""
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)] = "info"
     """Messages of a lower level are not logged."""
 
     @field_validator("*", mode="before")
@@ -233,9 +157,9 @@ class Settings(BaseModel):
 
     @field_validator("mqtt_password")
     @classmethod
-    def _password_fits_mqtt(cls, password: SecretStr | None) -> SecretStr | None:
+    def _passwordfits_mqtt(cls, password: SecretStr | None) -> SecretStr | None:
         if password is not None:
-            _fits_mqtt(password.get_secret_value())
+            fits_mqtt(password.get_secret_value())
         return password
 
     @field_validator("mqtt_url")
@@ -332,12 +256,34 @@ def load(config_file: Path | None = None, *, environment: Mapping[str, str] | No
     injected = sources.injected(given)
     known = Settings.model_fields
     values = sources.toml(config_file) if config_file is not None else {}
-    values |= sources.settings(sources.env_file(Path(".env")), known=known)
-    values |= sources.settings({name: value for name, value in given.items() if name not in injected}, known=known)
+    in_env_file = sources.env_file(_ENV_FILE)
+    if config_file is not None:
+        _refuse_readable(config_file, values)
+    _refuse_readable(_ENV_FILE, {name.removeprefix(PREFIX).lower(): value for name, value in in_env_file.items()})
+    values |= sources.settings(in_env_file, known=known, secret=_SECRETS)
+    environment = {name: value for name, value in given.items() if name not in injected}
+    values |= sources.settings(environment, known=known, secret=_SECRETS)
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(problem) for problem in error.errors(include_url=False))) from error
+    for name in _KEYS:
+        if (key := getattr(settings, name)) is not None:
+            sources.refuse_readable(key, name=f"{PREFIX}{name}".upper())
+    return settings
+
+
+_SECRETS: Final = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+_ENV_FILE: Final = Path(".env")
+_KEYS: Final = [name for name in Settings.model_fields if name.endswith("_key_file")]
+
+
+def _refuse_readable(path: Path, written: Mapping[str, object]) -> None:
+    """Raises ConfigError if everybody can read a file with a secret. The URL of a database may have no password."""
+    for name in _SECRETS & written.keys():
+        value = written[name]
+        if isinstance(value, str) and value and mask(value) != value:
+            sources.refuse_readable(path, name=str(path))
 
 
 _LONGEST_SHOWN: Final = 100

@@ -1,8 +1,8 @@
 """Places where tests make the daemon fail.
 
-The variable says where and how: `INGESTD_FAILPOINTS="after-commit=kill@3,flush=block:2"`. `@3` means at the third time,
-and only then; without it at the first. A failpoint is reached once a flush, never once a message. Without the variable
-`reach` does nothing.
+The option says where and how: `ingestd run --failpoints after-commit=kill@3,flush=block:2`. `@3` means at the third
+time, and only then; without it at the first. A failpoint is reached once a flush, never once a message. Without the
+option `reach` does nothing. There is no setting for it, so that no file of settings can make the daemon fail.
 """
 
 import os
@@ -10,21 +10,18 @@ import signal
 import time
 from typing import Final, Literal, TypeAlias
 
-VARIABLE: Final = "INGESTD_FAILPOINTS"
-
 Name: TypeAlias = Literal["flush", "before-commit", "after-commit"]
 
 
-def _parse(text: str) -> dict[str, tuple[str, int]]:
-    armed = {}
+_armed: Final[dict[str, tuple[str, int]]] = {}
+
+
+def arm(text: str) -> None:
+    """Arm the failpoints of the option."""
     for entry in filter(None, text.split(",")):
         name, _, rest = entry.partition("=")
         action, _, times = rest.partition("@")
-        armed[name] = (action, int(times or 1))
-    return armed
-
-
-_armed: Final = _parse(os.environ.get(VARIABLE, ""))
+        _armed[name] = (action, int(times or 1))
 
 
 def reach(name: Name) -> None:
@@ -45,4 +42,4 @@ def reach(name: Name) -> None:
         case "block":
             time.sleep(float(seconds))
         case _:
-            raise ValueError(f"{VARIABLE}: no action {action!r}")
+            raise ValueError(f"failpoint {name}: no action {action!r}")

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any, Final
 
 from dotenv.parser import parse_stream
 
-from ingestd import failpoints
 from ingestd.errors import ConfigError
 
 PREFIX: Final = "INGESTD_"
 NUL: Final = "must not contain a NUL character"
+CONTAINER_SECRETS: Final = Path("/run/secrets")
+"""Where Docker and Podman mount secrets (https://docs.docker.com/compose/how-tos/use-secrets/)."""
 
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables, for services named ingestd
 # and ingestd-something. INGESTD_HTTP_PORT may be such a one, so the value of a port decides.
@@ -54,15 +56,17 @@ def env_file(path: Path) -> dict[str, str | None]:
     return values
 
 
-def settings(environment: Mapping[str, str | None], *, known: Collection[str]) -> dict[str, Any]:
+def settings(
+    environment: Mapping[str, str | None], *, known: Collection[str], secret: Collection[str]
+) -> dict[str, Any]:
     """Name of a setting -> text, from X or from the file that X_FILE names; an empty variable is one that is not set.
 
-    Other programs' variables are not checked. Raises ConfigError.
+    Other programs' variables are not checked. Raises ConfigError, also if everybody can read the file of a secret.
     """
     values: dict[str, Any] = {}
     for key, value in environment.items():
         name = key.removeprefix(PREFIX).lower()
-        if not key.startswith(PREFIX) or not value or key == failpoints.VARIABLE:
+        if not key.startswith(PREFIX) or not value:
             continue
         if name in known or not name.endswith("_file"):
             values[name] = value
@@ -73,7 +77,22 @@ def settings(environment: Mapping[str, str | None], *, known: Collection[str]) -
         if "\0" in value:
             raise ConfigError(f"{key}: {NUL}")
         values[target] = _text(Path(value), name=key).strip()
+        if target in secret:
+            refuse_readable(Path(value), name=key)
     return values
+
+
+def refuse_readable(path: Path, *, name: str) -> None:
+    """Raises ConfigError if every account of this machine can read a file with a secret; `name` is who names it.
+
+    Not below /run/secrets: Docker shows these files to one container only, with the mode that they have outside.
+    """
+    try:
+        is_readable = path.stat().st_mode & stat.S_IROTH
+    except OSError:  # whoever needs the file says what is wrong with it
+        return
+    if is_readable and not path.resolve().is_relative_to(CONTAINER_SECRETS):
+        raise ConfigError(f"{name}: every account of this machine can read this secret: chmod 600 {path}")
 
 
 def _text(path: Path, *, name: str) -> str:

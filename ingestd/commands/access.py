@@ -1,34 +1,19 @@
-"""What others could get at: checked before the daemon runs."""
+"""Whether others could reach the API: checked before the daemon runs."""
 
 import ipaddress
-import os
-import stat
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Final
 
-import structlog
-
-from ingestd import sources
 from ingestd.config import Settings
 from ingestd.errors import ConfigError
 from ingestd.sources import PREFIX
 
-log = structlog.get_logger(__name__)
-
-_SECRETS: Final = [name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
-
 
 def check_access(settings: Settings) -> None:
-    """Raises ConfigError if others could reach the API without a token. Warns if they could read a secret."""
+    """Raises ConfigError if others could reach the API without a token."""
     if settings.tokens_file is None and not _is_loopback(settings.http_host):
         raise ConfigError(
             f"{PREFIX}HTTP_HOST: others can reach {settings.http_host!r}, and no tokens are used: "
             f"set {PREFIX}TOKENS_FILE, or listen on 127.0.0.1"
         )
-    for setting, file in _secret_files(settings):
-        if _is_readable_by_all(file):
-            log.warning("secret_file_readable", setting=setting, file=str(file))
 
 
 def _is_loopback(host: str) -> bool:
@@ -36,21 +21,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
-
-
-def _secret_files(settings: Settings) -> Iterator[tuple[str, Path]]:
-    """The files with secrets, each with the setting that names it."""
-    named = {**sources.env_file(Path(".env")), **os.environ}
-    for secret in _SECRETS:
-        setting = f"{PREFIX}{secret}_FILE".upper()
-        if file := named.get(setting):
-            yield setting, Path(file)
-    if settings.mqtt_key_file is not None:
-        yield f"{PREFIX}MQTT_KEY_FILE", settings.mqtt_key_file
-
-
-def _is_readable_by_all(file: Path) -> bool:
-    try:
-        return bool(file.stat().st_mode & stat.S_IROTH)
-    except OSError:  # whoever needs the file says what is wrong with it
-        return False

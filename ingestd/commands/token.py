@@ -8,9 +8,9 @@ from typing import Final, get_args
 import click
 
 from ingestd.commands.invocation import settings_of
-from ingestd.config import parse_duration
 from ingestd.errors import IngestdError
 from ingestd.model.token import Scope, made
+from ingestd.setting_types import parse_duration
 from ingestd.tokens import NAME_PATTERN, SETTING, TokensFile, device
 
 _is_name: Final = re.compile(NAME_PATTERN).fullmatch

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Final
 from aiohttp import web
 from pydantic import Field
 
-from ingestd.config import Duration, Kilowatts, format_duration
 from ingestd.http import parameters
 from ingestd.http.problems import Problem
 from ingestd.http.services import SERVICES
@@ -16,6 +15,7 @@ from ingestd.http.shapes import answer
 from ingestd.model.alert import RETIRED
 from ingestd.model.device import DeviceSettings
 from ingestd.model.stream import STREAMS, VEHICLE, WITH_ENERGY, Stream
+from ingestd.setting_types import Duration, Kilowatts, format_duration
 
 
 class Settings(parameters.StrictBody):

@@ -56,7 +56,7 @@ class DeadLetter:
         topic = _cut(_ascii(self.topic), MAX_TOPIC)
         in_ascii = f"{self.detail} (in ASCII: {refusal})"
         yield replace(self, topic=topic, detail=_cut(_ascii(in_ascii), MAX_DETAIL))
-        without_payload = f"{self.detail} (without its payload, which is in the log: {refusal})"
+        without_payload = f"{self.detail} (without its payload: {refusal})"
         yield replace(self, topic=topic, detail=_cut(_ascii(without_payload), MAX_DETAIL), payload=b"")
 
 

@@ -190,7 +190,8 @@ class Flusher:
                     break  # an outage says nothing about the letter, which keeps its payload
                 log.debug("reduced_dead_letter_refused", reason=str(error))
             else:
-                log.error("dead_letter_reduced", reason=refusal, payload=letter.payload.hex())
+                log.error("dead_letter_reduced", reason=refusal, topic=letter.topic, payload_bytes=len(letter.payload))
+                log.debug("payload_refused", payload=letter.payload.hex())
                 return []
         await self._pause(refusal, SLOW_RETRY_SECONDS)
         return [part]

@@ -134,8 +134,9 @@ def test_an_http_client_that_got_no_answer_may_repeat_its_request(
 ) -> None:
     reading = {"meterId": "m-1", "kwhConsumedAc": 0.5, "voltage": 230.0, "timestamp": rfc3339(datetime.now(UTC))}
     # The long interval keeps the failpoint for the request: the probe's flush would reach it first.
-    settings: dict[str, str | float] = {"flush_interval": 60, "failpoints": f"{failpoint}=kill"}
-    with Daemon(mqtt_url=broker.url, database_url=database_url, **settings) as daemon:
+    with Daemon(
+        mqtt_url=broker.url, database_url=database_url, flush_interval=60, failpoints=f"{failpoint}=kill"
+    ) as daemon:
         daemon.wait_healthy()
         with pytest.raises(OSError, match=r"closed|reset"):
             daemon.request("POST", "/v1/telemetry", body=reading)

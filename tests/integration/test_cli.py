@@ -249,6 +249,7 @@ def test_check_config_shows_what_holds_and_no_secret(shell: Shell) -> None:
     shell.write("settings.toml", 'http_port = 8001\nflush_interval = "250ms"\nmqtt_client_id = "of-toml"')
     shell.write(".env", "INGESTD_HTTP_PORT=8002\nINGESTD_MQTT_CLIENT_ID=of-env-file\nPGPASSWORD=of-others")
     shell.write("password", f"{SECRET}\n")
+    (shell.directory / "password").chmod(0o600)
 
     finished = shell.run(
         "--config",

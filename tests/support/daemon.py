@@ -38,7 +38,7 @@ class Response:
 
 
 class Daemon:
-    """`ingestd run`, with `settings` such as `flush_interval=0.1` as its INGESTD_ variables.
+    """`ingestd run`, with `settings` such as `flush_interval=0.1` as its INGESTD_ variables, and with `failpoints`.
 
     Entering starts it, leaving kills it; an error on the way out carries the end of its log. The HTTP port
     stays the same over restarts.
@@ -52,6 +52,7 @@ class Daemon:
         # A directory of its own, so that no developer's .env is read.
         self._directory = Path(tempfile.mkdtemp(prefix="ingestd-daemon-"))
         self._process: subprocess.Popen[bytes] | None = None
+        self._failpoints = settings.pop("failpoints", "")
         given = {
             "mqtt_url": mqtt_url,
             "database_url": database_url,
@@ -93,11 +94,12 @@ class Daemon:
     def start(self, **once: str | float) -> None:
         """Starts the process, the first time or again; does not wait until it is healthy.
 
-        `once` are further settings, for this start only.
+        `once` are further settings, for this start only; so are `failpoints`.
         """
+        armed = once.pop("failpoints", self._failpoints)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ingestd", "run"],
+                [sys.executable, "-m", "ingestd", "run", *(["--failpoints", str(armed)] if armed else [])],
                 cwd=self._directory,
                 env=self._environment | {f"INGESTD_{name.upper()}": str(value) for name, value in once.items()},
                 stdin=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from datetime import timedelta
 from pathlib import Path
@@ -12,21 +13,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.config import Settings, format_duration, load, mask, parse_duration
+from ingestd.config import Settings, load, mask
 from ingestd.errors import ConfigError
+from ingestd.setting_types import format_duration, parse_duration
 from ingestd.sources import PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic import SecretStr
 
 SECRET = "hunter2"  # noqa: S105 - what must never be shown
 
 
 @pytest.fixture(autouse=True)
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, so that no .env but the test's own is read."""
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working directory, so that no .env but the test's own is read. What is written there is private."""
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    before = os.umask(0o077)
+    yield tmp_path
+    os.umask(before)
 
 
 def given_as(**variables: str) -> Settings:

@@ -174,7 +174,7 @@ def words(command: click.Command) -> Iterator[str]:
             yield inner_name
             yield from words(inner)
     for parameter in command.params:
-        if isinstance(parameter, click.Option) and parameter.opts[0] != "--version":
+        if isinstance(parameter, click.Option) and not parameter.hidden and parameter.opts[0] != "--version":
             yield parameter.opts[0]
 
 
