@@ -1,4 +1,5 @@
-FROM python:3.11-slim AS build
+# By version and digest; Docker goes by the digest, which is that of the index of all platforms.
+FROM python:3.11.15-slim-trixie@sha256:90744cff8f32887f075c47d747a173ff333e9e98801667af93c357fa9f5e28ff AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
@@ -21,11 +22,14 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
  && pip --python /opt/ingestd/bin/python check
 
 
-FROM python:3.11-slim
+FROM python:3.11.15-slim-trixie@sha256:90744cff8f32887f075c47d747a173ff333e9e98801667af93c357fa9f5e28ff
 
-# A fixed number, so that files mounted for it can be given to it.
+# Fixed numbers, so that files mounted for it can be given to it. mosquitto has those of the image eclipse-mosquitto:
+# `broker init` gives its files to that user.
 RUN groupadd --system --gid 10001 ingestd \
  && useradd --system --uid 10001 --gid ingestd --no-create-home --home-dir /nonexistent ingestd \
+ && groupadd --system --gid 1883 mosquitto \
+ && useradd --system --uid 1883 --gid mosquitto --no-create-home --home-dir /nonexistent mosquitto \
  && install -d -o ingestd -g ingestd -m 700 /var/lib/ingestd
 
 COPY --from=build /opt/ingestd /opt/ingestd

@@ -138,7 +138,32 @@ lock: ## resolve the lock files anew; versions that still fit stay (UPGRADE=--up
 	compile pyproject.toml -c requirements-dev.lock -o requirements.lock; \
 	compile pyproject.toml --extra demo -c requirements-dev.lock -o requirements-demo.lock; \
 	"$$dir/bin/python" -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \
-	  compile - -c requirements-dev.lock -o requirements-build.lock
+	  compile - -c requirements-dev.lock -o requirements-build.lock; \
+	compile --group pyproject.toml:supply -c requirements-dev.lock -o requirements-supply.lock
+
+# In a virtual environment of their own, which is removed again: so the developers' one does not grow.
+define SUPPLY_TOOLS
+set -eu; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+"$(PYTHON)" -m venv "$$dir"; \
+export PIP_DISABLE_PIP_VERSION_CHECK=1; \
+"$$dir/bin/python" -m pip --quiet install --no-deps --require-hashes --only-binary :all: -r requirements-supply.lock
+endef
+
+.PHONY: audit
+audit: ## look the locked packages up among known vulnerabilities; status 3 where that cannot be done
+	@$(SUPPLY_TOOLS); \
+	"$$dir/bin/pip-audit" --disable-pip --require-hashes --progress-spinner off --format json \
+	  $(addprefix -r ,$(wildcard requirements*.lock)) >"$$dir/report" 2>"$$dir/errors" || :; \
+	"$$dir/bin/python" .ci/audit.py "$$dir/report" "$$dir/errors"
+
+.PHONY: sbom
+sbom: ## write what ingestd consists of (requirements.lock) to dist/ingestd.cdx.json, as CycloneDX
+	@$(SUPPLY_TOOLS); mkdir -p dist; \
+	version=$$(sed -n 's/^__version__ = "\(.*\)"$$/\1/p' ingestd/__init__.py); \
+	sed "s/^dynamic = \[\"version\"\]$$/version = \"$$version\"/" pyproject.toml >"$$dir/pyproject.toml"; \
+	"$$dir/bin/python" -W ignore -m cyclonedx_py requirements --pyproject "$$dir/pyproject.toml" --spec-version 1.6 \
+	  --output-reproducible --output-file dist/ingestd.cdx.json requirements.lock; \
+	echo "dist/ingestd.cdx.json"
 
 .PHONY: build
 build: .venv/.dev ## build the wheel and the source archive into dist/

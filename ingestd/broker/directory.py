@@ -130,7 +130,7 @@ class BrokerDirectory:
             try:
                 user = pwd.getpwnam(_USER)
             except KeyError:
-                pass  # the broker runs in a container, which gives the files to its own user
+                pass  # the broker is not of this system; whoever starts it gives it the files
             else:
                 os.chown(self.path, user.pw_uid, user.pw_gid)
         self.path.chmod(0o700)

@@ -15,7 +15,12 @@ ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "README.md"
 PAGES: Final = (README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "mosquitto" / "README.md")
 """The pages whose blocks are run or compared."""
-ALL_PAGES: Final = (*PAGES, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs" / "decisions").glob("*.md")))
+ALL_PAGES: Final = (
+    *PAGES,
+    ROOT / "CHANGELOG.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs" / "decisions").glob("*.md")),
+)
 """Those whose links are followed."""
 
 ANYTHING: Final = "…"
