@@ -13,12 +13,11 @@ import psycopg
 import pytest
 
 from ingestd.demo.servers import PrivateMosquitto
-from tests.security.test_login import cookie, log_in
-from tests.security.test_tokens import Tokens, ask, ask_with
 from tests.support.api import assert_problem
 from tests.support.commands import finished
 from tests.support.daemon import Daemon
 from tests.support.polling import until
+from tests.support.tokens import Tokens, ask, ask_with, cookie, log_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,11 +25,6 @@ if TYPE_CHECKING:
 
 MAPPING = "/v1/analytics/mappings"
 SINCE = datetime.now(UTC) - timedelta(seconds=5)
-
-
-@pytest.fixture(scope="module")
-def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
-    return Tokens(tmp_path_factory.mktemp("tokens") / "tokens")
 
 
 @pytest.fixture(scope="module")

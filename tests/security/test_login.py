@@ -12,20 +12,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ingestd.demo.servers import PrivateMosquitto
-from tests.security.test_tokens import Tokens, address, ask_with
 from tests.support.api import assert_problem
-from tests.support.daemon import Daemon, Response
+from tests.support.daemon import Daemon
 from tests.support.polling import until
+from tests.support.tokens import Tokens, address, ask_with, cookie, log_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PAGE = {"Accept": "text/html,application/xhtml+xml", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
-
-
-@pytest.fixture(scope="module")
-def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
-    return Tokens(tmp_path_factory.mktemp("tokens") / "tokens")
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +31,6 @@ def daemon(tokens: Tokens, shared_database_url: str) -> Iterator[Daemon]:
     ):
         daemon.wait_healthy()
         yield daemon
-
-
-def log_in(daemon: Daemon, token: str, *, source: str | None = None) -> Response:
-    return ask_with(daemon, "POST", "/login", {}, body={"token": token}, source=source)
-
-
-def cookie(answer: Response) -> str:
-    """The cookie that the answer sets, as a browser sends it back."""
-    ((name, morsel),) = SimpleCookie(answer.headers["set-cookie"]).items()
-    return f"{name}={morsel.value}"
 
 
 def test_a_token_logs_in_and_the_cookie_has_its_scopes(daemon: Daemon, tokens: Tokens) -> None:

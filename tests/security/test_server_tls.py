@@ -15,7 +15,6 @@ import pytest
 
 from ingestd.demo.process import LOOPBACK
 from ingestd.demo.servers import PrivateMosquitto
-from tests.security.test_tokens import Tokens
 from tests.support.certificates import Authority
 from tests.support.commands import finished
 from tests.support.daemon import Daemon, Response
@@ -24,6 +23,8 @@ from tests.support.polling import until
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from tests.support.tokens import Tokens
 
 OF_ADDRESS: Final = 32
 HEAD_SECONDS: Final = 10.0
@@ -65,11 +66,6 @@ def trusting(authority: Authority) -> ssl.SSLContext:
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
-    return Tokens(tmp_path_factory.mktemp("tokens") / "tokens")
 
 
 @pytest.fixture(scope="module")

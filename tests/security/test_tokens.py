@@ -4,95 +4,28 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import re
 import signal
-from contextlib import closing
-from datetime import UTC, datetime, timedelta
-from itertools import count as counting
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ingestd.demo.process import LOOPBACK
 from ingestd.demo.servers import PrivateMosquitto
 from ingestd.http.routes import ROUTES
 from ingestd.http.scopes import ACCESS
-from ingestd.model.token import Scope, made
-from ingestd.tokens import TokensFile
 from tests.support.api import PROBLEM, answer_on, assert_problem, connected
 from tests.support.commands import finished
 from tests.support.daemon import Daemon, Response
 from tests.support.polling import until
 from tests.support.readings import count
+from tests.support.tokens import SCOPES, Tokens, address, ask, ask_with, reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from aiohttp import web
-
-NOW = datetime.now(UTC)
-SCOPES: tuple[Scope, ...] = get_args(Scope)
-_addresses = counting(2)
-
-
-def address() -> str:
-    """A loopback address of its own, as failures are counted by address."""
-    number = next(_addresses)
-    return f"127.1.{number // 250}.{number % 250 + 1}"
-
-
-def ask(
-    daemon: Daemon, method: str, path: str, *, token: str | None = None, body: object = None, source: str | None = None
-) -> Response:
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    return ask_with(daemon, method, path, headers, body=body, source=source)
-
-
-def ask_with(
-    daemon: Daemon, method: str, path: str, headers: dict[str, str], *, body: object = None, source: str | None = None
-) -> Response:
-    port = int(daemon.url.rpartition(":")[2])
-    sent = {**headers, "Content-Type": "application/json"} if body is not None else headers
-    with closing(
-        http.client.HTTPConnection(LOOPBACK, port, timeout=30, source_address=(source or address(), 0))
-    ) as connection:
-        connection.request(method, path, body=None if body is None else json.dumps(body), headers=sent)
-        answer = connection.getresponse()
-        return Response(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
-
-
-def reading(meter: str) -> dict[str, object]:
-    return {"meterId": meter, "kwhConsumedAc": 0.1, "voltage": 230, "timestamp": datetime.now(UTC).isoformat()}
-
-
-class Tokens:
-    """A file of tokens with one of each scope, and some that are worth nothing."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.file = TokensFile(path)
-        self.of: dict[Scope, str] = {
-            "read": self.add("reader", "read"),
-            "ingest": self.add("sender", "ingest", devices=("meter:mine", "vehicle:mine-too")),
-            "admin": self.add("administrator", "admin"),
-        }
-        self.gateway = self.add("gateway", "ingest", devices=("*",))
-        self.expired = self.add("expired", *SCOPES, devices=("*",), expires_at=NOW - timedelta(seconds=1))
-        self.revoked = self.add("revoked", *SCOPES, devices=("*",))
-        self.file.revoke(self.revoked.split("_")[1], at=NOW)
-
-    def add(self, name: str, *scopes: Scope, devices: tuple[str, ...] = (), expires_at: datetime | None = None) -> str:
-        token, text = made(name=name, scopes=frozenset(scopes), devices=frozenset(devices), expires_at=expires_at)
-        self.file.add(token)
-        return text
-
-
-@pytest.fixture(scope="module")
-def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
-    return Tokens(tmp_path_factory.mktemp("tokens") / "tokens")
 
 
 @pytest.fixture(scope="module")
