@@ -17,6 +17,7 @@ from ingestd.commands import (
     migrate,
     partitions,
     replay,
+    roles,
     run,
     simulate,
     sql,
@@ -78,6 +79,7 @@ def commands(context: click.Context, config: Path | None) -> None:
 for command in (
     run.run,
     migrate.migrate_command,
+    roles.roles_command,
     check_config.check_config,
     simulate.simulate_command,
     replay.replay,

@@ -72,6 +72,8 @@ def settings(environment: Mapping[str, str | None], *, known: Collection[str]) -
             raise ConfigError(f"{PREFIX}{target.upper()} and {key} are both set")
         if "\0" in value:
             raise ConfigError(f"{key}: {NUL}")
+        if "://" in value:  # a URL may hold a password, and an error would show it
+            raise ConfigError(f"{key}: must be the path of a file, and is a URL")
         values[target] = _text(Path(value), name=key).strip()
     return values
 

@@ -1,0 +1,457 @@
+# ruff: noqa: SIM300 - expected == actual
+"""The roles of the database: each logs in, does its work, and is refused everything else.
+
+With one role for everything, which was the only way before, whoever got hold of the daemon's connection could change
+and delete all readings.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from bench.stage import find_psql
+from ingestd.commands.sql import all_statements, find
+from ingestd.demo.servers import PrivatePostgres
+from tests.support.commands import finished
+from tests.support.daemon import Daemon
+from tests.support.debian import BINARIES, MISSING, DebianPostgres
+from tests.support.devices import Device
+from tests.support.polling import until
+from tests.support.readings import count, meter_message, vehicle_message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ingestd.demo.servers import PrivateMosquitto
+
+is_query: Final = re.compile(r"(SELECT|WITH|INSERT|UPDATE|DELETE|MERGE)\b").match
+PARAMETER: Final = re.compile(r"(?<!:):[a-z_]+")
+NOW: Final = datetime.now(UTC)
+TODAY: Final = f"{NOW:%Y%m%d}"
+
+
+class Cluster:
+    """A server with the roles, and databases for them."""
+
+    def __init__(self, server: PrivatePostgres, directory: Path) -> None:
+        self._server = server
+        self._directory = directory
+
+    def url(self, role: str, database: str = "ingestd") -> str:
+        return self._server.dsn(database).replace("postgres@", f"{role}@")
+
+    def create(self, database: str, *, owner: str = "postgres") -> None:
+        """An empty database."""
+        create = sql.SQL("CREATE DATABASE {} OWNER {}")
+        with psycopg.connect(self._server.dsn(), autocommit=True) as connection:
+            connection.execute(create.format(sql.Identifier(database), sql.Identifier(owner)))
+
+    def make_roles(self, database: str = "ingestd", *, by: str = "postgres") -> None:
+        """As docs/operations.md says: `ingestd roles` into psql."""
+        script = finished(self._directory, "roles").stdout
+        done = subprocess.run(
+            [find_psql(), "--no-psqlrc", "--quiet", self.url(by, database)],
+            input=script,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+
+    def migrate(self, role: str, database: str = "ingestd", **settings: str) -> subprocess.CompletedProcess[str]:
+        return finished(self._directory, "migrate", database_url=self.url(role, database), **settings)
+
+    def ask(self, role: str, *statements: str, database: str = "ingestd") -> list[tuple[object, ...]]:
+        """The rows of the last statement; all of them are one transaction."""
+        with psycopg.connect(self.url(role, database)) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def refused(self, role: str, statement: str) -> str:
+        """Why the role may not."""
+        with (
+            psycopg.connect(self.url(role), autocommit=True) as connection,
+            pytest.raises(psycopg.errors.InsufficientPrivilege) as refused,
+        ):
+            connection.execute(statement.encode())
+        return str(refused.value)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(PrivatePostgres, id="wheel"),
+        pytest.param(DebianPostgres, id="debian", marks=pytest.mark.skipif(BINARIES is None, reason=MISSING)),
+    ],
+)
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """With a migrated database, where each table has a row."""
+    with request.param(settings={"fsync": "off"}) as server:
+        cluster = Cluster(server, tmp_path_factory.mktemp("commands"))
+        cluster.create("ingestd")
+        cluster.make_roles()
+        migrated = cluster.migrate("ingestd_app", owner_database_url=cluster.url("ingestd_owner"))
+        assert 0 == migrated.returncode, migrated.stderr
+        cluster.ask(
+            "ingestd_app",
+            "SELECT ingestd_make_partition('meter_history', current_date)",
+            "INSERT INTO meter_history VALUES ('m-1', now(), now(), 1, 230, NULL)",
+            "INSERT INTO meter_live VALUES ('m-1', now(), now(), 1, 230, NULL)",
+        )
+        yield cluster
+
+
+# What each may do
+
+
+def test_the_rights_of_each_role_are_these_and_no_others(cluster: Cluster) -> None:
+    granted = cluster.ask(
+        "postgres",
+        "SELECT grantee::regrole::text, relname::text, array_agg(privilege_type ORDER BY privilege_type) FROM pg_class,"
+        " aclexplode(relacl) WHERE relnamespace = 'public'::regnamespace AND grantee <> relowner GROUP BY 1, 2",
+    )
+
+    all_but_ddl = ["DELETE", "INSERT", "SELECT", "UPDATE"]
+    of_app = {
+        **{key: ["INSERT", "SELECT"] for key in ["meter_history", "vehicle_history"]},
+        **{
+            f"{stream}_{kind}": all_but_ddl
+            for stream in ("meter", "vehicle")
+            for kind in ("live", "quarter", "hour", "stale")
+        },
+        **{key: ["SELECT", "UPDATE"] for key in ["ledger", "ledger_share"]},
+        **dict.fromkeys(["vehicle_meter_mapping", "device_setting", "alert", "alert_outbox"], all_but_ddl),
+        "dead_letter": ["DELETE", "INSERT", "SELECT"],
+        "alert_watch": ["INSERT", "SELECT", "UPDATE"],
+        **{key: ["SELECT"] for key in ["stream", "ingestd_migration"]},
+    }
+    rights = {(role, table): rights for role, table, rights in granted}
+    assert {("ingestd_app", table): rights for table, rights in of_app.items()} | {
+        ("ingestd_read", table): ["SELECT"] for table in of_app
+    } == rights
+
+
+def test_no_table_was_forgotten_and_all_belong_to_the_owner(cluster: Cluster) -> None:
+    found = cluster.ask(
+        "postgres",
+        "SELECT relname, relowner::regrole::text, has_table_privilege('ingestd_app', oid, 'SELECT'),"
+        " has_table_privilege('ingestd_read', oid, 'SELECT') FROM pg_class"
+        " WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition",
+    )
+
+    assert 20 <= len(found)
+    assert {("ingestd_owner", True, True)} == {tuple(row[1:]) for row in found}
+
+
+OF_ALL: Final = [
+    "UPDATE meter_history SET voltage = 0",
+    "DELETE FROM meter_history",
+    "TRUNCATE meter_history",
+    "MERGE INTO meter_history AS h USING meter_live AS l ON h.meter_id = l.meter_id WHEN MATCHED THEN DELETE",
+    (
+        "INSERT INTO meter_history SELECT * FROM meter_history"
+        " ON CONFLICT (meter_id, ts) DO UPDATE SET voltage = excluded.voltage"
+    ),
+    "SELECT FROM meter_history FOR UPDATE",
+    "BEGIN; LOCK TABLE meter_history IN EXCLUSIVE MODE",
+    f"SELECT FROM meter_history_{TODAY}",
+    f"INSERT INTO meter_history_{TODAY} VALUES ('m-2', now(), now(), 1, 230, NULL)",  # noqa: S608
+    f"UPDATE meter_history_{TODAY} SET voltage = 0",  # noqa: S608
+    f"DELETE FROM meter_history_{TODAY}",  # noqa: S608
+    f"DROP TABLE meter_history_{TODAY}",
+    f"ALTER TABLE meter_history DETACH PARTITION meter_history_{TODAY}",
+    "ALTER TABLE meter_history DROP COLUMN voltage",
+    "ALTER TABLE meter_history DISABLE TRIGGER ALL",
+    "CREATE INDEX ON meter_history (voltage)",
+    "CREATE RULE mine AS ON INSERT TO meter_history DO INSTEAD NOTHING",
+    "DROP TABLE dead_letter",
+    "TRUNCATE dead_letter",
+    "UPDATE dead_letter SET reason = ''",
+    "INSERT INTO stream VALUES ('pg', true)",
+    "UPDATE ingestd_migration SET version = version + 100",
+    "CREATE TABLE mine (id integer)",
+    "CREATE VIEW mine AS SELECT 1",
+    "CREATE FUNCTION ingestd_timestamp(microseconds integer) RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'",
+    (
+        "CREATE OR REPLACE FUNCTION ingestd_make_partition(parent text, day date) RETURNS boolean LANGUAGE sql"
+        " AS 'SELECT true'"
+    ),
+    "ALTER FUNCTION ingestd_make_partition SET search_path = pg_temp",
+    "SELECT ingestd_attach_partition('meter_history', 'x', 'ts', '1990-01-01', '1990-01-02')",
+    "SELECT ingestd_create_stream('mine', 'a integer')",
+    "SELECT nextval('dead_letter_id_seq')",
+]
+OF_NO_SUPERUSER: Final = [
+    "CREATE SCHEMA mine",
+    "GRANT ingestd_owner TO CURRENT_USER",
+    "CREATE ROLE mine",
+    "CREATE DATABASE mine",
+    "ALTER ROLE CURRENT_USER SUPERUSER",
+    "ALTER ROLE postgres PASSWORD 'mine'",
+    "SET ROLE postgres",
+    "SET SESSION AUTHORIZATION postgres",
+    "SET session_replication_role = replica",
+    "ALTER SYSTEM SET fsync = off",
+    "COPY (SELECT 1) TO PROGRAM 'true'",
+    "COPY (SELECT 1) TO '/tmp/mine'",
+    "SELECT pg_read_file('postgresql.conf')",
+    "SELECT rolpassword FROM pg_authid",
+]
+
+
+@pytest.mark.parametrize("statement", [*OF_ALL, *OF_NO_SUPERUSER, "SET ROLE ingestd_owner"])
+@pytest.mark.parametrize("role", ["ingestd_app", "ingestd_read"])
+def test_neither_changes_history_nor_makes_or_drops_anything(cluster: Cluster, role: str, statement: str) -> None:
+    before = count(cluster.url("postgres"), "meter_history")
+
+    cluster.refused(role, statement)
+
+    assert before == count(cluster.url("postgres"), "meter_history") > 0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO meter_history VALUES ('m-3', now(), now(), 1, 230, NULL)",
+        "COPY meter_history FROM STDIN",
+        "UPDATE meter_live SET voltage = 0",
+        "DELETE FROM meter_quarter",
+        "INSERT INTO vehicle_meter_mapping VALUES ('v', now(), NULL, 'm')",
+        "UPDATE ledger SET closed_until = 'infinity'",
+        "DELETE FROM alert",
+        "CREATE TEMPORARY TABLE mine (id integer)",
+        "SELECT ingestd_make_partition('meter_history', current_date)",
+        "SELECT ingestd_make_month('meter_hour', current_date)",
+    ],
+)
+def test_who_reads_writes_nothing(cluster: Cluster, statement: str) -> None:
+    cluster.refused("ingestd_read", statement)
+
+
+@pytest.mark.parametrize("statement", OF_NO_SUPERUSER)
+def test_the_owner_owns_its_tables_and_nothing_else(cluster: Cluster, statement: str) -> None:
+    cluster.refused("ingestd_owner", statement)
+
+
+def test_no_role_ends_the_connections_of_another(cluster: Cluster) -> None:
+    with psycopg.connect(cluster.url("ingestd_owner")) as other:
+        for role in ("ingestd_app", "ingestd_read"):
+            cluster.refused(role, f"SELECT pg_terminate_backend({other.info.backend_pid})")
+
+
+def test_nobody_else_gets_into_the_database(cluster: Cluster) -> None:
+    cluster.ask("postgres", "CREATE ROLE somebody LOGIN")
+
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        cluster.ask("somebody", "SELECT 1")
+
+
+# Partitions, which the app makes with the rights of the owner
+
+
+@pytest.mark.parametrize(
+    ("function", "table"),
+    [
+        *[("ingestd_make_partition", table) for table in ("meter_live", "meter_hour", "dead_letter", "pg_class")],
+        *[("ingestd_make_month", table) for table in ("meter_history", "ledger", "meter_stale")],
+        ("ingestd_make_partition", "public.meter_history"),
+        ("ingestd_make_partition", "pg_temp.meter_history"),
+        ("ingestd_make_partition", "meter_history (LIKE dead_letter); DROP TABLE dead_letter; --"),
+        ("ingestd_make_partition", '"meter_history"'),
+        ("ingestd_make_partition", "_history"),
+    ],
+)
+def test_partitions_are_made_of_no_other_table(cluster: Cluster, function: str, table: str) -> None:
+    refused = cluster.refused("ingestd_app", f"SELECT {function}($${table}$$, current_date)")
+
+    assert f"{table} is no partitioned table of ingestd" in refused
+
+
+@pytest.mark.parametrize("day", ["9000-01-01", "0001-01-01", "4000-01-01 BC", "infinity", "-infinity"])
+@pytest.mark.parametrize(
+    "call", ["ingestd_make_partition('meter_history', '{}')", "ingestd_make_month('meter_hour', '{}')"]
+)
+def test_partitions_are_made_of_no_time_that_readings_do_not_have(cluster: Cluster, call: str, day: str) -> None:
+    with pytest.raises(psycopg.errors.DatetimeFieldOverflow, match="is too far from today to have a partition"):
+        cluster.ask("ingestd_app", f"SELECT {call.format(day)}")
+
+
+def test_tables_of_the_caller_do_not_stand_in_for_those_of_ingestd(cluster: Cluster) -> None:
+    """Else the owner would do what it is told: its functions look for tables by name."""
+    day = NOW.date() - timedelta(days=7)
+    with psycopg.connect(cluster.url("ingestd_app"), autocommit=True) as connection:
+        connection.execute("CREATE TEMPORARY TABLE stream (name text, has_energy boolean)")
+        connection.execute("INSERT INTO stream VALUES ('mine', true)")
+        connection.execute("CREATE TEMPORARY TABLE mine_history (ts timestamptz) PARTITION BY RANGE (ts)")
+        connection.execute("CREATE TEMPORARY TABLE meter_history (ts timestamptz) PARTITION BY RANGE (ts)")
+        connection.execute("SET search_path = pg_temp, public")
+
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="mine_history is no partitioned table"):
+            connection.execute("SELECT ingestd_make_partition('mine_history', current_date)")
+        assert (True,) == connection.execute(
+            "SELECT public.ingestd_make_partition('meter_history', %s)", (day,)
+        ).fetchone()
+
+    assert [("public.meter_history", "ingestd_owner")] == cluster.ask(
+        "postgres",
+        "SET search_path = pg_catalog",
+        "SELECT inhparent::regclass::text, relowner::regrole::text FROM pg_inherits JOIN pg_class ON oid = inhrelid"  # noqa: S608
+        f" WHERE relname = 'meter_history_{day:%Y%m%d}'",
+    )
+
+
+def test_the_search_path_of_what_runs_with_the_owners_rights_is_fixed(cluster: Cluster) -> None:
+    assert [
+        ("ingestd_make_month", ["search_path=public, pg_temp"]),
+        ("ingestd_make_partition", ["search_path=public, pg_temp"]),
+    ] == cluster.ask("postgres", "SELECT proname::text, proconfig FROM pg_proc WHERE prosecdef ORDER BY 1")
+
+
+# The daemon
+
+
+def test_every_statement_may_be_executed_by_the_app(cluster: Cluster) -> None:
+    """EXPLAIN checks the rights of the role, too."""
+    for statement in all_statements():
+        if "FROM STDIN" in statement.text:
+            continue
+        text = PARAMETER.sub("NULL", statement.text)
+        staged = find(f"prepare_session:{statement.block.rpartition(':')[2]}")
+        with psycopg.connect(cluster.url("ingestd_app")) as connection:
+            if statement.file == "write" and staged is not None:
+                connection.execute(staged.text.encode())
+            if is_query(text):
+                connection.execute(f"EXPLAIN {text}".encode())
+
+
+def test_the_daemon_does_all_its_work_without_the_rights_of_the_owner(
+    cluster: Cluster, broker: PrivateMosquitto
+) -> None:
+    """Intake, redeliveries, dead letters, the ledger, mappings, settings, alerts, answers, exports, retention."""
+    old = NOW.date() - timedelta(days=200)
+    cluster.ask("ingestd_app", f"SELECT ingestd_make_partition('meter_history', '{old}')")
+    cluster.ask("ingestd_app", "UPDATE ledger SET closed_until = now()", "UPDATE ledger_share SET made_until = now()")
+    readings = [
+        message
+        for number in range(30)
+        for at in [NOW - timedelta(days=40) + timedelta(minutes=number)]
+        for message in (meter_message("m-9", at), vehicle_message("v-9", at))
+    ]
+    with Daemon(
+        mqtt_url=broker.url,
+        database_url=cluster.url("ingestd_app"),
+        owner_database_url=cluster.url("ingestd_owner"),
+        flush_interval=0.1,
+        retention="90d",
+        alert_min_duration="1s",
+        offline_after="1s",
+    ) as daemon:
+        daemon.wait_healthy()
+        with Device(broker.url) as device:
+            device.publish_many([*readings, *readings])
+            device.publish("meters/m-9/telemetry", b"bad")
+        url = cluster.url("ingestd_read")
+        until(lambda: (count(url, "vehicle_history"), count(url, "dead_letter")) == (30, 1))
+        posted = {"meterId": "m-9", "kwhConsumedAc": 1, "voltage": 230, "timestamp": f"{NOW:%FT%TZ}"}
+        assert 201 == daemon.request("POST", "/v1/telemetry", body=posted).status
+        mapping = {"vehicleId": "v-9", "meterId": "m-9", "validFrom": f"{NOW - timedelta(days=41):%FT%TZ}"}
+        assert 201 == daemon.request("POST", "/v1/analytics/mappings", body=mapping).status
+        assert 200 == daemon.request("PUT", "/v1/devices/meter/m-9/settings", body={"maxKw": 500}).status
+        until(lambda: count(url, "vehicle_hour") > 0, within=60)
+        until(lambda: count(url, "alert") > 0, within=30)
+        until(lambda: not cluster.ask("postgres", f"SELECT FROM pg_class WHERE relname = 'meter_history_{old:%Y%m%d}'"))
+        for path in ("performance/v-9", "fleet", "vehicle/v-9/series", "vehicle/v-9/sessions", "vehicle/v-9/totals"):
+            assert 200 == daemon.request("GET", f"/v1/analytics/{path}").status, path
+        assert 200 == daemon.request("GET", "/v1/export/meters.csv").status
+        assert "attached" in daemon.command("partitions")
+        assert "nothing to do" in daemon.command("migrate")
+        assert "still bad" in daemon.command("dead-letters", "replay")
+        assert "1 deleted" in daemon.command("dead-letters", "purge", "--yes")
+        assert 200 == daemon.request("GET", "/health").status
+        for sign in ("permission denied", "42501", "must be owner", "unexpected_error"):
+            assert sign not in daemon.log.read_text()
+    owners = "SELECT DISTINCT relowner::regrole::text FROM pg_inherits JOIN pg_class ON oid = inhrelid"
+    assert [("ingestd_owner",)] == cluster.ask("postgres", f"{owners} WHERE relkind = 'r'")
+
+
+# Migrations
+
+
+def test_the_app_runs_on_a_schema_that_is_up_to_date(cluster: Cluster, broker: PrivateMosquitto) -> None:
+    assert "nothing to do\n" == cluster.migrate("ingestd_app").stdout
+    with Daemon(mqtt_url=broker.url, database_url=cluster.url("ingestd_app")) as daemon:
+        daemon.wait_healthy()
+
+
+@pytest.mark.parametrize("role", ["ingestd_app", "ingestd_read"])
+def test_who_may_not_migrate_says_who_has_to(cluster: Cluster, tmp_path: Path, role: str) -> None:
+    name = f"empty_{role}"
+    cluster.create(name)
+    cluster.make_roles(name)
+    expected = (
+        f"ingestd: the role {role} may not bring the schema up to date (permission denied for schema public):"
+        " run `ingestd migrate` as ingestd_owner, whose address INGESTD_OWNER_DATABASE_URL gives\n"
+    )
+
+    assert (1, expected) == _ended(cluster.migrate(role, name))
+    assert (1, expected) == _ended(finished(tmp_path, "run", database_url=cluster.url(role, name)))
+
+    assert 0 == cluster.migrate("ingestd_owner", name).returncode
+    cluster.ask("ingestd_owner", "DELETE FROM ingestd_migration WHERE version = 4", database=name)
+    assert "may not bring the schema up to date (permission denied for" in cluster.migrate(role, name).stderr
+
+
+def _ended(done: subprocess.CompletedProcess[str]) -> tuple[int, str]:
+    return done.returncode, done.stderr
+
+
+def test_retention_without_the_owner_says_what_to_set(cluster: Cluster, broker: PrivateMosquitto) -> None:
+    old = NOW.date() - timedelta(days=300)
+    cluster.ask("ingestd_app", f"SELECT ingestd_make_partition('meter_history', '{old}')")
+    cluster.ask("ingestd_app", "UPDATE ledger_share SET made_until = now()")
+
+    with Daemon(mqtt_url=broker.url, database_url=cluster.url("ingestd_app"), retention="100d") as daemon:
+        daemon.wait_healthy()
+        until(lambda: "housekeeping_failed" in daemon.log.read_text())
+        assert (
+            f"the role ingestd_app may not drop meter_history_{old:%Y%m%d}, which is past its retention:"
+            " set INGESTD_OWNER_DATABASE_URL"
+        ) in daemon.log.read_text()
+
+
+def test_a_database_of_one_role_is_handed_over(cluster: Cluster) -> None:
+    """The roles are made after the tables; and again, which changes nothing."""
+    cluster.ask("postgres", "CREATE ROLE single LOGIN")
+    cluster.create("single", owner="single")
+    assert 0 == cluster.migrate("single", "single").returncode
+    cluster.ask("postgres", "REASSIGN OWNED BY single TO ingestd_owner", database="single")
+
+    for _ in range(2):
+        cluster.make_roles("single")
+        assert "nothing to do\n" == cluster.migrate("ingestd_owner", "single").stdout
+
+    assert "nothing to do\n" == cluster.migrate("ingestd_app", "single").stdout
+    made = "SELECT ingestd_make_partition('meter_history', current_date)"
+    assert [(True,)] == cluster.ask("ingestd_app", made, database="single")
+
+
+def test_the_owner_of_the_database_may_make_the_roles(tmp_path: Path) -> None:
+    with PrivatePostgres(settings={"fsync": "off"}) as server:
+        cluster = Cluster(server, tmp_path)
+        cluster.ask("postgres", "CREATE ROLE boss LOGIN CREATEROLE", database="postgres")
+        cluster.create("ingestd", owner="boss")
+
+        cluster.make_roles(by="boss")
+
+        assert 0 == cluster.migrate("ingestd_owner").returncode
+        assert "nothing to do\n" == cluster.migrate("ingestd_app").stdout
