@@ -8,7 +8,7 @@ from typing import Final
 
 _ENCODED: Final = "%(?!00)[0-9A-Fa-f]{2}"
 _HOST: Final = rf"(?:(?:[^\s%/@?#:,&=\[\]]|{_ENCODED})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{0,5}})?"
-_PARAMETER: Final = rf"[a-z_]+=(?:[^\s%@&]|{_ENCODED})*"
+_PARAMETER: Final = rf"[a-z_]+=(?:[^\s%@&=]|{_ENCODED})*"
 _match: Final = re.compile(
     rf"(?:postgresql|postgres)://(?:(?:[^\s%/@]|{_ENCODED})*@)?"
     rf"{_HOST}(?:,{_HOST})*"

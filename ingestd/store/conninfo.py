@@ -41,7 +41,13 @@ def _in_effect(dsn: str) -> Mapping[str, str]:
     given(dsn)
     refused = PGconn.connect_start(make_conninfo(dsn, target_session_attrs="none").encode())
     parameters = {option.keyword.decode(): option.val.decode() for option in refused.info if option.val is not None}
+    reason = refused.error_message
     refused.finish()
+    if b"target_session_attrs" not in reason:
+        raise OperatorStoreError(
+            "libpq refuses a parameter of the database: look at the URL, at variables such as PGSSLMODE, and at the"
+            " service file"
+        )
     return parameters
 
 
