@@ -11,6 +11,8 @@ import asyncio
 import re
 import subprocess
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -25,11 +27,11 @@ from ingestd.demo.servers import PrivatePostgres
 from ingestd.errors import DataStoreError, OperatorStoreError
 from ingestd.model.timestamps import to_microseconds
 from ingestd.pipeline.delivery import Batch
-from ingestd.store.migrations import migrate, roles
+from ingestd.store.migrations import available, migrate, roles
 from ingestd.store.writer import Writer
 from tests.fakes import FakeOrigin
 from tests.support.commands import finished, many_finished
-from tests.support.daemon import Daemon
+from tests.support.daemon import ROOT, Daemon
 from tests.support.debian import BINARIES, MISSING, DebianPostgres
 from tests.support.deliveries import delivery_of
 from tests.support.devices import Device
@@ -38,15 +40,27 @@ from tests.support.readings import count, meter_message, vehicle_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from ingestd.demo.servers import PrivateMosquitto
 
 is_query: Final = re.compile(r"(SELECT|WITH|INSERT|UPDATE|DELETE|MERGE)\b").match
 PARAMETER: Final = re.compile(r"(?<!:):[a-z_]+")
+NAMES: Final = [f"{migration.version:04}_{migration.name}" for migration in available()]
 FAR_AWAY: Final = to_microseconds(datetime(9000, 1, 1, tzinfo=UTC))
 NOW: Final = datetime.now(UTC)
 TODAY: Final = f"{NOW:%Y%m%d}"
+
+
+def psql(url: str, script: str) -> None:
+    done = subprocess.run(
+        [find_psql(), "--no-psqlrc", "--quiet", url],
+        input=script,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
 
 
 class Cluster:
@@ -66,15 +80,7 @@ class Cluster:
 
     def make_roles(self, database: str = "ingestd", *, by: str = "postgres") -> None:
         """As docs/operations.md says: `ingestd roles` into psql."""
-        done = subprocess.run(
-            [find_psql(), "--no-psqlrc", "--quiet", self.url(by, database)],
-            input=roles(),
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+        psql(self.url(by, database), roles())
 
     def migrate(self, role: str, database: str = "ingestd") -> list[str]:
         """The names of what was applied."""
@@ -487,3 +493,37 @@ def test_the_owner_of_the_database_may_make_the_roles() -> None:
 def test_the_command_prints_the_script_without_any_setting() -> None:
     assert roles() == CliRunner().invoke(commands, ["roles"]).stdout
     assert "password" not in re.sub(r"--.*", "", roles(), flags=re.IGNORECASE)
+
+
+# Docker Compose
+
+
+def test_the_scripts_of_compose_make_roles_with_passwords(tmp_path: Path) -> None:
+    """As the image of PostgreSQL runs them: psql as its superuser, in order of their names."""
+    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    scripts = re.findall(r"- \./(\S+):/docker-entrypoint-initdb\.d/(\S+):ro", compose)
+    assert ["1-roles.sql", "2-passwords.sql"] == sorted(name for _, name in scripts)
+    for role in ("owner", "app"):
+        (tmp_path / f"{role}_password").write_text(f"of-the-{role}\n")
+    with PrivatePostgres(settings={"fsync": "off"}) as server:
+        cluster = Cluster(server)
+        cluster.create("ingestd")
+        for script, _ in sorted(scripts, key=itemgetter(1)):
+            text = (ROOT / script).read_text(encoding="utf-8")
+            psql(server.dsn("ingestd"), text.replace("/run/secrets", str(tmp_path)))
+        ask_for_passwords(server)
+
+        for role in ("owner", "app"):
+            url = cluster.url(f"ingestd_{role}").replace("@", f":of-the-{role}@")
+            assert asyncio.run(migrate(url)) == (NAMES if role == "owner" else [])
+        for wrong in ("ingestd_app@", "ingestd_app:of-the-owner@", "ingestd_read@", "ingestd_read:@"):
+            with pytest.raises(psycopg.OperationalError, match="password"):
+                psycopg.connect(cluster.url("postgres").replace("postgres@", wrong))
+
+
+def ask_for_passwords(server: PrivatePostgres) -> None:
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        (file,) = connection.execute("SHOW hba_file").fetchone() or ()
+        Path(file).write_text("host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+        connection.execute("SELECT pg_reload_conf()")
+        until(lambda: connection.execute("SELECT count(*) FROM pg_hba_file_rules").fetchone() == (2,))
