@@ -18,6 +18,7 @@ from ingestd.commands import (
     partitions,
     reload,
     replay,
+    roles,
     run,
     simulate,
     sql,
@@ -79,6 +80,7 @@ def commands(context: click.Context, config: Path | None) -> None:
 for command in (
     run.run,
     migrate.migrate_command,
+    roles.roles_command,
     check_config.check_config,
     simulate.simulate_command,
     replay.replay,

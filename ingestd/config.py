@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from ingestd import sources, tls
+from ingestd.database_url import check_database_url
 from ingestd.errors import ConfigError
 from ingestd.server_tls import ServerTls
 from ingestd.setting_types import (
@@ -83,6 +84,9 @@ class Settings(BaseModel):
     """Whether ingestd subscribes to the broker's count of dropped messages (`$SYS`)."""
     database_url: SecretStr = SecretStr("postgresql://ingestd@127.0.0.1:5432/ingestd")
     """The PostgreSQL database. A connection pooler between must be in session mode."""
+    owner_database_url: SecretStr | None = None
+    """The same database for the role that owns the tables, such as `ingestd_owner`: it is used to migrate, and to drop
+    what is past its retention. If not given, `INGESTD_DATABASE_URL` is."""
     http_host: str = "127.0.0.1"
     """The address that the HTTP API listens on."""
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
@@ -195,11 +199,11 @@ class Settings(BaseModel):
             raise ValueError(f"is the key of a certificate: set {PREFIX}HTTP_CERT_FILE too")
         return path
 
-    @field_validator("database_url")
+    @field_validator("database_url", "owner_database_url")
     @classmethod
-    def _postgresql_url(cls, url: SecretStr) -> SecretStr:
-        if urlsplit(url.get_secret_value()).scheme not in {"postgresql", "postgres"}:
-            raise ValueError("must look like postgresql://user@host:5432/database")
+    def _postgresql_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            check_database_url(url.get_secret_value())
         return url
 
     @field_validator("alert_webhook_url")
@@ -220,6 +224,11 @@ class Settings(BaseModel):
             if kept is not None and least is not None and kept < least:
                 raise ValueError(f"must not be less than {PREFIX}{name.upper()}, which is {format_duration(least)}")
         return kept
+
+    @property
+    def owner_dsn(self) -> str:
+        """The database for the role that owns the tables."""
+        return (self.owner_database_url or self.database_url).get_secret_value()
 
     def tls(self) -> ssl.SSLContext | None:
         """For an mqtts:// broker, from the files as they are now; raises ConfigError where one cannot be used."""

@@ -97,7 +97,7 @@ class Daemon:
         settings = self._settings
         self._dsn = settings.database_url.get_secret_value()
         self._writer = Writer(self._dsn)
-        self._partitions = Partitions(self._dsn)
+        self._partitions = Partitions(self._dsn, owner=settings.owner_dsn)
         self._leadership = Leadership(self._dsn, client_id=settings.mqtt_client_id)
         self._closing = Closing(self._dsn, rules=self._rules, flush_interval=settings.flush_interval)
         self._pool = Pool(self._dsn)
@@ -214,7 +214,7 @@ class Daemon:
     async def run(self, *, stop: asyncio.Event, migrate_first: bool = True) -> None:
         """Run until `stop` is set. Raises IngestdError if it cannot start, or if a task fails."""
         if migrate_first:
-            await migrate(self._dsn)
+            await migrate(self._settings.owner_dsn)
         async with AsyncExitStack() as resources:
             await self._open(resources)
             async with asyncio.TaskGroup() as tasks:

@@ -76,6 +76,8 @@ def settings(
             raise ConfigError(f"{PREFIX}{target.upper()} and {key} are both set")
         if "\0" in value:
             raise ConfigError(f"{key}: {NUL}")
+        if "://" in value:  # a URL may hold a password, and an error would show it
+            raise ConfigError(f"{key}: must be the path of a file, and is a URL")
         values[target] = _text(Path(value), name=key).strip()
         if target in secret:
             refuse_readable(Path(value), name=key)

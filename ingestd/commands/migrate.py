@@ -13,7 +13,7 @@ def migrate_command(context: click.Context) -> None:
     settings = settings_of(context)
 
     async def apply() -> None:
-        applied = await migrate(settings.database_url.get_secret_value())
+        applied = await migrate(settings.owner_dsn)
         click.echo("\n".join(applied) or "nothing to do")
 
     run_to_end(apply)

@@ -72,11 +72,7 @@ class PrivatePostgres(PrivateServer):
         return self._data / "postmaster.pid"
 
     def _set_up(self) -> None:
-        installation = _find_postgres()
-        if self._account is not None:
-            # It may not be allowed to go where the wheel is installed, such as below /root.
-            installation = _copy_postgres(installation, self.directory)
-        self._binaries = installation / "bin"
+        self._binaries = self._find_binaries()
         self._hand_over()
         initdb = self._spawn(
             [
@@ -98,6 +94,13 @@ class PrivatePostgres(PrivateServer):
         finally:
             initdb.kill()
             initdb.wait()
+
+    def _find_binaries(self) -> Path:
+        installation = _find_postgres()
+        if self._account is not None:
+            # It may not be allowed to go where the wheel is installed, such as below /root.
+            installation = _copy_postgres(installation, self.directory)
+        return installation / "bin"
 
     def _command(self) -> list[str]:
         settings = self._settings | {

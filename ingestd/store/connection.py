@@ -9,10 +9,10 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 from psycopg import AsyncConnection, sql
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import namedtuple_row
 
 from ingestd.errors import OperatorStoreError
+from ingestd.store import conninfo
 from ingestd.store.sqlstate import translated
 
 log = structlog.get_logger(__name__)
@@ -63,13 +63,13 @@ async def connect(dsn: str, *, application_name: str) -> Connection:
 
 
 def connection_parameters(dsn: str, application_name: str) -> dict[str, Any]:
-    """libpq's parameters for every connection, in addition to those in the URL."""
+    """libpq's parameters for every connection, in addition to those in the URL. Raises OperatorStoreError."""
     parameters: dict[str, Any] = {
         "autocommit": True,
         "application_name": application_name,
         "client_encoding": "UTF8",  # whatever PGCLIENTENCODING says
     }
-    given = conninfo_to_dict(dsn)
+    given = conninfo.given(dsn)
     if "connect_timeout" not in given and "PGCONNECT_TIMEOUT" not in os.environ:
         several = "," in str(given.get("host", given.get("hostaddr", "")))
         parameters["connect_timeout"] = CONNECT_SECONDS_OF_SEVERAL if several else CONNECT_SECONDS

@@ -6,13 +6,16 @@ from importlib.resources import files
 from typing import Final, NamedTuple
 
 import structlog
+from psycopg.errors import InsufficientPrivilege
 
 from ingestd.errors import OperatorStoreError
-from ingestd.store.connection import connect
+from ingestd.store.connection import Connection, connect
 from ingestd.store.sqlstate import translated
 
 log = structlog.get_logger(__name__)
 
+OWNER: Final = "ingestd_owner"
+"""The role that owns the tables, and gives their rights to the others (sql/roles.sql)."""
 _LOCK_KEY: Final = 0x696E_6765_7374_6400  # "ingestd" in ASCII, and a zero
 _match_filename: Final = re.compile(r"([0-9]{4})_(\w+)\.sql").fullmatch
 
@@ -34,32 +37,61 @@ def available() -> list[Migration]:
     )
 
 
+def grants() -> str:
+    """The statements that give its rights to each role."""
+    return _text("grants.sql")
+
+
+def roles() -> str:
+    """The script for psql that makes the roles."""
+    return _text("roles.sql")
+
+
+def _text(name: str) -> str:
+    return (files("ingestd") / "sql" / name).read_text(encoding="utf-8")
+
+
 async def migrate(dsn: str) -> list[str]:
     """Bring the database up to date; returns the names of what was applied. Raises StoreError.
 
-    Several daemons may call this at once: one gets the lock, and the others then find nothing left to do.
+    Several daemons may call this at once: one gets the lock, and the others then find nothing left to do. A role that
+    may not change the schema can call it too: that is an error only if there is something to do.
     """
     connection = await connect(dsn, application_name="ingestd-migrate")
     async with connection:
         with translated():
-            await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
-            await connection.execute(
-                "CREATE TABLE IF NOT EXISTS ingestd_migration ("
-                "version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-            )
-            rows = await (await connection.execute("SELECT version, name FROM ingestd_migration")).fetchall()
-            applied: dict[int, str] = dict(rows)
-            _refuse_other_schema(applied)
-            pending = [migration for migration in available() if migration.version not in applied]
-            for migration in pending:
-                async with connection.transaction():
-                    # While this waits for a long reader, all writers wait, too. So it fails and can be run again.
-                    await connection.execute("SET LOCAL lock_timeout = '10s'")
-                    await connection.execute(migration.statements)
-                    await connection.execute(
-                        "INSERT INTO ingestd_migration (version, name) VALUES (%s, %s)", migration[:2]
-                    )
-                log.info("schema_migrated", version=migration.version, name=migration.name)
+            try:
+                return await _migrate(connection)
+            except InsufficientPrivilege as error:
+                raise OperatorStoreError(
+                    f"the role {connection.info.user} may not bring the schema up to date"
+                    f" ({error.diag.message_primary}): run `ingestd migrate` as {OWNER}, whose address"
+                    " INGESTD_OWNER_DATABASE_URL gives"
+                ) from error
+
+
+async def _migrate(connection: Connection) -> list[str]:
+    await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
+    # Asked first: CREATE TABLE IF NOT EXISTS fails for a role that may not create tables, also if the table exists.
+    found = await connection.execute("SELECT to_regclass('ingestd_migration') IS NOT NULL")
+    if await found.fetchone() == (False,):
+        await connection.execute(
+            "CREATE TABLE ingestd_migration ("
+            "version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+    rows = await (await connection.execute("SELECT version, name FROM ingestd_migration")).fetchall()
+    applied: dict[int, str] = dict(rows)
+    _refuse_other_schema(applied)
+    pending = [migration for migration in available() if migration.version not in applied]
+    for migration in pending:
+        async with connection.transaction():
+            # While this waits for a long reader, all writers wait, too. So it fails and can be run again.
+            await connection.execute("SET LOCAL lock_timeout = '10s'")
+            await connection.execute(migration.statements)
+            await connection.execute("INSERT INTO ingestd_migration (version, name) VALUES (%s, %s)", migration[:2])
+        log.info("schema_migrated", version=migration.version, name=migration.name)
+    if connection.info.user == OWNER:
+        await connection.execute(grants())
     return [f"{migration.version:04}_{migration.name}" for migration in pending]
 
 

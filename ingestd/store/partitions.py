@@ -13,7 +13,7 @@ from typing import Final, Literal
 import psycopg
 import structlog
 
-from ingestd.errors import NoPartitionError, TransientStoreError
+from ingestd.errors import NoPartitionError, OperatorStoreError, TransientStoreError
 from ingestd.model.stream import STREAMS, Stream
 from ingestd.model.timestamps import MICROSECONDS_PER_DAY, to_datetime
 from ingestd.store import queries
@@ -69,15 +69,17 @@ async def make_partition(connection: Connection, stream: Stream, day: int) -> No
 class Partitions:
     """The partitions of all tables. Each method opens its own connection and raises StoreError."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, owner: str | None = None) -> None:
+        """`owner` is the URL for the role that owns the tables: only it can drop partitions."""
         self._dsn = dsn
+        self._owner = owner or dsn
         self._made_ahead_on: int | None = None
         self._dropped: Counter[str] = Counter()
         """By table: the number of partitions that the last round dropped."""
 
     async def make_ahead(self) -> None:
         """Make the partitions of today and the next days, once a day, so that no writer has to at midnight."""
-        async with self._connected() as connection, bounded(connection, CHANGE_SECONDS):
+        async with _connected(self._dsn) as connection, bounded(connection, CHANGE_SECONDS):
             ((today,),) = await rows_of(connection, _SQL["today"], {})
             if self._made_ahead_on == today:
                 return
@@ -91,7 +93,7 @@ class Partitions:
 
     async def days(self) -> list[Partition]:
         """All partitions of history, by table and day."""
-        async with self._connected() as connection, bounded(connection, STATEMENT_SECONDS):
+        async with _connected(self._dsn) as connection, bounded(connection, STATEMENT_SECONDS):
             return [
                 Partition(**row._asdict())
                 for stream in STREAMS
@@ -102,14 +104,14 @@ class Partitions:
 
     async def drop_days(self, stream: Stream, *, older_than: timedelta) -> None:
         """Drop the days of history that ended longer ago, but none whose rows in the ledger are not made yet."""
-        async with self._connected() as connection:
+        async with _connected(self._owner) as connection:
             async with bounded(connection, STATEMENT_SECONDS):
                 ((made_until,),) = await rows_of(connection, _SQL["ledger_made_until"], {"stream": stream.name})
             await self._drop(connection, stream.history, DAY, older_than, made_until)
 
     async def drop_months(self, stream: Stream, *, older_than: timedelta) -> None:
         """Drop the months of the ledger that ended longer ago."""
-        async with self._connected() as connection:
+        async with _connected(self._owner) as connection:
             for table in (f"{stream.name}_quarter", f"{stream.name}_hour"):
                 await self._drop(connection, table, MONTH, older_than, None)
 
@@ -148,11 +150,12 @@ class Partitions:
                 async with bounded(connection, CHANGE_SECONDS):
                     await _take(connection, name, steps)
 
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Connection]:
-        with translated():
-            async with await connect(self._dsn, application_name="ingestd-partitions") as connection:
-                yield connection
+
+@asynccontextmanager
+async def _connected(dsn: str) -> AsyncIterator[Connection]:
+    with translated():
+        async with await connect(dsn, application_name="ingestd-partitions") as connection:
+            yield connection
 
 
 @asynccontextmanager
@@ -180,4 +183,9 @@ async def _take(connection: Connection, name: str, steps: Sequence[str]) -> None
             await connection.execute(step.encode())
     except psycopg.errors.LockNotAvailable as error:
         raise TransientStoreError(f"{name} is past its retention, but in use") from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise OperatorStoreError(
+            f"the role {connection.info.user} may not drop {name}, which is past its retention:"
+            " set INGESTD_OWNER_DATABASE_URL"
+        ) from error
     log.info("retention_applied", partition=name, statement=steps[-1])

@@ -73,8 +73,7 @@ class Pool:
         self._application_name = application_name
         self._seconds = seconds
         self._giving_back: set[asyncio.Task[None]] = set()
-        with translated():
-            parameters = connection_parameters(dsn, application_name)
+        parameters = connection_parameters(dsn, application_name)
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             dsn,
             kwargs=parameters,

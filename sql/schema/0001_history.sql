@@ -4,6 +4,12 @@
 -- keys between big tables. Device ids sort by bytes (COLLATE "C"): nobody reads them in the order of a language, and
 -- comparing bytes is several times faster.
 
+-- The kinds of devices. `ingestd_create_stream` makes the tables of one, and adds it here.
+CREATE TABLE stream (
+    name       text     PRIMARY KEY,
+    has_energy boolean  NOT NULL  -- so it has tables of the ledger
+);
+
 -- History and live rows of one kind of device. `figures` are the columns of what it sends, as in CREATE TABLE.
 CREATE FUNCTION ingestd_create_history(stream text, figures text) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -103,14 +109,36 @@ EXCEPTION
 END;
 $$;
 
+-- ingestd_make_partition and ingestd_make_month run with the rights of their owner, because the daemon's role may not
+-- create tables (docs/security.md). So they take tables of ingestd only, and times that readings may have. Their
+-- search_path is fixed; temporary tables, which the caller can make, come last in it.
+SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
+
+-- Refuses other tables than those of streams with one of these endings, and days that no reading needs.
+CREATE FUNCTION ingestd_check_partition(parent text, endings text[], day date) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM stream, unnest(endings) AS ending WHERE parent = name || ending) THEN
+        RAISE insufficient_privilege USING MESSAGE = format('%s is no partitioned table of ingestd', parent);
+    END IF;
+    IF day NOT BETWEEN current_date - 36525 AND current_date + 366 THEN
+        RAISE datetime_field_overflow USING MESSAGE = format('%s is too far from today to have a partition', day);
+    END IF;
+END;
+$$;
+
 -- The partition of history of one UTC day.
 CREATE FUNCTION ingestd_make_partition(parent text, day date) RETURNS boolean
-LANGUAGE sql AS $$
-    SELECT ingestd_attach_partition(
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM ingestd_check_partition(parent, '{_history}', day);
+    RETURN ingestd_attach_partition(
         parent, to_char(day, 'YYYYMMDD'), 'ts',
         to_char(day, 'YYYY-MM-DD') || ' 00:00:00+00', to_char(day + 1, 'YYYY-MM-DD') || ' 00:00:00+00'
-    )
+    );
+END;
 $$;
+REVOKE EXECUTE ON FUNCTION ingestd_make_partition FROM PUBLIC;
 
 -- Timestamps as the code has them: microseconds since 2000-01-01T00:00Z.
 CREATE FUNCTION ingestd_microseconds(at timestamptz) RETURNS bigint

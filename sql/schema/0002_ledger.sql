@@ -104,11 +104,18 @@ BEGIN
 END;
 $$;
 
--- The partition of one month, UTC.
+-- The partition of one month, UTC. With the rights of its owner, as ingestd_make_partition.
+SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 CREATE FUNCTION ingestd_make_month(parent text, month date) RETURNS boolean
-LANGUAGE sql AS $$
-    SELECT ingestd_attach_partition(
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    -- Some time is added, because a month and its first row begin before the reading.
+    PERFORM ingestd_check_partition(parent, '{_quarter,_hour}', month + 93);
+    RETURN ingestd_attach_partition(
         parent, to_char(month, 'YYYYMM'), 'start',
-        to_char(month, 'YYYY-MM') || '-01 00:00:00+00', to_char(month + interval '1 month', 'YYYY-MM') || '-01 00:00:00+00'
-    )
+        to_char(month, 'YYYY-MM') || '-01 00:00:00+00',
+        to_char(month + interval '1 month', 'YYYY-MM') || '-01 00:00:00+00'
+    );
+END;
 $$;
+REVOKE EXECUTE ON FUNCTION ingestd_make_month FROM PUBLIC;

@@ -5,6 +5,7 @@
 CREATE FUNCTION ingestd_create_stream(stream text, figures text, has_energy boolean DEFAULT true) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
+    INSERT INTO stream (name, has_energy) VALUES (stream, has_energy);
     PERFORM ingestd_create_history(stream, figures);
     IF has_energy THEN
         PERFORM ingestd_create_ledger(stream);

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -163,7 +164,7 @@ def test_a_dead_letter_the_database_refuses_stops_nothing(broker: PrivateMosquit
         connection.execute("ALTER TABLE dead_letter ADD CHECK (topic NOT LIKE '%⚡%')")
         connection.execute("ALTER TABLE dead_letter ADD CHECK (payload <> 'poison')")
     with (
-        Daemon(mqtt_url=broker.url, database_url=database_url, flush_interval=0.1) as daemon,
+        Daemon(mqtt_url=broker.url, database_url=database_url, flush_interval=0.1, log_level="debug") as daemon,
         Device(broker.url) as device,
     ):
         daemon.wait_healthy()
@@ -179,7 +180,8 @@ def test_a_dead_letter_the_database_refuses_stops_nothing(broker: PrivateMosquit
             ("meters/m-1/telemetry", b""),
             ("meters/m-1/telemetry", b"bad"),
         ] == kept
-        assert b"poison".hex() in daemon.log.read_text()
+        with_payload = [line for line in daemon.log.read_text().splitlines() if b"poison".hex() in line]
+        assert ["debug"] == [json.loads(line)["level"] for line in with_payload]
         daemon.wait_healthy()
 
 

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tests.support.daemon import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+_MANY: Final = """
+import io, json, os, sys
+from ingestd.cli import main
+sys.stdout, sys.stderr = io.StringIO(), io.StringIO()  # the same for all: a logger keeps the one that it has seen first
+for word, settings in json.load(sys.stdin):
+    for name in [name for name in os.environ if name.startswith("INGESTD_")]:
+        del os.environ[name]
+    os.environ.update({f"INGESTD_{name.upper()}": value for name, value in settings.items()})
+    sys.argv = ["ingestd", word]
+    for stream in (sys.stdout, sys.stderr):
+        stream.seek(0)
+        stream.truncate()
+    try:
+        main()
+    except SystemExit as end:
+        print(json.dumps([end.code, sys.stdout.getvalue(), sys.stderr.getvalue()]), file=sys.__stdout__)
+"""
 
 
 def finished(directory: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -28,3 +48,24 @@ def finished(directory: Path, *words: str, **settings: str) -> subprocess.Comple
         timeout=60,
         check=False,
     )
+
+
+def many_finished(
+    directory: Path, commands: Sequence[tuple[str, dict[str, str]]]
+) -> list[subprocess.CompletedProcess[str]]:
+    """Commands with their settings, run one after the other in one process: a process for each takes half a second."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MANY],
+        cwd=directory,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        input=json.dumps(commands),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (0, "") == (done.returncode, done.stderr)  # noqa: SIM300 - expected == actual
+    return [
+        subprocess.CompletedProcess([word], *json.loads(line))
+        for (word, _), line in zip(commands, done.stdout.splitlines(), strict=True)
+    ]

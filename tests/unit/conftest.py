@@ -21,6 +21,8 @@ settings.load_profile("unit")
 def _nothing_is_logged() -> Iterator[None]:
     """Thousands of examples a second would log more than they test."""
     before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    # Without the cache: a logger that is first used here must not stay silent for other tests.
+    structlog.configure(wrapper_class=silent, cache_logger_on_first_use=False)
     yield
     structlog.configure(**before)

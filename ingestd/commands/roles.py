@@ -1,0 +1,11 @@
+"""`ingestd roles`."""
+
+import click
+
+from ingestd.store.migrations import roles
+
+
+@click.command(name="roles")
+def roles_command() -> None:
+    """Print the SQL that makes the roles of the database, for psql: ingestd roles | psql DATABASE."""
+    click.echo(roles(), nl=False)
