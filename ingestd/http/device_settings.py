@@ -64,14 +64,19 @@ async def delete_settings(request: web.Request, stream: Stream) -> web.Response:
 def _shape(stream: Stream, device_id: str, settings: DeviceSettings | None) -> web.Response:
     if settings is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"nothing is set for {stream.name} {device_id}")
+    return answer({stream.id_key: device_id, **shown(stream, settings)})
+
+
+def shown(stream: Stream, settings: DeviceSettings) -> dict[str, Any]:
+    """The settings that devices of the stream have."""
     after = settings.offline_after
-    shown: dict[str, Any] = {
+    of_all: dict[str, Any] = {
         "offlineAfter": None if after is None else format_duration(after),
         "maxKw": settings.max_kw,
         "threshold": settings.threshold,
     }
     of_stream = {field.alias for field in _BODIES[stream].model_fields.values()}
-    return answer({stream.id_key: device_id, **{name: value for name, value in shown.items() if name in of_stream}})
+    return {name: value for name, value in of_all.items() if name in of_stream}
 
 
 ROUTES: Final[tuple[web.RouteDef, ...]] = tuple(

@@ -11,7 +11,7 @@ from ingestd.http.intake import Intake
 from ingestd.model.alert import Alert, AlertFilter
 from ingestd.model.answers import Answer, ChargingSession, FleetEnergy, FleetSeries, Performance, Point, Total
 from ingestd.model.dead_letter import DeadLetterFilter
-from ingestd.model.device import Device, DevicePage, DeviceSettings, LiveReading
+from ingestd.model.device import Device, DevicePage, DeviceSettings, Forgotten, LiveReading
 from ingestd.model.mapping import Mapping
 from ingestd.model.periods import Bucket, Period, TimeRange
 from ingestd.model.stream import Stream
@@ -77,6 +77,8 @@ class Services:
     """Energy by buckets that divide the window. Raises TooManyReadingsError if the buckets are too short."""
     devices: DevicePages
     device_settings: SettingsOfDevices
+    forget: Callable[[Stream, str], Awaitable[Forgotten | None]]
+    """Forgets a device. Raises StillReportsError."""
     mappings: Mappings
     export: Callable[[Stream, TimeRange, str | None], AsyncGenerator[bytes]]
     """History as CSV, in chunks; none for an unknown device. Each chunk may raise StoreError."""

@@ -31,6 +31,15 @@ class DeviceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """What was removed of a device that was forgotten."""
+
+    last_seen: datetime | None  # of its live row
+    settings: DeviceSettings | None
+    alerts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """A device in a list: its newest reading, and for a vehicle the efficiency of its last 24 hours."""
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from ingestd.model.device import DeviceSettings
 from ingestd.model.stream import WITH_ENERGY, Stream
 from ingestd.store import queries
-from ingestd.store.connection import rows_of
+from ingestd.store.connection import Connection, rows_of
 from ingestd.store.pool import Pool
 
 _SQL: Final = queries.load("device_settings.sql")
@@ -26,24 +26,31 @@ class DeviceSettingsTable:
 
     async def set(self, stream: Stream, device_id: str, settings: DeviceSettings) -> None:
         """Set all settings of a device. The device need not have reported."""
-        await self._change("set_device_settings", stream, device_id, settings)
+        async with self._pool.transaction() as connection:
+            await _change(connection, "set_device_settings", stream, device_id, settings)
 
     async def remove(self, stream: Stream, device_id: str) -> DeviceSettings | None:
         """Delete the settings of a device; returns what they were."""
-        return await self._change("remove_device_settings", stream, device_id, _NONE)
-
-    async def _change(
-        self, statement: str, stream: Stream, device_id: str, settings: DeviceSettings
-    ) -> DeviceSettings | None:
-        """Change the settings; returns what they were. If max_kw changes, the device's ledger becomes stale."""
-        parameters = {"kind": stream.name, "id": device_id, **asdict(settings)}
         async with self._pool.transaction() as connection:
-            await rows_of(connection, _SQL["lock_settings"], parameters)
-            before = _settings(await rows_of(connection, _SQL["device_settings"], parameters))
-            await connection.execute(_SQL[statement], parameters)
-            if settings.max_kw != (before or _NONE).max_kw:
-                await connection.execute(_MARK[stream], parameters)
-        return before
+            return await remove_settings(connection, stream, device_id)
+
+
+async def remove_settings(connection: Connection, stream: Stream, device_id: str) -> DeviceSettings | None:
+    """The same within a transaction. Errors are psycopg's."""
+    return await _change(connection, "remove_device_settings", stream, device_id, _NONE)
+
+
+async def _change(
+    connection: Connection, statement: str, stream: Stream, device_id: str, settings: DeviceSettings
+) -> DeviceSettings | None:
+    """Change the settings; returns what they were. If max_kw changes, the device's ledger becomes stale."""
+    parameters = {"kind": stream.name, "id": device_id, **asdict(settings)}
+    await rows_of(connection, _SQL["lock_settings"], parameters)
+    before = _settings(await rows_of(connection, _SQL["device_settings"], parameters))
+    await connection.execute(_SQL[statement], parameters)
+    if settings.max_kw != (before or _NONE).max_kw:
+        await connection.execute(_MARK[stream], parameters)
+    return before
 
 
 def _settings(rows: list[Any]) -> DeviceSettings | None:
