@@ -106,6 +106,7 @@ class Flusher:
         started = time.monotonic()
         self._busy_since = asyncio.get_running_loop().time()
         progress = Progress(deliveries=deliveries)
+        self._devices.begin_flush()
         batch = Batch.of(deliveries)
         taken_at = batch.taken_at()
         self.arriving = None if taken_at is None else to_datetime(taken_at)

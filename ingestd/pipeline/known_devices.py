@@ -22,6 +22,7 @@ class KnownDevices:
         self._clock = clock
         self._read_at: float | None = None
         self._known: dict[str, set[str]] = {stream.name: set() for stream in STREAMS}
+        self._added: list[tuple[str, str]] = []  # since the flush began: the live tables may not have them yet
 
     @property
     def room(self) -> int:
@@ -38,9 +39,15 @@ class KnownDevices:
         """Whether the live tables were last read long enough ago."""
         return self._read_at is None or self._clock() - self._read_at >= READ_AGAIN_SECONDS
 
+    def begin_flush(self) -> None:
+        """All devices that were added have a live row now, unless their readings were refused."""
+        self._added.clear()
+
     def replace(self, live: Mapping[Stream, set[str]]) -> None:
-        """These have a live row, as was read just now."""
+        """These have a live row, as was read just now. Devices that were added in this flush stay known."""
         self._known = {stream.name: identities for stream, identities in live.items()}
+        for stream, identity in self._added:
+            self._known[stream].add(identity)
         self._read_at = self._clock()
 
     def is_known(self, stream: str, identity: str) -> bool:
@@ -57,5 +64,7 @@ class KnownDevices:
     def add(self, stream: Stream, identities: Sequence[str]) -> Sequence[str]:
         """Add unknown devices while there is room. Returns the others."""
         room = self.room
-        self._known[stream.name].update(identities[:room])
+        added = identities[:room]
+        self._known[stream.name].update(added)
+        self._added += ((stream.name, identity) for identity in added)
         return identities[room:]

@@ -1256,6 +1256,22 @@ async def test_before_a_device_is_refused_the_live_tables_are_read_again_but_not
 
 
 @in_virtual_time
+async def test_a_device_whose_first_reading_is_being_stored_is_not_lost_when_the_live_tables_are_read() -> None:
+    store = FakeStore()
+    harness = Harness(store, devices=devices_up_to(3, read_at=60))
+    for second in range(3):
+        harness.put(
+            meters=meters(2, second=second), vehicles=[vehicle_row(f"EV-{number}", second) for number in range(3)]
+        )
+        await harness.flusher.flush(harness.buffer.take_now())
+
+    assert 1 == store.reads
+    assert 6 == len(stored(store, METER))
+    assert {"EV-0"} == {row[0] for row in stored(store, VEHICLE)}
+    assert 6 == len(store.dead_letters)
+
+
+@in_virtual_time
 async def test_no_device_is_refused_by_a_list_that_could_not_be_read() -> None:
     store = FakeStore()
     store.rows[METER][meter_row("m-1")[:2]] = meter_row("m-1")  # by another daemon
