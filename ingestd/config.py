@@ -111,6 +111,9 @@ class Settings(BaseModel):
     """A transaction begins at the latest this long after a message arrived, and earlier when 32,000 messages wait."""
     buffer_max_messages: Annotated[int, Field(ge=1)] = 100_000
     """When ingestd holds this many messages, it stops reading from the broker until half of them are stored."""
+    max_devices: Annotated[int, Field(ge=1)] = 100_000
+    """How many devices there may be, of all kinds together. While so many have reported and were not forgotten, a
+    reading of any other device becomes a dead letter (`unknown-device`)."""
     max_age: Annotated[Duration, POSITIVE] = timedelta(days=90)
     """How far in the past a timestamp may lie. An older reading becomes a dead letter."""
     max_skew: Annotated[Duration, Field(ge=timedelta(0))] = timedelta(seconds=300)
@@ -144,6 +147,11 @@ class Settings(BaseModel):
     """Where alerts are posted, besides the broker. It is never shown, as it may hold a secret."""
     dead_letter_retention: Annotated[Kept, POSITIVE] = timedelta(days=90)
     """How long dead letters are kept; 36500d at most."""
+    dead_letter_max_per_device: Annotated[int, Field(ge=0)] = 100
+    """How many dead letters of one device are stored in an hour. What is beyond is counted in
+    `ingestd_dead_letters_suppressed_total`, and not stored."""
+    dead_letter_max_bytes: Annotated[int, Field(ge=0)] = 2**30
+    """How many bytes all dead letters together may take in the database. What is beyond is counted, and not stored."""
     retention: Kept | None = None
     """How long history is kept: a day that ended longer ago is dropped. At least `INGESTD_MAX_AGE`, 36500d at most. If
     not given, history is kept for ever."""

@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from ingestd.alerting.alerting import Alerting
+from ingestd.alerting.channels import channel_names
 from ingestd.alerting.watcher import Rules
 from ingestd.alerting.webhook import Webhook
 from ingestd.config import Settings
@@ -29,6 +30,8 @@ from ingestd.mqtt.address import BrokerAddress
 from ingestd.mqtt.session import Session
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.flusher import Flusher
+from ingestd.pipeline.known_devices import KnownDevices
+from ingestd.pipeline.letter_limits import LetterLimits
 from ingestd.pipeline.summary import log_summaries
 from ingestd.process import notify_systemd, stop_signals, tune_garbage_collection
 from ingestd.reloading import Reloading
@@ -42,9 +45,11 @@ from ingestd.store.device_settings import DeviceSettingsTable
 from ingestd.store.devices import Devices
 from ingestd.store.exports import Exports
 from ingestd.store.fleet import Fleet
+from ingestd.store.forgetting import Forgetting
 from ingestd.store.housekeeping import run_housekeeping
 from ingestd.store.leadership import Leadership
 from ingestd.store.ledger_snapshot import LedgerSnapshots
+from ingestd.store.letter_sizes import measure_letters
 from ingestd.store.mappings import Mappings
 from ingestd.store.migrations import migrate
 from ingestd.store.partitions import Partitions
@@ -123,7 +128,19 @@ class Daemon:
             flush_at=min(FLUSH_MESSAGES, settings.buffer_max_messages),
             interval=settings.flush_interval.total_seconds(),
         )
-        self._flusher = Flusher(buffer=self._buffer, store=self._writer, metrics=self._metrics)
+        self._devices = KnownDevices(most=settings.max_devices)
+        self._letters = LetterLimits(
+            most_per_device=settings.dead_letter_max_per_device,
+            most_bytes=settings.dead_letter_max_bytes,
+            is_known=self._devices.is_known,
+        )
+        self._flusher = Flusher(
+            buffer=self._buffer,
+            store=self._writer,
+            devices=self._devices,
+            letters=self._letters,
+            metrics=self._metrics,
+        )
         self._session = Session(
             address=BrokerAddress.of(settings),
             window=self._window,
@@ -149,6 +166,7 @@ class Daemon:
             clock_difference=lambda: self._clocks.difference,
             broker=self._session,
             webhook=Webhook(webhook.get_secret_value()) if webhook else None,
+            dead_letters=self._letters.take_counts,
             metrics=self._metrics,
         )
 
@@ -201,6 +219,11 @@ class Daemon:
             fleet_series=fleet.series,
             devices=devices.page,
             device_settings=DeviceSettingsTable(pool),
+            forget=Forgetting(
+                pool,
+                offline_after=settings.offline_after,
+                channels=channel_names(has_webhook=settings.alert_webhook_url is not None),
+            ).forget,
             mappings=Mappings(pool),
             export=Exports(self._dsn).csv,
             dead_letters=DeadLetters(pool).page,
@@ -222,6 +245,7 @@ class Daemon:
                 background = [
                     tasks.create_task(run_housekeeping(self._partitions, self._retention), name="housekeeping"),
                     tasks.create_task(log_summaries(self._metrics, self._buffer), name="summary"),
+                    tasks.create_task(measure_letters(DeadLetters(self._background), self._letters), name="letters"),
                     tasks.create_task(self._close_quarters(), name="ledger"),
                     tasks.create_task(self._lead(tasks), name="leadership"),
                     tasks.create_task(self._http.watch(), name="http-connections"),
@@ -239,6 +263,7 @@ class Daemon:
         """Database, then HTTP. Closed in the opposite order. Raises IngestdError."""
         resources.push_async_callback(self._writer.close)
         await self._writer.open()
+        self._devices.replace(await self._writer.live_devices())
         await self._partitions.make_ahead()
         async with asyncio.TaskGroup() as opening:  # at once, as a host may be silent for a while
             for pool in (self._pool, self._health, self._background):

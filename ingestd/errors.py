@@ -1,5 +1,7 @@
 """The errors ingestd raises on purpose; an adapter translates its library's errors into these, once."""
 
+from datetime import UTC, datetime
+
 
 class IngestdError(Exception):
     """An error that is shown to the operator in one line."""
@@ -57,6 +59,13 @@ class OperatorStoreError(StoreError):
 
 class EmptySegmentError(IngestdError):
     """A mapping would end before or at its beginning."""
+
+
+class StillReportsError(IngestdError):
+    """A device that is to be forgotten has reported within its offline limit."""
+
+    def __init__(self, stream: str, device_id: str, *, heard_at: datetime) -> None:
+        super().__init__(f"{stream} {device_id} still reports: it was last heard at {heard_at.astimezone(UTC):%FT%TZ}")
 
 
 class BufferFullError(IngestdError):

@@ -31,7 +31,14 @@ class Metrics:
         self._received = self._balance_counter("ingestd_received", "Messages that were received")
         self._committed = self._balance_counter("ingestd_committed", "Readings committed as new rows")
         self._duplicate = self._balance_counter("ingestd_duplicate", "Readings that had been stored before")
-        self._dead_lettered = self._balance_counter("ingestd_dead_lettered", "Messages kept as dead letters", "reason")
+        self._dead_lettered = self._balance_counter(
+            "ingestd_dead_lettered", "Messages that became dead letters, stored or not", "reason"
+        )
+        self._suppressed = self._balance_counter(
+            "ingestd_dead_letters_suppressed",
+            "Dead letters beyond a limit, which were counted and not stored; ingestd_dead_lettered counts them too",
+            "reason",
+        )
         self._flush_seconds = Histogram(
             "ingestd_flush_seconds",
             "Seconds from the beginning of a flush to its end",
@@ -73,6 +80,9 @@ class Metrics:
 
     def dead_lettered(self, stream: str, source: str, reason: str, count: int) -> None:
         self._dead_lettered.labels(stream, source, reason).inc(count)
+
+    def suppressed(self, stream: str, source: str, reason: str, count: int) -> None:
+        self._suppressed.labels(stream, source, reason).inc(count)
 
     def flushed(self, seconds: float) -> None:
         """A flush has just ended."""

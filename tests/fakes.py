@@ -116,6 +116,10 @@ class FakeStore:
         self.rows: dict[Stream, dict[tuple[str, int], Row]] = {stream: {} for stream in STREAMS}
         self.dead_letters: list[DeadLetter] = []
         self.writes: list[Write] = []
+        self.reads = 0
+        """How often the live devices were read."""
+        self.read_script: Iterator[StoreError] = iter(())
+        self.forgotten: set[str] = set()
         self._script: Iterator[StoreError | None] = iter(script)
         self._seconds = seconds
         self._busy = False
@@ -130,6 +134,12 @@ class FakeStore:
             return self._commit(batch)
         finally:
             self._busy = False
+
+    async def live_devices(self) -> dict[Stream, set[str]]:
+        self.reads += 1
+        if (error := next(self.read_script, None)) is not None:
+            raise error
+        return {stream: {identity for identity, _ in rows} - self.forgotten for stream, rows in self.rows.items()}
 
     def _commit(self, batch: Batch) -> dict[Stream, Counter[int]]:
         scripted = next(self._script, None)

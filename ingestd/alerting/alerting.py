@@ -1,7 +1,7 @@
 """The watcher and its channels, which start and stop together."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from ingestd.alerting.channels import BrokerChannel, Channel, WebhookChannel
@@ -23,6 +23,7 @@ class Alerting:
         clock_difference: Callable[[], timedelta | None],
         broker: Broker,
         webhook: Webhook | None,
+        dead_letters: Callable[[], Mapping[str, int]],
         metrics: Metrics,
     ) -> None:
         """`holder` tells this daemon from others on the same database. `webhook` is None where none is set."""
@@ -36,8 +37,8 @@ class Alerting:
             store=store,
             efficiencies=efficiencies,
             clock_difference=clock_difference,
-            is_receiving=lambda: broker.is_receiving,
-            sessions_lost=lambda: broker.sessions_lost,
+            broker=broker,
+            dead_letters=dead_letters,
             metrics=metrics,
             channels=[channel.name for channel in self._channels],
         )

@@ -113,3 +113,8 @@ class WebhookChannel(Channel):
 
     async def _deliver(self, alerts: Sequence[Alert]) -> None:
         await self._webhook.post(to_json({"alerts": [alert.described() for alert in alerts]}))
+
+
+def channel_names(*, has_webhook: bool) -> list[str]:
+    """The names of the channels; with `has_webhook`, alerts are posted to a webhook too."""
+    return [BrokerChannel.name, *([WebhookChannel.name] if has_webhook else [])]

@@ -1,7 +1,7 @@
 """Raises and clears alerts by the rules of `ingestd.model.alert`."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from ingestd.alerting.open_alerts import OpenAlerts
-from ingestd.alerting.ports import AlertStore, Efficiencies
+from ingestd.alerting.ports import AlertStore, Broker, Efficiencies
 from ingestd.errors import StoreError
 from ingestd.metrics import Metrics
 from ingestd.model.alert import (
@@ -21,7 +21,6 @@ from ingestd.model.alert import (
     EFFICIENCY_AGE,
     FLEET,
     HOUR,
-    IMPLAUSIBLE,
     MOST_OPEN,
     SESSION_LOST,
     SILENT,
@@ -36,11 +35,12 @@ from ingestd.model.alert import (
     Watch,
     charging,
     clock,
+    device_kinds,
     in_chunks,
     retire,
     step,
 )
-from ingestd.model.stream import STREAMS, VEHICLE
+from ingestd.model.stream import STREAMS
 
 log = structlog.get_logger(__name__)
 
@@ -81,24 +81,24 @@ class Watcher:
         store: AlertStore,
         efficiencies: Efficiencies,
         clock_difference: Callable[[], timedelta | None],
-        is_receiving: Callable[[], bool],
-        sessions_lost: Callable[[], int],
+        broker: Broker,
+        dead_letters: Callable[[], Mapping[str, int]],
         metrics: Metrics,
         channels: Sequence[str],
         most_open: int = MOST_OPEN,
     ) -> None:
         """`holder` tells this daemon from others.
 
-        `clock_difference`: how far our clock is ahead of the database's; None if unknown. Of each kind, at most
-        `most_open` alerts of single devices are open.
+        `clock_difference`: how far our clock is ahead of the database's; None if unknown. `dead_letters`: their number
+        by device since it was last called. Of each kind, at most `most_open` alerts of single devices are open.
         """
         self._rules = rules
         self._holder = holder
         self._store = store
         self._efficiencies = efficiencies
         self._clock_difference = clock_difference
-        self._is_receiving = is_receiving
-        self._sessions_lost = sessions_lost
+        self._broker = broker
+        self._take_dead_letters = dead_letters
         self._metrics = metrics
         self._channels = channels
         self._most_open = most_open
@@ -129,7 +129,7 @@ class Watcher:
         loss = self._session_losses(now)
         for stream in STREAMS:
             kind = SILENT[stream.name]
-            if self._is_receiving() and (watch := await self._watch(kind, now)):
+            if self._broker.is_receiving and (watch := await self._watch(kind, now)):
                 open_alerts = await self._open(kind)
                 silent = await self._store.silent(
                     stream, now=now, offline_after=self._rules.offline_after, limit=open_alerts.limit
@@ -162,10 +162,15 @@ class Watcher:
 
     def _dead_letter_share(self, now: datetime) -> Observation:
         totals = self._metrics.totals()
-        return self._dead_letters.look(now=now, received=totals["received"], dead_lettered=totals["dead_lettered"])
+        return self._dead_letters.look(
+            now=now,
+            received=totals["received"],
+            dead_lettered=totals["dead_lettered"],
+            by_sender=self._take_dead_letters(),
+        )
 
     def _session_losses(self, now: datetime) -> Observation | None:
-        return self._losses.look(now=now, lost=self._sessions_lost())
+        return self._losses.look(now=now, lost=self._broker.sessions_lost)
 
     async def _watch(self, task: str, now: datetime, interval: timedelta | None = None) -> Watch | None:
         """Take or renew the watch; None if another daemon has it."""
@@ -188,8 +193,7 @@ class Watcher:
 
     async def _retire(self, now: datetime) -> None:
         for stream in STREAMS:
-            kinds = [SILENT[stream.name], *((BATTERY, EFFICIENCY, IMPLAUSIBLE) if stream is VEHICLE else ())]
-            alerts = await self._store.retired(stream, kinds, now=now)
+            alerts = await self._store.retired(stream, device_kinds(stream), now=now)
             await self._save([(alert, retire(alert, now)) for alert in alerts])
 
     async def _open(self, kind: str) -> OpenAlerts:

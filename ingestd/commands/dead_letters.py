@@ -12,6 +12,7 @@ from ingestd.config import Settings
 from ingestd.errors import IngestdError
 from ingestd.model.dead_letter import DeadLetterFilter, Reason
 from ingestd.model.decode import Window
+from ingestd.pipeline.known_devices import KnownDevices
 from ingestd.printable import printable
 from ingestd.store.dead_letters import DeadLetters
 from ingestd.store.pool import Pool
@@ -100,7 +101,9 @@ def replay_dead_letters(context: click.Context, /, **filters: Any) -> None:  # n
             async with _opened(settings) as letters:
                 window = Window(max_age=settings.max_age, max_skew=settings.max_skew)
                 wanted = DeadLetterFilter(**filters)
-                done = await letters.replay(wanted, writer=writer, window=window, who=who("dead-letters replay"))
+                devices = KnownDevices(most=settings.max_devices)
+                replayer = who("dead-letters replay")
+                done = await letters.replay(wanted, writer=writer, devices=devices, window=window, who=replayer)
         finally:
             await writer.close()
         click.echo(f"{done.stored} stored, {done.duplicates} were there already, {done.still_bad} still bad")

@@ -66,9 +66,13 @@ async def delete_settings(request: web.Request, stream: Stream) -> web.Response:
 def _shape(stream: Stream, device_id: str, settings: DeviceSettings | None) -> web.Response:
     if settings is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"nothing is set for {stream.name} {device_id}")
+    return answer({stream.id_key: device_id, **shown(stream, settings)})
+
+
+def shown(stream: Stream, settings: DeviceSettings) -> dict[str, object]:
+    """The settings that devices of the stream have."""
     of_stream = {field.alias for field in _BODIES[stream].model_fields.values()}
-    shown = {name: value for name, value in settings.described().items() if name in of_stream}
-    return answer({stream.id_key: device_id, **shown})
+    return {name: value for name, value in settings.described().items() if name in of_stream}
 
 
 ROUTES: Final[tuple[web.RouteDef, ...]] = tuple(

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from ingestd.errors import BufferFullError
 from ingestd.http.problems import Problem
-from ingestd.model.dead_letter import DeadLetter, Reason
+from ingestd.model.dead_letter import UNKNOWN_STREAM, DeadLetter, Reason
 from ingestd.model.decode import Window, decode_object, json_of
 from ingestd.model.stream import IDENTITY_RULE, STREAMS, Row, Stream, is_identity
 from ingestd.model.timestamps import now_microseconds
@@ -22,15 +22,14 @@ COMMIT_SECONDS: Final = 15.0
 """After this time the answer is 503. The sender may send again; readings that were stored are duplicates then."""
 _DECODED_AT_ONCE: Final = 250
 """Elements that are checked at once: about two milliseconds of work. Then other tasks of the event loop run."""
-_UNKNOWN: Final = "unknown"
-"""The stream of what is no reading of any device."""
 _NO_TOPIC: Final = "POST /v1/telemetry"
 NOT_ALLOWED: Final = "not-allowed"
 """The reason of a reading whose device the token is not bound to. It is kept nowhere, also not as a dead letter."""
 _NOT_ALLOWED_DETAIL: Final = "the token is not for this device"
 
 MaySend: TypeAlias = Callable[[str, str], bool]
-"""Whether the sender of a request may send readings of a device: name of the stream, id. See `_UNKNOWN`."""
+"""Whether the sender of a request may send readings of a device: name of the stream, id. An
+element that names none is of UNKNOWN_STREAM."""
 
 
 class Rejected(TypedDict):
@@ -150,12 +149,12 @@ def _decode(
     try:
         stream, identity, reading = _addressed(item)
     except ValueError as error:
-        if not may_send(_UNKNOWN, ""):
+        if not may_send(UNKNOWN_STREAM, ""):
             return None
         return DeadLetter.of(
             received_at=received_at,
             source="http",
-            stream=_UNKNOWN,
+            stream=UNKNOWN_STREAM,
             topic=_NO_TOPIC,
             payload=json_of(item),
             reason="schema",
@@ -184,8 +183,7 @@ def _addressed(item: object) -> tuple[Stream, str, dict[str, Any]]:
 def _receipt(delivery: Delivery, ticket: _Ticket) -> Receipt:
     outcome = delivery.outcome
     rejected = ticket.rejected + [
-        Rejected(index=ticket.index_of[r.stream, r.row[:2]], reason="database", detail=r.detail)
-        for r in outcome.rejected
+        Rejected(index=ticket.index_of[r.stream, r.row[:2]], reason=r.reason, detail=r.detail) for r in outcome.rejected
     ]
     accepted = sum(outcome.committed.values())
     total = sum(map(len, delivery.readings.values()))

@@ -53,6 +53,7 @@ _ADMIN: Final = (
         for stream in STREAMS
         for method in (hdrs.METH_PUT, hdrs.METH_DELETE)
     ),
+    *((hdrs.METH_DELETE, f"/v1/devices/{stream.name}/{{id}}") for stream in STREAMS),
 )
 
 ACCESS: Final[Mapping[tuple[str, str], Access]] = {

@@ -12,7 +12,7 @@ from ingestd.model.alert import Alert, AlertFilter
 from ingestd.model.answers import Answer, ChargingSession, FleetEnergy, FleetSeries, Performance, Point, Total
 from ingestd.model.audit import AuditFilter
 from ingestd.model.dead_letter import DeadLetterFilter
-from ingestd.model.device import Device, DevicePage, DeviceSettings, LiveReading
+from ingestd.model.device import Device, DevicePage, DeviceSettings, Forgotten, LiveReading
 from ingestd.model.mapping import Mapping
 from ingestd.model.periods import Bucket, Period, TimeRange
 from ingestd.model.stream import Stream
@@ -39,6 +39,12 @@ class SettingsOfDevices(Protocol):
     async def get(self, stream: Stream, device_id: str) -> DeviceSettings | None: ...
     async def set(self, stream: Stream, device_id: str, settings: DeviceSettings, *, who: str) -> None: ...
     async def remove(self, stream: Stream, device_id: str, *, who: str) -> DeviceSettings | None: ...
+
+
+class ForgettingOfDevices(Protocol):
+    """Forgets a device; None if nothing is known of it. Raises StillReportsError. `who` is for the audit."""
+
+    async def __call__(self, stream: Stream, device_id: str, *, who: str) -> Forgotten | None: ...
 
 
 class Mappings(Protocol):
@@ -88,6 +94,7 @@ class Services:
     """Energy by buckets that divide the window. Raises TooManyReadingsError if the buckets are too short."""
     devices: DevicePages
     device_settings: SettingsOfDevices
+    forget: ForgettingOfDevices
     mappings: Mappings
     export: Callable[[Stream, TimeRange, str | None], AsyncGenerator[bytes]]
     """History as CSV, in chunks; none for an unknown device. Each chunk may raise StoreError."""

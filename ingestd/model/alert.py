@@ -6,15 +6,16 @@ which no daemon watched does not count. Efficiencies are those of closed hours, 
 hours, so a second look at the same hours does not count either.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final, Literal, TypeAlias, TypeVar
 
 from ingestd.model.answers import VehicleEfficiency
 from ingestd.model.efficiency import Status
-from ingestd.model.stream import STREAMS
+from ingestd.model.stream import STREAMS, VEHICLE, Stream
 
 State: TypeAlias = Literal["pending", "active", "cleared"]
 
@@ -27,6 +28,7 @@ DEAD_LETTERS: Final = "dead-letter-rate"
 CLOCK: Final = "clock-difference"
 SESSION_LOST: Final = "broker-session-lost"
 DEVICE_KINDS: Final = (*SILENT.values(), BATTERY, EFFICIENCY, IMPLAUSIBLE)
+OF_VEHICLES: Final = (BATTERY, EFFICIENCY, IMPLAUSIBLE)
 SUMMARY: Final = {kind: f"{kind}-summary" for kind in DEVICE_KINDS}
 """The alert that stands for many devices; a kind of its own, as a device may have the id "fleet"."""
 FLEET_KINDS: Final = (DEAD_LETTERS, CLOCK, SESSION_LOST, *SUMMARY.values())
@@ -190,6 +192,11 @@ def retire(alert: Alert, now: datetime) -> Alert | None:
     return replace(alert, state="cleared", cleared_at=now, detail=f"not heard for {RETIRED.days} days: retired")
 
 
+def device_kinds(stream: Stream) -> Sequence[str]:
+    """The kinds of alerts that are about single devices of a stream."""
+    return (SILENT[stream.name], *(OF_VEHICLES if stream is VEHICLE else ()))
+
+
 def _as_seen(alert: Alert, seen: Observation) -> Alert:
     return replace(alert, value=seen.value, bound=seen.bound, detail=seen.detail)
 
@@ -294,12 +301,20 @@ class DeadLetterShare:
 
     def __init__(self) -> None:
         self._counts: deque[tuple[datetime, float, float]] = deque()
+        self._by_sender: deque[Mapping[str, int]] = deque()  # for each of these, since the one before
 
-    def look(self, *, now: datetime, received: float, dead_lettered: float) -> Observation:
-        """Compare the counters with those at the start of the window, or at the first look."""
+    def look(
+        self, *, now: datetime, received: float, dead_lettered: float, by_sender: Mapping[str, int]
+    ) -> Observation:
+        """Compare the counters with those at the start of the window, or at the first look.
+
+        `by_sender`: dead letters since the last look, by device; those of the worst devices are enough.
+        """
         while len(self._counts) > 1 and self._counts[1][0] <= now - DEAD_LETTER_WINDOW:
             self._counts.popleft()
+            self._by_sender.popleft()
         self._counts.append((now, received, dead_lettered))
+        self._by_sender.append(by_sender)
         _, received_before, dead_before = self._counts[0]
         came, died = received - received_before, dead_lettered - dead_before
         share = died / max(came, DEAD_LETTER_MIN_MESSAGES)
@@ -310,8 +325,18 @@ class DeadLetterShare:
             bound=DEAD_LETTER_SHARE,
             holds=share > DEAD_LETTER_SHARE,
             over=share <= DEAD_LETTER_SHARE / 2,
-            detail=f"{died:.0f} of {came:.0f} messages of the last 5 min became dead letters",
+            detail=f"{died:.0f} of {came:.0f} messages of the last 5 min became dead letters{self._worst(died)}",
         )
+
+    def _worst(self, died: float) -> str:
+        """Who sent most of the dead letters of the window, and which share of them."""
+        letters: Counter[str] = Counter()
+        for since_last_look in islice(self._by_sender, 1, None):
+            letters.update(since_last_look)
+        if not letters or not died:
+            return ""
+        ((sender, number),) = letters.most_common(1)
+        return f"; most are of {sender}: {number}, {min(1.0, number / died):.0%}"
 
 
 class SessionLosses:

@@ -5,13 +5,23 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
+from ingestd.model.stream import is_identity
+
 MAX_PAYLOAD_BYTES: Final = 8192
 """The limit for one message. A dead letter keeps this much of a larger one."""
+UNKNOWN_STREAM: Final = "unknown"
 MAX_TOPIC: Final = 256  # characters
 MAX_DETAIL: Final = 500  # characters
 
 Reason: TypeAlias = Literal[
-    "not-json", "schema", "identity-mismatch", "bad-topic", "timestamp-out-of-range", "too-large", "database"
+    "not-json",
+    "schema",
+    "identity-mismatch",
+    "bad-topic",
+    "timestamp-out-of-range",
+    "too-large",
+    "unknown-device",
+    "database",
 ]
 Source: TypeAlias = Literal["mqtt", "http"]
 
@@ -22,7 +32,7 @@ class DeadLetter:
 
     received_at: int  # microseconds, as in Row
     source: Source
-    stream: str  # its name, or "unknown"
+    stream: str  # its name, or UNKNOWN_STREAM
     topic: str
     payload: bytes
     reason: Reason
@@ -51,6 +61,11 @@ class DeadLetter:
             detail=_cut(detail, MAX_DETAIL),
         )
 
+    @property
+    def device(self) -> str | None:
+        """The device that the topic names; None if it names none."""
+        return device_of(self.stream, self.topic.partition("/")[2].partition("/")[0])
+
     def reduced(self, refusal: str) -> Iterator["DeadLetter"]:
         """What to store if the database refuses the letter: first the same in ASCII, then without the payload."""
         topic = _cut(_ascii(self.topic), MAX_TOPIC)
@@ -58,6 +73,11 @@ class DeadLetter:
         yield replace(self, topic=topic, detail=_cut(_ascii(in_ascii), MAX_DETAIL))
         without_payload = f"{self.detail} (without its payload: {refusal})"
         yield replace(self, topic=topic, detail=_cut(_ascii(without_payload), MAX_DETAIL), payload=b"")
+
+
+def device_of(stream: str, second_part: str) -> str | None:
+    """The device that a topic names by its second part. None if it is of no stream, or names no device."""
+    return second_part if stream != UNKNOWN_STREAM and is_identity(second_part) else None
 
 
 def _cut(text: str, most: int) -> str:

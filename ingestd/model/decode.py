@@ -15,7 +15,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from ingestd.model.dead_letter import MAX_PAYLOAD_BYTES, DeadLetter, Reason, Source
+from ingestd.model.dead_letter import MAX_PAYLOAD_BYTES, UNKNOWN_STREAM, DeadLetter, Reason, Source
 from ingestd.model.stream import IDENTITY, IDENTITY_RULE, STREAMS, TIMESTAMP_RULE, WITH_ENERGY, Row, Stream
 from ingestd.model.timestamps import EPOCH, to_datetime
 
@@ -155,7 +155,7 @@ def _dead_letter(topic: str, payload: bytes, refusal: _RefusedError, received_at
     return DeadLetter.of(
         received_at=received_at,
         source=source,
-        stream=stream.name if stream else "unknown",
+        stream=stream.name if stream else UNKNOWN_STREAM,
         topic=topic,
         payload=payload,
         reason=refusal.reason,

@@ -41,6 +41,20 @@ class DeviceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """What was removed of a device that was forgotten."""
+
+    last_seen: datetime | None  # of its live row
+    settings: DeviceSettings | None
+    alerts: int
+
+    def described(self) -> dict[str, object]:
+        """The same as the audit shows it; times are datetimes."""
+        settings = self.settings and self.settings.described()
+        return {"lastSeen": self.last_seen, "settings": settings, "alerts": self.alerts}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """A device in a list: its newest reading, and for a vehicle the efficiency of its last 24 hours."""
 

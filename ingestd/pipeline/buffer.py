@@ -44,7 +44,9 @@ class Buffer:
         interval: float,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        """`flush_at` messages make a flush due at once, `interval` seconds after the oldest arrived in any case."""
+        """A flush is due `interval` seconds after the oldest message arrived; at once when `flush_at` messages wait, or
+        half of `max_bytes`: if a flush were due only when the buffer is full, reading would pause each time.
+        """
         self._metrics = metrics
         self._max_messages = max_messages
         self._max_bytes = max_bytes
@@ -52,6 +54,7 @@ class Buffer:
         self._interval = interval
         self._waiting: deque[tuple[float, Delivery]] = deque()  # with the time its flush is due
         self._messages_waiting = 0
+        self._bytes_waiting = 0
         self._messages_held = 0
         self._bytes_held = 0
         self._held_by: Counter[tuple[str, Source]] = Counter()
@@ -86,13 +89,14 @@ class Buffer:
         due_at = asyncio.get_running_loop().time() + (URGENT_SECONDS if urgent else self._interval)
         self._waiting.append((due_at, delivery))
         self._messages_waiting += len(delivery)
+        self._bytes_waiting += delivery.size_bytes
         self._hold(delivery, sign=1)
         for stream, count in delivery.counts():
             self._metrics.received(stream, delivery.source, count)
         if self._due_at is None or due_at < self._due_at:
             self._due_at = due_at
             self._changed.set()
-        if self._messages_waiting >= self._flush_at:
+        if self._is_batch:
             self._changed.set()
         if not self._pressed and self.full:
             self._press(on=True)
@@ -112,7 +116,7 @@ class Buffer:
 
         An empty list means that the buffer is closed and empty.
         """
-        while not self._closed and self._messages_waiting < self._flush_at:
+        while not self._closed and not self._is_batch:
             self._changed.clear()
             try:
                 async with asyncio.timeout_at(self._due_at):
@@ -128,6 +132,7 @@ class Buffer:
         while self._waiting and (not taken or size + len(self._waiting[0][1]) <= self._flush_at):
             _, delivery = self._waiting.popleft()
             size += len(delivery)
+            self._bytes_waiting -= delivery.size_bytes
             taken.append(delivery)
         self._messages_waiting -= size
         self._quiet = size <= QUIET_MESSAGES
@@ -155,6 +160,11 @@ class Buffer:
         self._bytes_held += sign * delivery.size_bytes
         for stream, count in delivery.counts():
             self._held_by[stream, delivery.source] += sign * count
+
+    @property
+    def _is_batch(self) -> bool:
+        """Whether so much waits that a flush is due at once."""
+        return self._messages_waiting >= self._flush_at or self._bytes_waiting >= self._max_bytes // 2
 
     def _half_free(self) -> bool:
         return self._messages_held <= self._max_messages // 2 and self._bytes_held <= self._max_bytes // 2

@@ -1,23 +1,24 @@
 """A Delivery is what one read of a source brought; a Batch is several deliveries, merged for one transaction."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from ingestd.model.dead_letter import DeadLetter, Source
+from ingestd.model.dead_letter import DeadLetter, Reason, Source
 from ingestd.model.stream import STREAMS, Row, Stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """A reading that was decoded, and that the database rejected."""
+    """A reading that was decoded, and that became a dead letter all the same."""
 
     stream: Stream
     row: Row
+    reason: Reason
     detail: str
 
 
@@ -150,6 +151,10 @@ class Batch:
             Batch(readings={stream: chosen} if chosen.rows else {}, dead_letters=[]),
             Batch(readings={of: part for of, part in left.items() if part.rows}, dead_letters=self.dead_letters),
         )
+
+    def of_devices(self, stream: Stream, identities: Collection[str]) -> tuple["Batch", "Batch"]:
+        """One batch with the rows of these devices of the stream, and one with all else."""
+        return self.parted(stream, lambda row: row[0] in identities)
 
     def by_device(self, stream: Stream) -> dict[str, "Batch"]:
         """The rows of a stream, device by device."""

@@ -7,6 +7,7 @@ repeated.
 import asyncio
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
@@ -22,6 +23,8 @@ from ingestd.model.stream import Stream
 from ingestd.model.timestamps import now_microseconds, to_datetime
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.delivery import Batch, Delivery, Origin, Rejection
+from ingestd.pipeline.known_devices import KnownDevices
+from ingestd.pipeline.letter_limits import LetterLimits
 from ingestd.pipeline.progress import Progress
 from ingestd.pipeline.refusals import Apart, Refusals
 
@@ -37,6 +40,8 @@ SUSPECT_ROUNDS: Final = 12
 so that they do not stop the other rows for ever."""
 STALLED_SECONDS: Final = 30.0
 """A flush that takes longer is shown in `/health`, also if there is no error."""
+LETTERS_AT_ONCE: Final = 1000
+"""Deciding about this many dead letters takes two milliseconds. Then other tasks of the event loop run."""
 BACKLOG_AGE: Final = timedelta(minutes=15)
 """Readings that are older than this when they are committed are a backlog."""
 BACKLOG_PAUSE_SECONDS: Final = 5.0
@@ -52,13 +57,20 @@ class Store(Protocol):
         Raises StoreError if it is not known whether anything was committed. To write the batch again is always safe.
         """
 
+    async def live_devices(self) -> dict[Stream, set[str]]:
+        """The ids of the devices with a live row. Raises StoreError."""
+
 
 class Flusher:
     """Takes deliveries from the buffer and has them stored; nothing else takes from it."""
 
-    def __init__(self, *, buffer: Buffer, store: Store, metrics: Metrics) -> None:
+    def __init__(
+        self, *, buffer: Buffer, store: Store, devices: KnownDevices, letters: LetterLimits, metrics: Metrics
+    ) -> None:
         self._buffer = buffer
         self._store = store
+        self._devices = devices
+        self._letters = letters
         self._metrics = metrics
         self.last_commit_at: float | None = None  # monotonic seconds
         self.arriving: datetime | None = None
@@ -94,9 +106,11 @@ class Flusher:
         started = time.monotonic()
         self._busy_since = asyncio.get_running_loop().time()
         progress = Progress(deliveries=deliveries)
+        self._devices.begin_flush()
         batch = Batch.of(deliveries)
         taken_at = batch.taken_at()
         self.arriving = None if taken_at is None else to_datetime(taken_at)
+        batch = await self._within_limits(batch, progress)
         apart = await self._commit_apart(batch, progress)
         rounds = 0
         while True:
@@ -107,7 +121,8 @@ class Flusher:
                 # with what came meanwhile: where other rows of the stream are committed, these are at fault.
                 rounds += 1
                 await self._pause(progress.suspects[0].detail, SLOW_RETRY_SECONDS)
-                await self._commit(progress.join(self._buffer.take_now()), progress)
+                joined = progress.join(self._buffer.take_now())
+                await self._commit(await self._within_limits(joined, progress), progress)
             elif progress.suspects:
                 log.error("suspects_given_up", rows=len(progress.suspects))
                 progress.give_up()
@@ -126,6 +141,35 @@ class Flusher:
             milliseconds=round((self.last_commit_at - started) * 1000, 1),
         )
 
+    async def _within_limits(self, batch: Batch, progress: Progress) -> Batch:
+        """The batch without readings of devices, and dead letters, that are beyond the limits."""
+        for stream, part in batch.readings.items():
+            unknown = self._devices.unknown(stream, part.rows)
+            if len(unknown) > self._devices.room and self._devices.may_be_read_again:
+                await self._read_devices()
+                unknown = self._devices.unknown(stream, part.rows)
+            if refused := self._devices.add(stream, unknown):
+                theirs, batch = batch.of_devices(stream, set(refused))
+                progress.refuse(theirs, self._devices.detail)
+        letters: list[DeadLetter] = []
+        for start in range(0, max(1, len(batch.dead_letters)), LETTERS_AT_ONCE):
+            some = batch.dead_letters[start : start + LETTERS_AT_ONCE]
+            letters += self._letters.kept(some, progress.suppressed)
+            if start:
+                await asyncio.sleep(0)
+        return replace(batch, dead_letters=letters)
+
+    async def _read_devices(self) -> None:
+        """Read which devices have a live row, however long it takes: without that, good readings could be refused."""
+        retry = Backoff(first=RETRY_FIRST_SECONDS, longest=RETRY_LONGEST_SECONDS, jitter=RETRY_JITTER)
+        while True:
+            try:
+                self._devices.replace(await self._store.live_devices())
+            except StoreError as error:
+                await self._pause(str(error), retry.next())
+            else:
+                return
+
     async def _commit_apart(self, batch: Batch, progress: Progress) -> list[Apart]:
         """The batch without the devices that were refused lately, then each of these devices."""
         batch, apart = self._refusals.part(batch)
@@ -137,7 +181,7 @@ class Flusher:
 
     async def _commit(self, batch: Batch, progress: Progress) -> None:
         """Write every row of the batch. Where rows are at fault, the batch is split to find them."""
-        await self._commit_parts([batch], progress)
+        await self._commit_parts([batch] if len(batch) else [], progress)
 
     async def _commit_parts(self, parts: list[Batch], progress: Progress) -> None:
         """Write all parts, the last first."""
@@ -197,21 +241,27 @@ class Flusher:
         return [part]
 
     async def _store_rejected(self, progress: Progress) -> None:
-        """Store the rejected rows as dead letters, however long it takes."""
-        letters = [
-            DeadLetter.of(
+        """Store the rejected rows as dead letters, as far as the limits allow, however long it takes."""
+        letters: list[DeadLetter] = []
+        for number, refused in enumerate((*progress.rejected, *progress.of_unknown), 1):
+            if number % LETTERS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            source = progress.deliveries[refused.origin].source
+            if not self._letters.admit(refused.stream.name, refused.row[0], refused.reason):
+                progress.suppressed[refused.stream.name, source, refused.reason] += 1
+                continue
+            letter = DeadLetter.of(
                 received_at=now_microseconds(),
-                source=progress.deliveries[refused.origin].source,
+                source=source,
                 stream=refused.stream.name,
                 topic=refused.stream.topic(refused.row[0]),
                 payload=encode(refused.stream, refused.row),
-                reason="database",
+                reason=refused.reason,
                 detail=refused.detail,
             )
-            for refused in progress.rejected
-        ]
-        if letters:
-            await self._commit(Batch(readings={}, dead_letters=letters), progress)
+            self._letters.note(letter)
+            letters.append(letter)
+        await self._commit(Batch(readings={}, dead_letters=letters), progress)
 
     async def _pause(self, reason: str, seconds: float) -> None:
         self._metrics.flush_retries.inc()
@@ -225,8 +275,8 @@ class Flusher:
         receipt.
         """
         deliveries = progress.deliveries
-        for refused in progress.rejected:
-            rejection = Rejection(stream=refused.stream, row=refused.row, detail=refused.detail)
+        for refused in (*progress.rejected, *progress.of_unknown):
+            rejection = Rejection(stream=refused.stream, row=refused.row, reason=refused.reason, detail=refused.detail)
             deliveries[refused.origin].outcome.rejected.append(rejection)
         by_origin: dict[Origin, list[Delivery]] = {}
         for index, delivery in enumerate(deliveries):
@@ -234,6 +284,8 @@ class Flusher:
                 delivery.outcome.committed[stream] = committed[index]
             by_origin.setdefault(delivery.origin, []).append(delivery)
         self._account(deliveries)
+        for labels, count in progress.suppressed.items():
+            self._metrics.suppressed(*labels, count)
         self._buffer.release(deliveries)
         for origin, settled in by_origin.items():
             origin.settle(settled)
@@ -249,7 +301,7 @@ class Flusher:
                 duplicate[stream.name, delivery.source] += len(delivery.readings[stream]) - new
             for rejection in delivery.outcome.rejected:
                 duplicate[rejection.stream.name, delivery.source] -= 1
-                dead[rejection.stream.name, delivery.source, "database"] += 1
+                dead[rejection.stream.name, delivery.source, rejection.reason] += 1
             for letter in delivery.dead_letters:
                 dead[letter.stream, delivery.source, letter.reason] += 1
         for labels, count in committed.items():

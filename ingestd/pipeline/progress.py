@@ -7,6 +7,7 @@ from itertools import filterfalse
 from typing import Final, NamedTuple
 
 from ingestd.errors import DataStoreError, NoPartitionError, TransientStoreError
+from ingestd.model.dead_letter import Reason
 from ingestd.model.stream import STREAMS, Row, Stream
 from ingestd.model.timestamps import MICROSECONDS_PER_DAY
 from ingestd.pipeline.delivery import Batch, Delivery, StreamBatch
@@ -21,13 +22,14 @@ one by one."""
 
 
 class Refused(NamedTuple):
-    """A row that the database refused, and its error."""
+    """A row that the database refused, and its error; or a row of a device beyond the limit."""
 
     stream: Stream
     row: Row
     origin: int
     detail: str
     alone: bool  # it was the only row of the transaction
+    reason: Reason = "database"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,6 +42,10 @@ class Progress:
     """Streams with rows in a transaction that has committed, new ones or not."""
     rejected: list[Refused] = field(default_factory=list)
     """Rows that are at fault. They become dead letters."""
+    of_unknown: list[Refused] = field(default_factory=list)
+    """Rows of unknown devices for which there is no room. They become dead letters too."""
+    suppressed: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """Dead letters that are not stored, by stream, source and reason."""
     suspects: list[Refused] = field(default_factory=list)
     """Rows that failed for an unknown reason. It is not known yet whether the rows or the database are at fault."""
     _unknown_failures: Counter[bool] = field(default_factory=Counter)
@@ -60,6 +66,10 @@ class Progress:
         self._singles = GIVE_UP_AFTER
         for stream, by_origin in committed.items():
             self.committed[stream].update(by_origin)
+
+    def refuse(self, part: Batch, detail: str) -> None:
+        """The rows of the part are of unknown devices, and there is no room for them."""
+        self.of_unknown += (one._replace(reason="unknown-device") for one in _refused(part, detail, alone=False))
 
     def reject(self, part: Batch, error: DataStoreError) -> list[Batch]:
         """Rows of the part are at fault. Returns smaller parts to try; rejects a row that is alone."""

@@ -6,12 +6,11 @@ rows of other devices must not wait for that.
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, TypeAlias
 
-from ingestd.model.stream import Row, Stream
+from ingestd.model.stream import Stream
 from ingestd.pipeline.delivery import Batch
 from ingestd.pipeline.progress import GIVE_UP_AFTER, Refused
 
@@ -77,12 +76,8 @@ class Refusals:
         apart: list[Apart] = []
         for stream in {stream for stream, _ in known}:
             identities = {identity for of, identity in known if of is stream}
-            theirs, batch = batch.parted(stream, partial(_is_of, identities))
+            theirs, batch = batch.of_devices(stream, identities)
             for identity, rows in theirs.by_device(stream).items():
                 always = known[stream, identity].in_a_row >= APART_AFTER
                 apart.append(Apart(device=(stream, identity), batch=rows, singles=1 if always else GIVE_UP_AFTER))
         return batch, apart
-
-
-def _is_of(identities: Collection[str], row: Row) -> bool:
-    return row[0] in identities

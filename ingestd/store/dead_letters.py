@@ -9,11 +9,13 @@ import structlog
 
 from ingestd.errors import DataStoreError
 from ingestd.model.audit import Action, AuditEntry
-from ingestd.model.dead_letter import DeadLetterFilter
+from ingestd.model.dead_letter import DeadLetterFilter, device_of
 from ingestd.model.decode import Window, decode
 from ingestd.model.stream import Row, Stream
 from ingestd.model.timestamps import now_microseconds
 from ingestd.pipeline.delivery import Batch, StreamBatch
+from ingestd.pipeline.known_devices import KnownDevices
+from ingestd.pipeline.letter_limits import NOT_LIMITED, ROW_BYTES
 from ingestd.store import queries
 from ingestd.store.audit import Audit
 from ingestd.store.pool import Pool
@@ -62,6 +64,16 @@ class DeadLetters:
         if expired := await self._delete(_SQL["expire_dead_letters"], {"older_than": older_than}):
             log.info("dead_letters_expired", deleted=expired)
 
+    async def size(self) -> int:
+        """About how many bytes they take in the database."""
+        ((size,),) = await self._pool.fetch(_SQL["dead_letter_bytes"], {"row_bytes": ROW_BYTES})
+        return int(size)
+
+    async def of_last_hour(self) -> list[tuple[str, str | None, int]]:
+        """Stream, device and number of letters, but for those that are not limited by device; the most first."""
+        rows = await self._pool.fetch(_SQL["recent_dead_letters"], {"but": NOT_LIMITED})
+        return [(row.stream, device_of(row.stream, row.device), row.letters) for row in rows]
+
     async def _delete(self, statement: queries.Statement, parameters: dict[str, object]) -> int:
         deleted = 0
         while True:
@@ -73,21 +85,25 @@ class DeadLetters:
     async def _record(self, action: Action, who: str, **after: object) -> None:
         await Audit(self._pool).add(AuditEntry(who=who, action=action, subject="dead letters", after=after))
 
-    async def replay(self, wanted: DeadLetterFilter, *, writer: Writer, window: Window, who: str) -> Replayed:
+    async def replay(
+        self, wanted: DeadLetterFilter, *, writer: Writer, devices: KnownDevices, window: Window, who: str
+    ) -> Replayed:
         """Decode dead letters again. Those that become readings are stored, then deleted here.
 
+        Readings of unknown devices are stored if there is room for these devices.
         After a crash in between there are both, the reading and the dead letter; the next replay finds a duplicate.
         The audit has the filter at the beginning, and the result at the end.
         """
         await self._record("dead-letters-replayed", who, filter=asdict(wanted))
         result = Replayed()
+        devices.replace(await writer.live_devices())
         async for letters in self._pages(wanted):
             now = now_microseconds()
             oldest, newest = window.around(now)
             good: list[_Decoded] = []
             for letter in letters:
                 decoded = decode(letter.topic, letter.payload, oldest=oldest, newest=newest, received_at=now)
-                if isinstance(decoded, tuple):
+                if isinstance(decoded, tuple) and not _is_refused(devices, *decoded):
                     good.append(_Decoded(letter.id, *decoded))
             done = await _store(good, writer, result)
             result.still_bad += len(letters) - len(done)
@@ -106,6 +122,10 @@ class _Decoded(NamedTuple):
     letter_id: int
     stream: Stream
     row: Row
+
+
+def _is_refused(devices: KnownDevices, stream: Stream, row: Row) -> bool:
+    return bool(devices.add(stream, devices.unknown(stream, [row])))
 
 
 async def _store(decoded: list[_Decoded], writer: Writer, result: Replayed) -> list[int]:

@@ -89,6 +89,17 @@ class Writer:
                 await self._make_partitions(connection, batch)
                 return await self._transact(connection, batch, staged=True)
 
+    async def live_devices(self) -> dict[Stream, set[str]]:
+        """The ids of the devices with a live row. Raises StoreError."""
+        with translated():
+            connection = await self._connected()
+            async with bounded(connection, WRITE_SECONDS):
+                return {stream: await self._ids(connection, stream) for stream in STREAMS}
+
+    async def _ids(self, connection: Connection, stream: Stream) -> set[str]:
+        ((joined,),) = await (await connection.execute(self._sql[stream]["live_devices"])).fetchall()
+        return set(joined.split()) if joined else set()
+
     async def _connected(self) -> Connection:
         if self._connection is not None and not self._connection.closed:
             return self._connection

@@ -36,6 +36,22 @@ WHERE id IN (
 )
 RETURNING id
 
+-- name: dead_letter_bytes
+-- About how much the dead letters take. Not pg_total_relation_size, which stays as it is when letters are deleted. Each
+-- row also has `row_bytes` beside its texts.
+SELECT
+    count(*) * %(row_bytes)s::bigint
+    + coalesce(sum(pg_column_size(payload) + pg_column_size(topic) + pg_column_size(detail)), 0)::bigint AS bytes
+FROM dead_letter
+
+-- name: recent_dead_letters
+-- The number of dead letters of the last hour by device, the most first. `but`: a reason that is left out.
+SELECT stream, split_part(topic, '/', 2) AS device, count(*) AS letters
+FROM dead_letter
+WHERE stored_at > now() - interval '1 hour' AND reason <> %(but)s
+GROUP BY stream, device
+ORDER BY letters DESC
+
 -- name: expire_dead_letters
 -- Delete the dead letters that were stored longer ago than `older_than`, a limited number at a time, so that no
 -- transaction lasts long.

@@ -103,7 +103,9 @@ class Campaign:
             broker = stack.enter_context(PrivateMosquitto(persistence=True, config=["persistent_client_expiration 1d"]))
             to_postgres = stack.enter_context(Proxy(postgres.dsn()))
             to_broker = stack.enter_context(Proxy(broker.url))
-            daemon = Daemon(mqtt_url=to_broker.url, database_url=to_postgres.url)
+            # Each poisoned message is looked for in the end.
+            unlimited: dict[str, str | float] = {"dead_letter_max_per_device": 1_000_000}
+            daemon = Daemon(mqtt_url=to_broker.url, database_url=to_postgres.url, **unlimited)
             stack.push(daemon)  # not entered: the supervisor starts it
             stack.callback(self._save_logs, keep_logs_in, [daemon.log, broker.log, postgres.log])
             supervisor = stack.enter_context(Supervisor(daemon))

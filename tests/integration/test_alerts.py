@@ -132,6 +132,7 @@ class Harness:
         self.now = START
         self.metrics = Metrics()
         self.efficiencies = FakeEfficiencies(closed_until=START - 30 * MINUTE)
+        self.dead_letters: dict[str, int] = {}
         self.clock_difference: timedelta | None = timedelta()
         self.broker = FakeBroker()
         self.webhook = FakeWebhook()
@@ -149,8 +150,8 @@ class Harness:
             store=self.store,
             efficiencies=self.efficiencies,
             clock_difference=lambda: self.clock_difference,
-            is_receiving=lambda: self.broker.is_receiving,
-            sessions_lost=lambda: self.broker.sessions_lost,
+            broker=self.broker,
+            dead_letters=lambda: self.dead_letters,
             metrics=self.metrics,
             channels=channels,
             most_open=most_open,
@@ -593,6 +594,7 @@ async def test_many_dead_letters_are_told_of_until_they_are_few(harness: Harness
         for _ in range(10):
             harness.metrics.received("meter", "mqtt", messages)
             harness.metrics.dead_lettered("meter", "mqtt", "schema", dead)
+            harness.dead_letters = {"meter m-1": dead - 2, "no device": 2}
             await harness.watch_for(MINUTE)
 
     await take_in(1000, 5)
@@ -601,6 +603,7 @@ async def test_many_dead_letters_are_told_of_until_they_are_few(harness: Harness
     assert [(DEAD_LETTERS, "fleet", "active")] == await harness.alerts()
     (alert,) = await harness.store.page(AlertFilter(), limit=10)
     assert None is alert.described()["deviceId"]
+    assert alert.detail.endswith("became dead letters; most are of meter m-1: 140, 93%"), alert.detail
     await take_in(1000, 4)
     assert [(DEAD_LETTERS, "fleet", "cleared")] == await harness.alerts()
 
@@ -884,6 +887,7 @@ async def test_alerts_go_on_by_themselves_through_every_outage(harness: Harness)
         clock_difference=lambda: harness.clock_difference,
         broker=harness.broker,
         webhook=harness.webhook,
+        dead_letters=dict,
         metrics=harness.metrics,
     )
 

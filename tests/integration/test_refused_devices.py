@@ -14,7 +14,7 @@ from ingestd.pipeline.flusher import Flusher
 from ingestd.store.writer import Writer
 from tests.fakes import FakeOrigin
 from tests.faults.scene import refusing_trigger
-from tests.support.deliveries import balance, delivery_of, meter_row
+from tests.support.deliveries import all_devices, all_letters, balance, delivery_of, meter_row
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,7 +35,9 @@ class Harness:
     def __init__(self, writer: Writer) -> None:
         self.metrics = Metrics()
         self.buffer = Buffer(metrics=self.metrics, max_messages=10 * ROWS, flush_at=ROWS, interval=1.0)
-        self.flusher = Flusher(buffer=self.buffer, store=writer, metrics=self.metrics)
+        self.flusher = Flusher(
+            buffer=self.buffer, store=writer, devices=all_devices(), letters=all_letters(), metrics=self.metrics
+        )
         self._second = 0
 
     async def flush(self, times: int) -> float:

@@ -104,6 +104,21 @@ def test_who_is_logged_in_at_the_page_is_audited_by_the_token(daemon: Daemon, to
     assert f"token administrator ({tokens.of['admin'].split('_')[1]})" == entry["who"]
 
 
+def test_a_device_that_is_forgotten_is_audited_with_what_was_removed(daemon: Daemon, tokens: Tokens) -> None:
+    token = tokens.of["admin"]
+    assert 200 == ask(daemon, "PUT", "/v1/devices/meter/gone/settings", token=token, body={"maxKw": 22}).status
+
+    assert 200 == ask(daemon, "DELETE", "/v1/devices/meter/gone", token=token).status
+    assert 404 == ask(daemon, "DELETE", "/v1/devices/meter/gone", token=token).status
+    assert 200 == ask(daemon, "PUT", "/v1/devices/meter/gone/settings", token=token, body={"maxKw": 22}).status
+    daemon.command("devices", "forget", "meter", "gone")
+
+    removed = {"lastSeen": None, "settings": {"offlineAfter": None, "maxKw": 22.0, "threshold": None}, "alerts": 0}
+    forgotten = audit(daemon, tokens, "?subject=meter%20gone&action=device-forgotten")
+    assert [(removed, None)] * 2 == [(entry["before"], entry["after"]) for entry in forgotten]
+    assert ["token administrator", "command devices forget"] == [entry["who"].partition(" (")[0] for entry in forgotten]
+
+
 def test_replay_and_purge_are_audited_with_filter_and_result(daemon: Daemon, tokens: Tokens) -> None:
     daemon.command("dead-letters", "replay", "--device", "m-1")
     daemon.command("dead-letters", "purge", "--reason", "schema", "--yes")

@@ -10,6 +10,8 @@ from ingestd.model.dead_letter import DeadLetter
 from ingestd.model.stream import METER, VEHICLE
 from ingestd.model.timestamps import to_microseconds
 from ingestd.pipeline.delivery import Delivery
+from ingestd.pipeline.known_devices import KnownDevices
+from ingestd.pipeline.letter_limits import LetterLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -69,6 +71,16 @@ def delivery_of(
         readings={METER: list(meters), VEHICLE: list(vehicles)},
         dead_letters=list(dead),
     )
+
+
+def all_devices() -> KnownDevices:
+    """Without a limit that a test could reach."""
+    return KnownDevices(most=10**9)
+
+
+def all_letters() -> LetterLimits:
+    """Without limits that a test could reach."""
+    return LetterLimits(most_per_device=10**9, most_bytes=10**12, is_known=lambda *_: True)
 
 
 def balance(metrics: Metrics) -> dict[str, int]:

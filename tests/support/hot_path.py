@@ -29,6 +29,7 @@ from ingestd.model.stream import METER, VEHICLE
 from ingestd.mqtt.connection import Connection
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.delivery import Batch, newest_per_device
+from ingestd.pipeline.known_devices import KnownDevices
 from ingestd.process import tune_garbage_collection
 from ingestd.store.writer import _copy
 from tests.fakes import FakeOrigin, FakeTransport
@@ -100,6 +101,7 @@ class HotPath:
         self._connection = Connection(origin=FakeOrigin(), window=WINDOW, deliver=self._buffer.put)
         self._connection.connection_made(FakeTransport(self._connection))
         self._cursor = CopyingCursor()
+        self._devices = KnownDevices(most=DEVICES)
 
     def receive(self) -> None:
         """Read, decoded, in the buffer."""
@@ -116,6 +118,8 @@ class HotPath:
         deliveries = self._buffer.take_now()
         batch = Batch.of(deliveries)
         assert len(batch) == MESSAGES, len(batch)
+        for stream, part in batch.readings.items():
+            self._devices.add(stream, self._devices.unknown(stream, part.rows))
         for stream, part in batch.readings.items():
             for rows in (part.rows, newest_per_device(part.rows)):
                 await _copy(cast("Any", self._cursor), cast("Any", None), rows, stream.copy_types)

@@ -465,7 +465,7 @@ def test_whatever_happens_few_are_open_and_everybody_has_an_alert_or_is_counted(
 
 
 def look_at_counters(share: DeadLetterShare, minute: float, received: int, dead: int) -> tuple[float, bool, bool]:
-    observation = share.look(now=START + timedelta(minutes=minute), received=received, dead_lettered=dead)
+    observation = share.look(now=START + timedelta(minutes=minute), received=received, dead_lettered=dead, by_sender={})
     return observation.value, observation.holds, observation.over
 
 

@@ -44,6 +44,30 @@ def messages(count: int, *, size_bytes: int = 0) -> Delivery:
 
 
 @in_virtual_time
+async def test_a_flush_is_due_at_once_when_half_of_the_bytes_wait_so_that_reading_need_not_pause() -> None:
+    buffer = make_buffer(max_bytes=1000)
+    pressure: list[bool] = []
+    buffer.on_pressure(pressure.append)
+    for _ in range(5):
+        first, second = messages(1, size_bytes=400), messages(1, size_bytes=100)
+        flush = asyncio.create_task(buffer.take())
+        await asyncio.sleep(0.1)
+        before = clock()
+        buffer.put(first)
+        buffer.put(second)
+
+        assert [first, second] == await flush
+        assert before == clock()
+        buffer.release([first, second])
+    buffer.put(messages(1, size_bytes=499))
+    before = clock()
+    await buffer.take()
+
+    assert pytest.approx(before + INTERVAL) == clock()
+    assert [] == pressure
+
+
+@in_virtual_time
 async def test_a_flush_is_due_one_interval_after_the_oldest_arrived() -> None:
     buffer = make_buffer()
     flush = asyncio.create_task(buffer.take())

@@ -30,9 +30,20 @@ from ingestd.pipeline.flusher import (
     SUSPECT_ROUNDS,
     Flusher,
 )
+from ingestd.pipeline.known_devices import KnownDevices
+from ingestd.pipeline.letter_limits import LetterLimits
 from ingestd.pipeline.progress import GIVE_UP_AFTER, UNKNOWN_BEFORE_ISOLATING
 from tests.fakes import AnswerLostError, FakeOrigin, FakeStore, clock, in_virtual_time
-from tests.support.deliveries import assert_balanced, balance, dead_letter, delivery_of, meter_row, vehicle_row
+from tests.support.deliveries import (
+    all_devices,
+    all_letters,
+    assert_balanced,
+    balance,
+    dead_letter,
+    delivery_of,
+    meter_row,
+    vehicle_row,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -44,10 +55,24 @@ if TYPE_CHECKING:
 class Harness:
     """A buffer and a flusher between fakes; the balance is checked at every write and every settlement."""
 
-    def __init__(self, store: FakeStore, *, flush_at: int = 100, max_messages: int = 1000) -> None:
+    def __init__(
+        self,
+        store: FakeStore,
+        *,
+        flush_at: int = 100,
+        max_messages: int = 1000,
+        devices: KnownDevices | None = None,
+        letters: LetterLimits | None = None,
+    ) -> None:
         self.metrics = Metrics()
         self.buffer = Buffer(metrics=self.metrics, max_messages=max_messages, flush_at=flush_at, interval=1.0)
-        self.flusher = Flusher(buffer=self.buffer, store=store, metrics=self.metrics)
+        self.flusher = Flusher(
+            buffer=self.buffer,
+            store=store,
+            devices=devices or all_devices(),
+            letters=letters or all_letters(),
+            metrics=self.metrics,
+        )
         self.origin = FakeOrigin(self._watch)
         self.metrics.expose_in_flight(self.buffer.in_flight)
         store.watch = self._watch
@@ -360,7 +385,9 @@ async def test_a_row_at_fault_is_found_by_bisection_and_its_neighbours_are_kept(
     assert sorted(kept) == sorted(stored(store, METER))
     assert [vehicle_row()] == stored(store, VEHICLE)
     assert {METER: 63, VEHICLE: 1} == delivery.outcome.committed
-    assert [Rejection(stream=METER, row=rows[position], detail="so it is")] == delivery.outcome.rejected
+    assert [
+        Rejection(stream=METER, row=rows[position], reason="database", detail="so it is")
+    ] == delivery.outcome.rejected
     assert ["database", "not-json"] == sorted(letter.reason for letter in store.dead_letters)
     assert len(store.writes) <= 3 + 2 * math.log2(64) + 2
     assert {"received": 66, "committed": 64, "duplicate": 0, "dead_lettered": 2, "in_flight": 0} == balance(
@@ -1158,3 +1185,168 @@ async def test_neighbours_that_join_a_refused_device_are_tried_by_halves_again()
 
     assert 2 + 2998 == len(stored(store, METER))
     assert len(store.writes) - before < 100
+
+
+# Limits --------------------------------------------------------------------------------------------------------------
+
+
+def devices_up_to(most: int, *, read_at: float | None = None) -> KnownDevices:
+    """None is known yet. With `read_at`, it is so long ago (seconds) that the live tables were read."""
+    now = [0.0]
+    devices = KnownDevices(most=most, clock=lambda: now[0])
+    if read_at is not None:
+        devices.replace({METER: set(), VEHICLE: set()})
+        now[0] = read_at
+    return devices
+
+
+def suppressed(harness: Harness) -> dict[tuple[str, ...], int]:
+    """By the values of the labels."""
+    return {
+        tuple(sample.labels.values()): int(sample.value)
+        for family in harness.metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "ingestd_dead_letters_suppressed_total"
+    }
+
+
+@in_virtual_time
+async def test_readings_of_devices_beyond_the_limit_become_dead_letters_and_others_are_stored() -> None:
+    store = FakeStore()
+    harness = Harness(store, devices=devices_up_to(3))
+    first = harness.put(meters=meters(2), vehicles=[vehicle_row("EV-1")])
+    await harness.flusher.flush(harness.buffer.take_now())
+    later = harness.put(meters=meters(4, second=1), vehicles=[vehicle_row("EV-1", 1), vehicle_row("EV-2", 1)])
+
+    await harness.finish()
+
+    assert [first, later] == harness.origin.settled
+    assert [*meters(2), *meters(2, second=1)] == stored(store, METER)
+    assert [vehicle_row("EV-1"), vehicle_row("EV-1", 1)] == stored(store, VEHICLE)
+    assert {METER: 2, VEHICLE: 1} == later.outcome.committed
+    refused = [meter_row("m-2", 1), meter_row("m-3", 1), vehicle_row("EV-2", 1)]
+    assert [(row, "unknown-device") for row in refused] == [(r.row, r.reason) for r in later.outcome.rejected]
+    assert [
+        f"{root}/{row[0]}/telemetry" for root, row in zip(("meters", "meters", "vehicles"), refused, strict=True)
+    ] == [letter.topic for letter in store.dead_letters]
+    assert {"3 devices are known, and no more are allowed"} == {letter.detail for letter in store.dead_letters}
+    assert {"received": 9, "committed": 6, "duplicate": 0, "dead_lettered": 3, "in_flight": 0} == balance(
+        harness.metrics
+    )
+
+
+@in_virtual_time
+async def test_before_a_device_is_refused_the_live_tables_are_read_again_but_not_each_time() -> None:
+    store = FakeStore()
+    harness = Harness(store, devices=devices_up_to(2, read_at=60))
+    for second in range(5):
+        harness.put(meters=meters(2, second=second))
+        await harness.flusher.flush(harness.buffer.take_now())
+    assert 0 == store.reads
+
+    store.forgotten = {"m-0"}
+    harness.put(meters=[meter_row("new"), meter_row("newer")])
+    await harness.flusher.flush(harness.buffer.take_now())
+    harness.put(meters=[meter_row("newest"), meter_row("new", 1)])
+    await harness.finish()
+
+    assert 1 == store.reads
+    assert {"m-0", "m-1", "new"} == {row[0] for row in stored(store, METER)}
+    assert ["meters/newer/telemetry", "meters/newest/telemetry"] == [letter.topic for letter in store.dead_letters]
+
+
+@in_virtual_time
+async def test_a_device_whose_first_reading_is_being_stored_is_not_lost_when_the_live_tables_are_read() -> None:
+    store = FakeStore()
+    harness = Harness(store, devices=devices_up_to(3, read_at=60))
+    for second in range(3):
+        harness.put(
+            meters=meters(2, second=second), vehicles=[vehicle_row(f"EV-{number}", second) for number in range(3)]
+        )
+        await harness.flusher.flush(harness.buffer.take_now())
+
+    assert 1 == store.reads
+    assert 6 == len(stored(store, METER))
+    assert {"EV-0"} == {row[0] for row in stored(store, VEHICLE)}
+    assert 6 == len(store.dead_letters)
+
+
+@in_virtual_time
+async def test_no_device_is_refused_by_a_list_that_could_not_be_read() -> None:
+    store = FakeStore()
+    store.rows[METER][meter_row("m-1")[:2]] = meter_row("m-1")  # by another daemon
+    store.read_script = iter([TransientStoreError("57P01"), TransientStoreError("57P01")])
+    harness = Harness(store, devices=devices_up_to(1, read_at=60))
+    harness.put(meters=[meter_row("m-0"), meter_row("m-1", 1)])
+
+    await harness.finish()
+
+    assert 3 == store.reads
+    assert clock() > 0.1
+    assert None is harness.flusher.reason
+    assert [meter_row("m-1"), meter_row("m-1", 1)] == stored(store, METER)
+
+
+@in_virtual_time
+async def test_repeats_of_a_refused_reading_are_counted_once_each_and_never_stored() -> None:
+    store = FakeStore()
+    harness = Harness(store, devices=devices_up_to(1))
+    harness.put(meters=[meter_row("m-0")])
+    harness.put(meters=[meter_row("m-1", kwh=1)])
+    harness.put(meters=[meter_row("m-1", kwh=2)])
+
+    await harness.finish()
+
+    assert [meter_row("m-0")] == stored(store, METER)
+    assert {"received": 3, "committed": 1, "duplicate": 1, "dead_lettered": 1, "in_flight": 0} == balance(
+        harness.metrics
+    )
+
+
+@in_virtual_time
+async def test_letters_beyond_the_limit_are_settled_and_counted_and_not_stored() -> None:
+    store = FakeStore()
+    letters = LetterLimits(most_per_device=2, most_bytes=10**9, is_known=lambda *_: True)
+    harness = Harness(store, letters=letters, devices=devices_up_to(1))
+    harness.put(dead=[dead_letter()] * 5)
+    harness.put(meters=[meter_row("m-0"), *(meter_row("m-1", second) for second in range(4))], source="http")
+
+    await harness.finish()
+
+    assert 2 == len(harness.origin.settled)
+    assert ["not-json", "not-json", "unknown-device", "unknown-device"] == [one.reason for one in store.dead_letters]
+    assert {("meter", "mqtt", "not-json"): 3, ("meter", "http", "unknown-device"): 2} == suppressed(harness)
+    assert {"received": 10, "committed": 1, "duplicate": 0, "dead_lettered": 9, "in_flight": 0} == balance(
+        harness.metrics
+    )
+
+
+@in_virtual_time
+async def test_what_comes_while_suspects_wait_is_limited_as_well() -> None:
+    store = FakeStore(objection=minding(["m-0"], unknown))
+    letters = LetterLimits(most_per_device=1, most_bytes=10**9, is_known=lambda *_: True)
+    harness = Harness(store, letters=letters, devices=devices_up_to(2))
+    harness.put(meters=[meter_row("m-0")])
+    flush = asyncio.create_task(harness.flusher.flush(harness.buffer.take_now()))
+    await asyncio.sleep(1)
+    harness.put(meters=[meter_row("m-1"), meter_row("m-2")], dead=[dead_letter()] * 3)
+    await flush
+
+    assert [meter_row("m-1")] == stored(store, METER)
+    assert Counter({"database": 1, "unknown-device": 1, "not-json": 1}) == Counter(
+        letter.reason for letter in store.dead_letters
+    )
+    assert {("meter", "mqtt", "not-json"): 2} == suppressed(harness)
+
+
+@in_virtual_time
+async def test_a_flush_of_nothing_but_suppressed_letters_needs_no_transaction() -> None:
+    store = FakeStore([OperatorStoreError("42501: no")])
+    letters = LetterLimits(most_per_device=0, most_bytes=10**9, is_known=lambda *_: True)
+    harness = Harness(store, letters=letters)
+    delivery = harness.put(dead=[dead_letter()] * 3)
+
+    await harness.finish()
+
+    assert [delivery] == harness.origin.settled
+    assert [] == store.writes

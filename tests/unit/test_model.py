@@ -27,7 +27,7 @@ from ingestd.mqtt.session import Session
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.flusher import Flusher
 from tests.fakes import AnswerLostError, FakeStore, FakeTransport, VirtualTimeLoop
-from tests.support.deliveries import assert_balanced
+from tests.support.deliveries import all_devices, all_letters, assert_balanced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +84,9 @@ class DaemonModel(RuleBasedStateMachine):
         self.buffer = Buffer(metrics=self.metrics, max_messages=40, flush_at=10, interval=1.0)
         self.metrics.expose_in_flight(self.buffer.in_flight)
         self.store = FakeStore(self._scripted(), objection=_objection)
-        self.flusher = Flusher(buffer=self.buffer, store=self.store, metrics=self.metrics)
+        self.flusher = Flusher(
+            buffer=self.buffer, store=self.store, devices=all_devices(), letters=all_letters(), metrics=self.metrics
+        )
         self.session = Session(
             address=BrokerAddress(url="mqtt://nowhere", client_id="model"),
             window=WINDOW,
