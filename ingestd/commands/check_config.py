@@ -28,8 +28,9 @@ def check_config(context: click.Context, *, is_to_connect: bool) -> None:
 
 
 async def _connect(settings: Settings) -> None:
-    async with await connect(settings.database_url.get_secret_value(), application_name="ingestd-check"):
-        click.echo("the database can be used")
+    for url in dict.fromkeys((settings.database_url.get_secret_value(), settings.owner_dsn)):
+        async with await connect(url, application_name="ingestd-check") as connection:
+            click.echo(f"the database can be used as {connection.info.user}")
     # With another client id, so that the session of a daemon that runs is not taken over.
     async with connected(settings, client_id=f"{settings.mqtt_client_id}-check"):
         click.echo("the broker takes our account")

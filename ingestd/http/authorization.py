@@ -145,6 +145,12 @@ def who(request: web.Request) -> str:
     return f"address {request.remote}" if token is None else f"token {token.name} ({token.id})"
 
 
+def client_of(request: web.Request) -> str:
+    """By what clients are told apart where each has a share: the token, or the address where there is none."""
+    token = request.get(_TOKEN)
+    return request.remote or "" if token is None else token.id
+
+
 def _all_devices(_stream: str, _device_id: str) -> bool:
     return True
 

@@ -1,6 +1,7 @@
 """Reads the bodies of requests: each within its size and time, and all together within one budget of memory."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,10 +10,13 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
+from ingestd.http.authorization import client_of
 from ingestd.http.broken import BROKEN
 from ingestd.http.problems import Problem
 
 MAX_HELD_BYTES: Final = 32 * 1024 * 1024
+MAX_CLIENT_BYTES: Final = 8 * 1024 * 1024
+"""The share of one client: two of the largest bodies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +35,11 @@ TELEMETRY: Final = BodyLimit(max_bytes=4 * 1024 * 1024, seconds=20.0)
 class Bodies:
     """All bodies in memory. The bytes that were received count, not the Content-Length of the client."""
 
-    def __init__(self, *, max_held_bytes: int = MAX_HELD_BYTES) -> None:
+    def __init__(self, *, max_held_bytes: int = MAX_HELD_BYTES, max_client_bytes: int = MAX_CLIENT_BYTES) -> None:
         self._max_held_bytes = max_held_bytes
+        self._max_client_bytes = max_client_bytes
         self._free_bytes = max_held_bytes
+        self._of_client: Counter[str] = Counter()
 
     @property
     def held_bytes(self) -> int:
@@ -45,14 +51,18 @@ class Bodies:
         _refuse_encoded(request)
         _refuse_other_types(request)
         body = bytearray()
+        client = client_of(request)
         try:
-            await self._fill(body, request, limit)
+            await self._fill(body, request, limit, client)
             yield body
         finally:
             self._free_bytes += len(body)
+            self._of_client[client] -= len(body)
+            if not self._of_client[client]:
+                del self._of_client[client]
             body.clear()  # the traceback of an error may hold a reference to it for longer
 
-    async def _fill(self, body: bytearray, request: web.Request, limit: BodyLimit) -> None:
+    async def _fill(self, body: bytearray, request: web.Request, limit: BodyLimit, client: str) -> None:
         if (request.content_length or 0) > limit.max_bytes:
             raise _too_large(limit)
         deadline = asyncio.timeout(limit.seconds)
@@ -61,7 +71,7 @@ class Bodies:
                 while chunk := await request.content.readany():
                     if len(body) + len(chunk) > limit.max_bytes:
                         raise _too_large(limit)
-                    self._take(len(chunk))
+                    self._take(len(chunk), client)
                     body += chunk
         except (web.RequestPayloadError, OSError) as error:
             if deadline.expired():
@@ -70,11 +80,15 @@ class Bodies:
             request.app[BROKEN].note(f"the body broke off: {error}", remote=request.remote)
             raise Problem(HTTPStatus.BAD_REQUEST, "the body breaks off, or is not HTTP") from error
 
-    def _take(self, size: int) -> None:
+    def _take(self, size: int, client: str) -> None:
+        if self._of_client[client] + size > self._max_client_bytes:
+            share = self._max_client_bytes // 2**20
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"the bodies of this client fill its {share} MiB")
         if size > self._free_bytes:
             held = self._max_held_bytes // 2**20
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"the bodies of other requests fill the {held} MiB for them")
         self._free_bytes -= size
+        self._of_client[client] += size
 
 
 def _refuse_encoded(request: web.Request) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from operator import itemgetter
 from typing import Any, Final, Literal, TypeAlias, TypedDict
+from weakref import WeakValueDictionary
 
 from pydantic_core import from_json
 
@@ -77,6 +78,7 @@ class Intake:
         self._put = put
         self._reason = reason
         self._decoding = asyncio.Lock()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def admit(self) -> None:
         """Raises BufferFullError if the sender must send later."""
@@ -84,13 +86,16 @@ class Intake:
         if reason := self._reason():
             raise BufferFullError(reason)
 
-    async def submit(self, body: bytearray, *, may_send: MaySend) -> Receipt:
-        """Take in one reading or an array of them, and wait for the commit.
+    async def submit(self, body: bytearray, *, client: str, may_send: MaySend) -> Receipt:
+        """Take in one reading or an array of them, and wait for the commit. Clients take turns.
 
         Raises Problem where the body is neither, and BufferFullError where the sender has to wait. In the latter case
         the readings may be stored all the same; sending them again is safe.
         """
-        async with self._decoding:  # one body at a time: parsed, it may take twenty times its size
+        turn = self._turns.setdefault(client, asyncio.Lock())
+        # One body of each client waits, so that nobody waits for all bodies of another; one body at a time is decoded,
+        # because it may take twenty times its size.
+        async with turn, self._decoding:
             self.admit()
             delivery, ticket = await self._decoded(body, may_send)
         self._put(delivery)

@@ -5,7 +5,7 @@ from typing import Final
 
 from aiohttp import web
 
-from ingestd.http.authorization import NotAllowedError, may_send
+from ingestd.http.authorization import NotAllowedError, client_of, may_send
 from ingestd.http.bodies import BODIES, TELEMETRY
 from ingestd.http.intake import NOT_ALLOWED
 from ingestd.http.problems import Problem
@@ -18,7 +18,7 @@ async def post_telemetry(request: web.Request) -> web.Response:
     intake = request.app[SERVICES].intake
     intake.admit()  # before the body is in memory
     async with request.app[BODIES].read(request, TELEMETRY) as body:
-        receipt = await intake.submit(body, may_send=may_send(request))
+        receipt = await intake.submit(body, client=client_of(request), may_send=may_send(request))
     if receipt.rejected and receipt.single:
         (rejected,) = receipt.rejected
         if rejected["reason"] == NOT_ALLOWED:

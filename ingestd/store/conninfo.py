@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Final
 
 from psycopg import ProgrammingError
@@ -29,7 +30,8 @@ def unverified_hosts(dsn: str) -> list[str]:
     parameters = _in_effect(dsn)
     if parameters.get("sslmode") in _VERIFIED:
         return []
-    hosts = (parameters.get("hostaddr") or parameters.get("host", "")).split(",")
+    names, addresses = (parameters.get(name, "").split(",") for name in ("host", "hostaddr"))
+    hosts = [address or name for name, address in zip_longest(names, addresses, fillvalue="")]
     return [host for host in hosts if not _is_local(host)]
 
 

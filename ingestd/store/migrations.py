@@ -1,7 +1,8 @@
 """Applies the numbered files of sql/schema/, each once and in its own transaction, under an advisory lock."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Final, NamedTuple
 
@@ -65,8 +66,8 @@ async def migrate(dsn: str) -> list[str]:
             except InsufficientPrivilege as error:
                 raise OperatorStoreError(
                     f"the role {connection.info.user} may not bring the schema up to date"
-                    f" ({error.diag.message_primary}): run `ingestd migrate` as {OWNER}, whose address"
-                    " INGESTD_OWNER_DATABASE_URL gives"
+                    f" ({error.diag.message_primary}): run `ingestd migrate` as the owner of the tables, with"
+                    " INGESTD_OWNER_DATABASE_URL"
                 ) from error
 
 
@@ -84,15 +85,22 @@ async def _migrate(connection: Connection) -> list[str]:
     _refuse_other_schema(applied)
     pending = [migration for migration in available() if migration.version not in applied]
     for migration in pending:
-        async with connection.transaction():
-            # While this waits for a long reader, all writers wait, too. So it fails and can be run again.
-            await connection.execute("SET LOCAL lock_timeout = '10s'")
+        async with _transaction(connection):
             await connection.execute(migration.statements)
             await connection.execute("INSERT INTO ingestd_migration (version, name) VALUES (%s, %s)", migration[:2])
         log.info("schema_migrated", version=migration.version, name=migration.name)
     if connection.info.user == OWNER:
-        await connection.execute(grants())
+        async with _transaction(connection):
+            await connection.execute(grants())
     return [f"{migration.version:04}_{migration.name}" for migration in pending]
+
+
+@asynccontextmanager
+async def _transaction(connection: Connection) -> AsyncIterator[None]:
+    """While this waits for a long reader, all writers wait, too. So it fails and can be run again."""
+    async with connection.transaction():
+        await connection.execute("SET LOCAL lock_timeout = '10s'")
+        yield
 
 
 def _refuse_other_schema(applied: Mapping[int, str]) -> None:

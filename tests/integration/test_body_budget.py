@@ -121,3 +121,24 @@ async def test_all_is_given_back_whatever_becomes_of_a_request(seed: int) -> Non
 
     await eventually(lambda: bodies.held_bytes == 0)
     assert BUDGET / 2 < most <= BUDGET
+
+
+async def sending(port: int, source: str, size: int) -> asyncio.StreamWriter:
+    """A client that has sent all but the last byte of a body."""
+    _, writer = await asyncio.open_connection(LOOPBACK, port, local_addr=(source, 0))
+    head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
+    writer.write(head.encode() + b" " * (size - 1))
+    return writer
+
+
+async def test_one_client_cannot_fill_the_room_of_others() -> None:
+    bodies = Bodies(max_held_bytes=300_000, max_client_bytes=100_000)
+    async with serving(bodies) as port:
+        greedy = [await sending(port, "127.0.0.2", 60_000) for _ in range(5)]
+        await eventually(lambda: bodies.held_bytes == 59_999)
+        friend = await sending(port, "127.0.0.3", 90_000)
+        await eventually(lambda: bodies.held_bytes == 59_999 + 89_999)
+        for writer in (*greedy, friend):
+            writer.close()
+
+    await eventually(lambda: bodies.held_bytes == 0)

@@ -197,7 +197,7 @@ def test_check_config_connects_to_both_servers_and_says_so(
     finished = shell.run("check-config", "--connect", database_url=database_url, mqtt_url=broker.url)
 
     assert 0 == finished.exit_code, finished.stderr
-    assert ["the database can be used", "the broker takes our account"] == finished.stdout.splitlines()[-2:]
+    assert ["the database can be used as postgres", "the broker takes our account"] == finished.stdout.splitlines()[-2:]
 
 
 def test_check_config_names_the_broker_that_cannot_be_reached(

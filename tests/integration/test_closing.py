@@ -270,7 +270,11 @@ async def test_a_hole_of_years_in_history_is_gone_over_in_one_step(harness: Harn
 
 
 async def test_a_reading_of_the_far_future_does_not_count_as_history(harness: Harness) -> None:
-    copy_in(harness, [datetime(9999, 12, 30, 12, 0, tzinfo=UTC)])
+    copy_in(
+        harness,
+        [datetime(9999, 12, 30, 12, 0, tzinfo=UTC)],
+        partition="FOR VALUES FROM ('9999-12-30') TO ('9999-12-31')",
+    )
     await harness.closing.catch_up(LATER)
     await harness.write(meters=by_the_minute("m", START, HOUR))
 

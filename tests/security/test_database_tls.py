@@ -162,6 +162,7 @@ UNVERIFIED: Final = {
     "postgresql://me@[2001:db8::1]/x": ["2001:db8::1"],
     "postgresql://me@127.0.0.1,a.example,b.example/x": ["a.example", "b.example"],
     "postgresql://me@localhost/x?hostaddr=192.0.2.1": ["192.0.2.1"],
+    "postgresql://me@a.example,b.example/x?hostaddr=,127.0.0.1": ["a.example"],
     "postgresql:///x?host=db.example": ["db.example"],
     "postgresql:///x?service=far": ["far.example"],
 }

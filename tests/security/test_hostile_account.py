@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, LiteralString
 
 import psycopg
@@ -23,6 +21,7 @@ from ingestd.demo.servers import PrivateMosquitto
 from ingestd.model.token import made
 from ingestd.tokens import TokensFile
 from tests.support.daemon import ROOT, Daemon
+from tests.support.lag import publish_to_commit
 from tests.support.polling import until
 from tests.support.readings import count
 
@@ -41,11 +40,6 @@ P99_SECONDS: Final = 3.0
 OF_DEVICE: Final = 100
 """Dead letters of a device in an hour, unless it is set."""
 
-# The devices of the load: each part of it is stored as a whole, and in order.
-_NEWEST: Final[LiteralString] = (
-    "SELECT greatest((SELECT max(ts) FROM meter_live WHERE meter_id LIKE 'meter-%'),"
-    " (SELECT max(ts) FROM vehicle_live WHERE vehicle_id LIKE 'EV-%'))"
-)
 _SIZE: Final[LiteralString] = "SELECT pg_database_size(current_database())"
 
 
@@ -71,26 +65,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory, shared_database_url: str) ->
     ):
         daemon.wait_healthy()
         yield Scene(daemon, broker.url, shared_database_url, text)
-
-
-def latencies_beside(hostile: subprocess.Popen[str], load: Load, url: str) -> list[float]:
-    """From publication to commit, of the others' messages from now on, in seconds; until the hostile account ends."""
-    seen: list[float] = []
-    with psycopg.connect(url, autocommit=True) as watch:
-        number = len(load.parts)
-        deadline = time.monotonic() + SECONDS + 60
-        while time.monotonic() < deadline:
-            (newest,) = watch.execute(_NEWEST).fetchone() or (None,)
-            now = datetime.now(UTC)
-            while newest is not None and number < len(load.parts) and load.parts[number].at <= newest:
-                seen.append((now - load.parts[number].at).total_seconds())
-                number += 1
-            if hostile.poll() is not None:
-                load.stop()
-                if number == len(load.parts):
-                    return seen
-            time.sleep(0.01)
-    raise AssertionError(f"{len(load.parts) - number} messages of others were not stored in the end")
 
 
 def size_of(url: str) -> int:
@@ -123,7 +97,7 @@ def test_the_readings_of_others_are_stored_within_three_seconds_and_the_database
             stdout=subprocess.PIPE,
             text=True,
         ) as hostile:
-            seen = latencies_beside(hostile, load, url)
+            seen = publish_to_commit(load, url, is_over=lambda: hostile.poll() is not None, within=SECONDS + 60)
             sent = int(hostile.communicate()[0])
 
     assert percentile(seen, 0.99) < P99_SECONDS, scene.daemon.log_tail()

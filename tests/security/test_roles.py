@@ -417,7 +417,7 @@ def test_who_may_not_migrate_says_who_has_to(cluster: Cluster, tmp_path: Path) -
     for role in ("ingestd_app", "ingestd_read"):
         expected = (
             f"ingestd: the role {role} may not bring the schema up to date (permission denied for schema public):"
-            " run `ingestd migrate` as ingestd_owner, whose address INGESTD_OWNER_DATABASE_URL gives\n"
+            " run `ingestd migrate` as the owner of the tables, with INGESTD_OWNER_DATABASE_URL\n"
         )
         settings = {"database_url": cluster.url(role, "empty")}
         done = many_finished(tmp_path, [("migrate", settings), ("run", settings)])
@@ -436,6 +436,34 @@ def test_the_owner_migrates_where_it_has_an_address(cluster: Cluster, tmp_path: 
     cluster.ask("ingestd_owner", "DELETE FROM ingestd_migration WHERE version = 4", database="owned")
     with pytest.raises(OperatorStoreError, match="may not bring the schema up to date"):
         cluster.migrate("ingestd_app", "owned")
+
+
+def test_a_stream_that_a_later_migration_adds_gets_its_rights(cluster: Cluster) -> None:
+    cluster.create("more")
+    cluster.make_roles("more")
+    cluster.migrate("ingestd_owner", "more")
+    cluster.ask("ingestd_owner", "SELECT ingestd_create_stream('charger', 'current_a real')", database="more")
+
+    cluster.migrate("ingestd_owner", "more")
+
+    for statement in (
+        "SELECT ingestd_make_partition('charger_history', current_date)",
+        "INSERT INTO charger_history VALUES ('c', now(), now(), 16)",
+        "SELECT ingestd_make_month('charger_hour', current_date)",
+        "DELETE FROM charger_hour",
+    ):
+        cluster.ask("ingestd_app", statement, database="more")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        cluster.ask("ingestd_app", "DELETE FROM charger_history", database="more")
+
+
+def test_rights_are_given_while_others_use_the_tables(cluster: Cluster) -> None:
+    with psycopg.connect(cluster.url("ingestd_app")) as busy:
+        busy.execute("INSERT INTO meter_history SELECT meter_id, clock_timestamp(), ts, 1, 230, NULL FROM meter_live")
+        busy.execute("UPDATE meter_live SET voltage = 231")
+        busy.execute("SELECT FROM ledger_share FOR UPDATE")
+
+        assert [] == cluster.migrate("ingestd_owner")
 
 
 def test_retention_without_the_owner_says_what_to_set(cluster: Cluster, broker: PrivateMosquitto) -> None:

@@ -67,6 +67,7 @@ class Tokens:
             "admin": self.add("administrator", "admin"),
         }
         self.gateway = self.add("gateway", "ingest", devices=("*",))
+        self.hostile = self.add("hostile", "ingest", devices=("*",))
         self.expired = self.add("expired", *SCOPES, devices=("*",), expires_at=NOW - timedelta(seconds=1))
         self.revoked = self.add("revoked", *SCOPES, devices=("*",))
         self.file.revoke(self.revoked.split("_")[1], at=NOW)

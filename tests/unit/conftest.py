@@ -17,7 +17,7 @@ settings.register_profile("unit", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("unit")
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _nothing_is_logged() -> Iterator[None]:
     """Thousands of examples a second would log more than they test."""
     before = structlog.get_config()
