@@ -479,6 +479,22 @@ def test_the_share_of_dead_letters_is_that_of_the_last_five_minutes() -> None:
     assert (0.0, False, True) == look_at_counters(share, 6, 3000, 520)
 
 
+def test_the_share_of_dead_letters_names_who_sent_most_of_them_in_the_last_five_minutes() -> None:
+    share = DeadLetterShare()
+
+    def detail(minute: float, dead: int, **by_sender: int) -> str:
+        now = START + timedelta(minutes=minute)
+        return share.look(now=now, received=1000 * minute, dead_lettered=dead, by_sender=by_sender).detail
+
+    start = "messages of the last 5 min became dead letters"
+    assert f"0 of 0 {start}" == detail(0, 500, before=500)
+    assert f"100 of 1000 {start}; most are of a: 60, 60%" == detail(1, 600, a=60, b=40)
+    assert f"140 of 2000 {start}; most are of b: 80, 57%" == detail(2, 640, b=40)
+    assert f"40 of 5000 {start}; most are of b: 40, 100%" == detail(6, 640)
+    assert f"5 of 5000 {start}; most are of a: 7, 100%" == detail(7, 645, a=7)  # two of them are not settled yet
+    assert f"0 of 13000 {start}" == detail(20, 645)
+
+
 def test_a_single_bad_message_among_a_few_is_no_alert_and_two_are() -> None:
     share = DeadLetterShare()
     look_at_counters(share, 0, 0, 0)
