@@ -23,7 +23,7 @@ from ingestd.model.stream import STREAMS, WITH_ENERGY, Stream
 FLUSH_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 COMMIT_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
 BATCH_BUCKETS: Final = (1, 10, 50, 100, 500, 1000, 2500, 5000, 10_000, 20_000, 32_000)  # messages
-REQUEST_BUCKETS: Final = (0.005, 0.01, 0.025, 0.1, 0.25, 0.5, 1.0, 5.0)  # seconds
+REQUEST_BUCKETS: Final = (0.005, 0.02, 0.1, 0.4, 1.0, 5.0)  # seconds
 STATUS_CLASSES: Final = ("2xx", "4xx", "5xx")
 """Those that are there from the start."""
 

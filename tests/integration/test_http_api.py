@@ -764,6 +764,22 @@ def test_requests_are_counted_by_route_and_not_by_path(daemon: Daemon) -> None:
     assert b"nobody" not in daemon.request("GET", "/metrics").body
 
 
+def test_each_message_is_counted_in_the_times_from_receipt_to_commit(daemon: Daemon, names: Names) -> None:
+    def counted() -> float:
+        return daemon.metric("ingestd_receipt_to_commit_seconds_count", source="http")
+
+    before = counted()
+    seconds = daemon.metric("ingestd_receipt_to_commit_seconds_sum", source="http")
+    body: list[object] = [meter(names.meter, NOON), meter(names.meter, NOON), {"no": "reading"}]
+    started = time.monotonic()
+
+    assert 201 == daemon.request("POST", TELEMETRY, body=body).status
+
+    until(lambda: counted() - before == 3)
+    passed = time.monotonic() - started
+    assert 0 < daemon.metric("ingestd_receipt_to_commit_seconds_sum", source="http") - seconds <= 3 * passed
+
+
 def test_every_route_is_counted_from_the_start_and_promtool_finds_nothing(daemon: Daemon) -> None:
     exposition = daemon.request("GET", "/metrics").body
 
