@@ -91,6 +91,11 @@ faketime:
 	@[ "$$(uname)" != Linux ] || ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || \
 	  sh -c "$$APT_INSTALL" sh libfaketime
 
+# Checks and runs the rules of deploy/prometheus. Its package is 19 MB; the server in it is not started.
+.PHONY: promtool
+promtool: ## install promtool, and Prometheus with it, unless it is there
+	@command -v promtool >/dev/null || sh -c "$$APT_INSTALL" sh prometheus
+
 .PHONY: lint
 lint: .venv/.dev ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
@@ -104,7 +109,7 @@ format: .venv/.dev ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: .venv/.dev mosquitto faketime lint ## set up, lint and run all tests with coverage (PYTEST_ARGS=... adds options)
+test: .venv/.dev mosquitto faketime promtool lint ## set up, lint and run all tests with coverage (PYTEST_ARGS=... adds options)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
 
 SECONDS ?= 60

@@ -545,7 +545,7 @@ def test_the_scripts_of_compose_make_roles_with_passwords(tmp_path: Path) -> Non
     compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     scripts = re.findall(r"- \./(\S+):/docker-entrypoint-initdb\.d/(\S+):ro", compose)
     assert ["1-roles.sql", "2-passwords.sql"] == sorted(name for _, name in scripts)
-    for role in ("owner", "app"):
+    for role in ("owner", "app", "read"):
         (tmp_path / f"{role}_password").write_text(f"of-the-{role}\n")
     with PrivatePostgres(settings={"fsync": "off"}) as server:
         cluster = Cluster(server)
@@ -558,6 +558,8 @@ def test_the_scripts_of_compose_make_roles_with_passwords(tmp_path: Path) -> Non
         for role in ("owner", "app"):
             url = cluster.url(f"ingestd_{role}").replace("@", f":of-the-{role}@")
             assert asyncio.run(migrate(url)) == (NAMES if role == "owner" else [])
+        with psycopg.connect(cluster.url("ingestd_read").replace("@", ":of-the-read@")) as connection:
+            assert (0,) == connection.execute("SELECT count(*) FROM meter_live").fetchone()
         for wrong in ("ingestd_app@", "ingestd_app:of-the-owner@", "ingestd_read@", "ingestd_read:@"):
             with pytest.raises(psycopg.OperationalError, match="password"):
                 psycopg.connect(cluster.url("postgres").replace("postgres@", wrong))
