@@ -91,6 +91,12 @@ faketime:
 	@[ "$$(uname)" != Linux ] || ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || \
 	  sh -c "$$APT_INSTALL" sh libfaketime
 
+# A browser; without it the tests of the page are skipped. Debian's only: other systems call it differently.
+.PHONY: chromium
+chromium:
+	@! command -v dpkg >/dev/null || { command -v chromium && command -v chromedriver; } >/dev/null || \
+	  sh -c "$$APT_INSTALL" sh chromium chromium-driver || echo "Without chromium the tests of the page are skipped" >&2
+
 .PHONY: lint
 lint: .venv/.dev ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
@@ -104,7 +110,7 @@ format: .venv/.dev ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: .venv/.dev mosquitto faketime lint ## set up, lint and run all tests with coverage (PYTEST_ARGS=... adds options)
+test: .venv/.dev mosquitto faketime chromium lint ## set up, lint and run all tests with coverage (PYTEST_ARGS=... adds options)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
 
 SECONDS ?= 60
@@ -171,5 +177,5 @@ build: .venv/.dev ## build the wheel and the source archive into dist/
 
 .PHONY: clean
 clean: ## remove .venv and everything built, measured or cached
-	rm -rf .venv dist bench/out .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv dist bench/out tests-output .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
