@@ -8,14 +8,15 @@ const EDGE = { left: 46, right: 8, top: 8, bottom: 22 };
 
 /**
  * `points` are {at: Date, until: Date, values: [number or null, ...]}, one value for each of `names`.
- * `kind` is "bars" or "lines"; `limit` draws a broken line.
+ * `kind` is "bars" or "lines"; `limit` draws a broken line; `bands` are {start, end} with a
+ * background of their own, the charging sessions. `range` is the least that the axis shows.
  */
-export function chart({ title, unit, names, points, kind = "lines", range = null, limit = null, digits = 1, wide = false }) {
+export function chart({ title, unit, names, points, kind = "lines", range = null, limit = null, digits = 1, wide = false, bands = [] }) {
   const known = points.flatMap((point) => point.values).filter((value) => value !== null);
   if (!known.length) return h("p", { class: "empty" }, `${title}: no figures in this window.`);
   const width = widthOf(wide);
   const [from, to] = [points[0].at, points.at(-1).until];
-  const scale = nice(range ?? [kind === "bars" ? Math.min(0, ...known) : Math.min(...known), Math.max(...known)]);
+  const scale = nice([Math.min(...(range ?? (kind === "bars" ? [0] : [])), ...known), Math.max(...(range ?? []), ...known)]);
   const x = (date) => EDGE.left + ((date - from) / (to - from)) * (width - EDGE.left - EDGE.right);
   const y = (value) => HEIGHT - EDGE.bottom - ((value - scale.low) / (scale.high - scale.low)) * (HEIGHT - EDGE.top - EDGE.bottom);
   const said = (point) =>
@@ -23,6 +24,10 @@ export function chart({ title, unit, names, points, kind = "lines", range = null
   const svg = s(
     "svg",
     { class: "chart", viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": summary(title, unit, names, points, digits) },
+    bands.map((band) => {
+      const [begin, end] = [x(Math.max(from, new Date(band.start))), x(Math.min(to, new Date(band.end)))];
+      return s("rect", { class: "band", x: begin, y: EDGE.top, width: Math.max(1, end - begin), height: HEIGHT - EDGE.top - EDGE.bottom });
+    }),
     scale.ticks.map((tick) => [
       s("line", { class: "grid", x1: EDGE.left, x2: width - EDGE.right, y1: y(tick), y2: y(tick) }),
       s("text", { x: EDGE.left - 6, y: y(tick) + 4, "text-anchor": "end" }, tick.toLocaleString("en-GB")),
@@ -39,7 +44,8 @@ export function chart({ title, unit, names, points, kind = "lines", range = null
   return h(
     "figure",
     {},
-    h("figcaption", { class: "key" }, names.map((name, i) => h("span", { class: `c${i}` }, `${name} (${unit})`))),
+    h("figcaption", { class: "key" }, names.map((name, i) => h("span", { class: `c${i}` }, `${name} (${unit})`)),
+      bands.length ? h("span", { class: "band" }, "charging session") : null),
     svg,
     asTable(title, unit, names, points, digits),
   );

@@ -34,19 +34,21 @@ export function vehicle(root, { id, query }) {
       for (const part of [energy, efficiency, battery, heat, sessions, judgement]) fill(part, empty("Nothing is known of this vehicle yet."));
       return;
     }
-    const judged = await get(`/v1/analytics/performance/${encodeURIComponent(id)}`, span);
+    const [judged, charged] = await Promise.all([
+      get(`/v1/analytics/performance/${encodeURIComponent(id)}`, span),
+      sessionsOf(id, window, span),
+    ]);
     fill(judgement, quality(judged));
     const ac = await acOf(judged.meters, window);
     const points = spans(series, (point) => [ac?.get(Date.parse(point.start)) ?? null, point.kwh]);
-    fill(energy, chart({ title: "AC and DC energy", unit: "kWh", kind: "bars", names: ["AC", "DC"], points, digits: 3 }), shared(judged));
+    fill(energy, chart({ title: "AC and DC energy", unit: "kWh", kind: "bars", names: ["AC", "DC"], points, digits: 3, bands: charged.sessions ?? [] }), shared(judged));
     const ratios = points.map((point) => ({ ...point, values: [ratio(...point.values)] }));
     fill(efficiency, chart({
-      title: "Efficiency", unit: "%", names: ["DC of AC"], points: ratios,
-      limit: judged.threshold * 100,
+      title: "Efficiency", unit: "%", names: ["DC of AC"], points: ratios, limit: judged.threshold * 100, range: [50, 100],
     }), h("p", { class: "soft" }, `The broken line is the threshold, ${format.percent(judged.threshold)}. Gaps: AC or DC is not known, or is nearly nothing.`));
     fill(battery, chart({ title: "State of charge", unit: "%", names: ["SoC"], range: [0, 100], points: spans(series, (point) => [point.soc]) }));
     fill(heat, chart({ title: "Battery temperature", unit: "°C", names: ["Mean"], points: spans(series, (point) => [point.batteryTemp]) }));
-    fill(sessions, await sessionsOf(id, window, span));
+    fill(sessions, sessionTable(charged));
   };
 }
 
@@ -152,9 +154,14 @@ function ratio(ac, dc) {
   return ac === null || dc === null || ac < 0.05 ? null : (dc / ac) * 100;
 }
 
+/** Without sessions where the window is too long for the API: 31 days, and up to a quarter of an hour. */
 async function sessionsOf(id, window, span) {
-  if (window.end - window.start > 31 * 86400e3) return empty("Sessions are shown for windows of at most 31 days.");
-  const { sessions, reason } = await get(device("vehicle", id, "sessions"), span);
+  if (window.end - window.start > 31 * 86400e3) return { sessions: null };
+  return get(device("vehicle", id, "sessions"), span);
+}
+
+function sessionTable({ sessions, reason }) {
+  if (sessions === null) return empty("Sessions are shown for windows of at most 31 days.");
   const note = reason ? h("p", { class: "soft" }, reason) : null;
   if (!sessions.length) return [empty("The vehicle was not charged in this window."), note];
   return [table("Charging sessions, the newest first", [

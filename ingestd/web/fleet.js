@@ -8,7 +8,7 @@ import * as format from "/web/format.js";
 const MAX_COUNTED = 1000;
 
 export function fleet(root) {
-  const tiles = h("dl", { class: "tiles" });
+  const tiles = h("dl", { class: "tiles" }, tile("Loading …", "–"));
   const plot = h("div", {}, empty("Loading …"));
   const worst = h("div", {}, empty("Loading …"));
   const rate = rates();

@@ -44,7 +44,9 @@ function ledger(samples) {
 
 function workOf(samples) {
   const [sum, flushes] = ["sum", "count"].map((part) => total(samples, `ingestd_flush_seconds_${part}`) ?? 0);
-  const until = total(samples, "ingestd_ledger_made_until_timestamp_seconds");
+  const made = samples.filter((sample) => sample.name === "ingestd_ledger_made_until_timestamp_seconds" && sample.value);
+  const until = made.length ? Math.min(...made.map((sample) => sample.value)) : null; // of meters and of vehicles
+  const difference = total(samples, "ingestd_clock_difference_seconds");
   const date = until ? new Date(until * 1000).toISOString() : null;
   return facts([
     ["Flushes", flushes ? `${format.count(flushes)}, on average ${format.number((sum / flushes) * 1000, 1, "ms")}` : "none yet"],
@@ -54,6 +56,6 @@ function workOf(samples) {
     ["Connections to the broker", format.count(total(samples, "ingestd_broker_connections_total") ?? 0)],
     ["Sessions lost by the broker", format.count(total(samples, "ingestd_broker_sessions_lost_total") ?? 0)],
     ["Dead letters not stored", format.count(total(samples, "ingestd_dead_letters_suppressed_total") ?? 0)],
-    ["Clock against the database", format.number(total(samples, "ingestd_clock_difference_seconds"), 3, "s")],
+    ["Clock against the database", difference === null ? "–" : format.number(Math.abs(difference) * 1000, 0, "ms")],
   ]);
 }

@@ -3,7 +3,7 @@
 import { h, labelled, select } from "/web/dom.js";
 import * as format from "/web/format.js";
 
-const HOURS = { 6: "6 hours", 24: "24 hours", 168: "7 days", 744: "31 days" };
+const HOURS = { 6: "6 hours", 24: "24 hours", 168: "7 days", 743: "31 days" };
 
 /** {start, end, hours, bucket} of an address; `hours` is null if start and end are given. */
 export function windowOf(query) {
@@ -15,12 +15,12 @@ export function windowOf(query) {
   return { start: new Date(Math.floor((now - hours * 3600e3) / quarter) * quarter), end: now, hours, bucket: bucket(hours * 3600e3) };
 }
 
+/** About 50 buckets on a wide screen, half as many on a phone: bars that can be told apart. */
 function bucket(milliseconds) {
   const hours = milliseconds / 3600e3;
-  if (hours <= 6) return "5m";
-  if (hours <= 36) return "15m";
-  if (hours <= 8 * 24) return "1h";
-  return hours <= 40 * 24 ? "6h" : "1d";
+  const most = innerWidth < 700 ? 30 : 60;
+  const lengths = { "5m": 1 / 12, "15m": 0.25, "30m": 0.5, "1h": 1, "3h": 3, "6h": 6, "12h": 12, "1d": 24, "7d": 168 };
+  return Object.keys(lengths).find((name) => hours / lengths[name] <= most) ?? "7d";
 }
 
 export function asked(window) {

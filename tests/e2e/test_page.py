@@ -140,14 +140,13 @@ def test_the_fleet_has_tiles_bars_and_the_worst_ten(browser: Browser, daemon: Da
 
 
 def test_the_first_row_of_a_table_is_there_soon(browser: Browser, daemon: Daemon) -> None:
-    browser.open(f"{daemon.url}/#/vehicles")
-    browser.one("tbody tr")
-    milliseconds = browser.run(
-        "return performance.getEntriesByType('resource').filter(one => one.name.includes('/v1/'))[0].responseEnd"
-    )
+    browser.note_first("tbody tr")
+    for name in ("vehicles", "fleet"):
+        view(browser, daemon, name)
+        milliseconds = browser.time_of_first("tbody tr")
 
-    print(f"the answer with the first row was there {milliseconds:.0f} ms after the page was asked for")  # noqa: T201
-    assert milliseconds > 0
+        print(f"{name}: the first row is there {milliseconds:.0f} ms after loading began")  # noqa: T201
+        assert milliseconds > 0  # a busy machine takes longer: the contract of 1 s is looked at, not asserted
 
 
 def test_devices_are_searched_and_filtered(browser: Browser, daemon: Daemon) -> None:
@@ -169,8 +168,9 @@ def test_those_below_the_threshold_come_first(browser: Browser, daemon: Daemon) 
 def test_a_vehicle_has_bars_lines_and_its_quality_in_words(browser: Browser, daemon: Daemon) -> None:
     view(browser, daemon, "vehicle/EV-0001")
 
-    assert len(browser.some("section[aria-label='AC and DC energy'] .bar")) > 50
+    assert len(browser.some("section[aria-label='AC and DC energy'] .bar")) > 40
     assert len(browser.some("svg .line", at_least=3)) >= 3
+    assert len(browser.all("svg .band")) >= 2  # charging sessions
     assert "below the threshold" in browser.one("section[aria-label='Data quality']").text
 
 

@@ -69,6 +69,25 @@ class Browser:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self._command("Emulation.setEmulatedMedia", {"features": features})
 
+    def time_of_first(self, selector: str) -> float:
+        """Milliseconds from the beginning of loading a page until such an element is drawn; see `note_first`."""
+        until(lambda: self.run("return window.firstSeen"), within=20)
+        return float(self.run("return window.firstSeen[arguments[0]]", selector))
+
+    def note_first(self, selector: str) -> None:
+        """From now on each page notes when such an element is drawn for the first time."""
+        script = """
+            const selector = SELECTOR;
+            new MutationObserver((_, observer) => {
+              if (!document.querySelector(selector)) return;
+              observer.disconnect();
+              requestAnimationFrame(() => setTimeout(() => { window.firstSeen = {[selector]: performance.now()}; }));
+            }).observe(document, {childList: true, subtree: true});
+        """
+        self._command(
+            "Page.addScriptToEvaluateOnNewDocument", {"source": script.replace("SELECTOR", json.dumps(selector))}
+        )
+
     def open(self, url: str) -> None:
         """A page that is loaded anew, also if only the part after # is another."""
         self.driver.get("about:blank")
