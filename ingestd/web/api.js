@@ -19,7 +19,7 @@ export async function ask(path, parameters = {}, options = {}) {
     throw new ApiError(0, { detail: "The server does not answer. The page asks again." });
   }
   if (answer.status === 401) {
-    location.assign("/login");
+    location.assign(`/login${location.hash}`);
     return new Promise(() => {}); // the page goes away
   }
   return answer;

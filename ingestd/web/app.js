@@ -21,11 +21,11 @@ let end = () => {};
 let shown = null;
 
 function open() {
-  const [path, query] = location.hash.slice(2).split("?");
-  const [name, id] = path.split("/").map(decodeURIComponent);
   if (location.hash && !location.hash.startsWith("#/")) return; // the link that skips to the content
   end();
-  const makeView = VIEWS[name] ?? fleet;
+  const [path, query] = location.hash.slice(2).split("?");
+  const [name, id] = parts(path);
+  const makeView = (name in PARENTS && !id ? null : VIEWS[name]) ?? fleet;
   for (const link of document.querySelectorAll("nav a")) {
     const is = link.getAttribute("href") === `#/${PARENTS[name] ?? (VIEWS[name] ? name : "fleet")}`;
     if (is) link.setAttribute("aria-current", "page");
@@ -38,6 +38,15 @@ function open() {
   if (shown !== null && shown !== path) main.focus(); // a screen reader begins to read here
   shown = path;
   end = follow(() => tried(refresh));
+}
+
+/** Of a path such as vehicle/EV-101; an address that is broken leads to the fleet. */
+function parts(path) {
+  try {
+    return path.split("/").map(decodeURIComponent);
+  } catch {
+    return ["fleet"];
+  }
 }
 
 async function tried(refresh) {

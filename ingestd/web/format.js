@@ -15,7 +15,10 @@ export function number(value, digits = 1, unit = "") {
 }
 
 export const count = (value) => number(value, 0);
-export const kwh = (value) => number(value, value !== null && Math.abs(value) < 1 ? 3 : 1, "kWh");
+export function kwh(value) {
+  const size = Math.abs(value ?? 0);
+  return number(value, size < 1 ? 3 : size < 1000 ? 1 : 0, "kWh");
+}
 export const percent = (ratio) => (ratio === null || ratio === undefined ? "–" : number(ratio * 100, 1, "%"));
 
 export const time = (text) => (text ? TIME.format(new Date(text)) : "–");

@@ -137,6 +137,8 @@ def test_the_fleet_has_tiles_bars_and_the_worst_ten(browser: Browser, daemon: Da
     assert len(browser.some("svg .bar")) >= 24
     assert 10 == len(browser.all("tbody tr"))
     assert "EV-0001" == browser.one("tbody a").text
+    until(lambda: "…" not in browser.some(".tile")[1].text, within=20)  # a rate needs two looks
+    browser.picture("wide-fleet")
 
 
 def test_the_first_row_of_a_table_is_there_soon(browser: Browser, daemon: Daemon) -> None:
@@ -157,6 +159,44 @@ def test_devices_are_searched_and_filtered(browser: Browser, daemon: Daemon) -> 
     browser.open(f"{daemon.url}/#/vehicles?show=below")
     browser.wait_for_text("EV-0001")
     assert ["EV-0001"] == [link.text for link in browser.all("tbody a")]
+
+
+def test_a_long_list_has_pages(browser: Browser, daemon: Daemon) -> None:
+    now = datetime.now(UTC).isoformat()
+    many = [
+        {"meterId": f"page-{number:03}", "kwhConsumedAc": 0.1, "voltage": 230, "timestamp": now}
+        for number in range(130)
+    ]
+    assert 201 == daemon.request("POST", "/v1/telemetry", body=many).status
+    browser.open(f"{daemon.url}/#/meters?search=page-&sort=id")
+    browser.wait_for_text("page-129")  # a search shows all that it found
+    browser.open(f"{daemon.url}/#/meters?sort=id")
+    browser.wait_for_text("100 meters on page 1")
+    first = {link.text for link in browser.all("tbody a")}
+    browser.run("[...document.querySelectorAll('button')].find(one => one.textContent === 'Next page').click()")
+    browser.wait_for_text("on page 2")
+    browser.wait_for_text("page-129")
+
+    assert set() == first & {link.text for link in browser.all("tbody a")}
+
+
+def test_an_empty_system_says_what_to_do(chromium: Browser, database_url: str) -> None:
+    with (
+        PrivateMosquitto() as broker,
+        Daemon(mqtt_url=broker.url, database_url=database_url, mqtt_client_id="ingestd-page-empty") as daemon,
+    ):
+        daemon.wait_healthy()
+        for name in ("fleet", "vehicles", "meters"):
+            chromium.open(f"{daemon.url}/#/{name}")
+            chromium.wait_for_text("Nothing has reported yet: publish")
+        chromium.open(f"{daemon.url}/#/%E0%A4%A")
+        chromium.wait_for_text("Fleet, last 24 hours")
+        chromium.open(f"{daemon.url}/#/fleet")
+        chromium.wait_for_text("Nothing has reported yet: publish")
+        chromium.picture("empty")
+
+        assert [] == chromium.complaints()
+        chromium.open("about:blank")
 
 
 def test_those_below_the_threshold_come_first(browser: Browser, daemon: Daemon) -> None:
@@ -293,11 +333,13 @@ def test_one_logs_in_with_a_token_and_out_again(chromium: Browser, tokens: Token
         ) as daemon,
     ):
         daemon.wait_healthy()
-        chromium.open(f"{daemon.url}/#/fleet")
+        chromium.open(f"{daemon.url}/#/health")
+        chromium.one("#token")
+        assert [] == [one for one in chromium.complaints() if "username fields" not in one]  # a token has no name
         chromium.one("#token").send_keys(tokens.of["read"])
         chromium.picture("login")
         chromium.click("form button")
-        chromium.wait_for_text("Devices online")
+        chromium.wait_for_text("Messages since the start")  # the view that was asked for
         chromium.open(f"{daemon.url}/#/dead-letters")
         chromium.wait_for_text("scope admin")
         chromium.click("#logout")
