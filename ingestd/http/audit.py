@@ -5,7 +5,6 @@ from typing import Any, Final, get_args
 from aiohttp import web
 
 from ingestd.http import parameters
-from ingestd.http.problems import bad_parameter
 from ingestd.http.services import SERVICES
 from ingestd.http.shapes import answer, rfc3339
 from ingestd.model.audit import Action, AuditFilter
@@ -14,15 +13,10 @@ from ingestd.model.audit import Action, AuditFilter
 async def get_audit(request: web.Request) -> web.Response:
     """The newest first, by pages: `next` is the `before` of the page that follows, null at the end."""
     query = parameters.Query(request, {"action", "subject", "startTime", "endTime", "limit", "before"})
-    wanted = AuditFilter(
-        action=query.choice("action", get_args(Action)),
-        subject=query.text("subject"),
-        since=query.timestamp("startTime"),
-        until=query.timestamp("endTime"),
-    )
-    if wanted.since and wanted.until and wanted.since >= wanted.until:
-        raise bad_parameter("endTime", "must be later than startTime")
+    action, subject = query.choice("action", get_args(Action)), query.text("subject")
+    since, until = query.since_until()
     limit, before = query.page()
+    wanted = AuditFilter(action=action, subject=subject, since=since, until=until)
     entries = await request.app[SERVICES].audit(wanted, limit=limit, before=before)
     return answer(
         {

@@ -7,7 +7,6 @@ from aiohttp import web
 
 from ingestd.http import parameters
 from ingestd.http.heavy import heavy
-from ingestd.http.problems import bad_parameter
 from ingestd.http.services import SERVICES
 from ingestd.http.shapes import answer, rfc3339
 from ingestd.model.dead_letter import DeadLetterFilter, Reason
@@ -17,15 +16,10 @@ from ingestd.model.dead_letter import DeadLetterFilter, Reason
 async def get_dead_letters(request: web.Request) -> web.Response:
     """The newest first, by pages: `next` is the `before` of the page that follows, null at the end."""
     query = parameters.Query(request, {"reason", "device", "startTime", "endTime", "limit", "before"})
-    wanted = DeadLetterFilter(
-        reason=query.choice("reason", get_args(Reason)),
-        device=query.identity("device"),
-        since=query.timestamp("startTime"),
-        until=query.timestamp("endTime"),
-    )
-    if wanted.since and wanted.until and wanted.since >= wanted.until:
-        raise bad_parameter("endTime", "must be later than startTime")
+    reason, device = query.choice("reason", get_args(Reason)), query.identity("device")
+    since, until = query.since_until()
     limit, before = query.page()
+    wanted = DeadLetterFilter(reason=reason, device=device, since=since, until=until)
     letters = await request.app[SERVICES].dead_letters(wanted, limit=limit, before=before)
     return answer(
         {

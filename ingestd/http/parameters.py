@@ -91,6 +91,13 @@ class Query:
             raise bad_parameter(name, f"a whole number from {lowest} to {highest}")
         return int(text)
 
+    def since_until(self) -> tuple[datetime | None, datetime | None]:
+        """`startTime` and `endTime` of a list, each of which may be missing."""
+        since, until = self.timestamp("startTime"), self.timestamp("endTime")
+        if since and until and since >= until:
+            raise bad_parameter("endTime", "must be later than startTime")
+        return since, until
+
     def page(self) -> tuple[int, int | None]:
         """`limit` and `before` of a list that is read by pages."""
         limit = self.number("limit", default=100, lowest=1, highest=1000)

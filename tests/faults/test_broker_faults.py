@@ -152,7 +152,9 @@ def test_windows_full_of_poison_do_not_stop_the_flow(broker: PrivateMosquitto, d
     """Twice the Receive Maximum of bad messages is queued first, then good readings."""
     windows = 2 * RECEIVE_MAXIMUM
     good = [meter_message("m-1", NOW - timedelta(seconds=number)) for number in range(10)]
-    with Daemon(mqtt_url=broker.url, database_url=database_url, flush_interval=0.2) as daemon:
+    with Daemon(
+        mqtt_url=broker.url, database_url=database_url, flush_interval=0.2, dead_letter_max_per_device=windows
+    ) as daemon:
         daemon.wait_healthy()
         daemon.terminate()
         with Client(broker.url, "poisoner") as poisoner, Device(broker.url) as device:

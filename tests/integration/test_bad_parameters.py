@@ -16,7 +16,7 @@ from tests.support.daemon import Daemon
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROBES = {"/", "/health", "/livez", "/readyz", "/metrics"}
+PROBES = {"/", "/health", "/livez", "/readyz", "/metrics", "/login", "/web/login.css", "/web/login.js"}
 """Whoever watches may add to their address whatever it takes to get a fresh answer."""
 
 WINDOW = [
@@ -81,6 +81,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
     "/v1/export/meters.csv": [*WINDOW, *CENTURY, ("id=m%2F1", "id")],
     "/v1/export/vehicles.csv": [*WINDOW, *CENTURY, ("id=", "id")],
     "/v1/dead-letters": [*WINDOW, *PAGES, *BEFORE, *DEVICE, ("reason=bad-luck", "reason")],
+    "/v1/audit": [*WINDOW, *PAGES, *BEFORE, ("action=nothing", "action"), ("subject=a&subject=b", "subject")],
     "/v1/alerts": [*PAGES, *BEFORE, *DEVICE, ("state=panic", "state"), ("kind=bad-luck", "kind")],
 }
 

@@ -367,9 +367,10 @@ def test_a_large_export_takes_little_memory(daemon: Daemon, database: psycopg.Co
     process = psutil.Process(daemon.pid)
     before = process.memory_info().rss
     peak = 0
-    with frozen_client(daemon, many):
+    with frozen_client(daemon, many, source="127.0.0.2"):
         until(lambda: waits_for_the_client(database))
         peak = process.memory_info().rss
+    until(lambda: exporting(database) == 0)
     connection = http.client.HTTPConnection(urlsplit(daemon.url).netloc, timeout=30)
     connection.request("GET", f"/v1/export/meters.csv?{many}")
     answer = connection.getresponse()
