@@ -13,6 +13,7 @@ export function deadLetters(root, { query }) {
     path: "dead-letters", query, title: "Dead letters", api: "/v1/dead-letters", key: "deadLetters", show,
     controls: (go) => [
       labelled("Reason", select("reason", [["", "any"], ...REASONS.map((one) => [one, one])], query.get("reason") ?? "", go)),
+      labelled("Arrived in", select("hours", [["", "all time"], ["1", "the last hour"], ["24", "the last 24 hours"], ["168", "the last 7 days"]], query.get("hours") ?? "", go)),
       labelled("Device", h("input", { name: "device", type: "search", value: query.get("device") ?? "" })),
     ],
     none: (asked) => (asked.size ? "There are no such dead letters." : "There are no dead letters: every message became a reading."),

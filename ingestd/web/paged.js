@@ -18,7 +18,9 @@ export function paged(root, { path, query, title, api, key, controls, show, none
     const before = befores.at(-1);
     let page;
     try {
-      page = await get(api, { ...Object.fromEntries(query), before, limit: 50 });
+      const { hours, ...filter } = Object.fromEntries(query);
+      if (hours) filter.startTime = new Date(Date.now() - hours * 3600e3).toISOString();
+      page = await get(api, { ...filter, before, limit: 50 });
     } catch (error) {
       if (error.status !== 403 && error.status !== 400) throw error;
       fill(rows, h("p", { class: "problem" }, error.status === 403 ? "These need a token with the scope admin: log out, and log in with such a token." : error.message));

@@ -161,6 +161,15 @@ def test_devices_are_searched_and_filtered(browser: Browser, daemon: Daemon) -> 
     assert ["EV-0001"] == [link.text for link in browser.all("tbody a")]
 
 
+def test_dead_letters_are_filtered_and_shown(browser: Browser, daemon: Daemon) -> None:
+    browser.open(f"{daemon.url}/#/dead-letters?reason=too-large")
+    browser.wait_for_text("There are no such dead letters.")
+    browser.open(f"{daemon.url}/#/dead-letters?reason=schema&hours=1&device=EV-0001")
+    browser.click("tbody summary")
+
+    browser.wait_for_text('"soc":101')
+
+
 def test_a_long_list_has_pages(browser: Browser, daemon: Daemon) -> None:
     now = datetime.now(UTC).isoformat()
     many = [
@@ -212,6 +221,43 @@ def test_a_vehicle_has_bars_lines_and_its_quality_in_words(browser: Browser, dae
     assert len(browser.some("svg .line", at_least=3)) >= 3
     assert len(browser.all("svg .band")) >= 2  # charging sessions
     assert "below the threshold" in browser.one("section[aria-label='Data quality']").text
+
+
+def test_a_gap_is_a_gap(browser: Browser, daemon: Daemon) -> None:
+    now = datetime.now(UTC)
+    sent = [
+        {
+            "vehicleId": "EV-gap",
+            "soc": 50 + minutes / 60,
+            "kwhDeliveredDc": 0.1,
+            "batteryTemp": 20,
+            "timestamp": (now - timedelta(minutes=minutes)).isoformat(),
+        }
+        for minutes in (*range(0, 120, 5), *range(360, 480, 5))
+    ]
+    assert 201 == daemon.request("POST", "/v1/telemetry", body=sent).status
+    assert 201 == map_vehicle(daemon, "EV-gap", "meter-gap", now).status
+    browser.open(f"{daemon.url}/#/vehicle/EV-gap?hours=24")
+
+    browser.some("section[aria-label='State of charge'] .line", at_least=2)
+    assert 2 == len(browser.all("section[aria-label='State of charge'] .line"))
+    assert "the longest" in browser.one("section[aria-label='Data quality']").text
+    browser.picture("wide-gap")
+
+
+def test_a_window_is_chosen_and_is_in_the_address(browser: Browser, daemon: Daemon) -> None:
+    view(browser, daemon, "vehicle/EV-0001")
+    browser.run(
+        "const select = document.querySelector('select[name=hours]');"
+        "select.value = '168'; select.dispatchEvent(new Event('change'));"
+    )
+
+    until(lambda: str(browser.run("return location.hash")) == "#/vehicle/EV-0001?hours=168")
+    browser.wait_for_text("Charging sessions, the newest first")
+    begin, end = (datetime.now(UTC) - timedelta(hours=hours) for hours in (12, 6))
+    browser.open(f"{daemon.url}/#/vehicle/EV-0001?start={begin:%Y-%m-%dT%H:%M:00Z}&end={end:%Y-%m-%dT%H:%M:00Z}")
+    browser.some("section[aria-label='State of charge'] .line")
+    assert browser.one("input[name=start]").is_displayed()
 
 
 def test_a_mapping_is_set_and_a_conflict_is_explained(browser: Browser, daemon: Daemon) -> None:
