@@ -89,7 +89,7 @@ function historyTable(history, end) {
 function timeLine(history) {
   const width = widthOf(true);
   const now = Date.now();
-  const first = Math.min(...history.map((one) => Date.parse(one.validFrom)));
+  const first = Math.min(now - 86400e3, ...history.map((one) => Date.parse(one.validFrom)));
   const last = Math.max(now, ...history.map((one) => Date.parse(one.validTo ?? one.validFrom)));
   const [from, to] = [first, last + (last - first) * 0.03 + 60e3];
   const x = (at) => ((at - from) / (to - from)) * width;
