@@ -94,7 +94,14 @@ faketime:
 # Checks and runs the rules of deploy/prometheus. Its package is 19 MB; the server in it is not started.
 .PHONY: promtool
 promtool: ## install promtool, and Prometheus with it, unless it is there
-	@command -v promtool >/dev/null || sh -c "$$APT_INSTALL" sh prometheus
+	@command -v promtool >/dev/null || sh -c "$$APT_INSTALL" sh prometheus || \
+	  echo "Without promtool the tests of rules are skipped" >&2
+
+# A browser; without it the tests of the page are skipped. Debian's only: other systems call it differently.
+.PHONY: chromium
+chromium:
+	@! command -v dpkg >/dev/null || { command -v chromium && command -v chromedriver; } >/dev/null || \
+	  sh -c "$$APT_INSTALL" sh chromium chromium-driver || echo "Without chromium the tests of the page are skipped" >&2
 
 .PHONY: lint
 lint: .venv/.dev ## ruff, mypy and the import contracts
@@ -109,7 +116,7 @@ format: .venv/.dev ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: .venv/.dev mosquitto faketime promtool lint ## set up, lint and run all tests with coverage (PYTEST_ARGS=... adds options)
+test: .venv/.dev mosquitto faketime promtool chromium lint ## set up, lint and run all tests with coverage (PYTEST_ARGS=... adds options)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
 
 SECONDS ?= 60
@@ -176,5 +183,5 @@ build: .venv/.dev ## build the wheel and the source archive into dist/
 
 .PHONY: clean
 clean: ## remove .venv and everything built, measured or cached
-	rm -rf .venv dist bench/out .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv dist bench/out tests-output .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

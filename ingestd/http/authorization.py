@@ -14,6 +14,7 @@ from ingestd.http import problems
 from ingestd.http.addresses import network_of
 from ingestd.http.intake import MaySend
 from ingestd.http.logins import Logins
+from ingestd.http.pages import is_asked_for
 from ingestd.http.problems import Handler
 from ingestd.http.scopes import ACCESS, Access
 from ingestd.model.token import Token, recognized
@@ -110,8 +111,7 @@ def cookie_name(request: web.Request) -> str:
 
 def _is_page(request: web.Request) -> bool:
     """Somebody opens the page in a browser, and is not logged in."""
-    wants_page = "text/html" in request.headers.get(hdrs.ACCEPT, "")
-    return request.path == "/" and wants_page and hdrs.AUTHORIZATION not in request.headers
+    return request.path == "/" and is_asked_for(request) and hdrs.AUTHORIZATION not in request.headers
 
 
 def may_read(request: web.Request) -> bool:

@@ -19,6 +19,7 @@ from ingestd.http import (
     login,
     mappings,
     metrics,
+    pages,
     performance,
     series,
     sessions,
@@ -28,6 +29,7 @@ from ingestd.http import (
 
 ROUTES: Final[tuple[web.RouteDef, ...]] = (
     *index.ROUTES,
+    *pages.ROUTES,
     *telemetry.ROUTES,
     *performance.ROUTES,
     *live.ROUTES,

@@ -15,8 +15,7 @@ _OPEN: Final = (
     (hdrs.METH_GET, "/livez"),
     (hdrs.METH_GET, "/readyz"),
     (hdrs.METH_GET, "/login"),
-    (hdrs.METH_GET, "/web/login.css"),
-    (hdrs.METH_GET, "/web/login.js"),
+    (hdrs.METH_GET, "/web/{name}"),
     (hdrs.METH_POST, "/login"),
     (hdrs.METH_POST, "/logout"),
 )

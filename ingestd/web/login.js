@@ -13,7 +13,7 @@ form.addEventListener("submit", async (event) => {
       body: JSON.stringify({ token: form.elements.token.value.trim() }),
     });
     if (answer.ok) {
-      location.assign("/");
+      location.assign(`/${location.hash}`); // the view that led here
       return;
     }
     problem.textContent = (await answer.json()).detail;

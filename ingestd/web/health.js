@@ -1,0 +1,61 @@
+// Health of the daemon: whether readings flow, the ledger of messages, flush times, and how far the energy is known.
+
+import { health, metrics, total } from "/web/api.js";
+import { empty, facts, fill, h, section, table } from "/web/dom.js";
+import * as format from "/web/format.js";
+
+export function healthView(root) {
+  const [state, messages, work] = [1, 2, 3].map(() => h("div", {}, empty("Loading …")));
+  root.append(
+    h("h1", {}, "Health"),
+    h("div", { class: "columns" }, section("State", state), section("Messages since the start", messages)),
+    section("Work", work),
+  );
+  return async () => {
+    const now = await health();
+    fill(state, stateOf(now));
+    const samples = await metrics();
+    fill(messages, ledger(samples));
+    fill(work, workOf(samples));
+  };
+}
+
+function stateOf(now) {
+  return facts([
+    ["State", h("strong", { class: now.status === "healthy" ? "good" : "bad" }, now.status)],
+    ["Database", now.database],
+    ["Broker", now.broker],
+    ["Newest commit", now.lastCommitAgeSeconds === null || now.lastCommitAgeSeconds === undefined ? "none yet" : `${format.duration(now.lastCommitAgeSeconds)} ago`],
+    ["Messages in the buffer", now.bufferedMessages === undefined ? "–" : format.count(now.bufferedMessages)],
+    ["Stopping", now.stopping ? "yes" : "no"],
+  ]);
+}
+
+function ledger(samples) {
+  const names = [
+    ["Received", "ingestd_received_total"], ["Stored", "ingestd_committed_total"], ["Duplicates", "ingestd_duplicate_total"],
+    ["Dead letters", "ingestd_dead_lettered_total"], ["In flight", "ingestd_in_flight"],
+  ];
+  return table("Received = stored + duplicates + dead letters + in flight", [
+    { title: "Messages", value: ([name]) => name },
+    { title: "Number", number: true, value: ([, metric]) => format.count(total(samples, metric) ?? 0) },
+  ], names);
+}
+
+function workOf(samples) {
+  const [sum, flushes] = ["sum", "count"].map((part) => total(samples, `ingestd_flush_seconds_${part}`) ?? 0);
+  const made = samples.filter((sample) => sample.name === "ingestd_ledger_made_until_timestamp_seconds" && sample.value);
+  const until = made.length ? Math.min(...made.map((sample) => sample.value)) : null; // of meters and of vehicles
+  const difference = total(samples, "ingestd_clock_difference_seconds");
+  const date = until ? new Date(until * 1000).toISOString() : null;
+  return facts([
+    ["Flushes", flushes ? `${format.count(flushes)}, on average ${format.number((sum / flushes) * 1000, 1, "ms")}` : "none yet"],
+    ["Flushes tried again", format.count(total(samples, "ingestd_flush_retries_total") ?? 0)],
+    ["Quarters of an hour are made until", date ? `${format.time(date)}, ${format.ago(date)}` : "not begun"],
+    ["Devices to be made again", format.count(total(samples, "ingestd_ledger_stale_devices") ?? 0)],
+    ["Connections to the broker", format.count(total(samples, "ingestd_broker_connections_total") ?? 0)],
+    ["Sessions lost by the broker", format.count(total(samples, "ingestd_broker_sessions_lost_total") ?? 0)],
+    ["Dead letters not stored", format.count(total(samples, "ingestd_dead_letters_suppressed_total") ?? 0)],
+    ["Clock against the database", difference === null ? "–" : format.number(Math.abs(difference) * 1000, 0, "ms")],
+  ]);
+}

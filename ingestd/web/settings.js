@@ -1,0 +1,49 @@
+// The settings of one device. An empty field is as for all other devices.
+
+import { change, find } from "/web/api.js";
+import { fill, h, labelled } from "/web/dom.js";
+
+const FIELDS = {
+  threshold: { text: "Threshold of efficiency (0 to 1)", kinds: ["vehicle"], type: "number", step: "0.01", min: "0", max: "1" },
+  offlineAfter: { text: "Offline after (such as 2h)", kinds: ["vehicle", "meter"], type: "text" },
+  maxKw: { text: "Most power that is plausible (kW)", kinds: ["vehicle", "meter"], type: "number", step: "any", min: "0" },
+};
+
+export function settings(kind, id) {
+  const path = `/v1/devices/${kind}/${encodeURIComponent(id)}/settings`;
+  const said = h("div", { role: "status", "aria-live": "polite" });
+  const names = Object.keys(FIELDS).filter((name) => FIELDS[name].kinds.includes(kind));
+  const inputs = Object.fromEntries(names.map((name) => {
+    const { type, step, min, max } = FIELDS[name];
+    return [name, h("input", { name, type, step, min, max, placeholder: "as for all" })];
+  }));
+  let known = false;
+  const show = (value) => {
+    for (const name of names) inputs[name].value = value[name] ?? "";
+  };
+  const act = async (does, text) => {
+    try {
+      show((await does()) ?? {});
+      fill(said, h("p", { class: "good" }, text));
+    } catch (error) {
+      fill(said, h("p", { class: "problem" }, error.status === 403 ? "This needs a token with the scope admin." : error.message));
+    }
+  };
+  const send = (event) => {
+    event.preventDefault();
+    const value = Object.fromEntries(names.filter((name) => inputs[name].value !== "").map((name) =>
+      [name, FIELDS[name].type === "number" ? Number(inputs[name].value) : inputs[name].value]));
+    act(() => change("PUT", path, value), "Saved.");
+  };
+  const clear = () => act(async () => { await change("DELETE", path); return {}; }, "As for all other devices again.");
+  return {
+    root: h("div", {},
+      h("form", { onsubmit: send, "aria-label": "Settings" }, names.map((name) => labelled(FIELDS[name].text, inputs[name])),
+        h("button", { class: "main" }, "Save"), h("button", { type: "button", onclick: clear }, "Reset")), said),
+    refresh: async () => {
+      if (known) return; // asked for once: later they would overwrite what is being typed
+      show((await find(path)) ?? {});
+      known = true;
+    },
+  };
+}

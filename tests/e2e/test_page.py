@@ -1,0 +1,395 @@
+# ruff: noqa: SIM300 - expected == actual
+"""The page in a real browser, of a real daemon with a fleet. Each test leaves screenshots in tests-output/."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from ingestd.demo.fleet import Fleet
+from ingestd.demo.servers import PrivateMosquitto
+from tests.support.api import map_vehicle
+from tests.support.browser import IS_MISSING, MISSING, PHONE, WIDE, Browser
+from tests.support.daemon import Daemon
+from tests.support.polling import until
+from tests.support.tokens import Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.daemon import Response
+
+pytestmark = pytest.mark.skipif(IS_MISSING, reason=MISSING)
+
+DEVICES = 12
+HTML = {"Accept": "text/html"}
+VIEWS = {
+    "fleet": "The worst ten",
+    "vehicles": "EV-0001",
+    "meters": "meter-0001",
+    "vehicle/EV-0001": "Charging sessions",
+    "meter/meter-0001": "Energy by day",
+    "alerts?state=all": "battery at 56.5",
+    "dead-letters": "vehicles/EV-0001/telemetry",
+    "health": "healthy",
+}
+"""And a text that each of them shows."""
+
+
+@pytest.fixture(scope="module")
+def daemon(shared_database_url: str) -> Iterator[Daemon]:
+    """With a fleet that has been there for more than a day, an alert that is over, and a dead letter."""
+    with (
+        PrivateMosquitto() as broker,
+        Daemon(mqtt_url=broker.url, database_url=shared_database_url, mqtt_client_id="ingestd-page") as daemon,
+    ):
+        daemon.wait_healthy()
+        now = datetime.now(UTC).replace(microsecond=0)
+        fleet = Fleet(meters=DEVICES, vehicles=DEVICES, seed=1, one_is_bad=True)
+        for vehicle, charger in zip(fleet.vehicles, fleet.chargers, strict=True):
+            map_vehicle(daemon, vehicle.vehicle_id, charger.meter_id, now - timedelta(hours=26))
+        past = [
+            json.loads(body)
+            for _, body in fleet.past(until=now, span=timedelta(hours=25), interval=timedelta(minutes=5))
+        ]
+        for begin in range(0, len(past), 5000):
+            assert 201 == daemon.request("POST", "/v1/telemetry", body=past[begin : begin + 5000]).status
+        with psycopg.connect(shared_database_url) as database:
+            database.execute(
+                "INSERT INTO alert (kind, subject, state, since, raised_at, cleared_at, value, bound, detail) VALUES"
+                " ('battery-over-temperature', 'EV-0001', 'cleared', now(), now(), now(), 56.5, 60, 'battery at 56.5')"
+            )
+        daemon.request("POST", "/v1/telemetry", body=[{"vehicleId": "EV-0001", "soc": 101}])  # becomes a dead letter
+        until(lambda: judged(daemon) == DEVICES, within=120)
+        yield daemon
+
+
+def judged(daemon: Daemon) -> int:
+    """How many vehicles have a ratio: until the ledger is made, they have none."""
+    vehicles = daemon.request("GET", "/v1/vehicles").json()["vehicles"]
+    return sum(vehicle["efficiencyRatio"] is not None for vehicle in vehicles)
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
+    return Tokens(tmp_path_factory.mktemp("tokens") / "tokens")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with Browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(chromium: Browser, daemon: Daemon) -> Iterator[Browser]:
+    """It has complained about nothing and asked no other server when the test is over."""
+    chromium.emulate(*WIDE)
+    chromium.complaints()
+    chromium.requests()
+    yield chromium
+    assert [] == [one for one in chromium.complaints() if "/settings - " not in one]  # 404: the device has none
+    assert [] == [
+        url for url in chromium.requests() if not url.startswith((f"{daemon.url}/", "about:", "data:", "blob:"))
+    ]
+    chromium.open("about:blank")
+
+
+def view(browser: Browser, daemon: Daemon, name: str) -> None:
+    browser.open(f"{daemon.url}/#/{name}")
+    browser.wait_for_text(VIEWS[re.sub("-000[0-9]", "-0001", name)])
+    until(lambda: "Loading" not in browser.run("return document.body.innerText"), within=20)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_every_view_has_a_link_and_shows_what_there_is(browser: Browser, daemon: Daemon, name: str) -> None:
+    view(browser, daemon, name)
+
+    assert browser.one("h1").text
+    assert 1 == len(browser.all("nav a[aria-current]"))
+    assert not browser.one("#notice").is_displayed()
+    browser.picture(f"wide-{re.sub('[/?=]', '-', name)}")
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_every_view_fits_a_phone_in_the_dark(browser: Browser, daemon: Daemon, name: str) -> None:
+    browser.emulate(*PHONE, dark=True)
+    view(browser, daemon, name)
+
+    assert 390 == browser.run("return document.documentElement.scrollWidth")
+    red, green, blue = map(
+        int, re.findall(r"\d+", browser.run("return getComputedStyle(document.body).backgroundColor"))[:3]
+    )
+    assert max(red, green, blue) < 80
+    browser.picture(f"phone-dark-{re.sub('[/?=]', '-', name)}")
+
+
+def test_the_fleet_has_tiles_bars_and_the_worst_ten(browser: Browser, daemon: Daemon) -> None:
+    view(browser, daemon, "fleet")
+
+    assert 9 == len(browser.some(".tile", at_least=9))
+    assert len(browser.some("svg .bar")) >= 24
+    assert 10 == len(browser.all("tbody tr"))
+    assert "EV-0001" == browser.one("tbody a").text
+    until(lambda: "…" not in browser.some(".tile")[1].text, within=20)  # a rate needs two looks
+    browser.picture("wide-fleet")
+
+
+def test_the_first_row_of_a_table_is_there_soon(browser: Browser, daemon: Daemon) -> None:
+    browser.note_first("tbody tr")
+    for name in ("vehicles", "fleet"):
+        view(browser, daemon, name)
+        milliseconds = browser.time_of_first("tbody tr")
+
+        print(f"{name}: the first row is there {milliseconds:.0f} ms after loading began")  # noqa: T201
+        assert milliseconds > 0  # a busy machine takes longer: the contract of 1 s is looked at, not asserted
+
+
+def test_devices_are_searched_and_filtered(browser: Browser, daemon: Daemon) -> None:
+    browser.open(f"{daemon.url}/#/vehicles?search=0007")
+    browser.wait_for_text("EV-0007")
+    assert ["EV-0007"] == [link.text for link in browser.all("tbody a")]
+
+    browser.open(f"{daemon.url}/#/vehicles?show=below")
+    browser.wait_for_text("EV-0001")
+    assert ["EV-0001"] == [link.text for link in browser.all("tbody a")]
+
+
+def test_dead_letters_are_filtered_and_shown(browser: Browser, daemon: Daemon) -> None:
+    browser.open(f"{daemon.url}/#/dead-letters?reason=too-large")
+    browser.wait_for_text("There are no such dead letters.")
+    browser.open(f"{daemon.url}/#/dead-letters?reason=schema&hours=1&device=EV-0001")
+    browser.click("tbody summary")
+
+    browser.wait_for_text('"soc":101')
+
+
+def test_a_long_list_has_pages(browser: Browser, daemon: Daemon) -> None:
+    now = datetime.now(UTC).isoformat()
+    many = [
+        {"meterId": f"page-{number:03}", "kwhConsumedAc": 0.1, "voltage": 230, "timestamp": now}
+        for number in range(130)
+    ]
+    assert 201 == daemon.request("POST", "/v1/telemetry", body=many).status
+    browser.open(f"{daemon.url}/#/meters?search=page-&sort=id")
+    browser.wait_for_text("page-129")  # a search shows all that it found
+    browser.open(f"{daemon.url}/#/meters?sort=id")
+    browser.wait_for_text("100 meters on page 1")
+    first = {link.text for link in browser.all("tbody a")}
+    browser.run("[...document.querySelectorAll('button')].find(one => one.textContent === 'Next page').click()")
+    browser.wait_for_text("on page 2")
+    browser.wait_for_text("page-129")
+
+    assert set() == first & {link.text for link in browser.all("tbody a")}
+
+
+def test_an_empty_system_says_what_to_do(chromium: Browser, database_url: str) -> None:
+    with (
+        PrivateMosquitto() as broker,
+        Daemon(mqtt_url=broker.url, database_url=database_url, mqtt_client_id="ingestd-page-empty") as daemon,
+    ):
+        daemon.wait_healthy()
+        for name in ("fleet", "vehicles", "meters"):
+            chromium.open(f"{daemon.url}/#/{name}")
+            chromium.wait_for_text("Nothing has reported yet: publish")
+        chromium.open(f"{daemon.url}/#/%E0%A4%A")
+        chromium.wait_for_text("Fleet, last 24 hours")
+        chromium.open(f"{daemon.url}/#/fleet")
+        chromium.wait_for_text("Nothing has reported yet: publish")
+        chromium.picture("empty")
+
+        assert [] == chromium.complaints()
+        chromium.open("about:blank")
+
+
+def test_those_below_the_threshold_come_first(browser: Browser, daemon: Daemon) -> None:
+    view(browser, daemon, "vehicles")
+
+    assert "EV-0001" == browser.some("tbody a", at_least=DEVICES)[0].text
+
+
+def test_a_vehicle_has_bars_lines_and_its_quality_in_words(browser: Browser, daemon: Daemon) -> None:
+    view(browser, daemon, "vehicle/EV-0001")
+
+    assert len(browser.some("section[aria-label='AC and DC energy'] .bar")) > 40
+    assert len(browser.some("svg .line", at_least=3)) >= 3
+    assert len(browser.all("svg .band")) >= 2  # charging sessions
+    assert "below the threshold" in browser.one("section[aria-label='Data quality']").text
+
+
+def test_a_gap_is_a_gap(browser: Browser, daemon: Daemon) -> None:
+    now = datetime.now(UTC)
+    sent = [
+        {
+            "vehicleId": "EV-gap",
+            "soc": 50 + minutes / 60,
+            "kwhDeliveredDc": 0.1,
+            "batteryTemp": 20,
+            "timestamp": (now - timedelta(minutes=minutes)).isoformat(),
+        }
+        for minutes in (*range(0, 120, 5), *range(360, 480, 5))
+    ]
+    assert 201 == daemon.request("POST", "/v1/telemetry", body=sent).status
+    assert 201 == map_vehicle(daemon, "EV-gap", "meter-gap", now).status
+    browser.open(f"{daemon.url}/#/vehicle/EV-gap?hours=24")
+
+    browser.some("section[aria-label='State of charge'] .line", at_least=2)
+    assert 2 == len(browser.all("section[aria-label='State of charge'] .line"))
+    assert "the longest" in browser.one("section[aria-label='Data quality']").text
+    browser.picture("wide-gap")
+
+
+def test_a_window_is_chosen_and_is_in_the_address(browser: Browser, daemon: Daemon) -> None:
+    view(browser, daemon, "vehicle/EV-0001")
+    browser.run(
+        "const select = document.querySelector('select[name=hours]');"
+        "select.value = '168'; select.dispatchEvent(new Event('change'));"
+    )
+
+    until(lambda: str(browser.run("return location.hash")) == "#/vehicle/EV-0001?hours=168")
+    browser.wait_for_text("Charging sessions, the newest first")
+    begin, end = (datetime.now(UTC) - timedelta(hours=hours) for hours in (12, 6))
+    browser.open(f"{daemon.url}/#/vehicle/EV-0001?start={begin:%Y-%m-%dT%H:%M:00Z}&end={end:%Y-%m-%dT%H:%M:00Z}")
+    browser.some("section[aria-label='State of charge'] .line")
+    assert browser.one("input[name=start]").is_displayed()
+
+
+def test_a_mapping_is_set_and_a_conflict_is_explained(browser: Browser, daemon: Daemon) -> None:
+    view(browser, daemon, "vehicle/EV-0002")
+    set_mapping(browser, "meter-of-page", "2026-01-01T08:00", "2026-01-01T10:00")
+    browser.wait_for_text("Set: meter-of-page")
+    set_mapping(browser, "meter-other", "2026-01-01T09:00", "2026-01-01T11:00")
+    browser.wait_for_text("Nothing was changed")
+    browser.picture("wide-conflict")
+
+    history = "/v1/analytics/mappings/EV-0002"
+    assert {"meter-0002", "meter-of-page"} == {
+        one["meterId"] for one in daemon.request("GET", history).json()["history"]
+    }
+    assert any("409" in complaint for complaint in browser.complaints())  # the browser notes each answer of this kind
+
+    browser.click(".problem button")
+    browser.wait_for_text("Set: meter-other")
+    assert "meter-other" in {one["meterId"] for one in daemon.request("GET", history).json()["history"]}
+
+
+def set_mapping(browser: Browser, meter: str, begin: str, end: str) -> None:
+    browser.run(
+        "const form = document.querySelector('form[aria-label=\"Set a mapping\"]');"
+        "[form.elements.meterId.value, form.elements.validFrom.value, form.elements.validTo.value] = arguments;"
+        "form.requestSubmit();",
+        meter,
+        begin,
+        end,
+    )
+
+
+def test_settings_are_saved(browser: Browser, daemon: Daemon) -> None:
+    view(browser, daemon, "meter/meter-0001")
+    browser.run(
+        "const form = document.querySelector('form[aria-label=\"Settings\"]');"
+        "form.elements.offlineAfter.value = '2h'; form.requestSubmit();"
+    )
+    browser.wait_for_text("Saved.")
+
+    assert "2h" == daemon.request("GET", "/v1/devices/meter/meter-0001/settings").json()["offlineAfter"]
+
+
+def test_a_new_value_shows_without_a_reload(browser: Browser, daemon: Daemon) -> None:
+    view(browser, daemon, "meter/meter-0002")
+    reading = {
+        "meterId": "meter-0002",
+        "kwhConsumedAc": 0.001,
+        "voltage": 211.5,
+        "timestamp": datetime.now(UTC).isoformat(),
+    }
+    daemon.request("POST", "/v1/telemetry", body=reading)
+
+    browser.wait_for_text("211.5")
+
+
+def test_the_keyboard_reaches_the_content_first(browser: Browser, daemon: Daemon) -> None:
+    view(browser, daemon, "fleet")
+
+    assert "Skip to the content" == browser.run("return document.querySelector('a').textContent")
+    unnamed = (
+        "return [...document.querySelectorAll('input, select, button, a')]"
+        ".filter(one => !(one.textContent.trim() || one.ariaLabel || one.labels?.length)).length"
+    )
+    for name in VIEWS:
+        view(browser, daemon, name)
+        assert 0 == browser.run(unnamed), name
+
+
+def test_files_are_sent_once_and_small(daemon: Daemon) -> None:
+    page = daemon.request("GET", "/", headers=HTML)
+    names = {"/", "/web/app.js", *re.findall(r'"(/web/[a-z_.]+)"', page.body.decode())}
+    sizes: dict[str, tuple[int, int]] = {}
+    while names:
+        name = names.pop()
+        plain, small = (fetched(daemon, name, encoding) for encoding in ("identity", "gzip"))
+        assert plain.body == gzip.decompress(small.body)
+        names |= {one for one in re.findall(r'from "(/web/[a-z_.]+)"', plain.body.decode()) if one not in sizes}
+        sizes[name] = (len(plain.body), len(small.body))
+        again = daemon.request("GET", name, headers={**HTML, "If-None-Match": plain.headers["etag"]})
+        assert (304, b"") == (again.status, again.body)
+
+    plain_size, small_size = (sum(size[i] for size in sizes.values()) for i in (0, 1))
+    print(f"{len(sizes)} files, {plain_size} bytes, {small_size} gzipped")  # noqa: T201
+    assert small_size < 50_000
+
+
+def fetched(daemon: Daemon, name: str, encoding: str) -> Response:
+    answer = daemon.request("GET", name, headers={**HTML, "Accept-Encoding": encoding})
+    assert 200 == answer.status
+    return answer
+
+
+def test_programs_get_json_and_browsers_the_page(daemon: Daemon) -> None:
+    page, program = daemon.request("GET", "/", headers=HTML), daemon.request("GET", "/")
+
+    assert ("text/html; charset=utf-8", "application/json") == (
+        page.headers["content-type"],
+        program.headers["content-type"].partition(";")[0],
+    )
+    assert "Accept" in page.headers["vary"]
+    assert "Accept" in program.headers["vary"]
+    assert "'unsafe" not in page.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("name", ["index.html", "login.html", "nothing.js", "..%2f__init__.py", "%2e%2e", "app.js%00"])
+def test_no_other_file_is_sent(daemon: Daemon, name: str) -> None:
+    assert 404 == daemon.request("GET", f"/web/{name}").status
+
+
+def test_one_logs_in_with_a_token_and_out_again(chromium: Browser, tokens: Tokens, shared_database_url: str) -> None:
+    with (
+        PrivateMosquitto() as broker,
+        Daemon(
+            mqtt_url=broker.url,
+            database_url=shared_database_url,
+            mqtt_client_id="ingestd-page-tokens",
+            tokens_file=str(tokens.path),
+        ) as daemon,
+    ):
+        daemon.wait_healthy()
+        chromium.open(f"{daemon.url}/#/health")
+        chromium.one("#token")
+        assert [] == [one for one in chromium.complaints() if "username fields" not in one]  # a token has no name
+        chromium.one("#token").send_keys(tokens.of["read"])
+        chromium.picture("login")
+        chromium.click("form button")
+        chromium.wait_for_text("Messages since the start")  # the view that was asked for
+        chromium.open(f"{daemon.url}/#/dead-letters")
+        chromium.wait_for_text("scope admin")
+        chromium.click("#logout")
+        chromium.one("#token")
+        chromium.open(f"{daemon.url}/")
+
+        assert chromium.one("#token").is_displayed()
