@@ -91,11 +91,12 @@ faketime:
 	@[ "$$(uname)" != Linux ] || ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || \
 	  sh -c "$$APT_INSTALL" sh libfaketime
 
-# Checks and runs the rules of deploy/prometheus. Its package is 19 MB; the server in it is not started.
+# Checks and runs the rules of deploy/prometheus; without it those tests are skipped. Its package is 19 MB, and the
+# server in it is not started.
 .PHONY: promtool
 promtool: ## install promtool, and Prometheus with it, unless it is there
 	@command -v promtool >/dev/null || sh -c "$$APT_INSTALL" sh prometheus || \
-	  echo "Without promtool the tests of rules are skipped" >&2
+	  echo "promtool is missing, so the tests of the alert rules and the dashboard are skipped" >&2
 
 # A browser; without it the tests of the page are skipped. Debian's only: other systems call it differently.
 .PHONY: chromium
