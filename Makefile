@@ -97,6 +97,11 @@ chromium:
 	@! command -v dpkg >/dev/null || { command -v chromium && command -v chromedriver; } >/dev/null || \
 	  sh -c "$$APT_INSTALL" sh chromium chromium-driver || echo "Without chromium the tests of the page are skipped" >&2
 
+# Checks and runs the rules of deploy/prometheus. Its package is 19 MB; the server in it is not started.
+.PHONY: promtool
+promtool: ## install promtool, and Prometheus with it, unless it is there
+	@command -v promtool >/dev/null || sh -c "$$APT_INSTALL" sh prometheus
+
 .PHONY: lint
 lint: .venv/.dev ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
@@ -110,7 +115,7 @@ format: .venv/.dev ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: .venv/.dev mosquitto faketime chromium lint ## set up, lint and run all tests with coverage (PYTEST_ARGS=... adds options)
+test: .venv/.dev mosquitto faketime promtool chromium lint ## set up, lint and run all tests with coverage (PYTEST_ARGS=... adds options)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
 
 SECONDS ?= 60

@@ -303,15 +303,16 @@ def load(config_file: Path | None = None, *, environment: Mapping[str, str] | No
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(problem) for problem in error.errors(include_url=False))) from error
-    for name in _KEYS:
-        if (key := getattr(settings, name)) is not None:
-            sources.refuse_readable(key, name=f"{PREFIX}{name}".upper())
+    for side in ("mqtt", "http"):
+        # Without a file of its own, the key is in that of the certificate.
+        name = f"{side}_key_file" if getattr(settings, f"{side}_key_file") else f"{side}_cert_file"
+        if (file := getattr(settings, name)) is not None and sources.holds_key(file):
+            sources.refuse_readable(file, name=f"{PREFIX}{name}".upper())
     return settings
 
 
 _SECRETS: Final = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
 _ENV_FILE: Final = Path(".env")
-_KEYS: Final = [name for name in Settings.model_fields if name.endswith("_key_file")]
 
 
 def _refuse_readable(path: Path, written: Mapping[str, object]) -> None:

@@ -94,6 +94,9 @@ class Daemon:
         self._http = self._make_http()
         self.reloading = self._make_reloading()
         self._metrics.expose_in_flight(self._buffer.in_flight)
+        self._metrics.expose_condition(
+            is_ready=lambda: self._condition().is_ready, is_backlog=lambda: self._flusher.is_backlog
+        )
         self._metrics.expose_clock_difference(lambda: self._clocks.difference)
         self._metrics.expose_ledger(lambda: self._closing.made_until, lambda: self._closing.stale_devices)
 
@@ -232,6 +235,7 @@ class Daemon:
             condition=self._condition,
             ping=self._health.ping,
             exposition=self._metrics.exposition,
+            requests=self._metrics.requests,
         )
 
     async def run(self, *, stop: asyncio.Event, migrate_first: bool = True) -> None:

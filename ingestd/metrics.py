@@ -1,24 +1,36 @@
 """The metrics of the daemon. Counters move once for each batch, not for each message.
 
-received = committed + duplicate + dead_lettered + in_flight holds whenever it is read.
+received = committed + duplicate + dead_lettered + in_flight holds whenever it is read. Every series is there from the
+start, as 0: Prometheus does not see the first step of a counter that begins with it.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final
+from itertools import accumulate, product
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ingestd.model.alert import KINDS
-from ingestd.model.dead_letter import Source
-from ingestd.model.stream import WITH_ENERGY, Stream
+from ingestd.model.dead_letter import UNKNOWN_STREAM, Reason, Source
+from ingestd.model.stream import STREAMS, WITH_ENERGY, Stream
 
 FLUSH_BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
+COMMIT_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
+BATCH_BUCKETS: Final = (1, 10, 50, 100, 500, 1000, 2500, 5000, 10_000, 20_000, 32_000)  # messages
+REQUEST_BUCKETS: Final = (0.005, 0.02, 0.1, 0.4, 1.0, 5.0)  # seconds
+STATUS_CLASSES: Final = ("2xx", "4xx", "5xx")
+"""Those that are there from the start."""
 
+_SOURCES: Final = get_args(Source)
+_STORED: Final = (tuple(stream.name for stream in STREAMS), _SOURCES)
+_ALL: Final = ((*_STORED[0], UNKNOWN_STREAM), _SOURCES)
+_REFUSED: Final = (*_ALL, get_args(Reason))
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a timestamp beside every counter doubles the page and says nothing new
 
@@ -28,17 +40,27 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._received = self._balance_counter("ingestd_received", "Messages that were received")
-        self._committed = self._balance_counter("ingestd_committed", "Readings committed as new rows")
-        self._duplicate = self._balance_counter("ingestd_duplicate", "Readings that had been stored before")
-        self._dead_lettered = self._balance_counter(
-            "ingestd_dead_lettered", "Messages that became dead letters, stored or not", "reason"
+        self._received = self._counter("ingestd_received", "Messages that were received", _ALL)
+        self._committed = self._counter("ingestd_committed", "Readings committed as new rows", _STORED)
+        self._duplicate = self._counter("ingestd_duplicate", "Readings that had been stored before", _STORED)
+        self._dead_lettered = self._counter(
+            "ingestd_dead_lettered", "Messages that became dead letters, stored or not", _REFUSED
         )
-        self._suppressed = self._balance_counter(
+        self._suppressed = self._counter(
             "ingestd_dead_letters_suppressed",
             "Dead letters beyond a limit, which were counted and not stored; ingestd_dead_lettered counts them too",
-            "reason",
+            _REFUSED,
         )
+        self._receipt_to_commit = _BatchHistogram(
+            "ingestd_receipt_to_commit_seconds",
+            "Seconds from the receipt of a message to the end of the flush that stored it",
+            COMMIT_BUCKETS,
+        )
+        self.registry.register(self._receipt_to_commit)
+        self._flush_messages = Histogram(
+            "ingestd_flush_messages", "Messages in a flush", buckets=BATCH_BUCKETS, registry=self.registry
+        )
+        self.requests = Requests(self.registry)
         self._flush_seconds = Histogram(
             "ingestd_flush_seconds",
             "Seconds from the beginning of a flush to its end",
@@ -65,6 +87,7 @@ class Metrics:
             registry=self.registry,
         )
         self._alerts_active = Gauge("ingestd_alerts_active", "Active alerts", ["kind"], registry=self.registry)
+        self.alerts_active({})
         self._last_commit = Gauge(
             "ingestd_last_commit_timestamp_seconds", "Unix time of the last commit", registry=self.registry
         )
@@ -84,15 +107,33 @@ class Metrics:
     def suppressed(self, stream: str, source: str, reason: str, count: int) -> None:
         self._suppressed.labels(stream, source, reason).inc(count)
 
-    def flushed(self, seconds: float) -> None:
-        """A flush has just ended."""
+    def flushed(self, seconds: float, receipts: Iterable[tuple[Source, float, int]]) -> None:
+        """A flush has just ended. Each of `receipts`: source, seconds since receipt, messages that came together."""
         self._flush_seconds.observe(seconds)
+        messages = 0
+        for source, since, count in receipts:
+            messages += count
+            self._receipt_to_commit.observe(source, since, count)
+        self._flush_messages.observe(messages)
         self._last_commit.set_to_current_time()
 
     def alerts_active(self, counts: Mapping[str, int]) -> None:
         """Number of active alerts by kind; 0 for a kind that is left out."""
         for kind in KINDS:
             self._alerts_active.labels(kind).set(counts.get(kind, 0))
+
+    def expose_condition(self, *, is_ready: Callable[[], bool], is_backlog: Callable[[], bool]) -> None:
+        """Whether readings flow, and whether old ones do, when scraped."""
+        Gauge(
+            "ingestd_ready",
+            "1 while readings can flow from the broker to the database; 0 also while another daemon is active",
+            registry=self.registry,
+        ).set_function(lambda: float(is_ready()))
+        Gauge(
+            "ingestd_backlog",
+            "1 while the readings that arrive are more than 15 minutes old, as after an outage",
+            registry=self.registry,
+        ).set_function(lambda: float(is_backlog()))
 
     def expose_clock_difference(self, difference: Callable[[], timedelta | None]) -> None:
         """How far this machine's clock is ahead of the database's, when scraped; NaN before it is known."""
@@ -160,8 +201,62 @@ class Metrics:
             for name, counter in counters.items()
         }
 
-    def _balance_counter(self, name: str, documentation: str, *labels: str) -> Counter:
-        return Counter(name, documentation, ["stream", "source", *labels], registry=self.registry)
+    def _counter(self, name: str, documentation: str, values: tuple[tuple[str, ...], ...]) -> Counter:
+        """A counter by stream, source and, where there are values for it, reason; 0 for each combination."""
+        labels = ("stream", "source", "reason")[: len(values)]
+        counter = Counter(name, documentation, labels, registry=self.registry)
+        for combination in product(*values):
+            counter.labels(*combination)
+        return counter
+
+
+class Requests:
+    """The requests of the HTTP API by route. A route is its path with the names of its parameters."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._count = Counter(
+            "ingestd_http_requests", "Requests answered", ["route", "method", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "ingestd_http_request_seconds",
+            "Seconds from a request to its answer",
+            ["route", "method"],
+            buckets=REQUEST_BUCKETS,
+            registry=registry,
+        )
+
+    def expect(self, route: str, method: str) -> None:
+        """Show a route before its first request."""
+        self._seconds.labels(route, method)
+        for status in STATUS_CLASSES:
+            self._count.labels(route, method, status)
+
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        self._count.labels(route, method, f"{status // 100}xx").inc()
+        self._seconds.labels(route, method).observe(seconds)
+
+
+class _BatchHistogram(Collector):
+    """A histogram by source. Messages that came together are one step, however many they are."""
+
+    def __init__(self, name: str, documentation: str, bounds: tuple[float, ...]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._bounds = bounds
+        self._counts = {source: [0] * (len(bounds) + 1) for source in _SOURCES}
+        self._sums = dict.fromkeys(_SOURCES, 0.0)
+
+    def observe(self, source: Source, value: float, count: int) -> None:
+        """`count` messages with the same value."""
+        self._counts[source][bisect_left(self._bounds, value)] += count
+        self._sums[source] += value * count
+
+    def collect(self) -> Iterable[Metric]:
+        family = HistogramMetricFamily(self._name, self._documentation, labels=["source"])
+        bounds = [*map(str, self._bounds), "+Inf"]
+        for source, counts in self._counts.items():
+            family.add_metric([source], list(zip(bounds, accumulate(counts), strict=True)), self._sums[source])
+        yield family
 
 
 class _InFlight(Collector):
@@ -172,6 +267,7 @@ class _InFlight(Collector):
         gauge = GaugeMetricFamily(
             "ingestd_in_flight", "Readings received and not settled yet", labels=["stream", "source"]
         )
-        for (stream, source), count in self._in_flight().items():
-            gauge.add_metric([stream, source], count)
+        held = self._in_flight()
+        for stream, source in product(*_ALL):
+            gauge.add_metric([stream, source], held.get((stream, source), 0))
         yield gauge

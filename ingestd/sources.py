@@ -84,17 +84,25 @@ def settings(
     return values
 
 
+def holds_key(path: Path) -> bool:
+    """Whether there is a private key in a file (PEM, RFC 7468 §10)."""
+    try:
+        return b"PRIVATE KEY" in path.read_bytes()
+    except OSError:  # whoever needs the file says what is wrong with it
+        return False
+
+
 def refuse_readable(path: Path, *, name: str) -> None:
-    """Raises ConfigError if every account of this machine can read a file with a secret; `name` is who names it.
+    """Raises ConfigError if every account of this machine can read or write a file with a secret; `name` names it.
 
     Not below /run/secrets: Docker shows these files to one container only, with the mode that they have outside.
     """
     try:
-        is_readable = path.stat().st_mode & stat.S_IROTH
+        is_open = path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH)
     except OSError:  # whoever needs the file says what is wrong with it
         return
-    if is_readable and not path.resolve().is_relative_to(CONTAINER_SECRETS):
-        raise ConfigError(f"{name}: every account of this machine can read this secret: chmod 600 {path}")
+    if is_open and not path.resolve().is_relative_to(CONTAINER_SECRETS):
+        raise ConfigError(f"{name}: every account of this machine can use this secret: chmod 600 {path}")
 
 
 def _text(path: Path, *, name: str) -> str:

@@ -75,7 +75,9 @@ class TokensFile:
     def read(self) -> Mapping[str, Token]:
         """Tokens by their ids, also those that are expired or revoked. Nobody but the owner may use the file."""
         try:
-            with self._path.open("rb") as file:
+            # Not blocking: a FIFO would wait for somebody who writes to it.
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
                 self._check_mode(os.fstat(file.fileno()))
                 text = file.read(_MOST_BYTES + 1).decode()
         except OSError as error:

@@ -21,7 +21,8 @@ BEGIN
             ('alert', 'SELECT, INSERT, UPDATE, DELETE'),
             ('alert_outbox', 'SELECT, INSERT, UPDATE, DELETE'),
             ('alert_watch', 'SELECT, INSERT, UPDATE'),
-            ('audit', 'SELECT, INSERT'),
+            -- Number and time of an entry are the database's.
+            ('audit', 'SELECT, INSERT (who, action, subject, before, after)'),
             ('stream', 'SELECT'),
             ('ingestd_migration', 'SELECT')
     LOOP

@@ -1,8 +1,8 @@
 """What commands have in common: they read the settings, and run on an event loop."""
 
 import asyncio
-import getpass
 import os
+import pwd
 import socket
 from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
@@ -28,8 +28,8 @@ def settings_of(context: click.Context) -> Settings:
 def who(command: str) -> str:
     """Who runs a command, for the audit."""
     try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # an account without a name, as containers may have
+        user = pwd.getpwuid(os.getuid()).pw_name  # not by the environment, where anybody may be anybody
+    except KeyError:  # an account without a name, as containers may have
         user = str(os.getuid())
     return f"command {command} ({user}@{socket.gethostname()})"
 

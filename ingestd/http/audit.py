@@ -5,11 +5,13 @@ from typing import Any, Final, get_args
 from aiohttp import web
 
 from ingestd.http import parameters
+from ingestd.http.heavy import heavy
 from ingestd.http.services import SERVICES
 from ingestd.http.shapes import answer, rfc3339
 from ingestd.model.audit import Action, AuditFilter
 
 
+@heavy
 async def get_audit(request: web.Request) -> web.Response:
     """The newest first, by pages: `next` is the `before` of the page that follows, null at the end."""
     query = parameters.Query(request, {"action", "subject", "startTime", "endTime", "limit", "before"})

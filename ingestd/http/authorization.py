@@ -1,6 +1,5 @@
 """Who may ask what: a token for each request, where tokens are used. All refusals look the same (RFC 6750)."""
 
-import ipaddress
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -12,6 +11,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from ingestd.http import problems
+from ingestd.http.addresses import network_of
 from ingestd.http.intake import MaySend
 from ingestd.http.logins import Logins
 from ingestd.http.pages import is_asked_for
@@ -22,8 +22,6 @@ from ingestd.tokens import TokensFile
 
 MAX_FAILURES: Final = 20
 """Failures of one address in a minute. Further ones are answered with 429; a valid token is always answered."""
-_NETWORK_BITS: Final = 64
-"""Bits of an IPv6 address that name its network. A host may choose the others as it likes."""
 _BEARER: Final[dict[str, str]] = {hdrs.WWW_AUTHENTICATE: "Bearer"}
 _RETRY_AFTER: Final[dict[str, str]] = {hdrs.RETRY_AFTER: "60"}
 _TOKEN: Final = web.RequestKey("token", Token)
@@ -72,18 +70,7 @@ class Authorization:
 
     def has_failed_too_often(self, remote: str | None) -> bool:
         """Counts one failure of this address."""
-        return not self._failures.hit(self._limit, _network(remote))
-
-
-def _network(remote: str | None) -> str:
-    """What failures are counted by: an IPv4 address, or a network of IPv6 addresses."""
-    try:
-        address = ipaddress.ip_address(remote or "")
-    except ValueError:
-        return str(remote)
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    return str(ipaddress.IPv6Network((int(address), _NETWORK_BITS), strict=False))
+        return not self._failures.hit(self._limit, network_of(remote))
 
 
 AUTHORIZATION: Final = web.AppKey("authorization", Authorization)

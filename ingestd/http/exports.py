@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 
 from ingestd.errors import StoreError
 from ingestd.http import parameters
+from ingestd.http.authorization import client_of
 from ingestd.http.problems import Problem, unknown
 from ingestd.http.services import SERVICES
 from ingestd.model.periods import TimeRange
@@ -30,8 +31,8 @@ EXPORT_SECONDS: Final = 3600.0
 """The longest that an export may last: meanwhile PostgreSQL cannot vacuum what was updated or deleted."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time at all
 
-UNDER_WAY: Final[web.AppKey[dict[asyncio.Task[Any], str | None]]] = web.AppKey("exports_under_way", dict)
-"""The tasks of the exports under way, each with the address of its client."""
+UNDER_WAY: Final[web.AppKey[dict[asyncio.Task[Any], str]]] = web.AppKey("exports_under_way", dict)
+"""The tasks of the exports under way, each with its client."""
 
 
 async def get_export(request: web.Request, stream: Stream) -> web.StreamResponse:
@@ -52,12 +53,13 @@ async def end_exports(app: web.Application) -> None:
 def _place(request: web.Request) -> Iterator[None]:
     """Counts this export. Raises Problem where as many as are allowed are under way, or one of this client."""
     under_way, task = request.app[UNDER_WAY], asyncio.current_task()
-    if request.remote in under_way.values():
+    client = client_of(request)
+    if client in under_way.values():
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "an export of this client is under way already")
     if len(under_way) >= AT_ONCE:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"{AT_ONCE} exports are under way already")
     assert task is not None  # noqa: S101 - a handler runs in one
-    under_way[task] = request.remote
+    under_way[task] = client
     try:
         yield
     finally:

@@ -34,7 +34,7 @@ async def _health(request: web.Request, *, is_whole: bool) -> web.Response:
             await services.ping()
         except StoreError as error:
             database_reason = str(error)
-    is_healthy = not (condition.is_stopping or condition.is_standby or database_reason or condition.broker_reason)
+    is_healthy = condition.is_ready and database_reason is None
     age = condition.last_commit_age
     status = "standby" if condition.is_standby else "healthy" if is_healthy else "unhealthy"
     code = HTTPStatus.OK if is_healthy else HTTPStatus.SERVICE_UNAVAILABLE

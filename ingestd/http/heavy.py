@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from aiohttp import web
 
+from ingestd.http.authorization import client_of
 from ingestd.http.problems import Problem
 
 AT_ONCE: Final = 2
@@ -21,7 +22,7 @@ _Handler = Callable[Concatenate[web.Request, _Parameters], Coroutine[Any, Any, w
 
 
 class HeavyReads:
-    """At most two heavy reads at a time, and one of each client address. Others wait."""
+    """At most two heavy reads at a time, and one of each client. Others wait."""
 
     def __init__(self) -> None:
         self._places = asyncio.Semaphore(AT_ONCE)
@@ -49,7 +50,7 @@ def heavy(handler: _Handler[_Parameters]) -> _Handler[_Parameters]:
 
     @wraps(handler)
     async def limited(request: web.Request, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> web.Response:
-        async with request.app[HEAVY_READS].place(request.remote or ""):
+        async with request.app[HEAVY_READS].place(client_of(request)):
             return await handler(request, *args, **kwargs)
 
     return limited

@@ -9,8 +9,8 @@ from typing import Final
 
 SECONDS: Final = 12 * 3600.0
 """How long one is logged in."""
-MOST: Final = 1000
-"""Logins at a time. A further one ends the oldest."""
+MOST: Final = 20
+"""Logins at a time with one token. A further one ends the oldest of them."""
 _BYTES: Final = 32
 
 
@@ -32,8 +32,9 @@ class Logins:
         secret = secrets.token_urlsafe(_BYTES)
         now = self._now()
         self._open = {key: login for key, login in self._open.items() if login.until > now}
-        while len(self._open) >= MOST:
-            del self._open[next(iter(self._open))]
+        of_token = [key for key, login in self._open.items() if login.token_id == token_id]
+        for key in of_token[: max(0, len(of_token) - MOST + 1)]:
+            del self._open[key]
         self._open[_key(secret)] = _Login(token_id, now + SECONDS)
         return secret
 

@@ -1,9 +1,11 @@
-"""How many connections there may be, and how long one may keep the server waiting."""
+"""How many connections there may be, and how long one may keep the server waiting. An IPv6 network is one address."""
 
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
+
+from ingestd.http.addresses import network_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class OpenConnections:
 
     def admit(self, connection: Watched, address: str) -> str | None:
         """Count it; or say why it may not be."""
+        address = network_of(address)
         if len(self._open) >= self.limits.total:
             return f"there are {self.limits.total} connections already"
         if self._of_address[address] >= self.limits.of_address:

@@ -59,6 +59,8 @@ class Query:
         values = self._values.getall(name, [])
         if len(values) > 1:
             raise bad_parameter(name, "given more than once")
+        if values and "\0" in values[0]:
+            raise bad_parameter(name, "must not contain a NUL character")
         return values[0] if values else None
 
     def timestamp(self, name: str) -> datetime | None:

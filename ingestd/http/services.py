@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol, TypeVar
 from aiohttp import web
 
 from ingestd.http.intake import Intake
+from ingestd.metrics import Requests
 from ingestd.model.alert import Alert, AlertFilter
 from ingestd.model.answers import Answer, ChargingSession, FleetEnergy, FleetSeries, Performance, Point, Total
 from ingestd.model.audit import AuditFilter
@@ -78,6 +79,11 @@ class Condition:
     last_commit_age: float | None  # seconds; None before the first commit
     buffered_messages: int
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether readings can flow, as far as the daemon knows without asking the database."""
+        return not (self.is_stopping or self.is_standby or self.database_reason or self.broker_reason)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
@@ -108,6 +114,7 @@ class Services:
     """Returns when the database answers. Raises StoreError if it does not within 2 s."""
     exposition: Callable[[], bytes]
     """The metrics, as Prometheus reads them."""
+    requests: Requests
 
 
 SERVICES: Final = web.AppKey("services", Services)

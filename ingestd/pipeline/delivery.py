@@ -1,5 +1,6 @@
 """A Delivery is what one read of a source brought; a Batch is several deliveries, merged for one transaction."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ class Delivery:
     readings: dict[Stream, list[Row]] = field(default_factory=lambda: {stream: [] for stream in STREAMS})
     dead_letters: list[DeadLetter] = field(default_factory=list)
     outcome: Outcome = field(default_factory=Outcome)
+    received_at: float = field(default_factory=time.monotonic)
 
     def __len__(self) -> int:
         """Readings and dead letters together: messages."""

@@ -133,7 +133,10 @@ class Flusher:
         self._settle(progress)
         self._busy_since = None
         self.last_commit_at = time.monotonic()
-        self._metrics.flushed(self.last_commit_at - started)
+        self._metrics.flushed(
+            self.last_commit_at - started,
+            ((one.source, self.last_commit_at - one.received_at, len(one)) for one in progress.deliveries),
+        )
         log.debug(
             "flushed",
             messages=sum(map(len, deliveries)),

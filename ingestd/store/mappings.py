@@ -94,13 +94,16 @@ class Mappings:
             yield connection
             after = await _segments(connection, "mappings_of_vehicle", of_vehicle)
             if before != after:
-                shown_before, shown_after = (
-                    [segment.described() for segment in some] or None for some in (before, after)
+                await record(
+                    connection,
+                    AuditEntry(
+                        who=who,
+                        action=action,
+                        subject=f"vehicle {vehicle_id}",
+                        before=[segment.described() for segment in before if segment not in after] or None,
+                        after=[segment.described() for segment in after if segment not in before] or None,
+                    ),
                 )
-                entry = AuditEntry(
-                    who=who, action=action, subject=f"vehicle {vehicle_id}", before=shown_before, after=shown_after
-                )
-                await record(connection, entry)
 
 
 async def _segments(connection: Connection, name: str, parameters: dict[str, Any]) -> list[Mapping]:

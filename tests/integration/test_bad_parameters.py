@@ -81,7 +81,14 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
     "/v1/export/meters.csv": [*WINDOW, *CENTURY, ("id=m%2F1", "id")],
     "/v1/export/vehicles.csv": [*WINDOW, *CENTURY, ("id=", "id")],
     "/v1/dead-letters": [*WINDOW, *PAGES, *BEFORE, *DEVICE, ("reason=bad-luck", "reason")],
-    "/v1/audit": [*WINDOW, *PAGES, *BEFORE, ("action=nothing", "action"), ("subject=a&subject=b", "subject")],
+    "/v1/audit": [
+        *WINDOW,
+        *PAGES,
+        *BEFORE,
+        ("action=nothing", "action"),
+        ("subject=a&subject=b", "subject"),
+        ("subject=%00", "subject"),
+    ],
     "/v1/alerts": [*PAGES, *BEFORE, *DEVICE, ("state=panic", "state"), ("kind=bad-luck", "kind")],
 }
 

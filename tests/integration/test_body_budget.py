@@ -69,7 +69,7 @@ def pieces(chance: random.Random) -> list[bytes]:
     size = chance.choice([0, 1, 1000, 50_000, 99_999, 150_000]) + chance.randrange(5)
     body = [b" " * min(20_000, size - at) for at in range(0, size, 20_000)]
     head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    if chance.random() < 1 / 2:
+    if chance.random() < 1 / 10:
         chunks = [b"%x\r\n%s\r\n" % (len(piece), piece) for piece in body]
         end = chance.choice([b"0\r\n\r\n", b"zz\r\n", b"0\r\n\r\nno HTTP\r\n\r\n"])
         return [head + b"Transfer-Encoding: chunked\r\n\r\n", *chunks, end]

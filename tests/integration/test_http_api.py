@@ -26,6 +26,7 @@ from tests.support.daemon import Daemon, Response
 from tests.support.deliveries import assert_counts_balanced, by_heading
 from tests.support.devices import Device
 from tests.support.polling import until
+from tests.support.promtool import IS_MISSING, MISSING, promtool
 from tests.support.readings import ledger_has_begun, meter_message, rfc3339, vehicle_message
 
 if TYPE_CHECKING:
@@ -746,6 +747,48 @@ def read_balance(daemon: Daemon) -> Counter[tuple[str, str, str]]:
     answer = daemon.request("GET", "/metrics")
     assert "text/plain; version=0.0.4; charset=utf-8" == answer.headers["content-type"]
     return by_heading(text_string_to_metric_families(answer.body.decode()))
+
+
+def test_requests_are_counted_by_route_and_not_by_path(daemon: Daemon) -> None:
+    route = {"route": "/v1/analytics/meter/{meterId}/live", "method": "GET"}
+    before = daemon.metric("ingestd_http_requests_total", **route, status="4xx")
+    unrouted = daemon.metric("ingestd_http_requests_total", route="none", method="other", status="4xx")
+
+    for number in range(3):
+        assert 404 == daemon.request("GET", f"/v1/analytics/meter/nobody-{number}/live").status
+        assert 404 == daemon.request("SEARCH", f"/no/such/path/{number}").status
+
+    assert 3 == daemon.metric("ingestd_http_requests_total", **route, status="4xx") - before
+    assert 3 <= daemon.metric("ingestd_http_request_seconds_count", **route)
+    assert 3 == daemon.metric("ingestd_http_requests_total", route="none", method="other", status="4xx") - unrouted
+    assert b"nobody" not in daemon.request("GET", "/metrics").body
+
+
+def test_each_message_is_counted_in_the_times_from_receipt_to_commit(daemon: Daemon, names: Names) -> None:
+    def counted() -> float:
+        return daemon.metric("ingestd_receipt_to_commit_seconds_count", source="http")
+
+    before = counted()
+    seconds = daemon.metric("ingestd_receipt_to_commit_seconds_sum", source="http")
+    body: list[object] = [meter(names.meter, NOON), meter(names.meter, NOON), {"no": "reading"}]
+    started = time.monotonic()
+
+    assert 201 == daemon.request("POST", TELEMETRY, body=body).status
+
+    until(lambda: counted() - before == 3)
+    passed = time.monotonic() - started
+    assert 0 < daemon.metric("ingestd_receipt_to_commit_seconds_sum", source="http") - seconds <= 3 * passed
+
+
+def test_every_route_is_counted_from_the_start_and_promtool_finds_nothing(daemon: Daemon) -> None:
+    exposition = daemon.request("GET", "/metrics").body
+
+    assert b'ingestd_http_requests_total{method="DELETE",route="/v1/analytics/mappings/{vehicleId}",' in exposition
+    assert 1.0 == daemon.metric("ingestd_ready")
+    assert 0.0 == daemon.metric("ingestd_backlog")
+    if IS_MISSING:
+        pytest.skip(MISSING)
+    assert "" == promtool("check", "metrics", given=exposition)
 
 
 def test_the_counters_balance_at_all_times_under_load(daemon: Daemon, broker: PrivateMosquitto, names: Names) -> None:

@@ -8,11 +8,12 @@ import http.client
 import json
 import socket
 import time
-from contextlib import ExitStack, asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
+import psutil
 import pytest
 import uvloop
 from aiohttp import web
@@ -314,3 +315,27 @@ def test_what_was_ended_is_in_the_log(broker: PrivateMosquitto, database_url: st
     (line,) = [line for line in lines if line["event"] == "requests_broken"]
     assert "there are 32 connections of this address already" == line["last_reason"]
     assert "127.0.0.1" == line["last_remote"]
+
+
+def sent(daemon: Daemon, request: bytes) -> bytes:
+    """The first line of the answer to these bytes."""
+    with socket.create_connection((LOOPBACK, port_of(daemon)), 10, source_address=("127.0.0.90", 0)) as client:
+        client.sendall(request)
+        return client.recv(1000).partition(b"\r\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [(b"Transfer-Encoding: chunked", b"411 "), (b"Connection: Upgrade\r\nUpgrade: websocket", b"400 ")],
+    ids=["chunked", "upgrade"],
+)
+def test_what_follows_a_head_that_is_refused_is_not_parsed(daemon: Daemon, header: bytes, status: bytes) -> None:
+    """Before, one-byte chunks cost 0.07 s of CPU for 360 KB, and what followed an upgrade stayed in memory: 1.2 GB."""
+    process = psutil.Process(daemon.pid)
+    before = process.memory_info().rss
+    for _ in range(150):
+        head = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" + header + b"\r\n\r\n"
+        with suppress(ConnectionError):
+            assert b" " + status in sent(daemon, head + b"1\r\nx\r\n" * 100_000) + b" "
+
+    assert process.memory_info().rss - before < 32 * 2**20

@@ -66,6 +66,13 @@ FLOODS: Final[dict[str, Callable[[Tokens], bytes]]] = {
     "bodies of nested arrays": lambda t: posted(t.of["ingest"], b"[" * (MIB // 2)),
     "bodies of ten thousand elements that are nothing": lambda t: posted(t.hostile, b"[" + b"{}," * 9_999 + b"{}]"),
     "bodies of a number with a million digits": lambda t: posted(t.hostile, b'{"voltage":' + b"9" * MIB + b"}"),
+    "bodies in chunks of a byte": lambda _: (
+        b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * (MIB // 6)
+    ),
+    "upgrades that are not offered": lambda _: (
+        b"GET /login HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + b"x" * MIB
+    ),
     "bodies that stop": lambda t: posted(t.hostile, b"[" + b" " * MIB)[:-1],
 }
 

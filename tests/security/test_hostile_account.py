@@ -119,8 +119,8 @@ def attacked(kind: str, scene: Scene) -> Attack:
             seen = publish_to_commit(load, url, is_over=lambda: hostile.poll() is not None, within=SECONDS + 60)
             sent = int(hostile.communicate()[0])
 
-    assert len(seen) > OTHERS * SECONDS / 4
-    assert sent > rate * SECONDS / 4  # else the machine is too slow for the attack
+    assert len(seen) > OTHERS * SECONDS / 10
+    assert sent > rate * SECONDS / 10  # else the machine is too slow for the attack
     return Attack(
         p99=percentile(seen, 0.99),
         letters=count(url, "dead_letter") - letters_before,

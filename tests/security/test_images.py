@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SERVICES: Final = tuple(compose.services())
 RUNS_AS_ROOT: Final = "broker-files"
-_is_pinned: Final = re.compile(r"[a-z-]+:[0-9]+(\.[0-9]+)+(-[a-z]+)*@sha256:[0-9a-f]{64}").fullmatch
+_is_pinned: Final = re.compile(r"[a-z/-]+:v?[0-9]+(\.[0-9]+)+(-[a-z]+)*@sha256:[0-9a-f]{64}").fullmatch
 _secret_in_command: Final = re.compile(
     r"""PASSWORD\s+'            # SQL
       | [A-Z_]*(PASSWORD|SECRET|TOKEN)=\S  # a variable before the command
@@ -44,7 +44,7 @@ def test_images_of_others_are_named_by_version_and_digest() -> None:
     images = [image for service in SERVICES if (image := compose.values(service)["image"]) != "ingestd"]
     images += re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
 
-    assert 4 == len(images)
+    assert 6 == len(images)
     assert [] == [image for image in images if not _is_pinned(image)]
 
 

@@ -162,3 +162,13 @@ def test_the_login_page_runs_its_own_script_and_nothing_else(daemon: Daemon) -> 
     assert "nosniff" == page.headers["x-content-type-options"]
     assert b"<script>" not in page.body
     assert b"style=" not in page.body
+
+
+def test_a_token_ends_no_logins_of_another(daemon: Daemon, tokens: Tokens) -> None:
+    """Before, a device could log everybody out: the oldest of 1,000 logins ended, whoever had it."""
+    session = {"Cookie": cookie(log_in(daemon, tokens.of["read"]))}
+
+    for _ in range(30):
+        assert 200 == log_in(daemon, tokens.of["ingest"]).status
+
+    assert 200 == ask_with(daemon, "GET", "/v1/vehicles", session).status

@@ -152,7 +152,7 @@ def test_the_rights_of_each_role_are_these_and_no_others(cluster: Cluster) -> No
         **dict.fromkeys(["vehicle_meter_mapping", "device_setting", "alert", "alert_outbox"], all_but_ddl),
         "dead_letter": ["DELETE", "INSERT", "SELECT"],
         "alert_watch": ["INSERT", "SELECT", "UPDATE"],
-        "audit": ["INSERT", "SELECT"],
+        "audit": ["SELECT"],  # and INSERT, but for the columns that the database fills
         **{key: ["SELECT"] for key in ["stream", "ingestd_migration"]},
     }
     rights = {(role, table): rights for role, table, rights in granted}
@@ -260,6 +260,19 @@ def test_neither_changes_history_nor_makes_or_drops_anything(cluster: Cluster, r
         assert statements == cluster.refused(role, *statements)
 
     assert before == count(cluster.url("postgres"), "meter_history") > 0
+
+
+def test_the_app_adds_to_the_audit_and_chooses_neither_number_nor_time(cluster: Cluster) -> None:
+    """Before, one entry with the highest number ended `ingestd reload`, and one of a time without end the route."""
+    forged = [
+        "INSERT INTO audit (id, who, action, subject) OVERRIDING SYSTEM VALUE VALUES (2^62, 'x', 'reload-asked', 'x')",
+        "INSERT INTO audit (at, who, action, subject) VALUES ('infinity', 'x', 'reload-asked', 'x')",
+        "UPDATE audit SET who = 'nobody'",
+        "DELETE FROM audit",
+    ]
+
+    assert forged == cluster.refused("ingestd_app", *forged)
+    cluster.ask("ingestd_app", "INSERT INTO audit (who, action, subject) VALUES ('x', 'reloaded', 'x')")
 
 
 def test_who_reads_writes_nothing(cluster: Cluster) -> None:
@@ -532,7 +545,7 @@ def test_the_scripts_of_compose_make_roles_with_passwords(tmp_path: Path) -> Non
     compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     scripts = re.findall(r"- \./(\S+):/docker-entrypoint-initdb\.d/(\S+):ro", compose)
     assert ["1-roles.sql", "2-passwords.sql"] == sorted(name for _, name in scripts)
-    for role in ("owner", "app"):
+    for role in ("owner", "app", "read"):
         (tmp_path / f"{role}_password").write_text(f"of-the-{role}\n")
     with PrivatePostgres(settings={"fsync": "off"}) as server:
         cluster = Cluster(server)
@@ -545,6 +558,8 @@ def test_the_scripts_of_compose_make_roles_with_passwords(tmp_path: Path) -> Non
         for role in ("owner", "app"):
             url = cluster.url(f"ingestd_{role}").replace("@", f":of-the-{role}@")
             assert asyncio.run(migrate(url)) == (NAMES if role == "owner" else [])
+        with psycopg.connect(cluster.url("ingestd_read").replace("@", ":of-the-read@")) as connection:
+            assert (0,) == connection.execute("SELECT count(*) FROM meter_live").fetchone()
         for wrong in ("ingestd_app@", "ingestd_app:of-the-owner@", "ingestd_read@", "ingestd_read:@"):
             with pytest.raises(psycopg.OperationalError, match="password"):
                 psycopg.connect(cluster.url("postgres").replace("postgres@", wrong))

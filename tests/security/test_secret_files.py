@@ -16,7 +16,7 @@ SECRETS = {
     "database_url": "postgresql://me:hunter2@127.0.0.1/x",
     "alert_webhook_url": "https://hooks.example/hunter2",
 }
-MODES = [(0o644, True), (0o604, True), (0o640, False), (0o600, False)]
+MODES = [(0o644, True), (0o604, True), (0o602, True), (0o640, False), (0o600, False)]
 
 
 def written(path: Path, text: str, mode: int) -> str:
@@ -33,7 +33,7 @@ def test_the_file_of_a_secret_is_refused(tmp_path: Path, secret: str, mode: int,
     checked = finished(tmp_path, "check-config", **{f"{secret}_file": file})
 
     setting = f"INGESTD_{secret}_FILE".upper()
-    said = f"ingestd: {setting}: every account of this machine can read this secret: chmod 600 {file}\n"
+    said = f"ingestd: {setting}: every account of this machine can use this secret: chmod 600 {file}\n"
     assert (int(is_refused), said if is_refused else "") == (checked.returncode, checked.stderr)
 
 
@@ -53,7 +53,7 @@ def test_a_file_of_settings_with_a_secret_is_refused(
     by_toml = finished(tmp_path, "--config", toml, "check-config")
 
     for named, checked in ((".env", by_env), (toml, by_toml)):
-        said = f"ingestd: {named}: every account of this machine can read this secret: chmod 600 {named}\n"
+        said = f"ingestd: {named}: every account of this machine can use this secret: chmod 600 {named}\n"
         assert (int(is_refused), said if is_refused else "") == (checked.returncode, checked.stderr)
         assert "hunter2" not in checked.stdout
 
@@ -82,8 +82,21 @@ def test_a_key_of_a_certificate_is_refused(tmp_path: Path, mode: int, is_refused
         mqtt_key_file=str(own.key),
     )
 
-    said = f"ingestd: INGESTD_MQTT_KEY_FILE: every account of this machine can read this secret: chmod 600 {own.key}\n"
+    said = f"ingestd: INGESTD_MQTT_KEY_FILE: every account of this machine can use this secret: chmod 600 {own.key}\n"
     assert (int(is_refused), said if is_refused else "") == (checked.returncode, checked.stderr)
+
+
+@pytest.mark.parametrize("side", ["mqtt", "http"])
+def test_a_key_in_the_file_of_the_certificate_is_refused_too(tmp_path: Path, side: str) -> None:
+    own = Authority(tmp_path).issue("ingestd")
+    both = written(tmp_path / "both.pem", own.certificate.read_text() + own.key.read_text(), 0o644)
+    settings = {f"{side}_cert_file": both} | ({"mqtt_url": "mqtts://broker.example"} if side == "mqtt" else {})
+
+    checked = finished(tmp_path, "check-config", **settings)
+
+    setting = f"INGESTD_{side.upper()}_CERT_FILE"
+    said = f"ingestd: {setting}: every account of this machine can use this secret: chmod 600 {both}\n"
+    assert (1, said) == (checked.returncode, checked.stderr)
 
 
 def test_a_secret_that_docker_shows_to_one_container_may_be_readable(

@@ -323,3 +323,13 @@ def test_options_that_mean_nothing_are_refused_and_write_nothing(tmp_path: Path)
     assert {2} == {finished(tmp_path, "token", "add", *words, **settings).returncode for words in wrong}
     assert not (tmp_path / "tokens").exists()
     assert 1 == finished(tmp_path, "token", "list").returncode
+
+
+def test_a_file_of_tokens_that_is_no_ordinary_file_is_refused(tmp_path: Path) -> None:
+    """Before, a FIFO made the command wait for ever."""
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    (tmp_path / "directory").mkdir(0o700)
+
+    for name, said in (("fifo", "no ordinary file"), ("directory", "Is a directory")):
+        refused = finished(tmp_path, "token", "list", tokens_file=str(tmp_path / name))
+        assert (1, f"ingestd: INGESTD_TOKENS_FILE: {tmp_path / name}: {said}\n") == (refused.returncode, refused.stderr)

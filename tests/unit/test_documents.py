@@ -103,9 +103,13 @@ def test_the_comments_of_the_compose_file_make_its_secrets() -> None:
 def test_compose_publishes_the_listeners_for_devices_and_not_the_one_for_ingestd() -> None:
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 
-    assert ["8883:8883", "8884:8884", "127.0.0.1:8080:8080"] == re.findall(
-        r'^      - "([0-9.:]+)"$', text, re.MULTILINE
-    )
+    assert [
+        "8883:8883",
+        "8884:8884",
+        "127.0.0.1:8080:8080",
+        "127.0.0.1:9090:9090",
+        "127.0.0.1:3000:3000",
+    ] == re.findall(r'^      - "([0-9.:]+)"$', text, re.MULTILINE)
     assert "- mosquitto:/mosquitto/ingestd\n" in text, "the shipped files have the paths of this directory"
 
 

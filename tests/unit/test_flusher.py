@@ -1201,12 +1201,12 @@ def devices_up_to(most: int, *, read_at: float | None = None) -> KnownDevices:
 
 
 def suppressed(harness: Harness) -> dict[tuple[str, ...], int]:
-    """By the values of the labels."""
+    """By the values of the labels, without those that are 0."""
     return {
         tuple(sample.labels.values()): int(sample.value)
         for family in harness.metrics.registry.collect()
         for sample in family.samples
-        if sample.name == "ingestd_dead_letters_suppressed_total"
+        if sample.name == "ingestd_dead_letters_suppressed_total" and sample.value
     }
 
 

@@ -35,11 +35,13 @@ def test_each_session_has_a_secret_of_its_own() -> None:
     assert [None, "a"] == [logins.token_id(secret) for secret in (first, second)]
 
 
-def test_the_oldest_session_ends_when_there_are_too_many() -> None:
+def test_a_token_with_too_many_logins_ends_its_own_oldest_one() -> None:
     logins = Logins()
-    secrets = [logins.begin(str(number)) for number in range(MOST + 1)]
+    other = logins.begin("other")
+    secrets = [logins.begin("a") for _ in range(MOST + 1)]
 
-    assert [None, "1", str(MOST)] == [logins.token_id(secrets[number]) for number in (0, 1, MOST)]
+    assert [None, "a", "a"] == [logins.token_id(secrets[number]) for number in (0, 1, MOST)]
+    assert "other" == logins.token_id(other)
 
 
 def test_what_is_no_secret_is_no_session() -> None:
