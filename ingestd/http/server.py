@@ -17,6 +17,7 @@ from ingestd.http.exports import UNDER_WAY, end_exports
 from ingestd.http.heavy import HEAVY_READS, HeavyReads
 from ingestd.http.open_connections import OpenConnections
 from ingestd.http.problems import problems
+from ingestd.http.request_id import identify, set_request_id
 from ingestd.http.routes import ROUTES
 from ingestd.http.services import SERVICES, Services
 from ingestd.http.shared import SHARED_ANSWERS, SharedAnswers
@@ -42,7 +43,7 @@ class HttpServer:
     ) -> None:
         self._host = host
         self._port = port
-        self._app = web.Application(middlewares=[carry_changes_through, problems, refuse_foreign, authorize])
+        self._app = web.Application(middlewares=[identify, carry_changes_through, problems, refuse_foreign, authorize])
         self._broken = BrokenRequests()
         self._connections = OpenConnections()
         self._app[ALLOWED] = allowed
@@ -55,6 +56,7 @@ class HttpServer:
         self._app[SHARED_ANSWERS] = SharedAnswers()
         self._app.on_shutdown.append(end_exports)
         self._app.add_routes(ROUTES)
+        self._app.on_response_prepare.append(set_request_id)
         self._app.on_response_prepare.append(_name_the_server)
         self._app.on_response_prepare.append(set_headers)
         self._runner = web.AppRunner(
