@@ -25,6 +25,7 @@ from ingestd.commands import (
     schema,
     simulate,
     sql,
+    status,
     token,
     version,
 )
@@ -83,6 +84,7 @@ def commands(context: click.Context, config: Path | None) -> None:
 for command in (
     run.run,
     healthcheck.healthcheck,
+    status.status,
     migrate.migrate_command,
     roles.roles_command,
     check_config.check_config,
