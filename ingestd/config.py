@@ -44,6 +44,8 @@ from ingestd.setting_types import (
 )
 from ingestd.sources import PREFIX
 
+TOKEN_VARIABLE: Final = f"{PREFIX}TOKEN"
+"""No setting: the token that `ingestd status` shows to the daemon."""
 _match_web_url: Final = re.compile(
     r"https?://([^\s/?#@]+@)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?#]\S*)?"
 ).fullmatch
@@ -297,7 +299,7 @@ def load(config_file: Path | None = None, *, environment: Mapping[str, str] | No
         _refuse_readable(config_file, values)
     _refuse_readable(_ENV_FILE, {name.removeprefix(PREFIX).lower(): value for name, value in in_env_file.items()})
     values |= sources.settings(in_env_file, known=known, secret=_SECRETS)
-    environment = {name: value for name, value in given.items() if name not in injected}
+    environment = {name: value for name, value in given.items() if name not in {*injected, TOKEN_VARIABLE}}
     values |= sources.settings(environment, known=known, secret=_SECRETS)
     try:
         settings = Settings.model_validate(values)

@@ -6,6 +6,7 @@ outputs last, so that what was received is stored and acknowledged as always.
 """
 
 import asyncio
+import faulthandler
 import time
 from contextlib import AsyncExitStack
 from functools import partial
@@ -33,7 +34,8 @@ from ingestd.pipeline.flusher import Flusher
 from ingestd.pipeline.known_devices import KnownDevices
 from ingestd.pipeline.letter_limits import LetterLimits
 from ingestd.pipeline.summary import log_summaries
-from ingestd.process import notify_systemd, stop_signals, tune_garbage_collection
+from ingestd.pipeline.watchdog import feed_watchdog
+from ingestd.process import notify_systemd, stop_signals, tune_garbage_collection, watchdog_seconds
 from ingestd.reloading import Reloading
 from ingestd.store.alerts import Alerts
 from ingestd.store.audit import Audit
@@ -195,6 +197,7 @@ class Daemon:
             audit=Audit(self._background),
             daemon=self._settings.mqtt_client_id,
             files={name: read for name, read in readers.items() if read is not None},
+            is_ready=lambda: self.ready.is_set() and not self._stopping,
         )
 
     def _snapshots(self, pool: Pool) -> LedgerSnapshots:
@@ -254,6 +257,7 @@ class Daemon:
                     tasks.create_task(self._lead(tasks), name="leadership"),
                     tasks.create_task(self._http.watch(), name="http-connections"),
                     tasks.create_task(self.reloading.run(), name="reloading"),
+                    tasks.create_task(self._feed_watchdog(), name="watchdog"),
                 ]
                 await stop.wait()
                 notify_systemd("STOPPING=1")
@@ -324,6 +328,13 @@ class Daemon:
             is_backlog=lambda: self._flusher.is_backlog,
         )
 
+    async def _feed_watchdog(self) -> None:
+        await feed_watchdog(
+            seconds=watchdog_seconds(),
+            stuck=lambda: self._flusher.stuck,
+            feed=partial(notify_systemd, "WATCHDOG=1"),
+        )
+
     def _on_pressure(self, on: bool) -> None:  # noqa: FBT001 - the buffer's callback has one argument
         if on:
             self._session.hold("buffer")
@@ -349,6 +360,7 @@ class Daemon:
 async def serve(settings: Settings, *, migrate_first: bool = True) -> None:
     """A daemon from the settings, until SIGTERM or SIGINT. SIGHUP reads files again. Raises IngestdError."""
     tune_garbage_collection()
+    faulthandler.enable()  # the watchdog of systemd sends SIGABRT: the log then says where the event loop was
     daemon = Daemon(settings)
     async with stop_signals(within=EXIT_SECONDS, on_hangup=daemon.reloading.on_hangup) as stop:
         await daemon.run(stop=stop, migrate_first=migrate_first)

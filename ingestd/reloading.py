@@ -8,6 +8,7 @@ import structlog
 
 from ingestd.errors import ConfigError, StoreError
 from ingestd.model.audit import AuditEntry, AuditFilter
+from ingestd.process import reload_notified
 from ingestd.store.audit import Audit
 
 log = structlog.get_logger(__name__)
@@ -21,11 +22,17 @@ _ASKED: Final = AuditFilter(action="reload-asked")
 class Reloading:
     """What can be read again, by name. A file that cannot be used is logged, and what was read before stays."""
 
-    def __init__(self, *, audit: Audit, daemon: str, files: Mapping[str, Callable[[], str]]) -> None:
-        """Each function reads files, says in words what it has read, and raises ConfigError."""
+    def __init__(
+        self, *, audit: Audit, daemon: str, files: Mapping[str, Callable[[], str]], is_ready: Callable[[], bool]
+    ) -> None:
+        """Each function reads files, says in words what it has read, and raises ConfigError.
+
+        `is_ready` says whether systemd has been told so.
+        """
         self._audit = audit
         self._daemon = daemon
         self._files = files
+        self._is_ready = is_ready
         self._hangup = asyncio.Event()
 
     def on_hangup(self) -> None:
@@ -60,7 +67,8 @@ class Reloading:
         return (newest[0].id, newest[0].who) if newest else (0, "")
 
     async def _reload(self, who: str) -> None:
-        outcome = {name: _read(name, read) for name, read in self._files.items()}
+        with reload_notified(is_ready=self._is_ready()):
+            outcome = {name: _read(name, read) for name, read in self._files.items()}
         entry = AuditEntry(who=who, action="reloaded", subject=f"daemon {self._daemon}", after=outcome)
         try:
             await self._audit.add(entry)

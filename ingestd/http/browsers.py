@@ -19,7 +19,7 @@ HEADERS: Final = {
 """Every answer has them, unless its route has set its own."""
 PREFLIGHT: Final = {
     hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, HEAD, POST, PUT, DELETE",
-    hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "Authorization, Cache-Control, Content-Type",
+    hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "Authorization, Cache-Control, Content-Type, X-Request-ID",
     hdrs.ACCESS_CONTROL_MAX_AGE: "600",
 }
 _READS: Final = {hdrs.METH_GET, hdrs.METH_HEAD}
@@ -67,6 +67,7 @@ async def set_headers(request: web.Request, response: web.StreamResponse) -> Non
         response.headers.add(hdrs.VARY, hdrs.ORIGIN)
     if origin := _allowed_origin(request, allowed):
         response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+        response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "X-Request-ID"
 
 
 def _is_our_host(request: web.Request, allowed: Allowed) -> bool:

@@ -10,6 +10,7 @@ from aiohttp import web
 from pydantic_core import to_json
 
 from ingestd.errors import BufferFullError, StoreError
+from ingestd.http import request_id
 from ingestd.http.broken import BROKEN
 from ingestd.model.stream import Stream
 
@@ -46,12 +47,14 @@ def unknown(stream: Stream, device_id: str | None) -> Problem:
 
 
 def response(status: HTTPStatus, detail: str, headers: dict[str, str] | None = None, **members: object) -> web.Response:
-    headers = _HEADERS.get(status, {}) | (headers or {})
+    identity = request_id.current()
+    headers = _HEADERS.get(status, {}) | {request_id.HEADER: identity} | (headers or {})
     body = {
         "type": "about:blank",
         "title": status.phrase,
         "status": status.value,
         "detail": detail,
+        "requestId": identity,
         **members,
     }
     return web.Response(status=status, body=to_json(body), content_type="application/problem+json", headers=headers)

@@ -17,6 +17,7 @@ from ingestd.http.exports import UNDER_WAY, end_exports
 from ingestd.http.heavy import HEAVY_READS, HeavyReads
 from ingestd.http.open_connections import OpenConnections
 from ingestd.http.problems import problems
+from ingestd.http.request_id import identify, set_request_id
 from ingestd.http.request_metrics import count_requests, expect_routes
 from ingestd.http.routes import ROUTES
 from ingestd.http.services import SERVICES, Services
@@ -44,7 +45,7 @@ class HttpServer:
         self._host = host
         self._port = port
         self._app = web.Application(
-            middlewares=[count_requests, carry_changes_through, problems, refuse_foreign, authorize]
+            middlewares=[count_requests, identify, carry_changes_through, problems, refuse_foreign, authorize]
         )
         self._broken = BrokenRequests()
         self._connections = OpenConnections()
@@ -59,6 +60,7 @@ class HttpServer:
         self._app.on_shutdown.append(end_exports)
         self._app.add_routes(ROUTES)
         expect_routes(self._app, services.requests)
+        self._app.on_response_prepare.append(set_request_id)
         self._app.on_response_prepare.append(_name_the_server)
         self._app.on_response_prepare.append(set_headers)
         self._runner = web.AppRunner(

@@ -40,15 +40,15 @@ Timestamp: TypeAlias = Annotated[
 _Identity: TypeAlias = Annotated[str, Field(strict=True)]
 
 
-def _number(low: float, high: float) -> Any:  # noqa: ANN401 - a pydantic field description has no narrower type
+def _number(low: float, high: float, unit: str) -> Any:  # noqa: ANN401 - a pydantic field description has no narrower type
     """A JSON number within [low, high]; no string, no boolean, nothing that is not finite."""
-    return Field(strict=True, ge=low, le=high, allow_inf_nan=False)
+    return Field(strict=True, ge=low, le=high, allow_inf_nan=False, description=unit)
 
 
-_KilowattHours: TypeAlias = Annotated[float, _number(0, 10_000)]
+_KilowattHours: TypeAlias = Annotated[float, _number(0, 10_000, "kWh of the interval that ends at the timestamp")]
 
 
-_Register: TypeAlias = Annotated[float, _number(0, 1_000_000_000)]  # kWh
+_Register: TypeAlias = Annotated[float, _number(0, 1_000_000_000, "kWh, cumulative")]
 
 
 class MeterPayload(TypedDict):
@@ -57,7 +57,7 @@ class MeterPayload(TypedDict):
     meterId: NotRequired[_Identity]
     kwhConsumedAc: NotRequired[_KilowattHours]
     kwhConsumedAcRegister: NotRequired[_Register]
-    voltage: Annotated[float, _number(0, 1000)]  # V
+    voltage: Annotated[float, _number(0, 1000, "V")]
     timestamp: Timestamp
 
 
@@ -65,10 +65,10 @@ class VehiclePayload(TypedDict):
     """A vehicle's message: the energy of the interval ending at the timestamp, or its cumulative register."""
 
     vehicleId: NotRequired[_Identity]
-    soc: Annotated[float, _number(0, 100)]  # %
+    soc: Annotated[float, _number(0, 100, "%")]
     kwhDeliveredDc: NotRequired[_KilowattHours]
     kwhDeliveredDcRegister: NotRequired[_Register]
-    batteryTemp: Annotated[float, _number(-60, 150)]  # °C
+    batteryTemp: Annotated[float, _number(-60, 150, "°C")]
     timestamp: Timestamp
 
 
@@ -99,6 +99,8 @@ class Stream:
     """A payload in bytes -> its known members. Raises pydantic's ValidationError."""
     validate_object: Callable[[dict[str, Any]], dict[str, Any]]
     """The same for a payload that is parsed already."""
+    payload_schema: Callable[[], dict[str, Any]]
+    """The JSON Schema of a payload by itself, as pydantic writes it; see message_schema.py."""
 
     @property
     def topic_filter(self) -> str:
@@ -130,8 +132,8 @@ class Stream:
         return f"{self.topic_root}/{identity}/telemetry"
 
 
-_METER_PAYLOAD: Final = TypeAdapter(MeterPayload).validator
-_VEHICLE_PAYLOAD: Final = TypeAdapter(VehiclePayload).validator
+_METER_PAYLOAD: Final = TypeAdapter(MeterPayload)
+_VEHICLE_PAYLOAD: Final = TypeAdapter(VehiclePayload)
 
 METER: Final = Stream(
     name="meter",
@@ -145,8 +147,9 @@ METER: Final = Stream(
     energy_key="kwhConsumedAc",
     register_key="kwhConsumedAcRegister",
     averaged_key="voltage",
-    validate_json=_METER_PAYLOAD.validate_json,
-    validate_object=_METER_PAYLOAD.validate_python,
+    validate_json=_METER_PAYLOAD.validator.validate_json,
+    validate_object=_METER_PAYLOAD.validator.validate_python,
+    payload_schema=_METER_PAYLOAD.json_schema,
 )
 
 
@@ -163,8 +166,9 @@ VEHICLE: Final = Stream(
     energy_key="kwhDeliveredDc",
     register_key="kwhDeliveredDcRegister",
     averaged_key="batteryTemp",
-    validate_json=_VEHICLE_PAYLOAD.validate_json,
-    validate_object=_VEHICLE_PAYLOAD.validate_python,
+    validate_json=_VEHICLE_PAYLOAD.validator.validate_json,
+    validate_object=_VEHICLE_PAYLOAD.validator.validate_python,
+    payload_schema=_VEHICLE_PAYLOAD.json_schema,
 )
 
 

@@ -74,6 +74,11 @@ class Buffer:
     def full(self) -> bool:
         return self._messages_held >= self._max_messages or self._bytes_held >= self._max_bytes
 
+    @property
+    def overdue(self) -> float:
+        """Seconds for which messages have been due that no flush has taken."""
+        return 0.0 if self._due_at is None else max(0.0, asyncio.get_running_loop().time() - self._due_at)
+
     def on_pressure(self, callback: Callable[[bool], None]) -> None:
         self._on_pressure.append(callback)
 

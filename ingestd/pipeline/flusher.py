@@ -40,6 +40,9 @@ SUSPECT_ROUNDS: Final = 12
 so that they do not stop the other rows for ever."""
 STALLED_SECONDS: Final = 30.0
 """A flush that takes longer is shown in `/health`, also if there is no error."""
+STUCK_SECONDS: Final = 180.0
+"""A flush without a step for this long is stuck. A step is one attempt to write, or the pause after it: an attempt
+takes at most some 130 s, in which it connects (several hosts), prepares (60 s) and writes (60 s)."""
 LETTERS_AT_ONCE: Final = 1000
 """Deciding about this many dead letters takes two milliseconds. Then other tasks of the event loop run."""
 BACKLOG_AGE: Final = timedelta(minutes=15)
@@ -76,6 +79,7 @@ class Flusher:
         self.arriving: datetime | None = None
         """The timestamp of the readings that arrive now; None if they are few."""
         self._busy_since: float | None = None  # the event loop's time
+        self._step_at = 0.0  # the same
         self._reason: str | None = None
         self._refusals = Refusals()
 
@@ -86,6 +90,16 @@ class Flusher:
         if self._reason is None and busy > STALLED_SECONDS:
             return f"a flush has been under way for {busy:.0f} s"
         return self._reason
+
+    @property
+    def stuck(self) -> str | None:
+        """Why nothing moves, though it should; None while it moves, also if every attempt ends with an error."""
+        since_step = asyncio.get_running_loop().time() - self._step_at
+        if self._busy_since is None and self._buffer.overdue > STUCK_SECONDS:
+            return f"messages have been due for {self._buffer.overdue:.0f} s, and no flush begins"
+        if self._busy_since is not None and since_step > STUCK_SECONDS:
+            return f"a flush has made no step for {since_step:.0f} s"
+        return None
 
     @property
     def is_backlog(self) -> bool:
@@ -104,7 +118,7 @@ class Flusher:
 
     async def flush(self, deliveries: list[Delivery]) -> None:
         started = time.monotonic()
-        self._busy_since = asyncio.get_running_loop().time()
+        self._busy_since = self._step_at = asyncio.get_running_loop().time()
         progress = Progress(deliveries=deliveries)
         self._devices.begin_flush()
         batch = Batch.of(deliveries)
@@ -197,6 +211,7 @@ class Flusher:
 
     async def _attempt(self, part: Batch, progress: Progress, retry: Backoff) -> list[Batch]:
         """Write one part; return what is left to do: nothing, the same part again, or smaller ones."""
+        self._step_at = asyncio.get_running_loop().time()
         try:
             progress.stored(part, await self._store.write(part))
         except DataStoreError as error:
@@ -230,6 +245,7 @@ class Flusher:
             return part.split()
         (letter,) = letters
         for reduced in letter.reduced(refusal):
+            self._step_at = asyncio.get_running_loop().time()
             try:
                 await self._store.write(Batch(readings={}, dead_letters=[reduced]))
             except StoreError as error:
@@ -272,6 +288,7 @@ class Flusher:
             log.error("flush_failed", reason=reason)
         self._reason = reason
         await asyncio.sleep(seconds)
+        self._step_at = asyncio.get_running_loop().time()
 
     def _settle(self, progress: Progress) -> None:
         """Set the outcomes, count every message, release the buffer, and let each origin acknowledge in the order of

@@ -59,6 +59,7 @@ CHARGER: Final = Stream(
     optional=frozenset({"cableTemp"}),
     validate_json=TypeAdapter(ChargerPayload).validator.validate_json,
     validate_object=TypeAdapter(ChargerPayload).validator.validate_python,
+    payload_schema=TypeAdapter(ChargerPayload).json_schema,
 )
 STATION: Final = Stream(
     name="station",
@@ -67,6 +68,7 @@ STATION: Final = Stream(
     columns={"state": "state"},
     validate_json=TypeAdapter(StationPayload).validator.validate_json,
     validate_object=TypeAdapter(StationPayload).validator.validate_python,
+    payload_schema=TypeAdapter(StationPayload).json_schema,
 )
 """
 MIGRATION: Final = """

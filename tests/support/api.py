@@ -59,6 +59,7 @@ def assert_problem(answer: Response, status: int, **members: object) -> str:
     problem = answer.json()
     detail = problem.pop("detail")
     title = problem.pop("title")
+    assert problem.pop("requestId") == answer.headers["x-request-id"]
     assert {"type": "about:blank", "status": status, **members} == problem
     assert title
     assert detail
