@@ -7,7 +7,7 @@ from typing import Any, Final, get_args
 import click
 
 from ingestd.commands.invocation import run_to_end, settings_of, who
-from ingestd.commands.options import timestamp
+from ingestd.commands.options import progress_bar, timestamp
 from ingestd.config import Settings
 from ingestd.errors import IngestdError
 from ingestd.model.dead_letter import DeadLetterFilter, Reason
@@ -92,7 +92,11 @@ def show_dead_letter(context: click.Context, *, letter_id: int) -> None:
 @_filters
 @click.pass_context
 def replay_dead_letters(context: click.Context, /, **filters: Any) -> None:  # noqa: ANN401 - click's
-    """Decode them again. What is a valid reading now is stored, and its dead letter is deleted."""
+    """Decode them again. What is a valid reading now is stored, and its dead letter is deleted.
+
+    \b
+    ingestd dead-letters replay --reason timestamp-out-of-range --since 2026-11-20T00:00Z
+    """
     settings = settings_of(context)
 
     async def replay_all() -> None:
@@ -103,7 +107,10 @@ def replay_dead_letters(context: click.Context, /, **filters: Any) -> None:  # n
                 wanted = DeadLetterFilter(**filters)
                 devices = KnownDevices(most=settings.max_devices)
                 replayer = who("dead-letters replay")
-                done = await letters.replay(wanted, writer=writer, devices=devices, window=window, who=replayer)
+                with progress_bar(length=await letters.count(wanted), label="Replaying dead letters") as bar:
+                    done = await letters.replay(
+                        wanted, writer=writer, devices=devices, window=window, who=replayer, progress=bar.update
+                    )
         finally:
             await writer.close()
         click.echo(f"{done.stored} stored, {done.duplicates} were there already, {done.still_bad} still bad")

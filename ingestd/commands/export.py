@@ -44,7 +44,12 @@ _SECOND: Final = timedelta(seconds=1)
 @click.option("--format", "file_format", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
 @click.pass_context
 def export_command(context: click.Context, /, *, output: Path, file_format: str, **wanted: Any) -> None:  # noqa: ANN401 - click's
-    """Write the history of meters or vehicles to a file, straight from the database."""
+    """Write the history of meters or vehicles to a file, straight from the database.
+
+    \b
+    ingestd export vehicles --start 2026-10-01T00:00Z --end 2026-11-01T00:00Z --output october.csv
+    ingestd export meters --id meter-001 | gzip >meter-001.csv.gz
+    """
     settings = settings_of(context)
     export = Export(**wanted)
     hidden = not sys.stderr.isatty() or (output == STDOUT and sys.stdout.isatty())

@@ -17,7 +17,7 @@ SECONDS: Final = 4.0
 @click.command()
 @click.pass_context
 def healthcheck(context: click.Context) -> None:
-    r"""Ask the daemon of these settings whether it works: exit status 0 or 1, and one line.
+    """Ask the daemon of these settings whether it works: exit status 0 or 1, and one line.
 
     It asks /readyz at INGESTD_HTTP_HOST and INGESTD_HTTP_PORT, by TLS if the API has a certificate. It needs no token.
 

@@ -1,8 +1,21 @@
-"""Options that several commands take."""
+"""What several commands have: options, and a bar that shows progress."""
 
+import sys
+from contextlib import AbstractContextManager
 from datetime import datetime
+from typing import Protocol
 
 import click
+
+
+class Bar(Protocol):
+    def update(self, n_steps: int) -> None:
+        """So much more is done."""
+
+
+def progress_bar(*, length: int, label: str) -> AbstractContextManager[Bar]:
+    """A bar on standard error, if that is a terminal."""
+    return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty())
 
 
 def timestamp(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ingestd.commands.invocation import run_to_end, settings_of
+from ingestd.commands.options import progress_bar
 from ingestd.demo.replay import Recording
 from ingestd.mqtt.publisher import connected
 
@@ -17,14 +18,18 @@ from ingestd.mqtt.publisher import connected
 )
 @click.pass_context
 def replay(context: click.Context, *, file: Path, shift_to_now: bool, rate: float | None) -> None:
-    """Publish recorded messages: lines of {"topic": ..., "payload": {...}}."""
+    """Publish recorded messages: lines of {"topic": ..., "payload": {...}}.
+
+    \b
+    ingestd replay day.jsonl --shift-to-now --rate 500
+    """
     settings = settings_of(context)
     recording = Recording(file)
 
     async def play() -> None:
         messages = recording.play(shift_to_now=shift_to_now)
         async with connected(settings, client_id="ingestd-replay") as publisher:
-            with click.progressbar(length=recording.messages, label=f"Replaying {file.name}") as bar:
+            with progress_bar(length=recording.messages, label=f"Replaying {file.name}") as bar:
                 published = await publisher.publish(messages, rate=rate, progress=bar.update)
         click.echo(f"{published} messages published and acknowledged by the broker")
 

@@ -11,7 +11,7 @@ from ingestd.model.stream import STREAMS
 @click.command()
 @click.argument("stream", type=click.Choice([stream.name for stream in STREAMS]))
 def schema(stream: str) -> None:
-    r"""Print the JSON Schema (2020-12) of a message.
+    """Print the JSON Schema (2020-12) of a message.
 
     \b
     ingestd schema meter >meter.schema.json

@@ -32,7 +32,7 @@ WATCH_SECONDS: Final = 2.0
 @click.option("--token-file", type=click.Path(path_type=Path, dir_okay=False), help="A file with a token (scope read).")
 @click.pass_context
 def status(context: click.Context, *, watch: bool, as_json: bool, token_file: Path | None) -> None:
-    r"""Show health, rates, lag, buffer, ledger, alerts, dead letters, and which devices send most.
+    """Show health, rates, lag, buffer, ledger, alerts, dead letters, and which devices send most.
 
     It asks the daemon of these settings, and the database. Each is shown without the other. Where the API uses tokens,
     the token is in INGESTD_TOKEN or in a file; without one, the daemon says whether it works and nothing else.

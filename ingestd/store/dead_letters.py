@@ -1,6 +1,6 @@
 """The table of dead letters: pages of it, replay, purge, and retention."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
@@ -48,6 +48,10 @@ class DeadLetters:
         """At most `limit`, the newest first, with ids below `before`."""
         return await self._pool.fetch(_SQL["page_dead_letters"], {**asdict(wanted), "limit": limit, "before": before})
 
+    async def count(self, wanted: DeadLetterFilter) -> int:
+        ((letters,),) = await self._pool.fetch(_SQL["count_dead_letters"], asdict(wanted))
+        return int(letters)
+
     async def get(self, letter_id: int) -> Any | None:  # noqa: ANN401 - psycopg makes the class at run time
         rows = await self._pool.fetch(_SQL["one_dead_letter"], {"id": letter_id})
         return rows[0] if rows else None
@@ -86,9 +90,18 @@ class DeadLetters:
         await Audit(self._pool).add(AuditEntry(who=who, action=action, subject="dead letters", after=after))
 
     async def replay(
-        self, wanted: DeadLetterFilter, *, writer: Writer, devices: KnownDevices, window: Window, who: str
+        self,
+        wanted: DeadLetterFilter,
+        *,
+        writer: Writer,
+        devices: KnownDevices,
+        window: Window,
+        who: str,
+        progress: Callable[[int], None],
     ) -> Replayed:
         """Decode dead letters again. Those that become readings are stored, then deleted here.
+
+        `progress` is called with the number of letters that were decoded since its last call.
 
         Readings of unknown devices are stored if there is room for these devices.
         After a crash in between there are both, the reading and the dead letter; the next replay finds a duplicate.
@@ -108,6 +121,7 @@ class DeadLetters:
             done = await _store(good, writer, result)
             result.still_bad += len(letters) - len(done)
             await self._pool.fetch(_SQL["delete_dead_letters"], {"ids": done})
+            progress(len(letters))
         await self._record("dead-letters-replayed", who, **asdict(result))
         return result
 

@@ -12,6 +12,15 @@ WHERE (%(reason)s::text IS NULL OR reason = %(reason)s)
 ORDER BY id DESC
 LIMIT %(limit)s
 
+-- name: count_dead_letters
+-- How many dead letters match the filter.
+SELECT count(*) AS letters
+FROM dead_letter
+WHERE (%(reason)s::text IS NULL OR reason = %(reason)s)
+  AND (%(device)s::text IS NULL OR split_part(topic, '/', 2) = %(device)s)
+  AND (%(since)s::timestamptz IS NULL OR received_at >= %(since)s)
+  AND (%(until)s::timestamptz IS NULL OR received_at < %(until)s)
+
 -- name: one_dead_letter
 -- One dead letter by its id.
 SELECT id, received_at, source, stream, topic, payload, reason, detail
