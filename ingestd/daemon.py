@@ -7,6 +7,7 @@ outputs last, so that what was received is stored and acknowledged as always.
 
 import asyncio
 import faulthandler
+import sys
 import time
 from contextlib import AsyncExitStack
 from functools import partial
@@ -360,7 +361,8 @@ class Daemon:
 async def serve(settings: Settings, *, migrate_first: bool = True) -> None:
     """A daemon from the settings, until SIGTERM or SIGINT. SIGHUP reads files again. Raises IngestdError."""
     tune_garbage_collection()
-    faulthandler.enable()  # the watchdog of systemd sends SIGABRT: the log then says where the event loop was
+    if sys.__stderr__ is not None:
+        faulthandler.enable(sys.__stderr__)  # at SIGABRT of the watchdog, the log says where the event loop was
     daemon = Daemon(settings)
     async with stop_signals(within=EXIT_SECONDS, on_hangup=daemon.reloading.on_hangup) as stop:
         await daemon.run(stop=stop, migrate_first=migrate_first)

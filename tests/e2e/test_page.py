@@ -111,7 +111,7 @@ def view(browser: Browser, daemon: Daemon, name: str) -> None:
 def test_every_view_has_a_link_and_shows_what_there_is(browser: Browser, daemon: Daemon, name: str) -> None:
     view(browser, daemon, name)
 
-    assert browser.one("h1").text
+    assert browser.texts("h1")[0]
     assert 1 == len(browser.all("nav a[aria-current]"))
     assert not browser.one("#notice").is_displayed()
     browser.picture(f"wide-{re.sub('[/?=]', '-', name)}")
@@ -136,8 +136,8 @@ def test_the_fleet_has_tiles_bars_and_the_worst_ten(browser: Browser, daemon: Da
     assert 9 == len(browser.some(".tile", at_least=9))
     assert len(browser.some("svg .bar")) >= 24
     assert 10 == len(browser.all("tbody tr"))
-    assert "EV-0001" == browser.one("tbody a").text
-    until(lambda: "…" not in browser.some(".tile")[1].text, within=20)  # a rate needs two looks
+    assert "EV-0001" == browser.texts("tbody a")[0]
+    until(lambda: "…" not in browser.texts(".tile")[1], within=20)  # a rate needs two looks
     browser.picture("wide-fleet")
 
 
@@ -154,11 +154,11 @@ def test_the_first_row_of_a_table_is_there_soon(browser: Browser, daemon: Daemon
 def test_devices_are_searched_and_filtered(browser: Browser, daemon: Daemon) -> None:
     browser.open(f"{daemon.url}/#/vehicles?search=0007")
     browser.wait_for_text("EV-0007")
-    assert ["EV-0007"] == [link.text for link in browser.all("tbody a")]
+    assert ["EV-0007"] == browser.texts("tbody a")
 
     browser.open(f"{daemon.url}/#/vehicles?show=below")
     browser.wait_for_text("EV-0001")
-    assert ["EV-0001"] == [link.text for link in browser.all("tbody a")]
+    assert ["EV-0001"] == browser.texts("tbody a")
 
 
 def test_dead_letters_are_filtered_and_shown(browser: Browser, daemon: Daemon) -> None:
@@ -181,12 +181,12 @@ def test_a_long_list_has_pages(browser: Browser, daemon: Daemon) -> None:
     browser.wait_for_text("page-129")  # a search shows all that it found
     browser.open(f"{daemon.url}/#/meters?sort=id")
     browser.wait_for_text("100 meters on page 1")
-    first = {link.text for link in browser.all("tbody a")}
+    first = set(browser.texts("tbody a"))
     browser.run("[...document.querySelectorAll('button')].find(one => one.textContent === 'Next page').click()")
     browser.wait_for_text("on page 2")
     browser.wait_for_text("page-129")
 
-    assert set() == first & {link.text for link in browser.all("tbody a")}
+    assert set() == first & set(browser.texts("tbody a"))
 
 
 def test_an_empty_system_says_what_to_do(chromium: Browser, database_url: str) -> None:
@@ -211,7 +211,7 @@ def test_an_empty_system_says_what_to_do(chromium: Browser, database_url: str) -
 def test_those_below_the_threshold_come_first(browser: Browser, daemon: Daemon) -> None:
     view(browser, daemon, "vehicles")
 
-    assert "EV-0001" == browser.some("tbody a", at_least=DEVICES)[0].text
+    assert "EV-0001" == browser.texts("tbody a", at_least=DEVICES)[0]
 
 
 def test_a_vehicle_has_bars_lines_and_its_quality_in_words(browser: Browser, daemon: Daemon) -> None:
@@ -220,7 +220,7 @@ def test_a_vehicle_has_bars_lines_and_its_quality_in_words(browser: Browser, dae
     assert len(browser.some("section[aria-label='AC and DC energy'] .bar")) > 40
     assert len(browser.some("svg .line", at_least=3)) >= 3
     assert len(browser.all("svg .band")) >= 2  # charging sessions
-    assert "below the threshold" in browser.one("section[aria-label='Data quality']").text
+    assert "below the threshold" in browser.texts("section[aria-label='Data quality']")[0]
 
 
 def test_a_gap_is_a_gap(browser: Browser, daemon: Daemon) -> None:
@@ -241,7 +241,7 @@ def test_a_gap_is_a_gap(browser: Browser, daemon: Daemon) -> None:
 
     browser.some("section[aria-label='State of charge'] .line", at_least=2)
     assert 2 == len(browser.all("section[aria-label='State of charge'] .line"))
-    assert "the longest" in browser.one("section[aria-label='Data quality']").text
+    assert "the longest" in browser.texts("section[aria-label='Data quality']")[0]
     browser.picture("wide-gap")
 
 

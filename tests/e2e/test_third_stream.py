@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 DECLARED: Final = """
 class ChargerPayload(TypedDict):
     chargerId: NotRequired[_Identity]
-    current: Annotated[float, _number(0, 1000)]  # A
-    cableTemp: NotRequired[Annotated[float, _number(-60, 150)]]  # degrees Celsius
+    current: Annotated[float, _number(0, 1000, "A")]
+    cableTemp: NotRequired[Annotated[float, _number(-60, 150, "degrees Celsius")]]
     kwhDelivered: NotRequired[_KilowattHours]
     kwhDeliveredRegister: NotRequired[_Register]
     timestamp: Timestamp
@@ -38,7 +38,7 @@ class ChargerPayload(TypedDict):
 
 class StationPayload(TypedDict):
     stationId: NotRequired[_Identity]
-    state: Annotated[float, _number(0, 9)]
+    state: Annotated[float, _number(0, 9, "state")]
     timestamp: Timestamp
 
 

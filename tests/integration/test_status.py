@@ -111,7 +111,7 @@ def test_where_tokens_are_used_it_needs_one_and_never_on_the_command_line(
         file.chmod(0o644)
         refused = status(daemon.environment, tmp_path, "--token-file", str(file))
         assert (1, "") == (refused.returncode, refused.stdout)
-        assert "every account of this machine can read this secret" in refused.stderr
+        assert "every account of this machine can use this secret" in refused.stderr
 
 
 def test_watching_goes_on_until_ctrl_c(broker: PrivateMosquitto, shared_database_url: str, tmp_path: Path) -> None:

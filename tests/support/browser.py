@@ -104,6 +104,14 @@ class Browser:
         until(lambda: len(self.all(selector)) >= at_least, within=20)
         return self.all(selector)
 
+    def texts(self, selector: str, *, at_least: int = 1) -> list[str]:
+        """The texts of all elements of this kind, by one script: the page draws them anew with each look."""
+        self.some(selector, at_least=at_least)
+        found: list[str] = self.run(
+            "return [...document.querySelectorAll(arguments[0])].map((element) => element.innerText)", selector
+        )
+        return found
+
     def wait_for_text(self, text: str) -> None:
         """Until the page shows this."""
         until(lambda: text in str(self.run("return document.body.innerText")), within=20)
