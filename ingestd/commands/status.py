@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from ingestd.commands.daemon_client import DaemonClient, UnreachableError
-from ingestd.commands.daemon_status import DaemonStatus, Rates, daemon_status
+from ingestd.commands.daemon_status import DaemonStatus, daemon_status, rates
 from ingestd.commands.invocation import run_to_end, settings_of
 from ingestd.config import TOKEN_VARIABLE, Settings
 from ingestd.errors import ConfigError, StoreError
@@ -71,8 +71,8 @@ async def _show(settings: Settings, daemon: DaemonClient, *, watch: bool, as_jso
     while True:
         await asyncio.sleep(WATCH_SECONDS if watch else RATE_SECONDS)
         now, now_at = await _ask(daemon), time.monotonic()
-        rates = None if now.counters is None else now.counters.since(before.counters, now_at - before_at)
-        found = _described(daemon.url, now, rates, await _ask_database(settings))
+        counted = rates(before, now, seconds=now_at - before_at)
+        found = _described(daemon.url, now, counted, await _ask_database(settings))
         if watch and not as_json:
             click.clear()
         click.echo(json.dumps(found) if as_json else "\n".join(_lines(found)))
@@ -101,14 +101,16 @@ async def _ask_database(settings: Settings) -> DatabaseStatus | str:
         return str(error)
 
 
-def _described(url: str, daemon: DaemonStatus, rates: Rates | None, database: DatabaseStatus | str) -> dict[str, Any]:
+def _described(
+    url: str, daemon: DaemonStatus, counted: dict[str, float] | None, database: DatabaseStatus | str
+) -> dict[str, Any]:
     known = database if isinstance(database, DatabaseStatus) else None
     return {
         "at": _time(datetime.now(UTC)),
         "daemon": {"url": url, "status": daemon.status, "detail": daemon.detail},
         "health": daemon.health,
-        "rates": rates and rates.described(),
-        "inFlight": daemon.counters and daemon.counters.in_flight,
+        "rates": counted,
+        "inFlight": daemon.in_flight,
         "database": "connected" if known else database,
         "ledgerMadeUntil": known and {name: at and _time(at) for name, at in known.made_until.items()},
         "activeAlerts": known and dict(known.alerts),
@@ -127,7 +129,7 @@ def _talkers(talkers: Talkers) -> dict[str, Any]:
 
 def _lines(found: dict[str, Any]) -> list[str]:
     """The same for people."""
-    daemon, health, rates = found["daemon"], found["health"], found["rates"]
+    daemon, health, counted = found["daemon"], found["health"], found["rates"]
     lines = [f"daemon         {daemon['status']}  {daemon['url']}"]
     if daemon["detail"]:
         lines.append(f"               {daemon['detail']}")
@@ -138,8 +140,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
             f"buffer         {health['bufferedMessages']} messages",
             f"last commit    {'none yet' if age is None else f'{age:.1f} s ago'}",
         ]
-    if rates:
-        lines.append("rates          " + ", ".join(f"{rate:.1f} {name}/s" for name, rate in rates.items()))
+    if counted:
+        lines.append("rates          " + ", ".join(f"{rate:.1f} {name}/s" for name, rate in counted.items()))
     lines.append(f"database       {found['database']}")
     if found["topTalkers"] is not None:
         lines += [f"ledger         {name} {_until(at)}" for name, at in found["ledgerMadeUntil"].items()]

@@ -6,8 +6,8 @@ from aiohttp import web
 
 from ingestd.http import parameters
 from ingestd.http.services import SERVICES
-from ingestd.http.shapes import answer
-from ingestd.model.alert import KINDS, AlertFilter, State
+from ingestd.http.shapes import page
+from ingestd.model.alert import KINDS, Alert, AlertFilter, State
 
 _STATES: Final[dict[str, State]] = {"active": "active", "past": "cleared"}
 
@@ -23,12 +23,7 @@ async def get_alerts(request: web.Request) -> web.Response:
     )
     limit, before = query.page()
     alerts = await request.app[SERVICES].alerts(wanted, limit=limit, before=before)
-    return answer(
-        {
-            "alerts": [alert.described() for alert in alerts],
-            "next": alerts[-1].id if len(alerts) == limit else None,
-        }
-    )
+    return page("alerts", alerts, limit=limit, shape=Alert.described)
 
 
 ROUTES: Final[tuple[web.RouteDef, ...]] = (web.get("/v1/alerts", get_alerts),)

@@ -7,7 +7,7 @@ from aiohttp import web
 from ingestd.http import parameters
 from ingestd.http.heavy import heavy
 from ingestd.http.services import SERVICES
-from ingestd.http.shapes import answer, rfc3339
+from ingestd.http.shapes import page, rfc3339
 from ingestd.model.audit import Action, AuditFilter
 
 
@@ -20,12 +20,7 @@ async def get_audit(request: web.Request) -> web.Response:
     limit, before = query.page()
     wanted = AuditFilter(action=action, subject=subject, since=since, until=until)
     entries = await request.app[SERVICES].audit(wanted, limit=limit, before=before)
-    return answer(
-        {
-            "audit": [_shape(entry) for entry in entries],
-            "next": entries[-1].id if len(entries) == limit else None,
-        }
-    )
+    return page("audit", entries, limit=limit, shape=_shape)
 
 
 def _shape(entry: Any) -> dict[str, object]:  # noqa: ANN401 - a row of the table

@@ -9,6 +9,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
+from ingestd.http import request_id
 from ingestd.http.problems import Handler, Problem
 
 HEADERS: Final = {
@@ -19,7 +20,7 @@ HEADERS: Final = {
 """Every answer has them, unless its route has set its own."""
 PREFLIGHT: Final = {
     hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, HEAD, POST, PUT, DELETE",
-    hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "Authorization, Cache-Control, Content-Type, X-Request-ID",
+    hdrs.ACCESS_CONTROL_ALLOW_HEADERS: f"Authorization, Cache-Control, Content-Type, {request_id.HEADER}",
     hdrs.ACCESS_CONTROL_MAX_AGE: "600",
 }
 _READS: Final = {hdrs.METH_GET, hdrs.METH_HEAD}
@@ -67,7 +68,7 @@ async def set_headers(request: web.Request, response: web.StreamResponse) -> Non
         response.headers.add(hdrs.VARY, hdrs.ORIGIN)
     if origin := _allowed_origin(request, allowed):
         response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
-        response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "X-Request-ID"
+        response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = request_id.HEADER
 
 
 def _is_our_host(request: web.Request, allowed: Allowed) -> bool:

@@ -8,7 +8,7 @@ from aiohttp import web
 from ingestd.http import parameters
 from ingestd.http.heavy import heavy
 from ingestd.http.services import SERVICES
-from ingestd.http.shapes import answer, rfc3339
+from ingestd.http.shapes import page, rfc3339
 from ingestd.model.dead_letter import DeadLetterFilter, Reason
 
 
@@ -21,12 +21,7 @@ async def get_dead_letters(request: web.Request) -> web.Response:
     limit, before = query.page()
     wanted = DeadLetterFilter(reason=reason, device=device, since=since, until=until)
     letters = await request.app[SERVICES].dead_letters(wanted, limit=limit, before=before)
-    return answer(
-        {
-            "deadLetters": [_shape(letter) for letter in letters],
-            "next": letters[-1].id if len(letters) == limit else None,
-        }
-    )
+    return page("deadLetters", letters, limit=limit, shape=_shape)
 
 
 def _shape(letter: Any) -> dict[str, object]:  # noqa: ANN401 - a row of the table

@@ -1,7 +1,8 @@
-"""The files of the page and of the login: read once at the start, and sent to everybody, as no data is in them."""
+"""The files of the page and of the login: read once, and sent to everybody, as no data is in them."""
 
 import gzip
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from http import HTTPStatus
 from importlib.resources import files
@@ -27,7 +28,8 @@ class _File:
     tag: str
 
 
-def _read() -> dict[str, _File]:
+@cache
+def _files() -> dict[str, _File]:
     found = {}
     for file in (files("ingestd") / "web").iterdir():
         content_type = _TYPES.get(file.name.rpartition(".")[2])
@@ -42,9 +44,6 @@ def _read() -> dict[str, _File]:
     return found
 
 
-_FILES: Final = _read()
-
-
 def is_asked_for(request: web.Request) -> bool:
     """Whether a browser asks for a page; programs ask for anything, or for JSON."""
     return "text/html" in request.headers.get(hdrs.ACCEPT, "")
@@ -52,11 +51,11 @@ def is_asked_for(request: web.Request) -> bool:
 
 def page(request: web.Request, name: str) -> web.Response:
     """A file of ingestd/web/ that a browser shows as a page."""
-    return _answer(request, _FILES[name], {"Content-Security-Policy": _POLICY})
+    return _answer(request, _files()[name], {"Content-Security-Policy": _POLICY})
 
 
 async def get_file(request: web.Request) -> web.Response:
-    file = _FILES.get(request.match_info["name"])
+    file = _files().get(request.match_info["name"])
     if file is None or file.content_type == _TYPES["html"]:  # pages have routes of their own
         raise Problem(HTTPStatus.NOT_FOUND, "no such file")
     return _answer(request, file, {})

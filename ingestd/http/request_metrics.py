@@ -1,12 +1,12 @@
 """Counts the requests of each route, and their time."""
 
 import time
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
 
 from aiohttp import hdrs, web
 
+from ingestd.http.problems import Handler
 from ingestd.http.services import SERVICES
 from ingestd.metrics import Requests
 
@@ -27,9 +27,7 @@ def expect_routes(app: web.Application, requests: Requests) -> None:
 
 
 @web.middleware
-async def count_requests(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+async def count_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The outermost middleware. HEAD counts as GET."""
     started = time.monotonic()
     status = _GONE

@@ -1,7 +1,9 @@
 """What answers have in common: camelCase, UTC with Z, floats in full."""
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
 from pydantic_core import to_json
@@ -13,6 +15,13 @@ from ingestd.model.periods import TimeRange
 
 def answer(body: object, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
     return web.Response(status=status, body=to_json(body), content_type="application/json")
+
+
+def page(name: str, rows: Sequence[Any], *, limit: int, shape: Callable[[Any], object]) -> web.Response:
+    """One page of a list, the newest first: `next` is the `before` of the page that follows, null at the end."""
+    return answer(
+        {name: [shape(row) for row in rows], "next": rows[-1].id if len(rows) == limit else None},
+    )
 
 
 def rfc3339(at: datetime) -> str:

@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import http.server
-import os
 import socket
-import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,8 +14,8 @@ from ingestd.commands.daemon_client import DaemonClient
 from ingestd.config import Settings
 from ingestd.demo.process import LOOPBACK
 from tests.support.certificates import Authority
+from tests.support.commands import finished_in
 from tests.support.daemon import Daemon
-from tests.support.documents import ROOT
 from tests.support.polling import until
 
 if TYPE_CHECKING:
@@ -30,16 +27,7 @@ if TYPE_CHECKING:
 
 def check(environment: Mapping[str, str], directory: Path) -> tuple[int, str, str]:
     """Exit status, standard output, standard error."""
-    finished = subprocess.run(
-        [sys.executable, "-m", "ingestd", "healthcheck"],
-        cwd=directory,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    finished = finished_in(environment, directory, "healthcheck")
     return finished.returncode, finished.stdout, finished.stderr
 
 

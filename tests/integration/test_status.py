@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from tests.support.commands import finished_in
 from tests.support.daemon import Daemon
 from tests.support.devices import Device
-from tests.support.documents import ROOT
 from tests.support.polling import until
 from tests.support.readings import count, meter_message
 
@@ -25,16 +24,7 @@ if TYPE_CHECKING:
 
 
 def status(environment: Mapping[str, str], directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ingestd", "status", *options],
-        cwd=directory,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return finished_in(environment, directory, "status", *options)
 
 
 def as_json(environment: Mapping[str, str], directory: Path, *options: str) -> dict[str, Any]:

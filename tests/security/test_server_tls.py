@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import socket
 import ssl
 import time
@@ -17,11 +16,11 @@ from ingestd.demo.process import LOOPBACK
 from ingestd.demo.servers import PrivateMosquitto
 from tests.support.certificates import Authority
 from tests.support.commands import finished
-from tests.support.daemon import Daemon, Response
+from tests.support.daemon import Daemon
 from tests.support.polling import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.support.tokens import Tokens
@@ -35,24 +34,8 @@ class Tls(Daemon):
 
     authority: Authority
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: object = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float = 30.0,
-    ) -> Response:
-        payload = None if body is None else json.dumps(body).encode()
-        sent = {} if body is None else {"Content-Type": "application/json"}
-        connection = http.client.HTTPSConnection(
-            LOOPBACK, port(self), timeout=timeout, context=trusting(self.authority)
-        )
-        with closing(connection):
-            connection.request(method, path, body=payload, headers={**sent, **(headers or {})})
-            answer = connection.getresponse()
-            return Response(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+    def connection(self, *, timeout: float) -> http.client.HTTPConnection:
+        return http.client.HTTPSConnection(LOOPBACK, port(self), timeout=timeout, context=trusting(self.authority))
 
 
 def port(daemon: Daemon) -> int:

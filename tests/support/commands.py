@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from tests.support.daemon import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _MANY: Final = """
@@ -35,13 +35,18 @@ for word, settings in json.load(sys.stdin):
 
 def finished(directory: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """A command that was run in this directory, with these settings and no others."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("INGESTD_")}
+    others = {name: value for name, value in os.environ.items() if not name.startswith("INGESTD_")}
+    return finished_in(
+        others | {f"INGESTD_{name.upper()}": value for name, value in settings.items()}, directory, *words
+    )
+
+
+def finished_in(environment: Mapping[str, str], directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The same, with this environment and no other."""
     return subprocess.run(
         [sys.executable, "-m", "ingestd", *words],
         cwd=directory,
-        env=environment
-        | {"PYTHONPATH": str(ROOT)}
-        | {f"INGESTD_{name.upper()}": value for name, value in settings.items()},
+        env={"PATH": os.environ["PATH"], **environment, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

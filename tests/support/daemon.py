@@ -123,6 +123,9 @@ class Daemon:
         assert finished.returncode == 0, finished.stderr
         return finished.stdout
 
+    def connection(self, *, timeout: float) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(LOOPBACK, self._port.number, timeout=timeout)
+
     def request(
         self,
         method: str,
@@ -135,7 +138,7 @@ class Daemon:
         """`body` goes as JSON, bytes as they are; raises OSError when the daemon does not answer."""
         payload = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         sent = {} if body is None else {"Content-Type": "application/json"}
-        with closing(http.client.HTTPConnection(LOOPBACK, self._port.number, timeout=timeout)) as connection:
+        with closing(self.connection(timeout=timeout)) as connection:
             connection.request(method, path, body=payload, headers={**sent, **(headers or {})})
             answer = connection.getresponse()
             return Response(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
