@@ -177,7 +177,7 @@ class Settings(BaseModel):
 
     @field_validator("mqtt_password")
     @classmethod
-    def _passwordfits_mqtt(cls, password: SecretStr | None) -> SecretStr | None:
+    def _password_fits_mqtt(cls, password: SecretStr | None) -> SecretStr | None:
         if password is not None:
             fits_mqtt(password.get_secret_value())
         return password

@@ -41,12 +41,8 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
 
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[DeadLetters]:
-    pool = Pool(settings.database_url.get_secret_value())
-    try:
-        await pool.open()
+    async with Pool(settings.database_url.get_secret_value()) as pool:
         yield DeadLetters(pool)
-    finally:
-        await pool.close()
 
 
 @dead_letters.command(name="list")

@@ -43,10 +43,8 @@ def forget(context: click.Context, *, kind: str, identities: Sequence[str]) -> N
 
 
 async def _forget(settings: Settings, stream: Stream, identities: Sequence[str]) -> None:
-    pool = Pool(settings.database_url.get_secret_value())
     left: list[str] = []
-    try:
-        await pool.open()
+    async with Pool(settings.database_url.get_secret_value()) as pool:
         forgetting = Forgetting(
             pool,
             offline_after=settings.offline_after,
@@ -62,8 +60,6 @@ async def _forget(settings: Settings, stream: Stream, identities: Sequence[str])
                 left.append(f"of {stream.name} {identity} there is nothing to forget")
             else:
                 click.echo(f"{stream.name} {identity}: {_described(forgotten)}")
-    finally:
-        await pool.close()
     if left:
         raise IngestdError("\n".join(left))
 

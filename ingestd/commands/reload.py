@@ -32,19 +32,15 @@ def reload(context: click.Context) -> None:
 
 
 async def _reload(settings: Settings) -> None:
-    pool = Pool(settings.database_url.get_secret_value(), application_name="ingestd-reload")
-    try:
-        await pool.open()
+    failed = False
+    async with Pool(settings.database_url.get_secret_value(), application_name="ingestd-reload") as pool:
         audit = Audit(pool)
         await audit.add(AuditEntry(who=who("reload"), action="reload-asked", subject="all daemons"))
-        failed = False
         async with aclosing(_answers(audit)) as answers:
             async for answer in answers:
                 outcome = ", ".join(f"{name}: {found}" for name, found in answer.after.items())
                 click.echo(printable(f"{answer.subject}: {outcome or 'nothing to read again'}"))
                 failed |= "error: " in outcome
-    finally:
-        await pool.close()
     if failed:
         raise IngestdError("what could not be read stays as it was")
 

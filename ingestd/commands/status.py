@@ -91,12 +91,9 @@ async def _ask(daemon: DaemonClient) -> DaemonStatus:
 async def _ask_database(settings: Settings) -> DatabaseStatus | str:
     """Or why it does not answer."""
     try:
-        pool = Pool(settings.database_url.get_secret_value(), application_name="ingestd-status", seconds=SECONDS)
-        try:
-            await pool.open()
+        url = settings.database_url.get_secret_value()
+        async with Pool(url, application_name="ingestd-status", seconds=SECONDS) as pool:
             return await database_status(pool)
-        finally:
-            await pool.close()
     except StoreError as error:
         return str(error)
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from psycopg import AsyncRawCursor, IsolationLevel
 from psycopg.rows import namedtuple_row
@@ -93,6 +93,18 @@ class Pool:
         await (await connect(self._dsn, application_name=self._application_name)).close()
         with translated():
             await self._pool.open(wait=True, timeout=OPEN_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        """The pool, open. Raises StoreError."""
+        try:
+            await self.open()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def close(self) -> None:
         await self._pool.close()
