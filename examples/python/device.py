@@ -178,7 +178,7 @@ def main() -> None:
     sender = Sender(client, store, f"{options.kind}s/{options.id}/telemetry")
     for moment in moments(options.interval):
         sender.run(moment - time.time())
-        timestamp = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
+        timestamp = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         reading = {f"{options.kind}Id": options.id, **measure(options.kind, moment), "timestamp": timestamp}
         store.add(json.dumps(reading))
         print(timestamp, flush=True)

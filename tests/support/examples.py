@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Final, Self
@@ -18,6 +20,20 @@ if TYPE_CHECKING:
 
 EXAMPLES: Final = ROOT / "examples"
 PYTHON_DEVICE: Final = (sys.executable, str(EXAMPLES / "python" / "device.py"))
+ESP32: Final = EXAMPLES / "esp32"
+DECLARATIONS: Final = ROOT / "tests" / "support" / "esp_idf"
+STRICT: Final = ("gcc", "-Wall", "-Wextra", "-Werror", "-I", str(ESP32 / "main"))
+
+
+def compiles(text: str) -> bool:
+    """Whether gcc is there, with what this text includes."""
+    return (
+        shutil.which("gcc") is not None
+        and subprocess.run(
+            ["gcc", "-fsyntax-only", "-x", "c", "-"], input=text.encode(), capture_output=True, check=False, timeout=60
+        ).returncode
+        == 0
+    )
 
 
 class Program:
@@ -79,11 +95,21 @@ class Program:
 
 
 def stored(database_url: str, table: str, device: str) -> list[str]:
-    """The timestamps of the history, as devices write them."""
+    """The timestamps of the history, as the devices write them."""
     column = f"{table.partition('_')[0]}_id"
     with psycopg.connect(database_url) as connection:
         rows = connection.execute(
             f"SELECT ts AT TIME ZONE 'UTC' FROM {table} WHERE {column} = %s ORDER BY ts".encode(),  # noqa: S608
             (device,),
         ).fetchall()
-    return [f"{at.isoformat(timespec='milliseconds')}+00:00" for (at,) in rows]
+    return [f"{at.isoformat(timespec='milliseconds')}Z" for (at,) in rows]
+
+
+def filled_in(template: str, *, tags: dict[str, str], fields: dict[str, float], time: str) -> str:
+    """What Go's text/template makes of the few expressions that the configuration of Telegraf uses."""
+    values = {
+        **{f'.Tag "{name}"': value for name, value in tags.items()},
+        **{f'.Field "{name}"': str(value) for name, value in fields.items()},
+        '.Time.UTC.Format "2006-01-02T15:04:05.000Z07:00"': time,
+    }
+    return re.sub(r"{{ (.*?) }}", lambda found: values[found[1]], template)
