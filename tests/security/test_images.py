@@ -48,6 +48,18 @@ def test_images_of_others_are_named_by_version_and_digest() -> None:
     assert [] == [image for image in images if not _is_pinned(image)]
 
 
+def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("hadolint"), "--no-color", ROOT / "Dockerfile"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+
+
 def test_both_stages_of_the_image_are_of_the_same_python() -> None:
     assert 1 == len(set(re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)))
 
@@ -72,7 +84,9 @@ def test_only_what_has_no_network_runs_as_root(service: str) -> None:
     if service == RUNS_AS_ROOT:
         assert ("0:0", "none") == (user, values["network_mode"])
     elif values.get("image") == "ingestd":
-        assert "USER ingestd\n" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+        dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+        assert "useradd --system --uid 10001 --gid ingestd" in dockerfile
+        assert "\nUSER 10001:10001\n" in dockerfile
         assert "" == user
     else:
         assert re.fullmatch("[1-9][0-9]*:[1-9][0-9]*", user)
