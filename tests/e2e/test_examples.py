@@ -97,6 +97,15 @@ def test_the_device_in_python_loses_nothing_by_an_outage_of_the_broker_and_of_it
         assert_all_is_stored(device, daemon, database_url, "meter_history", METER)
 
 
+def test_the_options_that_are_shown_are_those_of_the_device_in_python() -> None:
+    page = (EXAMPLES / "python" / "README.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"--[a-z-]+", page)) - {"--help"}
+    known = subprocess.run([*PYTHON_DEVICE, "--help"], capture_output=True, text=True, check=True, timeout=60).stdout
+
+    assert shown
+    assert set() == {option for option in shown if f"{option} " not in known}
+
+
 def test_the_device_in_python_is_a_vehicle_too(
     broker: ShippedBroker, daemon: Daemon, database_url: str, tmp_path: Path
 ) -> None:
@@ -114,8 +123,10 @@ def test_the_device_in_c_loses_nothing_by_an_outage_of_the_broker(
     broker: ShippedBroker, daemon: Daemon, database_url: str, tmp_path: Path
 ) -> None:
     program = tmp_path / "device"
-    sources = [str(ESP32 / "linux" / "device.c"), str(ESP32 / "main" / "readings.c")]
-    subprocess.run([*STRICT, "-O2", *sources, "-lmosquitto", "-o", str(program)], check=True, timeout=60)
+    (shown,) = re.findall(r"^gcc .*$", (ESP32 / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    compiler, *options, output = shown.split()
+    assert ["device"] == [output]
+    subprocess.run([compiler, "-Werror", "-O2", *options, str(program)], cwd=ESP32, check=True, timeout=60)
     password = tmp_path / "password"
     password.write_text(f"{PASSWORDS[METER]}\n", encoding="utf-8")
     where = [LOOPBACK, str(broker.password_port), METER, str(password), str(broker.files.ca)]
