@@ -34,7 +34,6 @@ KEPT: Final = 1_000_000
 """Readings on disk, about 100 MB. Beyond that the oldest are given up."""
 NOBODY_SUBSCRIBED: Final = 0x10
 """The broker took the message and gave it to nobody: ingestd has never been connected, or has lost its session."""
-RETRY_SECONDS: Final = 30.0
 
 
 def measure(kind: str, at: float) -> dict[str, object]:
@@ -72,8 +71,8 @@ class Store:
 class Sender:
     """Publishes what is in the store. paho connects again by itself, and sends again what is not acknowledged."""
 
-    def __init__(self, client: Client, store: Store, topic: str) -> None:
-        self._client, self._store, self._topic = client, store, topic
+    def __init__(self, client: Client, store: Store, topic: str, *, retry: float) -> None:
+        self._client, self._store, self._topic, self._retry = client, store, topic, retry
         self._under_way: dict[int, int] = {}  # message id to number
         self._paused_until = 0.0
         # paho calls from a thread of its own; the store is used by one thread only.
@@ -107,7 +106,7 @@ class Sender:
             return
         why = "nobody is subscribed" if reason == NOBODY_SUBSCRIBED else f"the broker refuses it (0x{reason:02x})"
         print(f"not sent: {why}; it stays here and is sent again", file=sys.stderr)
-        self._paused_until = time.monotonic() + RETRY_SECONDS
+        self._paused_until = time.monotonic() + self._retry
 
     def _on_publish(
         self, _client: Client, _data: object, message_id: int, reason: ReasonCode, _properties: Properties | None
@@ -169,13 +168,14 @@ def main() -> None:
     parser.add_argument("--key-file", type=Path, help="TLS: its key")
     parser.add_argument("--store", type=Path, default=Path("readings.db"), help="where readings wait")
     parser.add_argument("--interval", type=float, default=60.0, help="seconds between readings")
+    parser.add_argument("--retry", type=float, default=30.0, help="seconds until what the broker refused is sent again")
     options = parser.parse_args()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     store = Store(options.store)
     client = connected(options)
-    sender = Sender(client, store, f"{options.kind}s/{options.id}/telemetry")
+    sender = Sender(client, store, f"{options.kind}s/{options.id}/telemetry", retry=options.retry)
     for moment in moments(options.interval):
         sender.run(moment - time.time())
         timestamp = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -32,7 +32,7 @@ from tests.support.examples import (
     stored,
 )
 from tests.support.polling import until
-from tests.support.shipped_broker import PASSWORDS, ShippedBroker
+from tests.support.shipped_broker import PASSWORDS, WITH_CERTIFICATE, ShippedBroker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,17 +48,35 @@ def broker() -> Iterator[ShippedBroker]:
         yield broker
 
 
-@pytest.fixture
-def daemon(broker: ShippedBroker, database_url: str) -> Iterator[Daemon]:
-    with Daemon(
+def daemon_at(broker: ShippedBroker, database_url: str) -> Daemon:
+    return Daemon(
         mqtt_url=broker.internal_url,
         mqtt_username="ingestd",
         mqtt_password=PASSWORDS["ingestd"],
         database_url=database_url,
         flush_interval=0.1,
-    ) as daemon:
+    )
+
+
+@pytest.fixture
+def daemon(broker: ShippedBroker, database_url: str) -> Iterator[Daemon]:
+    with daemon_at(broker, database_url) as daemon:
         daemon.wait_healthy()
         yield daemon
+
+
+@pytest.fixture
+def program_in_c(tmp_path: Path) -> Path:
+    """The device in C, compiled as its README says."""
+    if not compiles("#include <mosquitto.h>"):
+        pytest.skip("no gcc with libmosquitto (apt install gcc libc6-dev libmosquitto-dev)")
+    (shown,) = re.findall(r"^gcc .*$", (ESP32 / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    compiler, *options, output = shown.split()
+    assert "device" == output
+    program = tmp_path / "device"
+    stricter = ["-Werror", "-O2", "-DRETRY_SECONDS=1"]
+    subprocess.run([compiler, *stricter, *options, str(program)], cwd=ESP32, check=True, timeout=60)
+    return program
 
 
 def account(broker: ShippedBroker, device: str, directory: Path) -> list[str]:
@@ -97,6 +115,17 @@ def test_the_device_in_python_loses_nothing_by_an_outage_of_the_broker_and_of_it
         assert_all_is_stored(device, daemon, database_url, "meter_history", METER)
 
 
+def test_the_device_in_python_can_have_a_certificate(
+    broker: ShippedBroker, daemon: Daemon, database_url: str, tmp_path: Path
+) -> None:
+    files = broker.files.handed_out / f"{WITH_CERTIFICATE}.crt", broker.files.handed_out / f"{WITH_CERTIFICATE}.key"
+    command = [*PYTHON_DEVICE, "--id", WITH_CERTIFICATE, "--host", LOOPBACK, "--port", str(broker.certificate_port)]
+    command += ["--ca-file", str(broker.files.ca), "--certificate-file", str(files[0]), "--key-file", str(files[1])]
+    with Program([*command, "--interval", "0.1"], tmp_path) as device:
+        device.measures(3)
+        assert_all_is_stored(device, daemon, database_url, "meter_history", WITH_CERTIFICATE)
+
+
 def test_the_options_that_are_shown_are_those_of_the_device_in_python() -> None:
     page = (EXAMPLES / "python" / "README.md").read_text(encoding="utf-8")
     shown = set(re.findall(r"--[a-z-]+", page)) - {"--help"}
@@ -115,29 +144,40 @@ def test_the_device_in_python_is_a_vehicle_too(
         assert_all_is_stored(device, daemon, database_url, "vehicle_history", VEHICLE)
 
 
-@pytest.mark.skipif(
-    not compiles("#include <mosquitto.h>"),
-    reason="no gcc with libmosquitto (apt install gcc libc6-dev libmosquitto-dev)",
-)
-def test_the_device_in_c_loses_nothing_by_an_outage_of_the_broker(
-    broker: ShippedBroker, daemon: Daemon, database_url: str, tmp_path: Path
-) -> None:
-    program = tmp_path / "device"
-    (shown,) = re.findall(r"^gcc .*$", (ESP32 / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    compiler, *options, output = shown.split()
-    assert ["device"] == [output]
-    subprocess.run([compiler, "-Werror", "-O2", *options, str(program)], cwd=ESP32, check=True, timeout=60)
-    password = tmp_path / "password"
+def in_c(program: Path, broker: ShippedBroker, directory: Path) -> list[str]:
+    password = directory / "password"
     password.write_text(f"{PASSWORDS[METER]}\n", encoding="utf-8")
     where = [LOOPBACK, str(broker.password_port), METER, str(password), str(broker.files.ca)]
+    return [str(program), *where, "0.1"]
 
-    with Program([str(program), *where, "0.1"], tmp_path) as device:
+
+def test_the_device_in_c_loses_nothing_by_an_outage_of_the_broker(
+    program_in_c: Path, broker: ShippedBroker, daemon: Daemon, database_url: str, tmp_path: Path
+) -> None:
+    with Program(in_c(program_in_c, broker, tmp_path), tmp_path) as device:
         until(lambda: stored(database_url, "meter_history", METER), within=60)
         broker.stop()
         device.measures(30)  # more than may be under way
         broker.start()
         device.measures(10)
         assert_all_is_stored(device, daemon, database_url, "meter_history", METER)
+
+
+@pytest.mark.parametrize("language", ["python", "c"])
+def test_a_device_keeps_what_nobody_is_subscribed_to(
+    language: str, request: pytest.FixtureRequest, broker: ShippedBroker, database_url: str, tmp_path: Path
+) -> None:
+    """The broker takes such a message, and keeps nothing of it."""
+    if language == "c":
+        command = in_c(request.getfixturevalue("program_in_c"), broker, tmp_path)
+    else:
+        command = [*PYTHON_DEVICE, *account(broker, METER, tmp_path), "--interval", "0.1", "--retry", "1"]
+    with Program(command, tmp_path) as device:
+        until(lambda: "not sent" in device.errors, within=60)
+        device.measures(5)
+        with daemon_at(broker, database_url) as daemon:
+            daemon.wait_healthy()
+            assert_all_is_stored(device, daemon, database_url, "meter_history", METER)
 
 
 @pytest.mark.skipif(not compiles("#include <stdio.h>"), reason="no gcc (apt install gcc libc6-dev)")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 GLOSSARY = ROOT / "docs" / "glossary.md"
 FOLDERS = ("ingestd", "sql", "tests", "bench", "docs", "deploy", "examples", "mosquitto")
-SUFFIXES = {".py", ".sql", ".md", ".conf", ".service", ".toml", ""}
+SUFFIXES = {".py", ".sql", ".md", ".conf", ".service", ".toml", ".c", ".h", ".yaml", ""}
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 """A word, or a part of a name in snake_case or CamelCase."""
 

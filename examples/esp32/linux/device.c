@@ -15,7 +15,9 @@
 
 #include "readings.h"
 
-#define REFUSED_SECONDS 30
+#ifndef RETRY_SECONDS
+#define RETRY_SECONDS 30
+#endif
 
 static struct readings readings;
 static bool is_connected;
@@ -55,7 +57,7 @@ static void on_publish(struct mosquitto *client, void *data, int message_id, int
     }
     fprintf(stderr, "not sent: %s; it stays here and is sent again\n", mosquitto_reason_string(reason));
     readings_given_up(&readings, message_id);
-    paused_until_ms = now_ms() + REFUSED_SECONDS * 1000;
+    paused_until_ms = now_ms() + RETRY_SECONDS * 1000;
 }
 
 static void publish(struct mosquitto *client, const char *meter_id)
