@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ingestd.demo.servers import PrivateMosquitto
-from ingestd.http.routes import ROUTES
+from ingestd.http.routes import OPERATIONS
 from tests.support.api import assert_problem
 from tests.support.daemon import Daemon
 
@@ -107,7 +107,7 @@ def daemon(broker: PrivateMosquitto, shared_database_url: str) -> Iterator[Daemo
 
 
 def test_no_route_is_forgotten() -> None:
-    assert {route.path for route in ROUTES if route.method == "GET"} - PROBES == set(FAULTS)
+    assert {route.path for route in OPERATIONS if route.method == "GET"} - PROBES == set(FAULTS)
 
 
 @pytest.mark.parametrize("route", FAULTS)
