@@ -8,6 +8,7 @@ from ingestd.http import (
     dead_letters,
     device_settings,
     devices,
+    documents,
     exports,
     fleet,
     forgetting,
@@ -45,4 +46,5 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *audit.OPERATIONS,
     *health.OPERATIONS,
     *metrics.OPERATIONS,
+    *documents.OPERATIONS,
 )
