@@ -104,8 +104,9 @@ class Sender:
         if reason == 0:
             self._store.remove(number)
             return
-        why = "nobody is subscribed" if reason == NOBODY_SUBSCRIBED else f"the broker refuses it (0x{reason:02x})"
-        print(f"not sent: {why}; it stays here and is sent again", file=sys.stderr)
+        if time.monotonic() >= self._paused_until:  # once, also if all that is under way is refused
+            why = "nobody is subscribed" if reason == NOBODY_SUBSCRIBED else f"the broker refuses it (0x{reason:02x})"
+            print(f"not sent: {why}; it stays here and is sent again", file=sys.stderr)
         self._paused_until = time.monotonic() + self._retry
 
     def _on_publish(

@@ -55,7 +55,8 @@ static void on_publish(struct mosquitto *client, void *data, int message_id, int
         readings_acknowledged(&readings, message_id);
         return;
     }
-    fprintf(stderr, "not sent: %s; it stays here and is sent again\n", mosquitto_reason_string(reason));
+    if (now_ms() >= paused_until_ms) /* once, also if all that is under way is refused */
+        fprintf(stderr, "not sent: %s; it stays here and is sent again\n", mosquitto_reason_string(reason));
     readings_given_up(&readings, message_id);
     paused_until_ms = now_ms() + RETRY_SECONDS * 1000;
 }
