@@ -41,6 +41,19 @@ _READ: Final = (
         )
     ),
 )
+_INGEST: Final = (
+    "/v1/telemetry",
+    "/v1/ingest",
+    *(
+        path
+        for stream in STREAMS
+        for path in (
+            f"/v1/ingest/{stream.name}",
+            f"/v1/ingest/{stream.name}/batch",
+            f"/v1/ingestion/{stream.name}",
+        )
+    ),
+)
 _ADMIN: Final = (
     (hdrs.METH_GET, "/v1/audit"),
     (hdrs.METH_GET, "/v1/dead-letters"),  # payloads of any account
@@ -59,7 +72,7 @@ ACCESS: Final[Mapping[tuple[str, str], Access]] = {
     **dict.fromkeys(_OPEN, "open"),
     (hdrs.METH_GET, "/health"): "partly-open",
     **{(hdrs.METH_GET, path): "read" for path in _READ},
-    (hdrs.METH_POST, "/v1/telemetry"): "ingest",
+    **{(hdrs.METH_POST, path): "ingest" for path in _INGEST},
     **dict.fromkeys(_ADMIN, "admin"),
 }
 """By method and path, as the routes declare them."""

@@ -154,7 +154,9 @@ def test_other_kinds_of_devices_are_taken_in_kept_and_shown(
         posted.json()["accepted"],
         [one["reason"] for one in posted.json()["rejected"]],
     )
-    until(lambda: 32.0 == daemon.metric("ingestd_committed_total", stream="charger"))
+    by_path = {"chargerId": "C-2", "current": 6, "kwhDeliveredRegister": 10.6, "timestamp": told(now - MINUTE)}
+    assert 201 == daemon.request("POST", "/v1/ingest/charger", body=by_path).status
+    until(lambda: 33.0 == daemon.metric("ingestd_committed_total", stream="charger"))
     until(lambda: 2.0 == daemon.metric("ingestd_committed_total", stream="station"))
     assert 1.0 == daemon.metric("ingestd_dead_lettered_total", stream="charger", source="mqtt", reason="schema")
     (refused,) = (one for one in get(daemon, "/v1/dead-letters")["deadLetters"] if one["stream"] == "charger")
@@ -200,7 +202,7 @@ def exports_history(daemon: Daemon, begin: datetime, now: datetime) -> None:
         list(csv.DictReader(io.StringIO(daemon.request("GET", f"/v1/export/{root}.csv?{window}").body.decode())))
         for root in ("chargers", "stations")
     )
-    assert 32 == len(chargers)
+    assert 33 == len(chargers)
     assert [("S-1", "2"), ("S-2", "1")] == sorted((row["stationId"], row["state"]) for row in stations)
 
 
