@@ -10,6 +10,7 @@ from ingestd.http import (
     dead_letters,
     device_settings,
     devices,
+    documents,
     exports,
     fleet,
     forgetting,
@@ -30,6 +31,7 @@ from ingestd.http import (
 ROUTES: Final[tuple[web.RouteDef, ...]] = (
     *index.ROUTES,
     *pages.ROUTES,
+    *documents.ROUTES,
     *telemetry.ROUTES,
     *performance.ROUTES,
     *live.ROUTES,

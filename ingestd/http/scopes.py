@@ -12,6 +12,7 @@ Access: TypeAlias = Scope | Literal["open", "partly-open"]
 """An open route ignores tokens. One that is partly open says less without a token."""
 
 _OPEN: Final = (
+    (hdrs.METH_GET, "/asyncapi.json"),
     (hdrs.METH_GET, "/livez"),
     (hdrs.METH_GET, "/readyz"),
     (hdrs.METH_GET, "/login"),

@@ -164,6 +164,7 @@ def test_other_kinds_of_devices_are_taken_in_kept_and_shown(
     shows_newest_readings(daemon, begin)
     shows_energy(daemon, begin)
     exports_history(daemon, begin, now)
+    documents_topics(daemon)
     has_settings(daemon)
     until(lambda: {("charger-silent", "C-1"), ("station-silent", "S-1")} <= active_alerts(daemon), within=40)
     closes_quarters(own_postgres, daemon)
@@ -204,6 +205,14 @@ def exports_history(daemon: Daemon, begin: datetime, now: datetime) -> None:
     )
     assert 33 == len(chargers)
     assert [("S-1", "2"), ("S-2", "1")] == sorted((row["stationId"], row["state"]) for row in stations)
+
+
+def documents_topics(daemon: Daemon) -> None:
+    document = get(daemon, "/asyncapi.json")
+    addresses = {channel["address"] for channel in document["channels"].values()}
+    assert {"chargers/{chargerId}/telemetry", "stations/{stationId}/telemetry"} < addresses
+    assert {"current", "cableTemp"} < document["components"]["schemas"]["charger"]["properties"].keys()
+    assert "station-silent" in document["channels"]["alerts"]["parameters"]["kind"]["enum"]
 
 
 def has_settings(daemon: Daemon) -> None:
