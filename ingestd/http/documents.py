@@ -19,4 +19,12 @@ async def get_asyncapi(request: web.Request) -> web.Response:
     return pages.send(request, _asyncapi())
 
 
-ROUTES: Final[tuple[web.RouteDef, ...]] = (web.get("/asyncapi.json", get_asyncapi),)
+async def get_docs(request: web.Request) -> web.Response:
+    """A page that asks for the document of the routes, and shows it."""
+    return pages.page(request, "docs.html")
+
+
+ROUTES: Final[tuple[web.RouteDef, ...]] = (
+    web.get("/asyncapi.json", get_asyncapi),
+    web.get("/docs", get_docs),
+)

@@ -13,6 +13,7 @@ Access: TypeAlias = Scope | Literal["open", "partly-open"]
 
 _OPEN: Final = (
     (hdrs.METH_GET, "/asyncapi.json"),
+    (hdrs.METH_GET, "/docs"),
     (hdrs.METH_GET, "/livez"),
     (hdrs.METH_GET, "/readyz"),
     (hdrs.METH_GET, "/login"),

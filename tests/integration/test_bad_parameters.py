@@ -16,7 +16,7 @@ from tests.support.daemon import Daemon
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROBES = {"/", "/health", "/livez", "/readyz", "/metrics", "/login", "/web/{name}", "/asyncapi.json"}
+PROBES = {"/", "/health", "/livez", "/readyz", "/metrics", "/login", "/web/{name}", "/asyncapi.json", "/docs"}
 """Whoever watches may add to their address whatever it takes to get a fresh answer."""
 
 WINDOW = [
