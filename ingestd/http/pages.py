@@ -1,7 +1,6 @@
 """The files of the page and of the login: read once, and sent to everybody, as no data is in them."""
 
 import gzip
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -22,31 +21,26 @@ _POLICY: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class File:
-    """What is sent to everybody as it is, or gzipped."""
-
+class _File:
     content_type: str
     body: bytes
     compressed: bytes
     tag: str
 
-    @classmethod
-    def of(cls, content_type: str, body: bytes) -> "File":
-        return cls(
-            content_type=content_type,
-            body=body,
-            compressed=gzip.compress(body, mtime=0),
-            tag=sha256(body).hexdigest()[:32],
-        )
-
 
 @cache
-def _files() -> dict[str, File]:
+def _files() -> dict[str, _File]:
     found = {}
     for file in (files("ingestd") / "web").iterdir():
         content_type = _TYPES.get(file.name.rpartition(".")[2])
         if content_type is not None:
-            found[file.name] = File.of(content_type, file.read_bytes())
+            body = file.read_bytes()
+            found[file.name] = _File(
+                content_type=content_type,
+                body=body,
+                compressed=gzip.compress(body, mtime=0),
+                tag=sha256(body).hexdigest()[:32],
+            )
     return found
 
 
@@ -57,22 +51,22 @@ def is_asked_for(request: web.Request) -> bool:
 
 def page(request: web.Request, name: str) -> web.Response:
     """A file of ingestd/web/ that a browser shows as a page."""
-    return send(request, _files()[name], {"Content-Security-Policy": _POLICY})
+    return _answer(request, _files()[name], {"Content-Security-Policy": _POLICY})
 
 
-async def get_file(request: web.Request) -> web.Response:
-    file = _files().get(request.match_info["name"])
-    if file is None or file.content_type == _TYPES["html"]:  # pages have routes of their own
+def file(request: web.Request, name: str) -> web.Response:
+    """A file that a page needs. Raises Problem."""
+    found = _files().get(name)
+    if found is None or found.content_type == _TYPES["html"]:  # pages have routes of their own
         raise Problem(HTTPStatus.NOT_FOUND, "no such file")
-    return send(request, file)
+    return _answer(request, found, {})
 
 
-def send(request: web.Request, file: File, headers: Mapping[str, str] | None = None) -> web.Response:
+def _answer(request: web.Request, file: _File, headers: dict[str, str]) -> web.Response:
     """304 if the browser has it already. It asks each time, so that a new version of ingestd shows at once."""
     is_compressed = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
     tag = f"{file.tag}-gzip" if is_compressed else file.tag
-    headers = {
-        **(headers or {}),
+    headers = headers | {
         hdrs.CACHE_CONTROL: "no-cache",
         hdrs.ETAG: f'"{tag}"',
         hdrs.VARY: f"{hdrs.ACCEPT}, {hdrs.ACCEPT_ENCODING}",
@@ -83,6 +77,3 @@ def send(request: web.Request, file: File, headers: Mapping[str, str] | None = N
         headers[hdrs.CONTENT_ENCODING] = "gzip"
     body = file.compressed if is_compressed else file.body
     return web.Response(body=body, content_type=file.content_type, charset="utf-8", headers=headers)
-
-
-ROUTES: Final[tuple[web.RouteDef, ...]] = (web.get("/web/{name}", get_file),)
