@@ -61,7 +61,7 @@ def _body(to: TelemetryPath) -> dict[str, Any]:
     streams = STREAMS if to.stream is None else (to.stream,)
     reading = {"anyOf": [_reading(stream) for stream in streams]}
     array = {"type": "array", "items": reading, "maxItems": MAX_READINGS}
-    batch = {"type": "object", "properties": {"readings": array}, "required": ["readings"]}
+    batch = {"title": "batch", "type": "object", "properties": {"readings": array}, "required": ["readings"]}
     return {"anyOf": [reading, array, *([batch] if to.is_batch else [])]}
 
 

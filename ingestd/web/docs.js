@@ -5,6 +5,7 @@ import { OpenApi } from "/web/openapi.js";
 import { tryForm } from "/web/docs_try.js";
 
 const MAX_DEPTH = 6;
+const COLOURS = { 2: "good", 4: "bad", 5: "bad" };
 const main = document.querySelector("#main");
 
 async function open() {
@@ -82,7 +83,7 @@ function answerOf(api, status, answer) {
   return h(
     "details",
     { class: "answer", open: status.startsWith("2") },
-    h("summary", {}, h("strong", { class: status.startsWith("2") ? "good" : "bad" }, status), " ", answer.description ?? ""),
+    h("summary", {}, h("strong", { class: COLOURS[status[0]] ?? "soft" }, status), " ", answer.description ?? ""),
     contents.length ? contents.map(([type, media]) => content(api, type, media)) : empty("without a body"),
   );
 }
@@ -102,7 +103,8 @@ function members(api, schema, depth, seen) {
   const objects = depth < MAX_DEPTH ? api.objects(schema).filter((one) => !seen.has(one.$ref)) : [];
   return objects.map((one) => {
     const within = one.$ref ? new Set([...seen, one.$ref]) : seen;
-    return h("ul", { class: "members" }, api.members(one).map((inner) => member(api, inner, "", null, depth, within)));
+    const title = objects.length > 1 ? h("li", { class: "soft" }, `${api.type(one)}:`) : null;
+    return h("ul", { class: "members" }, title, api.members(one).map((inner) => member(api, inner, "", null, depth, within)));
   });
 }
 

@@ -53,6 +53,7 @@ export class OpenApi {
     if (found.allOf?.length === 1) return this.type(found.allOf[0]);
     if (found.const !== undefined) return JSON.stringify(found.const);
     if (found.enum) return found.enum.map((one) => JSON.stringify(one)).join(" or ");
+    if (found.title && found.properties) return found.title;
     const types = [found.type ?? (found.properties ? "object" : "anything")].flat();
     return types.map((one) => (one === "array" ? `array of ${this.type(found.items)}` : one)).join(" or ");
   }
@@ -64,14 +65,13 @@ export class OpenApi {
     const range = [
       found.minimum !== undefined && `at least ${found.minimum}`,
       found.exclusiveMinimum !== undefined && `more than ${found.exclusiveMinimum}`,
-      found.maximum !== undefined && `at most ${found.maximum}`,
+      found.maximum <= Number.MAX_SAFE_INTEGER && `at most ${found.maximum}`,
       found.exclusiveMaximum !== undefined && `less than ${found.exclusiveMaximum}`,
       found.minLength !== undefined && `at least ${found.minLength} characters`,
       found.maxLength !== undefined && `at most ${found.maxLength} characters`,
       found.minItems !== undefined && `at least ${found.minItems} items`,
       found.maxItems !== undefined && `at most ${found.maxItems} items`,
-      found.format,
-      found.pattern && `pattern ${found.pattern}`,
+      found.format ?? (found.pattern && `pattern ${found.pattern}`),
       found.default !== undefined && found.default !== null && `${JSON.stringify(found.default)} if missing`,
       ...new Set(inner),
     ];
@@ -88,13 +88,17 @@ export class OpenApi {
     return [...own, ...(found.allOf ?? []).flatMap((one) => this.members(one))];
   }
 
-  /** The schemas of objects inside: of the items of an array, of each choice. */
-  objects(schema, seen = new Set()) {
+  /** The schemas of objects inside, each once: of the items of an array, of each choice. */
+  objects(schema) {
+    return [...new Map(this.all(schema).map((one) => [JSON.stringify(one), one])).values()];
+  }
+
+  all(schema, seen = new Set()) {
     if (!schema || schema === true || seen.has(schema.$ref)) return [];
     const found = this.resolved(schema);
     if (found.properties || found.allOf || typeof found.additionalProperties === "object") return [schema];
     const within = schema.$ref ? new Set([...seen, schema.$ref]) : seen;
-    return [...(found.anyOf ?? []), ...(found.oneOf ?? []), found.items].flatMap((one) => this.objects(one, within));
+    return [...(found.anyOf ?? []), ...(found.oneOf ?? []), found.items].flatMap((one) => this.all(one, within));
   }
 
   /** The example of a body or an answer: one that is given, or one made from the schema. */

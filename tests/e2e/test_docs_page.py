@@ -20,6 +20,13 @@ pytestmark = pytest.mark.skipif(IS_MISSING, reason=MISSING)
 
 HTML: Final = {"Accept": "text/html"}
 NAME: Final = {"name": "vehicleId", "in": "path", "required": True, "schema": {"type": "string", "maxLength": 64}}
+READING: Final = {
+    "anyOf": [
+        {"title": f"{kind} message", "type": "object", "properties": {f"{kind}Id": {"type": "string"}}}
+        for kind in ("meter", "vehicle")
+    ]
+}
+LIST: Final = {"type": "array", "items": READING, "maxItems": 10}
 DOCUMENT: Final[dict[str, Any]] = {
     "openapi": "3.1.0",
     "info": {"title": "Example", "version": "7", "description": "One paragraph with `code`.\n\n- a list\n- of two"},
@@ -69,6 +76,13 @@ DOCUMENT: Final[dict[str, Any]] = {
                 },
                 "responses": {"200": {"description": "Set"}, "409": {"description": "It would overlap others"}},
             },
+        },
+        "/v1/telemetry": {
+            "post": {
+                "tags": ["Devices"],
+                "requestBody": {"content": {"application/json": {"schema": {"anyOf": [READING, LIST]}}}},
+                "responses": {"201": {"description": "Stored"}, "304": {"description": "Not Modified"}},
+            }
         },
         "/livez": {"get": {"security": [], "responses": {"200": {"description": "It answers"}}}},
     },
@@ -150,7 +164,7 @@ def browser(chromium: Browser, daemon: Daemon) -> Iterator[Browser]:
 
 def all_opened(browser: Browser, daemon: Daemon) -> None:
     browser.open(f"{daemon.url}/docs")
-    browser.some(".operation", at_least=3)
+    browser.some(".operation", at_least=4)
     browser.run("for (const one of document.querySelectorAll('details.operation')) one.open = true;")
     browser.some(".operation .part", at_least=3)
     browser.run("for (const one of document.querySelectorAll('details')) one.open = true;")
@@ -164,9 +178,12 @@ def text_of(browser: Browser, identity: str) -> str:
 def test_each_operation_is_shown_with_all_that_is_said_of_it(browser: Browser, daemon: Daemon) -> None:
     all_opened(browser, daemon)
 
-    assert ["GET /v1/vehicles All vehicles", "PUT /v1/mappings/{vehicleId} Set a mapping", "GET /livez"] == [
-        " ".join(text.split()) for text in browser.texts(".operation > summary")
-    ]
+    assert [
+        "GET /v1/vehicles All vehicles",
+        "POST /v1/telemetry",
+        "PUT /v1/mappings/{vehicleId} Set a mapping",
+        "GET /livez",
+    ] == [" ".join(text.split()) for text in browser.texts(".operation > summary")]
     assert ["Devices", "Mappings", "Operations"] == browser.texts("section > h2")
     vehicles = text_of(browser, "get-v1-vehicles")
     for said in (
@@ -194,6 +211,9 @@ def test_each_operation_is_shown_with_all_that_is_said_of_it(browser: Browser, d
         '-d \'{"meterId":"meter-1"}\'',
     ):
         assert said in mapping, said
+    telemetry = text_of(browser, "post-v1-telemetry")
+    body = "meter message or vehicle message or array of meter message or vehicle message"
+    assert f"{body} meter message: meterId string vehicle message: vehicleId string Example" in telemetry
     assert "Open: no token is needed." in text_of(browser, "get-livez")
     browser.picture("docs-example")
 
@@ -211,7 +231,7 @@ def test_the_page_fits_a_phone_in_the_dark(browser: Browser, daemon: Daemon) -> 
 def test_operations_are_found_by_words(browser: Browser, daemon: Daemon) -> None:
     browser.open(f"{daemon.url}/docs")
     browser.one("input[name=find]").send_keys("put map")
-    browser.wait_for_text("1 of 3 operations")
+    browser.wait_for_text("1 of 4 operations")
 
     assert ["put-v1-mappings-vehicleId"] == [
         one.get_attribute("id") for one in browser.all(".operation") if one.is_displayed()
@@ -247,7 +267,19 @@ def test_a_page_of_a_document_that_is_not_there_says_so(chromium: Browser, daemo
     chromium.complaints()
 
 
-def test_the_page_is_open_and_has_the_policy_of_pages(tokens: Tokens, shared_database_url: str) -> None:
+def test_every_control_has_a_name(browser: Browser, daemon: Daemon) -> None:
+    all_opened(browser, daemon)
+
+    assert 0 == browser.run(
+        "return [...document.querySelectorAll('input, select, button, a, summary')]"
+        ".filter(one => !(one.textContent.trim() || one.ariaLabel || one.labels?.length)).length"
+    )
+
+
+def test_the_page_is_open_and_tries_requests_with_the_login_of_the_browser(
+    chromium: Browser, tokens: Tokens, shared_database_url: str
+) -> None:
+    name = chromium.answer_with("/openapi.json", DOCUMENT)
     with (
         PrivateMosquitto() as broker,
         Daemon(
@@ -259,7 +291,22 @@ def test_the_page_is_open_and_has_the_policy_of_pages(tokens: Tokens, shared_dat
     ):
         daemon.wait_healthy()
         page = daemon.request("GET", "/docs", headers=HTML)
+        send(chromium, daemon)
+        chromium.wait_for_text("401 Unauthorized")
+        chromium.click("#get-v1-vehicles [role=status] a")
+        chromium.one("#token").send_keys(tokens.of["read"])
+        chromium.click("form button")
+        chromium.wait_for_text("Fleet, last 24 hours")
+        send(chromium, daemon)
+        chromium.wait_for_text('"next": null')
+        chromium.open("about:blank")
+    chromium.undo(name)
 
     assert (200, "text/html; charset=utf-8") == (page.status, page.headers["content-type"])
     assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
     assert "'unsafe" not in page.headers["content-security-policy"]
+
+
+def send(browser: Browser, daemon: Daemon) -> None:
+    all_opened(browser, daemon)
+    browser.run("document.querySelector('#get-v1-vehicles form').requestSubmit()")
