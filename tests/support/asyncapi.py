@@ -29,7 +29,17 @@ def official_schema(directory: Path) -> dict[str, Any]:
     """That of AsyncAPI 3.0.0; its package is the one that it was when this was written, or nothing."""
     if shutil.which("npm") is None:
         raise NotToBeHadError("npm is not installed")
-    command = ["npm", "pack", PACKAGE, "--pack-destination", str(directory), "--cache", str(directory / "cache")]
+    command = [
+        "npm",
+        "pack",
+        PACKAGE,
+        "--pack-destination",
+        str(directory),
+        "--cache",
+        str(directory / "cache"),
+        "--fetch-retries",
+        "0",
+    ]
     try:
         subprocess.run(command, cwd=directory, check=True, capture_output=True, timeout=WITHIN_SECONDS)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
