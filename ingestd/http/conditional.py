@@ -4,22 +4,23 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from hashlib import sha256
 from http import HTTPStatus
-from typing import Final
+from typing import Concatenate, Final, ParamSpec
 
 from aiohttp import hdrs, web
 
-_Handler = Callable[[web.Request], Awaitable[web.Response]]
+_Parameters = ParamSpec("_Parameters")
+_Handler = Callable[Concatenate[web.Request, _Parameters], Awaitable[web.Response]]
 
 KEEP: Final = "private, no-cache"
 """The browser may keep the answer for whoever is logged in, and asks each time whether it still holds."""
 
 
-def conditional(handler: _Handler) -> _Handler:
+def conditional(handler: _Handler[_Parameters]) -> _Handler[_Parameters]:
     """Decorator of a handler that reads: its answer has a tag, and is 304 if the client names this tag."""
 
     @wraps(handler)
-    async def answer(request: web.Request) -> web.Response:
-        response = await handler(request)
+    async def answer(request: web.Request, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> web.Response:
+        response = await handler(request, *args, **kwargs)
         assert isinstance(response.body, bytes)  # noqa: S101 - shapes.answer makes it so
         response.etag = sha256(response.body).hexdigest()[:32]
         response.headers[hdrs.CACHE_CONTROL] = KEEP

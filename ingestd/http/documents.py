@@ -1,4 +1,4 @@
-"""The routes of the documents of the API: of its topics, and the page that shows that of its routes."""
+"""The routes of the documents of the API: of its routes and of its topics, and the page that shows them to people."""
 
 from functools import cache
 from http import HTTPStatus
@@ -7,12 +7,23 @@ from typing import Final
 from aiohttp import hdrs, web
 from pydantic_core import to_json
 
-from ingestd.http import pages, parameters
+from ingestd.http import openapi, pages, parameters
 from ingestd.http.conditional import conditional
 from ingestd.http.operations import Operation, raw
 from ingestd.model import asyncapi
 
+OPENAPI: Final = web.AppKey("openapi", bytes)
 _TAG: Final = "Documents"
+
+
+def prepare(app: web.Application, operations: tuple[Operation, ...], *, are_tokens_used: bool) -> None:
+    """Make the document, before anybody asks for it."""
+    app[OPENAPI] = to_json(openapi.document(operations, are_tokens_used=are_tokens_used))
+
+
+@conditional
+async def get_openapi(request: web.Request, _: parameters.Nothing) -> web.Response:
+    return web.Response(body=request.app[OPENAPI], content_type="application/json")
 
 
 @cache
@@ -20,8 +31,8 @@ def _asyncapi() -> bytes:
     return to_json(asyncapi.document())
 
 
-async def get_asyncapi(request: web.Request) -> web.Response:
-    parameters.question(request, parameters.Nothing)
+@conditional
+async def get_asyncapi(_: web.Request, __: parameters.Nothing) -> web.Response:
     return web.Response(body=_asyncapi(), content_type="application/json")
 
 
@@ -29,14 +40,25 @@ async def get_docs(request: web.Request, _: parameters.Probe) -> web.Response:
     return pages.page(request, "docs.html")
 
 
+_JSON: Final = {HTTPStatus.OK: "application/json", HTTPStatus.NOT_MODIFIED: None}
 OPERATIONS: Final[tuple[Operation, ...]] = (
-    Operation(
-        method=hdrs.METH_GET,
-        path="/asyncapi.json",
+    raw(
+        hdrs.METH_GET,
+        "/openapi.json",
+        get_openapi,
+        summary="This document",
+        tag=_TAG,
+        asks=parameters.Nothing,
+        answers=_JSON,
+    ),
+    raw(
+        hdrs.METH_GET,
+        "/asyncapi.json",
+        get_asyncapi,
         summary="The AsyncAPI document of the topics",
         tag=_TAG,
-        handler=conditional(get_asyncapi),
-        answers={HTTPStatus.OK: "application/json", HTTPStatus.NOT_MODIFIED: None},
+        asks=parameters.Nothing,
+        answers=_JSON,
     ),
     raw(
         hdrs.METH_GET,

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Final, Literal, TypeAlias
 
 from aiohttp import hdrs, web
+from pydantic import BaseModel, RootModel
 
 from ingestd.errors import StoreError
 from ingestd.http import parameters
@@ -20,7 +21,7 @@ Handler: TypeAlias = Callable[[web.Request, parameters.Probe], Awaitable[web.Res
 
 
 class Status(Answer):
-    """The status alone, for whoever shows no token."""
+    """The status alone."""
 
     status: Literal["healthy", "unhealthy", "standby"]
 
@@ -34,6 +35,10 @@ class Health(Status):
     last_commit_age_seconds: float | None
     buffered_messages: int
     timestamp: UtcTime
+
+
+class HealthOrStatus(RootModel[Health | Status]):
+    """The whole, or the status alone for whoever shows no token where tokens are used."""
 
 
 class Alive(Answer):
@@ -86,13 +91,15 @@ async def get_livez(_request: web.Request, _: parameters.Probe) -> Alive:
     return Alive()
 
 
-def _probe(path: str, handler: Handler, summary: str, shows: type[Answer]) -> Operation:
+def _probe(path: str, handler: Handler, summary: str, shows: type[BaseModel]) -> Operation:
     answers = {HTTPStatus.OK: shows, HTTPStatus.SERVICE_UNAVAILABLE: shows}
     return raw(hdrs.METH_GET, path, handler, summary=summary, tag=_TAG, asks=parameters.Probe, answers=answers)
 
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
-    _probe("/health", get_health, "Whether readings can flow from the broker to the database, and why not", Health),
+    _probe(
+        "/health", get_health, "Whether readings can flow from the broker to the database, and why not", HealthOrStatus
+    ),
     _probe("/readyz", get_readyz, "The same, with the status alone", Status),
     asking(
         hdrs.METH_GET,

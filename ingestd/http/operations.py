@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any, TypeAlias, TypeVar
 
 from aiohttp import hdrs, web
+from pydantic import BaseModel
 
 from ingestd.http import parameters
 from ingestd.http.conditional import conditional
@@ -16,7 +17,7 @@ from ingestd.http.parameters import Nothing, Question, StrictBody
 from ingestd.http.shapes import Answer, answer
 from ingestd.http.shared import shared
 
-Content: TypeAlias = type[Answer] | str | None
+Content: TypeAlias = type[BaseModel] | str | None
 """A JSON object of this model, or a body of this media type; None: there is no body."""
 
 Taken: TypeAlias = type[StrictBody] | Mapping[str, Any] | None
@@ -71,14 +72,15 @@ def asking(
         return answer(await handler(request, parameters.question(request, asks)))
 
     answered = shared(handle) if is_shared else handle
+    is_read = method == hdrs.METH_GET
     return Operation(
         method=method,
         path=path,
         summary=summary,
         tag=tag,
-        handler=conditional(answered) if method == hdrs.METH_GET else answered,
+        handler=conditional(answered) if is_read else answered,
         asks=asks,
-        answers={HTTPStatus.OK: answers},
+        answers={HTTPStatus.OK: answers} | ({HTTPStatus.NOT_MODIFIED: None} if is_read else {}),
         problems=problems,
     )
 

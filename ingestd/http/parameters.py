@@ -55,16 +55,14 @@ def _true_or_false(value: object) -> object:
     return value == "true"
 
 
-Identity: TypeAlias = Annotated[
-    str, BeforeValidator(_identity), WithJsonSchema({"type": "string", "pattern": f"^{IDENTITY}$"})
-]
+IDENTITY_SCHEMA: Final = {"type": "string", "pattern": f"^{IDENTITY}$"}
+Identity: TypeAlias = Annotated[str, BeforeValidator(_identity), WithJsonSchema(IDENTITY_SCHEMA)]
 TimestampField: TypeAlias = Annotated[
     datetime,
     BeforeValidator(_parsed),
     WithJsonSchema({"type": "string", "format": "date-time", "description": TIMESTAMP_RULE}),
 ]
 TimestampParameter: TypeAlias = Annotated[TimestampField, BeforeValidator(_with_plus)]
-WholeNumber: TypeAlias = Annotated[int, BeforeValidator(_digits)]
 Flag: TypeAlias = Annotated[bool, BeforeValidator(_true_or_false)]
 
 
@@ -128,14 +126,19 @@ class Window(Question):
         return TimeRange(start=start, end=end)
 
 
-Limit: TypeAlias = Annotated[WholeNumber, Field(ge=1, le=1000, description="how many entries a page has")]
+Limit: TypeAlias = Annotated[
+    int, Field(ge=1, le=1000, description="how many entries a page has"), BeforeValidator(_digits)
+]
+Before: TypeAlias = Annotated[
+    int, Field(ge=1, le=2**63 - 1, description="the `next` of the page before"), BeforeValidator(_digits)
+]
 
 
 class Page(Question):
     """Which page of a list whose newest entries come first."""
 
     limit: Limit = 100
-    before: Annotated[WholeNumber, Field(ge=1, le=2**63 - 1, description="the `next` of the page before")] | None = None
+    before: Before | None = None
 
 
 _Question = TypeVar("_Question", bound=Question)

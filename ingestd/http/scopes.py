@@ -16,6 +16,7 @@ _OPEN: Final = (
     (hdrs.METH_GET, "/docs"),
     (hdrs.METH_GET, "/livez"),
     (hdrs.METH_GET, "/readyz"),
+    (hdrs.METH_GET, "/openapi.json"),
     (hdrs.METH_GET, "/login"),
     (hdrs.METH_GET, "/web/{name}"),
     (hdrs.METH_POST, "/login"),

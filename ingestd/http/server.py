@@ -7,6 +7,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from ingestd.errors import IngestdError
+from ingestd.http import documents
 from ingestd.http.authorization import AUTHORIZATION, Authorization, authorize
 from ingestd.http.bodies import BODIES, Bodies
 from ingestd.http.broken import BROKEN, BrokenRequests
@@ -59,6 +60,7 @@ class HttpServer:
         self._app[SHARED_ANSWERS] = SharedAnswers()
         self._app.on_shutdown.append(end_exports)
         self._app.add_routes(operation.route for operation in OPERATIONS)
+        documents.prepare(self._app, OPERATIONS, are_tokens_used=authorization.is_required)
         expect_routes(self._app, services.requests)
         self._app.on_response_prepare.append(set_request_id)
         self._app.on_response_prepare.append(_name_the_server)

@@ -162,12 +162,35 @@ def browser(chromium: Browser, daemon: Daemon) -> Iterator[Browser]:
     chromium.open("about:blank")
 
 
-def all_opened(browser: Browser, daemon: Daemon) -> None:
+def all_opened(browser: Browser, daemon: Daemon, *, at_least: int = 4) -> None:
     browser.open(f"{daemon.url}/docs")
-    browser.some(".operation", at_least=4)
+    browser.some(".operation", at_least=at_least)
     browser.run("for (const one of document.querySelectorAll('details.operation')) one.open = true;")
-    browser.some(".operation .part", at_least=3)
+    browser.some(".operation .part", at_least=at_least)
     browser.run("for (const one of document.querySelectorAll('details')) one.open = true;")
+
+
+def test_the_real_document_is_shown_whole(chromium: Browser, daemon: Daemon) -> None:
+    paths = daemon.request("GET", "/openapi.json").json()["paths"]
+    told = {f"{method.upper()} {path}" for path, item in paths.items() for method in item}
+    chromium.complaints()
+    chromium.requests()
+    all_opened(chromium, daemon, at_least=len(told))
+
+    shown = chromium.texts(".operation > summary")
+    assert told == {" ".join(text.split()[:2]) for text in shown}
+    assert len(told) == len(shown)
+    for said in ("undefined", "[object", "NaN"):
+        assert said not in chromium.run("return document.body.innerText")
+    assert all(chromium.texts(".operation .part", at_least=len(told)))
+    chromium.emulate(*PHONE, dark=True)
+    assert 390 == chromium.run("return document.documentElement.scrollWidth")
+    chromium.run("for (const one of document.querySelectorAll('details')) one.open = false;")
+    chromium.picture("docs-phone-dark")
+    chromium.emulate(*WIDE)
+    chromium.picture("docs")
+    assert [] == chromium.complaints()
+    assert [] == [url for url in chromium.requests() if not url.startswith((f"{daemon.url}/", "about:", "data:"))]
 
 
 def text_of(browser: Browser, identity: str) -> str:

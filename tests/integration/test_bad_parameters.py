@@ -70,6 +70,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         *DAYS_OF_A_ZONE,
         ("startTime=2026-11-01T00:00:00Z&endTime=2026-11-20T00:00:00Z&bucket=20m", "bucket"),
     ],
+    "/openapi.json": [],
     "/v1/devices/meter/{id}/settings": [],
     "/v1/devices/vehicle/{id}/settings": [],
     "/v1/analytics/mappings/{vehicleId}": [],
