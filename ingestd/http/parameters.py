@@ -76,6 +76,13 @@ class Query:
         text = self.text(name)
         return None if text is None else _identity(name, text)
 
+    def identities(self, name: str, *, most: int) -> list[str]:
+        """Of a parameter that may be given several times."""
+        texts = self._values.getall(name, [])
+        if len(texts) > most:
+            raise bad_parameter(name, f"given more than {most} times")
+        return [_identity(name, text) for text in texts]
+
     def choice(self, name: str, choices: tuple[_Choice, ...]) -> _Choice | None:
         text = self.text(name)
         if text is None:
