@@ -57,6 +57,7 @@ class EventStreamLimits:
     """The pause between two looks at the database."""
     look_share: float = 0.05
     """The part of the time that looks take at most: if they take long, the pause is longer."""
+    longest_pause_seconds: float = 5.0
     failed_seconds: float = 2.0
     """The pause after a look that failed."""
 
@@ -120,7 +121,11 @@ class EventStreams:
                 if reason is not None:
                     log.info("look_for_changes_recovered", reason=reason)
                     reason = None
-                await asyncio.sleep(max(self.limits.look_seconds, (clock() - started) / self.limits.look_share))
+                await asyncio.sleep(self._pause(clock() - started))
+
+    def _pause(self, took: float) -> float:
+        limits = self.limits
+        return max(limits.look_seconds, min(took / limits.look_share, limits.longest_pause_seconds))
 
     async def _look(self) -> None:
         is_new = not self._is_current
