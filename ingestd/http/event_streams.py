@@ -4,6 +4,7 @@ While there is a client, one task looks at the database for all of them. A slow 
 """
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
@@ -21,6 +22,7 @@ from ingestd.http.authorization import client_of, may_go_on
 from ingestd.http.newest_events import NewestEvents, Wanted
 from ingestd.http.problems import Problem, bad_parameter
 from ingestd.http.request_metrics import count_begun
+from ingestd.http.resetting import reset
 from ingestd.metrics import Requests
 from ingestd.model.device import Changed
 from ingestd.model.stream import STREAMS
@@ -29,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 MOST_DEVICES: Final = 100
 """The most devices that one client may name."""
+SOCKET_BYTES: Final = 64 * 1024
 RETRY_MILLISECONDS: Final = 2000
 """How long a client waits before it connects again."""
 HEARTBEAT: Final = b": heartbeat\n\n"
@@ -150,8 +153,7 @@ class EventStreams:
         """Close the connection of a client that is too slow. What waits for it is thrown away."""
         self._metrics.event_streams_dropped.inc()
         log.warning("event_stream_dropped", remote=request.remote)
-        if request.transport is not None:
-            request.transport.abort()
+        reset(request)
 
     async def send(self, request: web.Request, response: web.StreamResponse, wanted: Wanted) -> None:
         """Send events until the client may not read any more, or the server stops.
@@ -201,10 +203,12 @@ async def get_stream(request: web.Request) -> web.StreamResponse:
     streams = request.app[EVENT_STREAMS]
     with streams.place(network_of(client_of(request))):
         response = web.StreamResponse(headers=_HEADERS)
+        response.force_close()  # the connection keeps its small buffer
         await response.prepare(request)
         if request.method == hdrs.METH_HEAD:
             return response
         count_begun(request)
+        _keep_little(request)
         try:
             await streams.send(request, response, wanted)
         except TimeoutError:
@@ -212,6 +216,12 @@ async def get_stream(request: web.Request) -> web.StreamResponse:
         except ConnectionError:
             pass  # the client is gone
     return response
+
+
+def _keep_little(request: web.Request) -> None:
+    """Let the system hold little for a slow client, which then gets new readings, and not megabytes of old ones."""
+    if request.transport is not None:
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
 
 
 def _wanted(request: web.Request) -> Wanted:
