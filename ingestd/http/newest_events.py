@@ -30,7 +30,6 @@ _number: Final = attrgetter("number")
 class _Event:
     number: int
     kind: str
-    data: bytes
     frame: bytes | None
     """As it is sent; None if a newer event has taken its place, or if the device was forgotten."""
 
@@ -57,9 +56,9 @@ class NewestEvents:
     def add(self, changed: Changed) -> None:
         kind = changed.stream.name
         for reading in changed.readings:
-            data = to_json(live.shape(changed.stream, reading))
+            data = b"data: %b\n\n" % to_json(live.shape(changed.stream, reading))
             last = self._newest.get((kind, reading.device_id))
-            if last is None or last.data != data:  # it is the same if a look has failed half-way
+            if last is None or last.frame is None or not last.frame.endswith(data):  # the same after a failed look
                 self._append((kind, reading.device_id), data, last)
         for device_id in changed.gone:
             if last := self._newest.pop((kind, device_id), None):
@@ -101,9 +100,9 @@ class NewestEvents:
 
     def _append(self, device: tuple[str, str], data: bytes, last: _Event | None) -> None:
         self._number += 1
-        frame = f"event: {device[0]}\nid: {self._epoch}-{self._number}\ndata: ".encode() + data + b"\n\n"
+        frame = f"event: {device[0]}\nid: {self._epoch}-{self._number}\n".encode() + data
         if last is not None:
             last.frame = None
-        event = _Event(number=self._number, kind=device[0], data=data, frame=frame)
+        event = _Event(number=self._number, kind=device[0], frame=frame)
         self._newest[device] = event
         self._in_order.append(event)
