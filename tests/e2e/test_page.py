@@ -6,7 +6,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from ingestd.http.event_streams import EventStreamLimits
 from tests.support.api import map_vehicle
 from tests.support.browser import IS_MISSING, MISSING, PHONE, WIDE, Browser
 from tests.support.daemon import Daemon
+from tests.support.event_streams import EventReader
 from tests.support.polling import until
 from tests.support.tokens import Tokens
 
@@ -331,9 +332,7 @@ def test_where_the_stream_is_refused_the_page_asks(chromium: Browser, daemon: Da
     """There are as many streams of this address as may be."""
     with ExitStack() as held:
         for _ in range(EventStreamLimits().of_client):
-            api = held.enter_context(closing(daemon.connection(timeout=30)))
-            api.request("GET", "/v1/stream?kind=meter&device=nobody")
-            assert 200 == api.getresponse().status
+            held.enter_context(EventReader(daemon, "kind=meter&device=nobody"))
         view(chromium, daemon, "meter/meter-0003")
         until(lambda: any("503" in complaint for complaint in chromium.complaints()))
         send_voltage(daemon, 213.5, meter="meter-0003")
@@ -341,6 +340,21 @@ def test_where_the_stream_is_refused_the_page_asks(chromium: Browser, daemon: Da
         chromium.wait_for_text("213.5")
     chromium.open("about:blank")
     chromium.complaints()
+
+
+def test_after_a_restart_of_the_daemon_new_values_show_again(chromium: Browser, daemon: Daemon) -> None:
+    view(chromium, daemon, "meter/meter-0004")
+    until(lambda: daemon.metric("ingestd_http_event_streams") == 1)
+    chromium.run(NO_MORE_QUESTIONS)
+    assert 0 == daemon.terminate()
+    daemon.start()
+    daemon.wait_healthy()
+    until(lambda: daemon.metric("ingestd_http_event_streams") == 1)
+    send_voltage(daemon, 214.5, meter="meter-0004")
+
+    chromium.wait_for_text("214.5")
+    chromium.open("about:blank")
+    chromium.complaints()  # that nobody listened for a moment
 
 
 def test_a_tab_that_is_not_seen_has_no_stream(browser: Browser, daemon: Daemon) -> None:

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 
 from ingestd.demo.process import LOOPBACK
 from tests.support.daemon import Response
@@ -46,9 +45,8 @@ class EventReader:
         """It ended without the end of the body."""
         self._path = f"/v1/stream?{query}"
         self._headers = headers or {}
-        self._connection = http.client.HTTPConnection(
-            LOOPBACK, urlsplit(daemon.url).port, timeout=60, source_address=(source, 0)
-        )
+        self._connection = daemon.connection(timeout=60)
+        self._connection.source_address = (source, 0)  # type: ignore[attr-defined]  # which it has
         self._thread = Thread(target=self._read, daemon=True)
 
     @property
