@@ -10,16 +10,18 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Annotated, Final
 
 import structlog
 from aiohttp import hdrs, web
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from ingestd.errors import StoreError
 from ingestd.http import parameters
 from ingestd.http.addresses import network_of
 from ingestd.http.authorization import client_of, may_go_on
 from ingestd.http.newest_events import NewestEvents, Wanted
+from ingestd.http.operations import Operation, raw
 from ingestd.http.problems import Problem, bad_parameter
 from ingestd.http.request_metrics import count_begun
 from ingestd.http.resetting import reset
@@ -197,9 +199,32 @@ async def end_event_streams(app: web.Application) -> None:
     app[EVENT_STREAMS].end()
 
 
-async def get_stream(request: web.Request) -> web.StreamResponse:
-    """Newest readings of all devices, of one kind, or of the devices that are named."""
-    wanted = _wanted(request)
+_KINDS: Final = tuple(stream.name for stream in STREAMS)
+
+
+def _kind(value: object) -> object:
+    if value not in _KINDS:
+        raise ValueError(f"one of {', '.join(_KINDS)}")
+    return value
+
+
+class StreamQuestion(parameters.Question):
+    """All devices, those of a kind, or those that are named."""
+
+    kind: Annotated[str, BeforeValidator(_kind), WithJsonSchema({"type": "string", "enum": [*_KINDS]})] | None = None
+    device: Annotated[
+        tuple[parameters.Identity, ...], Field(max_length=MOST_DEVICES, description="only these; needs `kind`")
+    ] = ()
+
+    def wanted(self) -> Wanted:
+        """Raises Problem."""
+        if self.device and self.kind is None:
+            raise bad_parameter("kind", "needed with device: a meter and a vehicle may have the same id")
+        return Wanted(kind=self.kind, devices=frozenset(self.device))
+
+
+async def get_stream(request: web.Request, asked: StreamQuestion) -> web.StreamResponse:
+    wanted = asked.wanted()
     streams = request.app[EVENT_STREAMS]
     with streams.place(network_of(client_of(request))):
         response = web.StreamResponse(headers=_HEADERS)
@@ -224,13 +249,14 @@ def _keep_little(request: web.Request) -> None:
         request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
 
 
-def _wanted(request: web.Request) -> Wanted:
-    query = parameters.Query(request, {"kind", "device"})
-    kind = query.choice("kind", tuple(stream.name for stream in STREAMS))
-    devices = query.identities("device", most=MOST_DEVICES)
-    if devices and kind is None:
-        raise bad_parameter("kind", "needed with device: a meter and a vehicle may have the same id")
-    return Wanted(kind=kind, devices=frozenset(devices))
-
-
-ROUTES: Final[tuple[web.RouteDef, ...]] = (web.get("/v1/stream", get_stream),)
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    raw(
+        hdrs.METH_GET,
+        "/v1/stream",
+        get_stream,
+        summary="Newest readings as server-sent events, as soon as they are in the database",
+        tag="Devices",
+        asks=StreamQuestion,
+        answers={HTTPStatus.OK: "text/event-stream"},
+    ),
+)

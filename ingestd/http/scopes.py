@@ -14,6 +14,7 @@ Access: TypeAlias = Scope | Literal["open", "partly-open"]
 _OPEN: Final = (
     (hdrs.METH_GET, "/livez"),
     (hdrs.METH_GET, "/readyz"),
+    (hdrs.METH_GET, "/openapi.json"),
     (hdrs.METH_GET, "/login"),
     (hdrs.METH_GET, "/web/{name}"),
     (hdrs.METH_POST, "/login"),

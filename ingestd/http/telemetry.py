@@ -1,38 +1,81 @@
 """The route that takes readings in."""
 
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final, Literal
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
+from ingestd.http import parameters
 from ingestd.http.authorization import NotAllowedError, client_of, may_send
 from ingestd.http.bodies import BODIES, TELEMETRY
-from ingestd.http.intake import NOT_ALLOWED
+from ingestd.http.intake import MAX_READINGS, NOT_ALLOWED
+from ingestd.http.operations import Operation, raw
 from ingestd.http.problems import Problem
 from ingestd.http.services import SERVICES
-from ingestd.http.shapes import answer
+from ingestd.http.shapes import Answer, answer
+from ingestd.model.dead_letter import Reason
+from ingestd.model.message_schema import message_schema
+from ingestd.model.stream import STREAMS, Stream
 
 
-async def post_telemetry(request: web.Request) -> web.Response:
+class RejectedReading(Answer):
+    """A reading that was refused; `index` is its place in the array."""
+
+    index: int
+    reason: Reason | Literal["not-allowed"]
+    detail: str
+
+
+class Receipt(Answer):
+    """What became of the readings. They are stored."""
+
+    accepted: int
+    duplicates: int
+    rejected: list[RejectedReading]
+
+
+def _reading(stream: Stream) -> dict[str, Any]:
+    """A message, which also has to name its device here."""
+    schema = message_schema(stream)
+    return {**schema, "required": [*schema["required"], stream.id_key]}
+
+
+_READINGS: Final = {"anyOf": [_reading(stream) for stream in STREAMS]}
+_BODY: Final = {"anyOf": [_READINGS, {"type": "array", "items": _READINGS, "maxItems": MAX_READINGS}]}
+
+
+async def post_telemetry(request: web.Request, _: parameters.Nothing) -> web.Response:
     """One reading or an array of them; 201 after the commit."""
     intake = request.app[SERVICES].intake
     intake.admit()  # before the body is in memory
     async with request.app[BODIES].read(request, TELEMETRY) as body:
         receipt = await intake.submit(body, client=client_of(request), may_send=may_send(request))
     if receipt.rejected and receipt.single:
-        (rejected,) = receipt.rejected
-        if rejected["reason"] == NOT_ALLOWED:
+        (refused,) = receipt.rejected
+        if refused["reason"] == NOT_ALLOWED:
             raise NotAllowedError
-        too_large = rejected["reason"] == "too-large"
+        too_large = refused["reason"] == "too-large"
         raise Problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE if too_large else HTTPStatus.UNPROCESSABLE_ENTITY,
-            rejected["detail"],
-            reason=rejected["reason"],
+            refused["detail"],
+            reason=refused["reason"],
         )
+    rejected = [RejectedReading(**rejected) for rejected in receipt.rejected]
     return answer(
-        {"accepted": receipt.accepted, "duplicates": receipt.duplicates, "rejected": receipt.rejected},
-        HTTPStatus.CREATED,
+        Receipt(accepted=receipt.accepted, duplicates=receipt.duplicates, rejected=rejected), HTTPStatus.CREATED
     )
 
 
-ROUTES: Final[tuple[web.RouteDef, ...]] = (web.post("/v1/telemetry", post_telemetry),)
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    raw(
+        hdrs.METH_POST,
+        "/v1/telemetry",
+        post_telemetry,
+        summary="Store one reading, or an array of them; the answer comes after the commit",
+        tag="Readings",
+        asks=parameters.Nothing,
+        takes=_BODY,
+        answers={HTTPStatus.CREATED: Receipt},
+        problems=[HTTPStatus.UNPROCESSABLE_ENTITY],
+    ),
+)

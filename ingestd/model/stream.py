@@ -103,6 +103,11 @@ class Stream:
     """The JSON Schema of a payload by itself, as pydantic writes it; see message_schema.py."""
 
     @property
+    def title(self) -> str:
+        """Its part in the names of the OpenAPI document."""
+        return self.name.title().replace("-", "").replace("_", "")
+
+    @property
     def topic_filter(self) -> str:
         return f"{self.topic_root}/+/telemetry"
 
