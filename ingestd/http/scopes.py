@@ -12,6 +12,8 @@ Access: TypeAlias = Scope | Literal["open", "partly-open"]
 """An open route ignores tokens. One that is partly open says less without a token."""
 
 _OPEN: Final = (
+    (hdrs.METH_GET, "/asyncapi.json"),
+    (hdrs.METH_GET, "/docs"),
     (hdrs.METH_GET, "/livez"),
     (hdrs.METH_GET, "/readyz"),
     (hdrs.METH_GET, "/openapi.json"),
@@ -29,6 +31,7 @@ _READ: Final = (
     "/v1/analytics/mappings/{vehicleId}",
     "/v1/analytics/performance/{vehicleId}",
     "/v1/analytics/vehicle/{vehicleId}/sessions",
+    "/v1/stream",
     *(
         path
         for stream in STREAMS
@@ -39,6 +42,19 @@ _READ: Final = (
             f"/v1/analytics/{stream.name}/{{{stream.id_key}}}/live",
             f"/v1/analytics/{stream.name}/{{{stream.id_key}}}/series",
             f"/v1/analytics/{stream.name}/{{{stream.id_key}}}/totals",
+        )
+    ),
+)
+_INGEST: Final = (
+    "/v1/telemetry",
+    "/v1/ingest",
+    *(
+        path
+        for stream in STREAMS
+        for path in (
+            f"/v1/ingest/{stream.name}",
+            f"/v1/ingest/{stream.name}/batch",
+            f"/v1/ingestion/{stream.name}",
         )
     ),
 )
@@ -60,7 +76,7 @@ ACCESS: Final[Mapping[tuple[str, str], Access]] = {
     **dict.fromkeys(_OPEN, "open"),
     (hdrs.METH_GET, "/health"): "partly-open",
     **{(hdrs.METH_GET, path): "read" for path in _READ},
-    (hdrs.METH_POST, "/v1/telemetry"): "ingest",
+    **{(hdrs.METH_POST, path): "ingest" for path in _INGEST},
     **dict.fromkeys(_ADMIN, "admin"),
 }
 """By method and path, as the routes declare them."""

@@ -1,5 +1,6 @@
-"""The route that takes readings in."""
+"""The routes that take readings in: one handler, by the paths of ingestd and of earlier systems."""
 
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
@@ -8,7 +9,7 @@ from aiohttp import hdrs, web
 from ingestd.http import parameters
 from ingestd.http.authorization import NotAllowedError, client_of, may_send
 from ingestd.http.bodies import BODIES, TELEMETRY
-from ingestd.http.intake import MAX_READINGS, NOT_ALLOWED
+from ingestd.http.intake import MAX_READINGS, NOT_ALLOWED, TelemetryPath
 from ingestd.http.operations import Operation, raw
 from ingestd.http.problems import Problem
 from ingestd.http.services import SERVICES
@@ -16,6 +17,21 @@ from ingestd.http.shapes import Answer, answer
 from ingestd.model.dead_letter import Reason
 from ingestd.model.message_schema import message_schema
 from ingestd.model.stream import STREAMS, Stream
+
+PATHS: Final = (
+    TelemetryPath(path="/v1/telemetry"),
+    TelemetryPath(path="/v1/ingest"),
+    *(
+        path
+        for stream in STREAMS
+        for path in (
+            TelemetryPath(path=f"/v1/ingest/{stream.name}", stream=stream),
+            TelemetryPath(path=f"/v1/ingest/{stream.name}/batch", stream=stream, is_batch=True),
+            TelemetryPath(path=f"/v1/ingestion/{stream.name}", stream=stream),
+        )
+    ),
+)
+"""All but the first are paths of earlier systems of this kind, so that their senders need another host only."""
 
 
 class RejectedReading(Answer):
@@ -40,16 +56,21 @@ def _reading(stream: Stream) -> dict[str, Any]:
     return {**schema, "required": [*schema["required"], stream.id_key]}
 
 
-_READINGS: Final = {"anyOf": [_reading(stream) for stream in STREAMS]}
-_BODY: Final = {"anyOf": [_READINGS, {"type": "array", "items": _READINGS, "maxItems": MAX_READINGS}]}
+def _body(to: TelemetryPath) -> dict[str, Any]:
+    """One reading, or an array of them."""
+    streams = STREAMS if to.stream is None else (to.stream,)
+    reading = {"anyOf": [_reading(stream) for stream in streams]}
+    array = {"type": "array", "items": reading, "maxItems": MAX_READINGS}
+    batch = {"title": "batch", "type": "object", "properties": {"readings": array}, "required": ["readings"]}
+    return {"anyOf": [reading, array, *([batch] if to.is_batch else [])]}
 
 
-async def post_telemetry(request: web.Request, _: parameters.Nothing) -> web.Response:
+async def post_telemetry(request: web.Request, _: parameters.Nothing, *, to: TelemetryPath) -> web.Response:
     """One reading or an array of them; 201 after the commit."""
     intake = request.app[SERVICES].intake
     intake.admit()  # before the body is in memory
     async with request.app[BODIES].read(request, TELEMETRY) as body:
-        receipt = await intake.submit(body, client=client_of(request), may_send=may_send(request))
+        receipt = await intake.submit(body, to=to, client=client_of(request), may_send=may_send(request))
     if receipt.rejected and receipt.single:
         (refused,) = receipt.rejected
         if refused["reason"] == NOT_ALLOWED:
@@ -66,16 +87,18 @@ async def post_telemetry(request: web.Request, _: parameters.Nothing) -> web.Res
     )
 
 
-OPERATIONS: Final[tuple[Operation, ...]] = (
+OPERATIONS: Final[tuple[Operation, ...]] = tuple(
     raw(
         hdrs.METH_POST,
-        "/v1/telemetry",
-        post_telemetry,
-        summary="Store one reading, or an array of them; the answer comes after the commit",
+        to.path,
+        partial(post_telemetry, to=to),
+        summary=f"Store one reading{f' of a {to.stream.name}' if to.stream else ''}, or an array of them; "
+        "the answer comes after the commit",
         tag="Readings",
         asks=parameters.Nothing,
-        takes=_BODY,
+        takes=_body(to),
         answers={HTTPStatus.CREATED: Receipt},
         problems=[HTTPStatus.UNPROCESSABLE_ENTITY],
-    ),
+    )
+    for to in PATHS
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ingestd.demo.servers import PrivateMosquitto
+from ingestd.http.event_streams import MOST_DEVICES
 from ingestd.http.routes import OPERATIONS
 from tests.support.api import assert_problem
 from tests.support.daemon import Daemon
@@ -16,7 +17,7 @@ from tests.support.daemon import Daemon
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROBES = {"/", "/health", "/livez", "/readyz", "/metrics", "/login", "/web/{name}"}
+PROBES = {"/", "/health", "/livez", "/readyz", "/metrics", "/login", "/web/{name}", "/docs"}
 """Whoever watches may add to their address whatever it takes to get a fresh answer."""
 
 WINDOW = [
@@ -53,6 +54,7 @@ LIST = [
 DEVICE = [("device=m%2F1", "device")]
 
 FAULTS: dict[str, list[tuple[str, str]]] = {
+    "/asyncapi.json": [],
     "/v1/analytics/performance/{vehicleId}": WINDOW + CENTURY,
     "/v1/analytics/vehicle/{vehicleId}/live": [],
     "/v1/analytics/meter/{meterId}/live": [],
@@ -89,6 +91,18 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("action=nothing", "action"),
         ("subject=a&subject=b", "subject"),
         ("subject=%00", "subject"),
+    ],
+    "/v1/stream": [
+        ("kind=charger", "kind"),
+        ("kind=meter&kind=vehicle", "kind"),
+        ("kind=meter%00", "kind"),
+        ("device=m-1", "kind"),
+        ("kind=meter&device=", "device"),
+        ("kind=meter&device=a%00", "device"),
+        (f"kind=meter&device={'a' * 65}", "device"),
+        (f"kind=meter&device={'a' * 5000}", "device"),
+        (f"kind=meter{'&device=m' * (MOST_DEVICES + 1)}", "device"),
+        ("lastEventId=1", "lastEventId"),
     ],
     "/v1/alerts": [*PAGES, *BEFORE, *DEVICE, ("state=panic", "state"), ("kind=bad-luck", "kind")],
 }

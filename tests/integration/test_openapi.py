@@ -14,6 +14,7 @@ from openapi_spec_validator import validate
 from ingestd.demo.servers import PrivateMosquitto
 from ingestd.http.openapi import document
 from ingestd.http.routes import OPERATIONS
+from ingestd.http.telemetry import PATHS
 from tests.support.daemon import Daemon
 from tests.support.readings import count, rfc3339
 from tests.support.tokens import SCOPES, Tokens, ask
@@ -35,6 +36,8 @@ CHECKS = (
 """Not `positive_data_acceptance`: a schema cannot say that a window ends after it begins."""
 
 TELEMETRY = "/v1/telemetry"
+STREAM = "/v1/stream"  # whose answer does not end
+OTHERS = [option for path in (STREAM, *(to.path for to in PATHS)) for option in ("--exclude-path", path)]
 DEVICE = "device-1"  # of both kinds
 
 
@@ -77,13 +80,15 @@ def test_the_document_is_valid_and_each_operation_has_a_name_of_its_own() -> Non
 
 
 def test_whatever_is_asked_the_answer_is_as_the_document_says(daemon: Daemon, tmp_path: Path) -> None:
-    fuzzed(daemon, tmp_path, "--max-examples", "5", "--exclude-path", TELEMETRY)
+    fuzzed(daemon, tmp_path, "--max-examples", "5", *OTHERS)
 
 
 def test_what_a_sender_is_answered_is_as_the_document_says(daemon: Daemon, database_url: str, tmp_path: Path) -> None:
     """An array is answered with 201 even if some of its readings are refused: only the answer can be checked."""
-    options = ("--max-examples", "50", "--include-path", TELEMETRY, "--exclude-checks", "negative_data_rejection")
-    fuzzed(daemon, tmp_path, *options)
+    lenient = ("--exclude-checks", "negative_data_rejection")
+    others = [option for to in PATHS if to.path != TELEMETRY for option in ("--include-path", to.path)]
+    fuzzed(daemon, tmp_path, "--max-examples", "50", "--include-path", TELEMETRY, *lenient)
+    fuzzed(daemon, tmp_path, "--max-examples", "10", "--phases", "fuzzing", *others, *lenient)
 
     assert 0 < count(database_url, "dead_letter")
 
@@ -101,7 +106,7 @@ def test_of_what_there_is_the_answers_are_as_the_document_says(
         daemon.wait_healthy()
         fill(daemon, everything)
 
-        coverage = ("--phases", "coverage", "--exclude-path", TELEMETRY)
+        coverage = ("--phases", "coverage", *OTHERS)
         fuzzed(daemon, tmp_path, *coverage, "--header", f"Authorization: Bearer {everything}")
         fuzzed(daemon, tmp_path, *coverage, "--include-method", "GET")
 
