@@ -60,6 +60,7 @@ from ingestd.store.performance import Performances
 from ingestd.store.pool import Pool
 from ingestd.store.retention import Retention
 from ingestd.store.series import Series
+from ingestd.store.sessions_under_way import FleetSessions
 from ingestd.store.writer import Writer
 from ingestd.tokens import TokensFile
 
@@ -222,6 +223,7 @@ class Daemon:
             series=series.of_device,
             totals=series.totals,
             sessions=series.sessions,
+            sessions_under_way=FleetSessions(snapshots, rule=session_rule(settings)).under_way,
             fleet_energy=fleet.energy,
             fleet_series=fleet.series,
             devices=devices.page,

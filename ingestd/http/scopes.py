@@ -25,6 +25,7 @@ _READ: Final = (
     "/v1/alerts",
     "/v1/analytics/fleet",
     "/v1/analytics/fleet/series",
+    "/v1/analytics/fleet/sessions",
     "/v1/analytics/mappings/{vehicleId}",
     "/v1/analytics/performance/{vehicleId}",
     "/v1/analytics/vehicle/{vehicleId}/sessions",

@@ -10,7 +10,16 @@ from aiohttp import web
 from ingestd.http.intake import Intake
 from ingestd.metrics import Requests
 from ingestd.model.alert import Alert, AlertFilter
-from ingestd.model.answers import Answer, ChargingSession, FleetEnergy, FleetSeries, Performance, Point, Total
+from ingestd.model.answers import (
+    Answer,
+    ChargingSession,
+    FleetEnergy,
+    FleetSeries,
+    Performance,
+    Point,
+    SessionsUnderWay,
+    Total,
+)
 from ingestd.model.audit import AuditFilter
 from ingestd.model.dead_letter import DeadLetterFilter
 from ingestd.model.device import Device, DevicePage, DeviceSettings, Forgotten, LiveReading
@@ -32,6 +41,12 @@ class DevicePages(Protocol):
     """One page of the devices of a stream. `anew`: do not use what was made for another request."""
 
     async def __call__(self, stream: Stream, wanted: DevicePage, *, anew: bool) -> list[Device]: ...
+
+
+class UnderWay(Protocol):
+    """The charging sessions that are under way: at most `limit` vehicles are looked at, with ids behind `after`."""
+
+    async def __call__(self, *, limit: int, after: str | None) -> SessionsUnderWay: ...
 
 
 class SettingsOfDevices(Protocol):
@@ -95,6 +110,7 @@ class Services:
     series: Callable[[Stream, str, TimeRange, Sequence[Bucket]], Awaitable[Answer[Point] | None]]
     totals: Callable[[Stream, str, TimeRange, Sequence[Period]], Awaitable[Answer[Total] | None]]
     sessions: Callable[[str, TimeRange], Awaitable[Answer[ChargingSession] | None]]
+    sessions_under_way: UnderWay
     fleet_energy: Callable[[TimeRange], Awaitable[FleetEnergy]]
     fleet_series: Callable[[TimeRange, Sequence[Bucket]], Awaitable[FleetSeries]]
     """Energy by buckets that divide the window. Raises TooManyReadingsError if the buckets are too short."""

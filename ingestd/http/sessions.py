@@ -1,4 +1,4 @@
-"""The route of a vehicle's charging sessions."""
+"""The routes of charging sessions: those of a vehicle, and those of the fleet that are under way."""
 
 from datetime import timedelta
 from typing import Final
@@ -6,9 +6,11 @@ from typing import Final
 from aiohttp import web
 
 from ingestd.http import parameters, shapes
+from ingestd.http.heavy import heavy
 from ingestd.http.problems import unknown
 from ingestd.http.services import SERVICES
-from ingestd.model.answers import ChargingSession
+from ingestd.http.shared import shared
+from ingestd.model.answers import ChargingSession, SessionUnderWay
 from ingestd.model.stream import VEHICLE
 
 LONGEST_WINDOW: Final = timedelta(days=31)
@@ -30,6 +32,26 @@ async def get_sessions(request: web.Request) -> web.Response:
     )
 
 
+@shared
+@heavy
+async def get_fleet_sessions(request: web.Request) -> web.Response:
+    query = parameters.Query(request, {"limit", "after"})
+    limit = query.number("limit", default=50, lowest=1, highest=100)
+    found = await request.app[SERVICES].sessions_under_way(limit=limit, after=query.identity("after"))
+    return shapes.answer(
+        {
+            "asOf": shapes.rfc3339(found.as_of),
+            "timeRange": shapes.time_range(found.window),
+            "sessions": [_under_way(one) for one in found.items],
+            "next": found.next_after,
+        }
+    )
+
+
+def _under_way(found: SessionUnderWay) -> dict[str, object]:
+    return {"vehicleId": found.vehicle_id, **_session(found.session), "kw": found.kw}
+
+
 def _session(found: ChargingSession) -> dict[str, object]:
     return {
         "start": shapes.rfc3339(found.start),
@@ -44,4 +66,7 @@ def _session(found: ChargingSession) -> dict[str, object]:
     }
 
 
-ROUTES: Final[tuple[web.RouteDef, ...]] = (web.get("/v1/analytics/vehicle/{vehicleId}/sessions", get_sessions),)
+ROUTES: Final[tuple[web.RouteDef, ...]] = (
+    web.get("/v1/analytics/vehicle/{vehicleId}/sessions", get_sessions),
+    web.get("/v1/analytics/fleet/sessions", get_fleet_sessions),
+)

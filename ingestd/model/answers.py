@@ -164,9 +164,34 @@ class ChargingSession:
     samples: int
 
     @property
+    def is_empty(self) -> bool:
+        return not (self.samples or self.dc_kwh or self.ac_kwh)
+
+    @property
     def loss_kwh(self) -> float | None:
         return self.ac_kwh - self.dc_kwh if self.ac_kwh > 0 else None
 
     @property
     def efficiency_ratio(self) -> float | None:
         return ratio_of(dc=self.dc_kwh, ac=self.ac_kwh) if self.ac_kwh > 0 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionUnderWay:
+    """The session of a vehicle that charges now."""
+
+    vehicle_id: str
+    session: ChargingSession
+    kw: float | None  # of the newest reading, a mean over its interval; 0 in a pause; None if the interval is unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionsUnderWay:
+    """A page of the sessions under way, in order of the vehicles' ids."""
+
+    as_of: datetime
+    window: TimeRange
+    """Energy from before it is not included."""
+    items: list[SessionUnderWay]
+    next_after: str | None
+    """The vehicle after which the following page begins; None on the last page."""

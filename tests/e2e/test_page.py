@@ -56,10 +56,13 @@ def daemon(shared_database_url: str) -> Iterator[Daemon]:
             map_vehicle(daemon, vehicle.vehicle_id, charger.meter_id, now - timedelta(hours=26))
         past = [
             json.loads(body)
-            for _, body in fleet.past(until=now, span=timedelta(hours=25), interval=timedelta(minutes=5))
+            for _, body in fleet.past(
+                until=now - timedelta(minutes=5), span=timedelta(hours=25), interval=timedelta(minutes=5)
+            )
         ]
         for begin in range(0, len(past), 5000):
             assert 201 == daemon.request("POST", "/v1/telemetry", body=past[begin : begin + 5000]).status
+        charge(daemon, now)
         with psycopg.connect(shared_database_url) as database:
             database.execute(
                 "INSERT INTO alert (kind, subject, state, since, raised_at, cleared_at, value, bound, detail) VALUES"
@@ -68,6 +71,16 @@ def daemon(shared_database_url: str) -> Iterator[Daemon]:
         daemon.request("POST", "/v1/telemetry", body=[{"vehicleId": "EV-0001", "soc": 101}])  # becomes a dead letter
         until(lambda: judged(daemon) == DEVICES, within=120)
         yield daemon
+
+
+def charge(daemon: Daemon, now: datetime) -> None:
+    """EV-0003 charges now."""
+    at = [(now - timedelta(seconds=seconds)).isoformat() for seconds in (200, 100, 0)]
+    vehicle = [
+        {"vehicleId": "EV-0003", "soc": 41, "kwhDeliveredDc": 1.0, "batteryTemp": 30, "timestamp": one} for one in at
+    ]
+    meter = [{"meterId": "meter-0003", "kwhConsumedAc": 1.1, "voltage": 230, "timestamp": one} for one in at]
+    assert 201 == daemon.request("POST", "/v1/telemetry", body=vehicle + meter).status
 
 
 def judged(daemon: Daemon) -> int:
@@ -135,10 +148,24 @@ def test_the_fleet_has_tiles_bars_and_the_worst_ten(browser: Browser, daemon: Da
 
     assert 9 == len(browser.some(".tile", at_least=9))
     assert len(browser.some("svg .bar")) >= 24
-    assert 10 == len(browser.all("tbody tr"))
-    assert "EV-0001" == browser.texts("tbody a")[0]
+    assert 10 == len(browser.all("section[aria-label='The worst ten'] tbody tr"))
+    assert "EV-0001" == browser.texts("section[aria-label='The worst ten'] tbody a")[0]
     until(lambda: "…" not in browser.texts(".tile")[1], within=20)  # a rate needs two looks
     browser.picture("wide-fleet")
+
+
+def test_the_fleet_shows_who_charges_now(browser: Browser, daemon: Daemon) -> None:
+    view(browser, daemon, "fleet")
+    rows = browser.texts("section[aria-label='Sessions under way'] tbody tr")
+
+    (row,) = [one for one in rows if one.startswith("EV-0003")]
+    assert "36.0\xa0kW" in row
+    browser.run(
+        "[...document.querySelectorAll(\"section[aria-label='Sessions under way'] a\")]"
+        ".find(one => one.textContent === 'EV-0003').click()"
+    )
+    browser.wait_for_text("Vehicle EV-0003")
+    browser.wait_for_text("under way")
 
 
 def test_the_first_row_of_a_table_is_there_soon(browser: Browser, daemon: Daemon) -> None:
