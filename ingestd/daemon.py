@@ -52,6 +52,7 @@ from ingestd.store.forgetting import Forgetting
 from ingestd.store.housekeeping import run_housekeeping
 from ingestd.store.leadership import Leadership
 from ingestd.store.ledger_snapshot import LedgerSnapshots
+from ingestd.store.letter_replay import LetterReplay
 from ingestd.store.letter_sizes import measure_letters
 from ingestd.store.mappings import Mappings
 from ingestd.store.migrations import migrate
@@ -236,6 +237,7 @@ class Daemon:
             mappings=Mappings(pool),
             export=Exports(self._dsn).csv,
             dead_letters=DeadLetters(pool).page,
+            replay=LetterReplay(pool, dsn=self._dsn, window=self._window, max_devices=settings.max_devices),
             alerts=Alerts(pool).page,
             audit=Audit(pool).page,
             condition=self._condition,

@@ -88,10 +88,7 @@ class Query:
         text = self.text(name)
         if text is None:
             return default
-        usable = text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
-        if not usable or not lowest <= int(text) <= highest:
-            raise bad_parameter(name, f"a whole number from {lowest} to {highest}")
-        return int(text)
+        return whole_number(name, text, lowest=lowest, highest=highest)
 
     def since_until(self) -> tuple[datetime | None, datetime | None]:
         """`startTime` and `endTime` of a list, each of which may be missing."""
@@ -104,6 +101,13 @@ class Query:
         """`limit` and `before` of a list that is read by pages."""
         limit = self.number("limit", default=100, lowest=1, highest=1000)
         return limit, self.number("before", default=None, lowest=1, highest=2**63 - 1)
+
+
+def whole_number(name: str, text: str, *, lowest: int, highest: int) -> int:
+    usable = text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
+    if not usable or not lowest <= int(text) <= highest:
+        raise bad_parameter(name, f"a whole number from {lowest} to {highest}")
+    return int(text)
 
 
 def window(request: web.Request, *, longest: timedelta = LONGEST_WINDOW) -> TimeRange:

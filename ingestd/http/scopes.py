@@ -45,6 +45,8 @@ _READ: Final = (
 _ADMIN: Final = (
     (hdrs.METH_GET, "/v1/audit"),
     (hdrs.METH_GET, "/v1/dead-letters"),  # payloads of any account
+    (hdrs.METH_POST, "/v1/dead-letters/replay"),
+    (hdrs.METH_POST, "/v1/dead-letters/{id}/replay"),
     (hdrs.METH_POST, "/v1/analytics/mappings"),
     (hdrs.METH_PUT, "/v1/analytics/mappings/{vehicleId}"),
     (hdrs.METH_DELETE, "/v1/analytics/mappings/{vehicleId}"),

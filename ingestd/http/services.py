@@ -21,7 +21,7 @@ from ingestd.model.answers import (
     Total,
 )
 from ingestd.model.audit import AuditFilter
-from ingestd.model.dead_letter import DeadLetterFilter
+from ingestd.model.dead_letter import DeadLetterFilter, Replayed
 from ingestd.model.device import Device, DevicePage, DeviceSettings, Forgotten, LiveReading
 from ingestd.model.mapping import Mapping
 from ingestd.model.periods import Bucket, Period, TimeRange
@@ -61,6 +61,13 @@ class ForgettingOfDevices(Protocol):
     """Forgets a device; None if nothing is known of it. Raises StillReportsError. `who` is for the audit."""
 
     async def __call__(self, stream: Stream, device_id: str, *, who: str) -> Forgotten | None: ...
+
+
+class ReplayOfLetters(Protocol):
+    """Decodes dead letters again: one (None if there is none of this id), or a page. `who` is for the audit."""
+
+    async def one(self, letter_id: int, *, who: str) -> Replayed | None: ...
+    async def page(self, wanted: DeadLetterFilter, *, limit: int, before: int | None, who: str) -> Replayed: ...
 
 
 class Mappings(Protocol):
@@ -122,6 +129,7 @@ class Services:
     """History as CSV, in chunks; none for an unknown device. Each chunk may raise StoreError."""
     dead_letters: Pages[DeadLetterFilter, Any]
     """Rows of the table, whose columns are their attributes."""
+    replay: ReplayOfLetters
     alerts: Pages[AlertFilter, Alert]
     audit: Pages[AuditFilter, Any]
     """Rows of the table, whose columns are their attributes."""

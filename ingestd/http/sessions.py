@@ -36,7 +36,7 @@ async def get_sessions(request: web.Request) -> web.Response:
 @heavy
 async def get_fleet_sessions(request: web.Request) -> web.Response:
     query = parameters.Query(request, {"limit", "after"})
-    limit = query.number("limit", default=50, lowest=1, highest=100)
+    limit = query.number("limit", default=50, lowest=1, highest=50)
     found = await request.app[SERVICES].sessions_under_way(limit=limit, after=query.identity("after"))
     return shapes.answer(
         {

@@ -61,7 +61,6 @@ WHERE most > 0 OR lowest < highest OR highest IS DISTINCT FROM (
     SELECT kwh_delivered_dc_register
     FROM vehicle_history AS before
     WHERE before.vehicle_id = recent.vehicle_id AND before.ts < newest - %(pause)s::interval
-      AND kwh_delivered_dc_register IS NOT NULL
     ORDER BY before.ts DESC
     LIMIT 1
 )

@@ -197,6 +197,31 @@ def test_dead_letters_are_filtered_and_shown(browser: Browser, daemon: Daemon) -
     browser.wait_for_text('"soc":101')
 
 
+def test_a_dead_letter_is_replayed_and_what_became_of_it_is_said(
+    browser: Browser, daemon: Daemon, shared_database_url: str
+) -> None:
+    reading = {"meterId": "meter-again", "kwhConsumedAc": 1, "voltage": 230, "timestamp": datetime.now(UTC).isoformat()}
+    for payload in (json.dumps(reading), "nonsense"):
+        with psycopg.connect(shared_database_url) as database:
+            database.execute(
+                "INSERT INTO dead_letter (received_at, source, stream, topic, payload, reason, detail) VALUES"
+                " (now(), 'mqtt', 'meter', 'meters/meter-again/telemetry', %s, 'database', 'refused for a while')",
+                (payload.encode(),),
+            )
+    browser.open(f"{daemon.url}/#/dead-letters?device=meter-again")
+    browser.some("tbody button", at_least=2)
+
+    browser.click("tbody tr:last-child button")
+    browser.wait_for_text("1 stored.")
+    until(lambda: len(browser.all("tbody button")) == 1, within=20)
+    browser.click("#main p button")  # all of the filter
+    browser.wait_for_text("1 refused again.")
+    browser.wait_for_text("not-json: ")
+    browser.picture("wide-replay")
+
+    assert 200 == daemon.request("GET", "/v1/analytics/meter/meter-again/live").status
+
+
 def test_a_long_list_has_pages(browser: Browser, daemon: Daemon) -> None:
     now = datetime.now(UTC).isoformat()
     many = [
