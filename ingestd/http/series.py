@@ -33,6 +33,7 @@ def _point(stream: Stream, found: Point) -> dict[str, object]:
         "start": shapes.rfc3339(found.start),
         "kwh": found.kwh,
         "kw": found.kw,
+        "spread": found.spread,
         **({"soc": found.soc} if "soc" in stream.columns else {}),
         **({stream.averaged_key: found.averaged} if stream.averaged_key else {}),
         "samples": found.samples,

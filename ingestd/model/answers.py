@@ -115,6 +115,7 @@ class Point:
     start: datetime  # of the bucket, also if it began before the window
     kwh: float | None
     kw: float | None  # the mean over the bucket, or over its part in the window
+    spread: bool | None  # whether it has a part of a reading that is spread; None if it is not known
     soc: float | None  # %, the last one; None for a meter
     averaged: float | None  # the mean of the stream's averaged figure
     samples: int | None  # None if it is not known

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(IS_MISSING, reason=MISSING)
 
 DEVICES = 12
+HOUR = timedelta(hours=1)
 HTML = {"Accept": "text/html"}
 VIEWS = {
     "fleet": "The worst ten",
@@ -295,6 +296,25 @@ def test_a_gap_is_a_gap(browser: Browser, daemon: Daemon) -> None:
     assert 2 == len(browser.all("section[aria-label='State of charge'] .line"))
     assert "the longest" in browser.texts("section[aria-label='Data quality']")[0]
     browser.picture("wide-gap")
+
+
+def test_spread_energy_is_hatched_and_explained(browser: Browser, daemon: Daemon) -> None:
+    now = datetime.now(UTC)
+    slow = [
+        {"meterId": "meter-slow", "kwhConsumedAc": 4, "voltage": 230, "timestamp": (now - hours * HOUR).isoformat()}
+        for hours in range(12)
+    ]
+    assert 201 == daemon.request("POST", "/v1/telemetry", body=slow).status
+    browser.open(f"{daemon.url}/#/meter/meter-slow")
+
+    browser.some("svg rect.spread", at_least=20)
+    browser.wait_for_text("is spread evenly over its time")
+    browser.picture("wide-spread")
+    browser.click("section[aria-label='AC energy'] summary")
+    assert any("(spread)" in row for row in browser.texts("section[aria-label='AC energy'] tbody tr"))
+
+    view(browser, daemon, "meter/meter-0001")
+    assert [] == browser.all("svg rect.spread")
 
 
 def test_a_window_is_chosen_and_is_in_the_address(browser: Browser, daemon: Daemon) -> None:
