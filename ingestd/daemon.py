@@ -25,6 +25,7 @@ from ingestd.http.browsers import Allowed
 from ingestd.http.intake import Intake
 from ingestd.http.server import HttpServer
 from ingestd.http.services import Condition, Services
+from ingestd.last_errors import LAST_ERRORS
 from ingestd.meanings import energy_rules, extras, policy, session_rule
 from ingestd.metrics import Metrics
 from ingestd.model.decode import Window
@@ -241,6 +242,7 @@ class Daemon:
             alerts=Alerts(pool).page,
             audit=Audit(pool).page,
             condition=self._condition,
+            last_errors=LAST_ERRORS.newest_first,
             ping=self._health.ping,
             exposition=self._metrics.exposition,
             requests=self._metrics.requests,

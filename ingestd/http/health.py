@@ -1,5 +1,6 @@
 """`/health` and `/readyz` say whether the daemon works; `/livez` only says that it answers."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
@@ -48,6 +49,7 @@ async def _health(request: web.Request, *, is_whole: bool) -> web.Response:
             "stopping": condition.is_stopping,
             "lastCommitAgeSeconds": round(age, 3) if age is not None else None,
             "bufferedMessages": condition.buffered_messages,
+            "lastErrors": [asdict(one) for one in services.last_errors()],
             "timestamp": rfc3339(datetime.now(UTC)),
         },
         code,

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol, TypeVar
 from aiohttp import web
 
 from ingestd.http.intake import Intake
+from ingestd.last_errors import LoggedError
 from ingestd.metrics import Requests
 from ingestd.model.alert import Alert, AlertFilter
 from ingestd.model.answers import (
@@ -134,6 +135,8 @@ class Services:
     audit: Pages[AuditFilter, Any]
     """Rows of the table, whose columns are their attributes."""
     condition: Callable[[], Condition]
+    last_errors: Callable[[], Sequence[LoggedError]]
+    """The last warnings and errors of the log, the newest first."""
     ping: Callable[[], Awaitable[None]]
     """Returns when the database answers. Raises StoreError if it does not within 2 s."""
     exposition: Callable[[], bytes]
