@@ -6,6 +6,7 @@ from aiohttp import hdrs, web
 
 from ingestd import __version__
 from ingestd.http import pages
+from ingestd.http.authorization import AUTHORIZATION
 from ingestd.http.shapes import answer
 
 
@@ -17,7 +18,8 @@ async def get_index(request: web.Request) -> web.Response:
         for route in request.app.router.routes()
         if route.resource is not None and route.method != hdrs.METH_HEAD  # aiohttp adds one to each GET
     ]
-    response = answer({"service": "ingestd", "version": __version__, "routes": routes})
+    tokens = request.app[AUTHORIZATION].is_required
+    response = answer({"service": "ingestd", "version": __version__, "tokens": tokens, "routes": routes})
     response.headers[hdrs.VARY] = hdrs.ACCEPT
     return response
 

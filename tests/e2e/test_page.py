@@ -7,10 +7,11 @@ import gzip
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from ingestd.demo.fleet import Fleet
 from ingestd.demo.servers import PrivateMosquitto
@@ -386,6 +387,110 @@ def test_a_new_value_shows_without_a_reload(browser: Browser, daemon: Daemon) ->
     browser.wait_for_text("211.5")
 
 
+def test_an_offline_device_is_shown_first_and_is_marked(
+    browser: Browser, daemon: Daemon, shared_database_url: str
+) -> None:
+    with psycopg.connect(shared_database_url, autocommit=True) as database:
+        database.execute(
+            "INSERT INTO meter_live (meter_id, ts, received_at, voltage, kwh_consumed_ac)"
+            " VALUES ('zz-silent', now() - interval '2 hours', now() - interval '2 hours', 230, 0.1)"
+        )
+        try:
+            browser.open(f"{daemon.url}/#/meters")
+            first, *others = browser.texts("tbody tr", at_least=DEVICES)
+            browser.picture("wide-offline")
+        finally:
+            database.execute("DELETE FROM meter_live WHERE meter_id = 'zz-silent'")
+
+    assert first.startswith("zz-silent\toffline\t2.0\xa0h ago")
+    assert all("\tonline\t" in row for row in others)
+
+
+FOCUS = """
+    const one = document.activeElement;
+    const style = getComputedStyle(one);
+    const box = one.getBoundingClientRect();
+    return {
+      number: all().indexOf(one),
+      seen: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2 && box.width > 0
+        && box.bottom > 0 && box.top < innerHeight,
+      what: one.outerHTML.slice(0, 80),
+    };
+    function all() {
+      return [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")]
+        .filter((each) => !each.disabled && each.checkVisibility());
+    }
+"""
+"""The element with the focus: its place among all that can have it, and whether one sees that it has it."""
+COUNT = FOCUS.replace("return {", "return all().length; ({").replace("};\n    function", "});\n    function")
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_the_tab_key_walks_through_each_view_in_order(browser: Browser, daemon: Daemon, name: str) -> None:
+    view(browser, daemon, name)
+    reached: list[dict[str, Any]] = []
+    while True:
+        browser.press(Keys.TAB)
+        now = browser.run(FOCUS)
+        if now["number"] == -1 or (reached and now["number"] < reached[-1]["number"]):  # behind the end of the page
+            break
+        if not reached or now["number"] != reached[-1]["number"]:  # a field for a time has a stop for each of its parts
+            reached.append(now)
+
+    assert len(reached) >= 9  # the link to the content, the name, six views, and something of the view itself
+    assert list(range(len(reached))) == [one["number"] for one in reached]
+    assert [] == [one["what"] for one in reached if not one["seen"]]
+    assert len(reached) == int(browser.run(COUNT))
+
+
+def test_enter_opens_what_has_the_focus(browser: Browser, daemon: Daemon) -> None:
+    view(browser, daemon, "fleet")
+    browser.press(Keys.TAB, Keys.ENTER)  # the link that skips to the content
+    assert "main" == browser.run("return document.activeElement.id")
+    browser.run("document.querySelector(\"nav a[href='#/dead-letters']\").focus()")
+    browser.press(Keys.ENTER)
+    browser.wait_for_text("vehicles/EV-0001/telemetry")
+    assert "main" == browser.run("return document.activeElement.id")  # a screen reader begins to read here
+    browser.run("document.querySelector('tbody summary').focus()")
+    browser.press(Keys.ENTER)
+
+    browser.wait_for_text('"soc"')
+
+
+UNNAMED = """
+    const named = (one) => (one.ariaLabel || one.textContent || one.labels?.[0]?.textContent || "").trim();
+    const kinds = "a, button, input, select, summary, section, svg[role], [role=region]";
+    const faults = [...document.querySelectorAll(kinds)].filter((one) => one.checkVisibility() && !named(one));
+    faults.push(...[...document.querySelectorAll("svg:not([role])")]);
+    faults.push(...[...document.querySelectorAll("table")].filter((one) => !one.caption?.textContent));
+    faults.push(...[...document.querySelectorAll("th")].filter((one) => !one.scope));
+    const ids = [...document.querySelectorAll("[id]")].map((one) => one.id);
+    const levels = [...document.querySelectorAll("h1, h2, h3")].map((one) => Number(one.tagName[1]));
+    return {
+      faults: faults.map((one) => one.outerHTML.slice(0, 100)),
+      twice: ids.filter((one, at) => ids.indexOf(one) !== at),
+      headings: levels[0] === 1 && levels.filter((level) => level === 1).length === 1
+        && levels.every((level, at) => at === 0 || level <= levels[at - 1] + 1),
+      landmarks: ["header", "nav[aria-label]", "main", "footer"].map((one) => document.querySelectorAll(one).length),
+      language: document.documentElement.lang,
+    };
+"""
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_screen_reader_finds_names_headings_and_landmarks(browser: Browser, daemon: Daemon, name: str) -> None:
+    view(browser, daemon, name)
+
+    assert {"faults": [], "twice": [], "headings": True, "landmarks": [1] * 4, "language": "en"} == browser.run(UNNAMED)
+
+
+def test_there_is_no_log_out_where_no_tokens_are_used(browser: Browser, daemon: Daemon) -> None:
+    view(browser, daemon, "health")
+
+    assert not browser.one("#logout").is_displayed()
+    assert {"tokens": False}.items() <= daemon.request("GET", "/").json().items()
+
+
 def test_the_keyboard_reaches_the_content_first(browser: Browser, daemon: Daemon) -> None:
     view(browser, daemon, "fleet")
 
@@ -460,8 +565,39 @@ def test_one_logs_in_with_a_token_and_out_again(chromium: Browser, tokens: Token
         chromium.wait_for_text("Messages since the start")  # the view that was asked for
         chromium.open(f"{daemon.url}/#/dead-letters")
         chromium.wait_for_text("scope admin")
+        until(lambda: chromium.one("#logout").is_displayed(), within=20)
         chromium.click("#logout")
         chromium.one("#token")
         chromium.open(f"{daemon.url}/")
 
         assert chromium.one("#token").is_displayed()
+
+
+def test_a_login_that_ends_while_the_page_is_open_leads_to_the_login_and_back(
+    chromium: Browser, tokens: Tokens, shared_database_url: str
+) -> None:
+    with (
+        PrivateMosquitto() as broker,
+        Daemon(
+            mqtt_url=broker.url,
+            database_url=shared_database_url,
+            mqtt_client_id="ingestd-page-expiry",
+            tokens_file=str(tokens.path),
+        ) as daemon,
+    ):
+        daemon.wait_healthy()
+        asked = f"{daemon.url}/#/alerts?state=past"
+        chromium.open(asked)
+        for _ in range(2):
+            chromium.one("#token").send_keys(tokens.of["read"])
+            chromium.click("form button")
+            chromium.wait_for_text("Updated at")
+            assert asked == chromium.run("return location.href")
+
+            (cookie,) = chromium.driver.get_cookies()
+            chromium.driver.delete_all_cookies()  # the browser forgets it, as it does when its time is over
+            assert "ingestd" == cookie["name"]
+            chromium.one("#token")
+            assert f"{daemon.url}/login#/alerts?state=past" == chromium.run("return location.href")
+        chromium.complaints()
+        chromium.open("about:blank")
