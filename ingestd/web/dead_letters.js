@@ -66,10 +66,10 @@ function result({ stored, duplicates, rejected }) {
 function show(rows, replay) {
   return table("Dead letters, the newest first", [
     { title: "Arrived", value: (row) => format.time(row.receivedAt) },
-    { title: "Topic", value: (row) => row.topic ?? "–" },
-    { title: "By", value: (row) => row.source },
     { title: "Reason", value: (row) => h("span", { class: "badge bad" }, row.reason) },
     { title: "Why, and what was sent", wrap: true, value: what },
+    { title: "Topic", value: (row) => row.topic ?? "–" },
+    { title: "By", value: (row) => row.source },
     { title: "Again", value: (row) => h("button", { type: "button", "aria-label": `Replay no. ${row.id}`, onclick: () => replay(row.id) }, "Replay") },
   ], rows);
 }

@@ -23,9 +23,9 @@ export function fleet(root) {
     ]);
     fill(worst, worstTable(now));
     fill(plot, energyPlot(series));
-    await sessions.refresh();
+    const charge = await sessions.refresh();
     const [[online, active, letters], samples] = await Promise.all([counts(), metrics()]);
-    fill(tiles, tilesOf({ now, online, active, letters, rate: rate(samples) }));
+    fill(tiles, tilesOf({ now, online, charge, active, letters, rate: rate(samples) }));
   };
 }
 
@@ -33,11 +33,12 @@ function tile(name, value, note = "", bad = false) {
   return h("div", { class: bad ? "tile bad" : "tile" }, h("dt", {}, name), h("dd", {}, value, " ", h("small", {}, note)));
 }
 
-function tilesOf({ now, online, active, letters, rate }) {
+function tilesOf({ now, online, charge, active, letters, rate }) {
   const devices = now.devices.vehicles + now.devices.meters;
   return [
     tile("Devices online", online, ` heard in 24 h: ${format.count(devices)}`),
     tile("Readings", rate === null ? "…" : format.number(rate, 1), "/s"),
+    tile("Charging now", charge ?? "…", "vehicles"),
     tile("AC energy", format.kwh(now.energy.acConsumed)),
     tile("DC energy", format.kwh(now.energy.dcDelivered)),
     tile("Efficiency", format.percent(now.mapped.efficiencyRatio), "of mapped vehicles"),

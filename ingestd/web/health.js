@@ -66,7 +66,7 @@ function workOf(samples) {
     ["From receipt to commit", stored ? `on average ${format.number((waited / stored) * 1000, 1, "ms")}` : "none yet"],
     ["Flushes tried again", format.count(total(samples, "ingestd_flush_retries_total") ?? 0)],
     ["Quarters of an hour are made until", date ? `${format.time(date)}, ${format.ago(date)}` : "not begun"],
-    ["Devices to be made again", format.count(total(samples, "ingestd_ledger_stale_devices") ?? 0)],
+    ["Devices with quarters to make anew", format.count(total(samples, "ingestd_ledger_stale_devices") ?? 0)],
     ["Connections to the broker", format.count(total(samples, "ingestd_broker_connections_total") ?? 0)],
     ["Sessions lost by the broker", format.count(total(samples, "ingestd_broker_sessions_lost_total") ?? 0)],
     ["Dead letters not stored", format.count(total(samples, "ingestd_dead_letters_suppressed_total") ?? 0)],
