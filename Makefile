@@ -104,6 +104,13 @@ chromium:
 	@! command -v dpkg >/dev/null || { command -v chromium && command -v chromedriver; } >/dev/null || \
 	  sh -c "$$APT_INSTALL" sh chromium chromium-driver || echo "Without chromium the tests of the page are skipped" >&2
 
+# For the device in C of examples/, which ingestd itself does not need; without it its test is skipped.
+.PHONY: libmosquitto
+libmosquitto:
+	@! command -v dpkg >/dev/null || { command -v gcc && ls /usr/include/stdio.h /usr/include/mosquitto.h; } >/dev/null 2>&1 || \
+	  sh -c "$$APT_INSTALL" sh gcc libc6-dev libmosquitto-dev || \
+	  echo "Without libmosquitto-dev the test of the device in C is skipped" >&2
+
 .PHONY: lint
 lint: .venv/.dev ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
@@ -117,7 +124,7 @@ format: .venv/.dev ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: .venv/.dev mosquitto faketime promtool chromium lint ## set up, lint and run all tests with coverage (PYTEST_ARGS=... adds options)
+test: .venv/.dev mosquitto faketime promtool chromium libmosquitto lint ## set up, lint and run all tests with coverage (PYTEST_ARGS=... adds options)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
 
 SECONDS ?= 60

@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from ingestd.alerting.ports import AlertStore, Broker, Webhook
 from ingestd.backoff import Backoff
 from ingestd.errors import BrokerError, MessageTooLargeError, StoreError, WebhookError
-from ingestd.model.alert import Alert
+from ingestd.model.alert import CLEARED_KEPT, Alert
 
 log = structlog.get_logger(__name__)
 
@@ -22,8 +22,6 @@ RETRY_JITTER: Final = (0.5, 1.0)
 WATCH_LEASE: Final = timedelta(seconds=60)
 """Of several daemons one delivers. Another takes over if that one has not looked for this long."""
 AT_ONCE: Final = 100
-CLEARED_KEPT: Final = timedelta(days=1)
-"""The broker keeps the message of a cleared alert for this long (Message Expiry Interval)."""
 
 
 class Channel(ABC):
@@ -92,7 +90,7 @@ class BrokerChannel(Channel):
         for alert in alerts:
             try:
                 await self._broker.publish(
-                    f"ingestd/alerts/{alert.kind}/{alert.subject}",
+                    alert.topic,
                     to_json(alert.described()),
                     expires_after=CLEARED_KEPT if alert.state == "cleared" else None,
                 )

@@ -13,7 +13,7 @@ from typing import Final
 from ingestd.broker import passwords, private_file
 from ingestd.broker.certificates import Authority
 from ingestd.errors import IngestdError
-from ingestd.model.stream import IDENTITY_RULE, is_identity
+from ingestd.model.stream import IDENTITY_RULE, STREAMS, is_identity
 
 INGESTD: Final = "ingestd"
 HEALTH: Final = "health"
@@ -38,6 +38,7 @@ class BrokerDirectory:
         self.password_of_ingestd = self.path / "ingestd.password"
         self.handed_out = self.path / "certificates"
         self._accounts = self.path / "accounts"
+        self._internal_rules = self.path / "acl-internal"
         self._devices = self.path / "devices"
         self._revoked = self.path / "revoked.crl"
         self._authority = self.path / "authority"
@@ -74,10 +75,7 @@ class BrokerDirectory:
     def add_with_password(self, identity: str, password: str) -> None:
         """A device that has a password already has this one from then on."""
         self.check(identity)
-        if ":" in identity:
-            raise IngestdError(f"{identity}: Mosquitto's password file cannot have a name with ':'; use --certificate")
-        if len(password) < passwords.SHORTEST or not password.isprintable():
-            raise IngestdError(f"{identity}: a password has {passwords.SHORTEST} characters or more, all printable")
+        self._check_password(identity, password)
         with self._locked():
             passwords.write(self._devices, {**passwords.read(self._devices), identity: passwords.hashed(password)})
 
@@ -96,21 +94,35 @@ class BrokerDirectory:
         return certificate, key
 
     def remove(self, identity: str) -> None:
-        """Take the password away, and revoke the certificate."""
+        """Take the passwords away, and revoke the certificate."""
+        if identity in (INGESTD, HEALTH):
+            raise IngestdError(f"{identity} is an account that ingestd needs")
         with self._locked():
-            accounts = passwords.read(self._devices)
+            with_password = [path for path in (self._devices, self._accounts) if identity in passwords.read(path)]
             issued = self._issued / f"{identity}.crt"
             is_issued = is_identity(identity) is not None and issued.exists()
-            if identity not in accounts and not is_issued:
+            if not with_password and not is_issued:
                 raise IngestdError(f"{identity} has no account")
-            if accounts.pop(identity, None) is not None:
-                passwords.write(self._devices, accounts)
+            for path in with_password:
+                others = {name: hash_ for name, hash_ in passwords.read(path).items() if name != identity}
+                passwords.write(path, others)
             if is_issued:
                 revocations = self._read_authority().revocations(self._revoked.read_bytes(), also=issued.read_bytes())
                 private_file.write(self._revoked, revocations)
                 issued.unlink()
                 for end in ("crt", "key"):
                     (self.handed_out / f"{identity}.{end}").unlink(missing_ok=True)
+
+    def add_publisher(self, name: str, password: str) -> None:
+        """An account of the internal listener that publishes as any device. It gets a new password if it is there."""
+        self.check(name)
+        self._check_password(name, password)
+        with self._locked():
+            passwords.write(self._accounts, {**passwords.read(self._accounts), name: passwords.hashed(password)})
+            rules = self._internal_rules.read_text(encoding="utf-8")
+            if f"\nuser {name}\n" not in rules:
+                lines = [f"\nuser {name}", *(f"topic write {stream.topic_filter}" for stream in STREAMS)]
+                private_file.write(self._internal_rules, rules + "".join(f"{line}\n" for line in lines))
 
     def check(self, identity: str) -> None:
         """Raises IngestdError where no device can have this name."""
@@ -122,6 +134,13 @@ class BrokerDirectory:
                 raise IngestdError(f"{identity}: this name is reserved: it is, or begins like, a client id of ingestd")
         if name == HEALTH:
             raise IngestdError(f"{identity}: this name is reserved for health checks")
+
+    @staticmethod
+    def _check_password(name: str, password: str) -> None:
+        if ":" in name:
+            raise IngestdError(f"{name}: Mosquitto's password file cannot have a name with ':'; use --certificate")
+        if len(password) < passwords.SHORTEST or not password.isprintable():
+            raise IngestdError(f"{name}: a password has {passwords.SHORTEST} characters or more, all printable")
 
     def _make_directories(self) -> None:
         if not self.path.is_dir():

@@ -103,12 +103,30 @@ def add_device(
     click.echo(_RELOAD, err=True)
 
 
+@broker.command(name="add-publisher")
+@click.argument("name")
+@click.option("--password-stdin", "is_from_stdin", is_flag=True, help="Read the password, in place of making it.")
+@_directory
+@click.pass_context
+def add_publisher(context: click.Context, *, name: str, is_from_stdin: bool, directory: Path) -> None:
+    """Give an account that publishes as any device: for `simulate`, `replay`, or a gateway on this host.
+
+    It is for the listener of ingestd. A password is shown only here; an account that is there gets a new one.
+    """
+    files = _files(directory, client_id=settings_of(context).mqtt_client_id)
+    password = sys.stdin.readline().rstrip("\n") if is_from_stdin else passwords.generated()
+    files.add_publisher(name, password)
+    if not is_from_stdin:
+        click.echo(f"{name} {password}")
+    click.echo(_RELOAD, err=True)
+
+
 @broker.command(name="remove-device")
 @click.argument("identities", metavar="ID...", nargs=-1, required=True)
 @_directory
 @click.pass_context
 def remove_device(context: click.Context, *, identities: tuple[str, ...], directory: Path) -> None:
-    """Take the accounts of devices away: their passwords, and their certificates."""
+    """Take accounts away, of devices and of publishers: their passwords, and their certificates."""
     files = _files(directory, client_id=settings_of(context).mqtt_client_id)
     for identity in identities:
         files.remove(identity)

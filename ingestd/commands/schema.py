@@ -1,20 +1,26 @@
 """`ingestd schema`."""
 
 import json
+from typing import Final
 
 import click
 
+from ingestd.model import asyncapi
 from ingestd.model.message_schema import message_schema
 from ingestd.model.stream import STREAMS
 
+_ASYNCAPI: Final = "asyncapi"
+
 
 @click.command()
-@click.argument("stream", type=click.Choice([stream.name for stream in STREAMS]))
-def schema(stream: str) -> None:
-    """Print the JSON Schema (2020-12) of a message.
+@click.argument("document", type=click.Choice([*(stream.name for stream in STREAMS), _ASYNCAPI]))
+def schema(document: str) -> None:
+    """Print the JSON Schema (2020-12) of a message, or the AsyncAPI document of all topics.
 
     \b
     ingestd schema meter >meter.schema.json
+    ingestd schema asyncapi >asyncapi.json
     """
-    (wanted,) = (one for one in STREAMS if one.name == stream)
-    click.echo(json.dumps(message_schema(wanted), indent=2, ensure_ascii=False))
+    schemas = {stream.name: message_schema(stream) for stream in STREAMS}
+    printed = asyncapi.document() if document == _ASYNCAPI else schemas[document]
+    click.echo(json.dumps(printed, indent=2, ensure_ascii=False))

@@ -1,29 +1,73 @@
 """The route of alerts."""
 
-from typing import Final
+from typing import Annotated, Final, Literal, TypeAlias
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from pydantic import BeforeValidator, WithJsonSchema
 
 from ingestd.http import parameters
+from ingestd.http.operations import Operation, asking
 from ingestd.http.services import SERVICES
-from ingestd.http.shapes import page
-from ingestd.model.alert import KINDS, Alert, AlertFilter, State
+from ingestd.http.shapes import Answer, Next, UtcTime, next_page
+from ingestd.model import alert as model
 
-_STATES: Final[dict[str, State]] = {"active": "active", "past": "cleared"}
+_STATES: Final[dict[str, model.State]] = {"active": "active", "past": "cleared"}
 
 
-async def get_alerts(request: web.Request) -> web.Response:
-    """Active and past ones, the newest first, by pages: `next` is the `before` of the page that follows."""
-    query = parameters.Query(request, {"state", "kind", "device", "limit", "before"})
-    state = query.choice("state", tuple(_STATES))
-    wanted = AlertFilter(
-        state=_STATES[state] if state else None,
-        kind=query.choice("kind", KINDS),
-        subject=query.identity("device"),
+def _known(kind: object) -> object:
+    if kind not in model.KINDS:
+        raise ValueError(f"one of {', '.join(model.KINDS)}")
+    return kind
+
+
+Kind: TypeAlias = Annotated[str, BeforeValidator(_known), WithJsonSchema({"type": "string", "enum": [*model.KINDS]})]
+
+
+class AlertsQuestion(parameters.Page):
+    """Which alerts."""
+
+    state: Literal["active", "past"] | None = None
+    kind: Kind | None = None
+    device: parameters.Identity | None = None
+
+
+class Alert(Answer):
+    """The same as at the broker and in the webhook."""
+
+    id: int
+    kind: Kind
+    device_id: str | None
+    state: model.State
+    since: UtcTime
+    raised_at: UtcTime | None
+    cleared_at: UtcTime | None
+    value: float
+    limit: float
+    detail: str
+
+
+class Alerts(Answer):
+    alerts: list[Alert]
+    next: Next
+
+
+async def get_alerts(request: web.Request, asked: AlertsQuestion) -> Alerts:
+    wanted = model.AlertFilter(
+        state=_STATES[asked.state] if asked.state else None, kind=asked.kind, subject=asked.device
     )
-    limit, before = query.page()
-    alerts = await request.app[SERVICES].alerts(wanted, limit=limit, before=before)
-    return page("alerts", alerts, limit=limit, shape=Alert.described)
+    found = await request.app[SERVICES].alerts(wanted, limit=asked.limit, before=asked.before)
+    shown = [Alert.model_validate(alert.described(), by_alias=True) for alert in found]
+    return Alerts(alerts=shown, next=next_page([alert.id for alert in shown], limit=asked.limit))
 
 
-ROUTES: Final[tuple[web.RouteDef, ...]] = (web.get("/v1/alerts", get_alerts),)
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    asking(
+        hdrs.METH_GET,
+        "/v1/alerts",
+        get_alerts,
+        summary="Active and past alerts, the newest first",
+        tag="Alerts",
+        asks=AlertsQuestion,
+        answers=Alerts,
+    ),
+)

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-from ingestd.http import parameters, shapes
+from pydantic import PlainValidator, WithJsonSchema
+
+from ingestd.http.parameters import Window
 from ingestd.http.problems import Problem, bad_parameter
 from ingestd.model.periods import (
     ALIGNED,
+    BUCKET_RULE,
     DAY,
     MOST_POINTS,
     QUARTER,
@@ -22,7 +25,32 @@ from ingestd.model.periods import (
     smallest_bucket_length,
 )
 
-QUERY: Final = {"startTime", "endTime", "bucket", "timeZone"}
+
+def _zone(name: object) -> ZoneInfo:
+    fault = ValueError("a name of the IANA time zone database, such as Europe/Berlin")
+    # All names begin with a capital. Other files in the same directory, such as localtime, do not.
+    if not isinstance(name, str) or not name[:1].isupper():
+        raise fault
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise fault from error
+
+
+def _bucket_length(text: object) -> BucketLength:
+    return parse_bucket_length(str(text))
+
+
+_ZONE_SCHEMA: Final = {"type": "string", "description": "a name of the IANA time zone database", "default": "UTC"}
+Zone: TypeAlias = Annotated[ZoneInfo, PlainValidator(_zone), WithJsonSchema(_ZONE_SCHEMA)]
+_BUCKET_SCHEMA: Final = {"type": "string", "pattern": "^[0-9]{1,9}[smhd]$", "description": BUCKET_RULE}
+
+
+class SeriesWindow(Window):
+    """The window of a series, and the length of its buckets."""
+
+    bucket: Annotated[BucketLength, PlainValidator(_bucket_length), WithJsonSchema(_BUCKET_SCHEMA)] | None = None
+    time_zone: Zone = ZoneInfo("UTC")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,35 +63,26 @@ class Asked:
     buckets: Sequence[Bucket]
 
 
-def of_device(query: parameters.Query) -> Asked:
+def of_device(series: SeriesWindow) -> Asked:
     """Buckets of any length that makes at most MOST_POINTS points."""
-    return _asked(query, parameters.window_of(query), time_zone(query), at_least=timedelta())
+    return _asked(series, series.window(), at_least=timedelta())
 
 
-def of_fleet(query: parameters.Query) -> Asked:
+def of_fleet(series: SeriesWindow) -> Asked:
     """For a window of more than a day, all buckets begin at a quarter: then they are sums of rows of the ledger."""
-    window, zone = parameters.window_of(query), time_zone(query)
+    window = series.window()
     if window.end - window.start <= DAY:
-        return _asked(query, window, zone, at_least=timedelta())
-    asked = _asked(query, window, zone, at_least=QUARTER)
+        return _asked(series, window, at_least=timedelta())
+    asked = _asked(series, window, at_least=QUARTER)
     if not asked.bucket.is_whole_quarters:
         raise _bad_bucket("over more than a day the fleet's buckets are multiples of 15m", window, at_least=QUARTER)
     if any((bucket.start - ALIGNED) % QUARTER for bucket in asked.buckets[1:]):
         raise bad_parameter(
             "timeZone",
-            f"in this window, the days of {zone.key} begin within a quarter of an hour (UTC);"
+            f"in this window, the days of {asked.zone.key} begin within a quarter of an hour (UTC);"
             " over more than a day the fleet's buckets begin at a whole one",
         )
     return asked
-
-
-def shape(asked: Asked) -> dict[str, object]:
-    """The members of the answer that repeat the question."""
-    return {
-        "bucket": asked.bucket.text,
-        "timeZone": asked.zone.key,
-        "timeRange": shapes.time_range(asked.window),
-    }
 
 
 def too_fine(fault: str, window: TimeRange) -> Problem:
@@ -71,28 +90,14 @@ def too_fine(fault: str, window: TimeRange) -> Problem:
     return _bad_bucket(fault, window, at_least=QUARTER)
 
 
-def time_zone(query: parameters.Query) -> ZoneInfo:
-    """The parameter `timeZone`, UTC if left out."""
-    name = query.text("timeZone")
-    if name is None:
-        return ZoneInfo("UTC")
-    fault = bad_parameter("timeZone", "a name of the IANA time zone database, such as Europe/Berlin")
-    # All names begin with a capital. Other files in the same directory, such as localtime, do not.
-    if not name[:1].isupper():
-        raise fault
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:
-        raise fault from error
-
-
 def no_calendar(zone: ZoneInfo) -> Problem:
     """Refuse a window (400) that is not within the years 1 to 9999 in the time zone."""
     return bad_parameter("startTime", f"no calendar of {zone.key} reaches from there to the end of the window")
 
 
-def _asked(query: parameters.Query, window: TimeRange, zone: ZoneInfo, *, at_least: timedelta) -> Asked:
-    bucket = _bucket(query, window)
+def _asked(series: SeriesWindow, window: TimeRange, *, at_least: timedelta) -> Asked:
+    """Without `bucket`: a quarter of an hour, or longer if that would make too many points."""
+    bucket, zone = series.bucket or smallest_bucket_length(window, at_least=QUARTER), series.time_zone
     try:
         if (number := points(window, bucket, zone)) > MOST_POINTS:
             fault = f"makes {number} points of this window, at most {MOST_POINTS}"
@@ -100,17 +105,6 @@ def _asked(query: parameters.Query, window: TimeRange, zone: ZoneInfo, *, at_lea
         return Asked(window=window, bucket=bucket, zone=zone, buckets=buckets_of(window, bucket, zone))
     except OverflowError as error:
         raise no_calendar(zone) from error
-
-
-def _bucket(query: parameters.Query, window: TimeRange) -> BucketLength:
-    """The parameter `bucket`. If left out: a quarter of an hour, or longer if that would make too many points."""
-    text = query.text("bucket")
-    if text is None:
-        return smallest_bucket_length(window, at_least=QUARTER)
-    try:
-        return parse_bucket_length(text)
-    except ValueError as error:
-        raise bad_parameter("bucket", str(error)) from error
 
 
 def _bad_bucket(fault: str, window: TimeRange, *, at_least: timedelta) -> Problem:

@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 from ingestd.errors import StoreError
 from ingestd.http import parameters
 from ingestd.http.authorization import client_of
+from ingestd.http.operations import Operation, raw
 from ingestd.http.problems import Problem, unknown
 from ingestd.http.services import SERVICES
 from ingestd.model.periods import TimeRange
@@ -35,12 +36,16 @@ UNDER_WAY: Final[web.AppKey[dict[asyncio.Task[Any], str]]] = web.AppKey("exports
 """The tasks of the exports under way, each with its client."""
 
 
-async def get_export(request: web.Request, stream: Stream) -> web.StreamResponse:
+class ExportQuestion(parameters.Window):
     """The history of one device, or of all devices of the stream, in the window."""
-    query = parameters.Query(request, {"startTime", "endTime", "id"})
-    window, device_id = parameters.window_of(query), query.identity("id")
+
+    id: parameters.Identity | None = None
+
+
+async def get_export(request: web.Request, asked: ExportQuestion, stream: Stream) -> web.StreamResponse:
+    window = asked.window()
     with _place(request):
-        return await _export(request, stream, window, device_id)
+        return await _export(request, stream, window, asked.id)
 
 
 async def end_exports(app: web.Application) -> None:
@@ -121,6 +126,16 @@ def _compact(at: datetime) -> str:
     return f"{at:%Y%m%dT%H%M%SZ}"
 
 
-ROUTES: Final[tuple[web.RouteDef, ...]] = tuple(
-    web.get(f"/v1/export/{stream.topic_root}.csv", partial(get_export, stream=stream)) for stream in STREAMS
+OPERATIONS: Final[tuple[Operation, ...]] = tuple(
+    raw(
+        hdrs.METH_GET,
+        f"/v1/export/{stream.topic_root}.csv",
+        partial(get_export, stream=stream),
+        summary=f"History of {stream.topic_root} as CSV, as fast as the client reads it",
+        tag="Exports",
+        asks=ExportQuestion,
+        answers={HTTPStatus.OK: "text/csv"},
+        problems=[HTTPStatus.NOT_FOUND],
+    )
+    for stream in STREAMS
 )

@@ -2,75 +2,143 @@
 
 from typing import Final, get_args
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from ingestd.errors import TooManyReadingsError
-from ingestd.http import buckets, parameters, shapes
+from ingestd.http import buckets, parameters
 from ingestd.http.heavy import heavy
+from ingestd.http.operations import Operation, asking
 from ingestd.http.services import SERVICES
-from ingestd.http.shared import shared
-from ingestd.model.answers import FleetEnergy, FleetPoint
+from ingestd.http.shapes import Answer, Compared, Energy, KilowattHours, Ratio, Reason, TimeRange, UtcTime
+from ingestd.model import answers
 from ingestd.model.efficiency import Status
 
 
-@shared
-@heavy
-async def get_fleet(request: web.Request) -> web.Response:
-    return shapes.answer(_fleet(await request.app[SERVICES].fleet_energy(parameters.window(request))))
+class Devices(Answer):
+    """The number of devices that sent a reading in the window."""
+
+    meters: int
+    vehicles: int
 
 
-@shared
+class Mapped(Answer):
+    """The energy of the vehicles that had a meter in the window, and of these meters."""
+
+    ac_consumed: KilowattHours
+    dc_delivered: KilowattHours
+    efficiency_ratio: Ratio | None
+    loss_kwh: KilowattHours
+    compared: Compared
+
+
+class VehicleEfficiency(Answer):
+    vehicle_id: str
+    efficiency_ratio: Ratio | None
+    ac_consumed: KilowattHours
+    dc_delivered: KilowattHours
+
+
+class FleetEnergy(Answer):
+    """The energy of all devices in a window. Readings that were stored after `asOf` are not in it."""
+
+    as_of: UtcTime
+    time_range: TimeRange
+    energy: Energy
+    devices: Devices
+    mapped: Mapped
+    vehicles: dict[Status, int]
+    worst: list[VehicleEfficiency]
+    reason: Reason = None
+
+
+class FleetPoint(Answer):
+    start: UtcTime
+    ac_consumed: KilowattHours | None
+    dc_delivered: KilowattHours | None
+
+
+class FleetSeries(Answer):
+    """The energy of all devices by buckets. Readings that were stored after `asOf` are not in it."""
+
+    as_of: UtcTime
+    bucket: str
+    time_zone: str
+    time_range: TimeRange
+    points: list[FleetPoint]
+    reason: Reason = None
+
+
 @heavy
-async def get_fleet_series(request: web.Request) -> web.Response:
-    asked = buckets.of_fleet(parameters.Query(request, buckets.QUERY))
+async def get_fleet(request: web.Request, asked: parameters.Window) -> FleetEnergy:
+    return _fleet(await request.app[SERVICES].fleet_energy(asked.window()))
+
+
+@heavy
+async def get_fleet_series(request: web.Request, asks: buckets.SeriesWindow) -> FleetSeries:
+    asked = buckets.of_fleet(asks)
     try:
         found = await request.app[SERVICES].fleet_series(asked.window, asked.buckets)
     except TooManyReadingsError as error:
         raise buckets.too_fine(str(error), asked.window) from error
-    return shapes.answer(
-        {
-            "asOf": shapes.rfc3339(found.as_of),
-            **buckets.shape(asked),
-            "points": [_point(point) for point in found.points],
-            **shapes.reason(found.reason),
-        }
+    return FleetSeries(
+        as_of=found.as_of,
+        bucket=asked.bucket.text,
+        time_zone=asked.zone.key,
+        time_range=TimeRange.of(asked.window),
+        points=[
+            FleetPoint(start=point.start, ac_consumed=point.ac_kwh, dc_delivered=point.dc_kwh) for point in found.points
+        ],
+        reason=found.reason,
     )
 
 
-def _fleet(found: FleetEnergy) -> dict[str, object]:
-    """Readings that were stored after `asOf` are not in the answer."""
+def _fleet(found: answers.FleetEnergy) -> FleetEnergy:
     mapped = found.mapped
-    return {
-        "asOf": shapes.rfc3339(found.as_of),
-        "timeRange": shapes.time_range(found.window),
-        "energy": shapes.energy(found),
-        "devices": {"meters": found.meters, "vehicles": found.vehicles},
-        "mapped": {
-            "acConsumed": mapped.all_ac,
-            "dcDelivered": mapped.all_dc,
-            "efficiencyRatio": found.mapped_ratio,
-            "lossKwh": mapped.all_ac - mapped.all_dc,
-            "compared": shapes.compared(mapped),
-        },
-        "vehicles": {status: found.statuses.get(status, 0) for status in get_args(Status)},
-        "worst": [
-            {
-                "vehicleId": vehicle.vehicle_id,
-                "efficiencyRatio": vehicle.efficiency_ratio,
-                "acConsumed": vehicle.ac_kwh,
-                "dcDelivered": vehicle.dc_kwh,
-            }
+    return FleetEnergy(
+        as_of=found.as_of,
+        time_range=TimeRange.of(found.window),
+        energy=Energy.of(found),
+        devices=Devices(meters=found.meters, vehicles=found.vehicles),
+        mapped=Mapped(
+            ac_consumed=mapped.all_ac,
+            dc_delivered=mapped.all_dc,
+            efficiency_ratio=found.mapped_ratio,
+            loss_kwh=mapped.all_ac - mapped.all_dc,
+            compared=Compared.of(mapped),
+        ),
+        vehicles={status: found.statuses.get(status, 0) for status in get_args(Status)},
+        worst=[
+            VehicleEfficiency(
+                vehicle_id=vehicle.vehicle_id,
+                efficiency_ratio=vehicle.efficiency_ratio,
+                ac_consumed=vehicle.ac_kwh,
+                dc_delivered=vehicle.dc_kwh,
+            )
             for vehicle in found.worst
         ],
-        **shapes.reason(found.reason),
-    }
+        reason=found.reason,
+    )
 
 
-def _point(found: FleetPoint) -> dict[str, object]:
-    return {"start": shapes.rfc3339(found.start), "acConsumed": found.ac_kwh, "dcDelivered": found.dc_kwh}
-
-
-ROUTES: Final[tuple[web.RouteDef, ...]] = (
-    web.get("/v1/analytics/fleet", get_fleet),
-    web.get("/v1/analytics/fleet/series", get_fleet_series),
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    asking(
+        hdrs.METH_GET,
+        "/v1/analytics/fleet",
+        get_fleet,
+        summary="Energy and efficiency of the whole fleet",
+        tag="Energy",
+        asks=parameters.Window,
+        answers=FleetEnergy,
+        is_shared=True,
+    ),
+    asking(
+        hdrs.METH_GET,
+        "/v1/analytics/fleet/series",
+        get_fleet_series,
+        summary="Energy of the whole fleet over time, by buckets",
+        tag="Energy",
+        asks=buckets.SeriesWindow,
+        answers=FleetSeries,
+        is_shared=True,
+    ),
 )

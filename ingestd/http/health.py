@@ -1,19 +1,64 @@
 """`/health` and `/readyz` say whether the daemon works; `/livez` only says that it answers."""
 
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from pydantic import BaseModel, Field, RootModel
 
 from ingestd.errors import StoreError
+from ingestd.http import parameters
 from ingestd.http.authorization import may_read
+from ingestd.http.operations import Operation, asking, raw
 from ingestd.http.services import SERVICES
-from ingestd.http.shapes import answer, rfc3339
+from ingestd.http.shapes import Answer, UtcTime, answer
+
+_TAG: Final = "Health"
+
+Handler: TypeAlias = Callable[[web.Request, parameters.Probe], Awaitable[web.Response]]
 
 
-async def get_health(request: web.Request) -> web.Response:
+class Status(Answer):
+    """The status alone."""
+
+    status: Literal["healthy", "unhealthy", "standby"]
+
+
+class LoggedError(Answer):
+    """A warning or an error of the log."""
+
+    at: UtcTime = Field(description="the last of the times")
+    level: str
+    event: str
+    detail: str
+    times: int
+
+
+class Health(Status):
+    """The state of the daemon, with the reason where readings cannot flow."""
+
+    database: str
+    broker: str
+    stopping: bool
+    last_commit_age_seconds: float | None
+    buffered_messages: int
+    last_errors: list[LoggedError] = Field(description="the different ones that came last, the newest first")
+    timestamp: UtcTime
+
+
+class HealthOrStatus(RootModel[Health | Status]):
+    """The whole, or the status alone for whoever shows no token where tokens are used."""
+
+
+class Alive(Answer):
+    """The daemon answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+async def get_health(request: web.Request, _: parameters.Probe) -> web.Response:
     """200 while readings can flow from the broker to the database, else 503 with the reason.
 
     Without a token, where tokens are used, the status alone.
@@ -21,7 +66,7 @@ async def get_health(request: web.Request) -> web.Response:
     return await _health(request, is_whole=may_read(request))
 
 
-async def get_readyz(request: web.Request) -> web.Response:
+async def get_readyz(request: web.Request, _: parameters.Probe) -> web.Response:
     """The same, always with the status alone."""
     return await _health(request, is_whole=False)
 
@@ -36,32 +81,48 @@ async def _health(request: web.Request, *, is_whole: bool) -> web.Response:
         except StoreError as error:
             database_reason = str(error)
     is_healthy = condition.is_ready and database_reason is None
-    age = condition.last_commit_age
-    status = "standby" if condition.is_standby else "healthy" if is_healthy else "unhealthy"
+    status = Status(status="standby" if condition.is_standby else "healthy" if is_healthy else "unhealthy")
     code = HTTPStatus.OK if is_healthy else HTTPStatus.SERVICE_UNAVAILABLE
     if not is_whole:
-        return answer({"status": status}, code)
-    return answer(
-        {
-            "status": status,
-            "database": database_reason or "connected",
-            "broker": condition.broker_reason or "connected",
-            "stopping": condition.is_stopping,
-            "lastCommitAgeSeconds": round(age, 3) if age is not None else None,
-            "bufferedMessages": condition.buffered_messages,
-            "lastErrors": [asdict(one) for one in services.last_errors()],
-            "timestamp": rfc3339(datetime.now(UTC)),
-        },
-        code,
+        return answer(status, code)
+    age = condition.last_commit_age
+    whole = Health(
+        status=status.status,
+        database=database_reason or "connected",
+        broker=condition.broker_reason or "connected",
+        stopping=condition.is_stopping,
+        last_commit_age_seconds=round(age, 3) if age is not None else None,
+        buffered_messages=condition.buffered_messages,
+        last_errors=[
+            LoggedError(at=one.at, level=one.level, event=one.event, detail=one.detail, times=one.times)
+            for one in services.last_errors()
+        ],
+        timestamp=datetime.now(UTC),
     )
+    return answer(whole, code)
 
 
-async def get_livez(_: web.Request) -> web.Response:
-    return answer({"status": "alive"})
+async def get_livez(_request: web.Request, _: parameters.Probe) -> Alive:
+    return Alive()
 
 
-ROUTES: Final[tuple[web.RouteDef, ...]] = (
-    web.get("/health", get_health),
-    web.get("/readyz", get_readyz),
-    web.get("/livez", get_livez),
+def _probe(path: str, handler: Handler, summary: str, shows: type[BaseModel]) -> Operation:
+    answers = {HTTPStatus.OK: shows, HTTPStatus.SERVICE_UNAVAILABLE: shows}
+    return raw(hdrs.METH_GET, path, handler, summary=summary, tag=_TAG, asks=parameters.Probe, answers=answers)
+
+
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    _probe(
+        "/health", get_health, "Whether readings can flow from the broker to the database, and why not", HealthOrStatus
+    ),
+    _probe("/readyz", get_readyz, "The same, with the status alone", Status),
+    asking(
+        hdrs.METH_GET,
+        "/livez",
+        get_livez,
+        summary="Whether the daemon answers",
+        tag=_TAG,
+        asks=parameters.Probe,
+        answers=Alive,
+    ),
 )

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import wraps
 from http import HTTPStatus
-from typing import Any, Concatenate, Final, ParamSpec
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 from aiohttp import web
@@ -18,7 +18,8 @@ WAIT_SECONDS: Final = 5.0
 """A request that has waited for this long is answered with 503."""
 
 _Parameters = ParamSpec("_Parameters")
-_Handler = Callable[Concatenate[web.Request, _Parameters], Coroutine[Any, Any, web.Response]]
+_Answer = TypeVar("_Answer")
+_Handler = Callable[Concatenate[web.Request, _Parameters], Coroutine[Any, Any, _Answer]]
 
 
 class HeavyReads:
@@ -45,11 +46,11 @@ class HeavyReads:
 HEAVY_READS: Final = web.AppKey("heavy_reads", HeavyReads)
 
 
-def heavy(handler: _Handler[_Parameters]) -> _Handler[_Parameters]:
+def heavy(handler: _Handler[_Parameters, _Answer]) -> _Handler[_Parameters, _Answer]:
     """Decorator of a handler with a heavy read: it begins when it has a place."""
 
     @wraps(handler)
-    async def limited(request: web.Request, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> web.Response:
+    async def limited(request: web.Request, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Answer:
         async with request.app[HEAVY_READS].place(client_of(request)):
             return await handler(request, *args, **kwargs)
 

@@ -23,7 +23,6 @@ COMMIT_SECONDS: Final = 15.0
 """After this time the answer is 503. The sender may send again; readings that were stored are duplicates then."""
 _DECODED_AT_ONCE: Final = 250
 """Elements that are checked at once: about two milliseconds of work. Then other tasks of the event loop run."""
-_NO_TOPIC: Final = "POST /v1/telemetry"
 NOT_ALLOWED: Final = "not-allowed"
 """The reason of a reading whose device the token is not bound to. It is kept nowhere, also not as a dead letter."""
 _NOT_ALLOWED_DETAIL: Final = "the token is not for this device"
@@ -31,6 +30,17 @@ _NOT_ALLOWED_DETAIL: Final = "the token is not for this device"
 MaySend: TypeAlias = Callable[[str, str], bool]
 """Whether the sender of a request may send readings of a device: name of the stream, id. An
 element that names none is of UNKNOWN_STREAM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetryPath:
+    """A path to which readings are posted."""
+
+    path: str
+    stream: Stream | None = None
+    """The stream of all its readings; None: the id of each tells its stream."""
+    is_batch: bool = False
+    """Whether `{"readings": [...]}` is taken too, in place of the array."""
 
 
 class Rejected(TypedDict):
@@ -86,7 +96,7 @@ class Intake:
         if reason := self._reason():
             raise BufferFullError(reason)
 
-    async def submit(self, body: bytearray, *, client: str, may_send: MaySend) -> Receipt:
+    async def submit(self, body: bytearray, *, to: TelemetryPath, client: str, may_send: MaySend) -> Receipt:
         """Take in one reading or an array of them, and wait for the commit. Clients take turns.
 
         Raises Problem where the body is neither, and BufferFullError where the sender has to wait. In the latter case
@@ -97,7 +107,7 @@ class Intake:
         # because it may take twenty times its size.
         async with turn, self._decoding:
             self.admit()
-            delivery, ticket = await self._decoded(body, may_send)
+            delivery, ticket = await self._decoded(body, to, may_send)
         self._put(delivery)
         try:
             async with asyncio.timeout(COMMIT_SECONDS):
@@ -107,8 +117,8 @@ class Intake:
             raise BufferFullError(f"not committed within {COMMIT_SECONDS:.0f} s") from error
         return _receipt(delivery, ticket)
 
-    async def _decoded(self, body: bytearray, may_send: MaySend) -> tuple[Delivery, _Ticket]:
-        parsed = _parsed(body)
+    async def _decoded(self, body: bytearray, to: TelemetryPath, may_send: MaySend) -> tuple[Delivery, _Ticket]:
+        parsed = _parsed(body, to)
         items = parsed if isinstance(parsed, list) else [parsed]
         ticket = _Ticket(settled=asyncio.get_running_loop().create_future(), single=items is not parsed)
         delivery = Delivery(origin=self, source="http", ticket=ticket, size_bytes=len(body))
@@ -117,7 +127,7 @@ class Intake:
         for index, item in enumerate(items):
             if index % _DECODED_AT_ONCE == _DECODED_AT_ONCE - 1:
                 await asyncio.sleep(0)
-            decoded = _decode(item, may_send, oldest=oldest, newest=newest, received_at=received_at)
+            decoded = _decode(item, to, may_send, oldest=oldest, newest=newest, received_at=received_at)
             if decoded is None:
                 ticket.rejected.append(Rejected(index=index, reason=NOT_ALLOWED, detail=_NOT_ALLOWED_DETAIL))
             elif isinstance(decoded, DeadLetter):
@@ -136,23 +146,25 @@ class Intake:
             delivery.ticket.settled.set_result(None)
 
 
-def _parsed(body: bytearray) -> object:
+def _parsed(body: bytearray, to: TelemetryPath) -> object:
     """Raises Problem."""
     try:
         parsed = from_json(body)
     except ValueError as error:
         raise Problem(HTTPStatus.BAD_REQUEST, f"not JSON: {error}") from error
+    if to.is_batch and isinstance(parsed, dict) and isinstance(readings := parsed.get("readings"), list):
+        parsed = readings
     if isinstance(parsed, list) and len(parsed) > MAX_READINGS:
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{len(parsed)} readings, at most {MAX_READINGS} a request")
     return parsed
 
 
 def _decode(
-    item: object, may_send: MaySend, *, oldest: int, newest: int, received_at: int
+    item: object, to: TelemetryPath, may_send: MaySend, *, oldest: int, newest: int, received_at: int
 ) -> tuple[Stream, Row] | DeadLetter | None:
     """An element of the request as a row of its stream, or as a dead letter; None if the sender may not send it."""
     try:
-        stream, identity, reading = _addressed(item)
+        stream, identity, reading = _addressed(item, to.stream)
     except ValueError as error:
         if not may_send(UNKNOWN_STREAM, ""):
             return None
@@ -160,7 +172,7 @@ def _decode(
             received_at=received_at,
             source="http",
             stream=UNKNOWN_STREAM,
-            topic=_NO_TOPIC,
+            topic=f"POST {to.path}",
             payload=json_of(item),
             reason="schema",
             detail=str(error),
@@ -170,12 +182,18 @@ def _decode(
     return decode_object(stream, identity, reading, oldest=oldest, newest=newest, received_at=received_at)
 
 
-def _addressed(item: object) -> tuple[Stream, str, dict[str, Any]]:
-    """The stream and the device of a reading, which its id field tells; and the reading. Raises ValueError."""
+def _addressed(item: object, of_path: Stream | None) -> tuple[Stream, str, dict[str, Any]]:
+    """The stream and the device of a reading; and the reading. Its id field tells both. Raises ValueError.
+
+    Where the path tells the stream already, the reading must not say that it is of another one.
+    """
     if not isinstance(item, dict):
         raise ValueError("a reading is a JSON object")  # noqa: TRY004 - said of the sender's data, not of our code
     kind = item.get("type")
-    named = [stream for stream in STREAMS if stream.id_key in item and kind in (None, stream.name)]
+    named = [stream for stream in STREAMS if stream.id_key in item]
+    if of_path is not None and (named != [of_path] or kind not in (None, of_path.name)):
+        raise ValueError(f'{of_path.id_key} is required here, and the id or "type" of another kind is not taken')
+    named = [stream for stream in named if kind in (None, stream.name)]
     if len(named) != 1:
         keys = " or ".join(stream.id_key for stream in STREAMS)
         raise ValueError(f'exactly one of {keys} says what it is, and "type", where given, agrees with it')

@@ -54,11 +54,12 @@ def page(request: web.Request, name: str) -> web.Response:
     return _answer(request, _files()[name], {"Content-Security-Policy": _POLICY})
 
 
-async def get_file(request: web.Request) -> web.Response:
-    file = _files().get(request.match_info["name"])
-    if file is None or file.content_type == _TYPES["html"]:  # pages have routes of their own
+def file(request: web.Request, name: str) -> web.Response:
+    """A file that a page needs. Raises Problem."""
+    found = _files().get(name)
+    if found is None or found.content_type == _TYPES["html"]:  # pages have routes of their own
         raise Problem(HTTPStatus.NOT_FOUND, "no such file")
-    return _answer(request, file, {})
+    return _answer(request, found, {})
 
 
 def _answer(request: web.Request, file: _File, headers: dict[str, str]) -> web.Response:
@@ -76,6 +77,3 @@ def _answer(request: web.Request, file: _File, headers: dict[str, str]) -> web.R
         headers[hdrs.CONTENT_ENCODING] = "gzip"
     body = file.compressed if is_compressed else file.body
     return web.Response(body=body, content_type=file.content_type, charset="utf-8", headers=headers)
-
-
-ROUTES: Final[tuple[web.RouteDef, ...]] = (web.get("/web/{name}", get_file),)

@@ -2,20 +2,21 @@
 
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, TypeAlias, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from ingestd.http.bodies import BODIES, ORDINARY
 from ingestd.http.problems import Problem, bad_parameter
 from ingestd.model.periods import TimeRange, last_day
-from ingestd.model.stream import IDENTITY_RULE, TIMESTAMP_RULE, Timestamp, is_identity
+from ingestd.model.stream import IDENTITY, IDENTITY_RULE, TIMESTAMP_RULE, Timestamp, is_identity
 
 DEFAULT_WINDOW: Final = timedelta(hours=24)
 LONGEST_WINDOW: Final = timedelta(days=366)
 EARLIEST: Final = datetime(1, 1, 1, tzinfo=UTC)
+_LONGEST_NUMBER: Final = 20  # digits
 
 _timestamp: Final = TypeAdapter(Timestamp)
 
@@ -28,12 +29,57 @@ def _parsed(value: object) -> datetime:
         raise ValueError(TIMESTAMP_RULE) from error
 
 
-Identity = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
-TimestampField = Annotated[datetime, BeforeValidator(_parsed)]
-_LONGEST_NUMBER: Final = 20
-_Default = TypeVar("_Default", int, None)
-_Choice = TypeVar("_Choice", bound=str)
-_Body = TypeVar("_Body", bound=BaseModel)
+def _with_plus(value: object) -> object:
+    """A plus sign in a query is a space unless it was escaped; a timestamp has no space."""
+    return value.replace(" ", "+") if isinstance(value, str) else value
+
+
+def _identity(value: object) -> object:
+    if not isinstance(value, str) or not is_identity(value):
+        raise ValueError(IDENTITY_RULE)
+    return value
+
+
+def _digits(value: object) -> object:
+    """Python takes more for a number than digits: signs, spaces, underscores."""
+    if isinstance(value, str):
+        if not (value.isascii() and value.isdigit() and len(value) <= _LONGEST_NUMBER):
+            raise ValueError("a whole number")
+        return int(value)
+    return value
+
+
+def _true_or_false(value: object) -> object:
+    if value not in {"true", "false"}:
+        raise ValueError("one of true, false")
+    return value == "true"
+
+
+IDENTITY_SCHEMA: Final = {"type": "string", "pattern": f"^{IDENTITY}$"}
+Identity: TypeAlias = Annotated[str, BeforeValidator(_identity), WithJsonSchema(IDENTITY_SCHEMA)]
+TimestampField: TypeAlias = Annotated[
+    datetime,
+    BeforeValidator(_parsed),
+    WithJsonSchema({"type": "string", "format": "date-time", "description": TIMESTAMP_RULE}),
+]
+TimestampParameter: TypeAlias = Annotated[TimestampField, BeforeValidator(_with_plus)]
+Flag: TypeAlias = Annotated[bool, BeforeValidator(_true_or_false)]
+
+
+class Question(BaseModel):
+    """The parameters in the query of a request."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel)
+
+
+class Nothing(Question):
+    """A question without parameters."""
+
+
+class Probe(Question):
+    """A probe may add to its address whatever it takes to get a fresh answer."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 class StrictBody(BaseModel):
@@ -42,111 +88,129 @@ class StrictBody(BaseModel):
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel)
 
 
-def identity(request: web.Request, name: str) -> str:
-    """A device id from the path."""
-    return _identity(name, request.match_info[name])
+class Period(Question):
+    """The time that a list is about."""
 
-
-class Query:
-    """The query of a request, read parameter by parameter."""
-
-    def __init__(self, request: web.Request, known: set[str]) -> None:
-        self._values = request.query
-        if unknown := set(self._values) - known:
-            raise bad_parameter(min(unknown), "no such parameter")
-
-    def text(self, name: str) -> str | None:
-        values = self._values.getall(name, [])
-        if len(values) > 1:
-            raise bad_parameter(name, "given more than once")
-        if values and "\0" in values[0]:
-            raise bad_parameter(name, "must not contain a NUL character")
-        return values[0] if values else None
-
-    def timestamp(self, name: str) -> datetime | None:
-        if (text := self.text(name)) is None:
-            return None
-        try:
-            # A plus sign in a query is a space unless it was escaped; a timestamp has no space.
-            return _parsed(text.replace(" ", "+"))
-        except ValueError as error:
-            raise bad_parameter(name, str(error)) from error
-
-    def identity(self, name: str) -> str | None:
-        text = self.text(name)
-        return None if text is None else _identity(name, text)
-
-    def choice(self, name: str, choices: tuple[_Choice, ...]) -> _Choice | None:
-        text = self.text(name)
-        if text is None:
-            return None
-        if text not in choices:
-            raise bad_parameter(name, f"one of {', '.join(choices)}")
-        return choices[choices.index(text)]
-
-    def number(self, name: str, *, default: _Default, lowest: int, highest: int) -> int | _Default:
-        text = self.text(name)
-        if text is None:
-            return default
-        return whole_number(name, text, lowest=lowest, highest=highest)
+    start_time: TimestampParameter | None = None
+    end_time: TimestampParameter | None = None
 
     def since_until(self) -> tuple[datetime | None, datetime | None]:
-        """`startTime` and `endTime` of a list, each of which may be missing."""
-        since, until = self.timestamp("startTime"), self.timestamp("endTime")
-        if since and until and since >= until:
+        """Both ends, each of which may be missing. Raises Problem."""
+        if self.start_time and self.end_time and self.start_time >= self.end_time:
             raise bad_parameter("endTime", "must be later than startTime")
-        return since, until
-
-    def page(self) -> tuple[int, int | None]:
-        """`limit` and `before` of a list that is read by pages."""
-        limit = self.number("limit", default=100, lowest=1, highest=1000)
-        return limit, self.number("before", default=None, lowest=1, highest=2**63 - 1)
+        return self.start_time, self.end_time
 
 
-def whole_number(name: str, text: str, *, lowest: int, highest: int) -> int:
-    usable = text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
-    if not usable or not lowest <= int(text) <= highest:
-        raise bad_parameter(name, f"a whole number from {lowest} to {highest}")
-    return int(text)
+class Window(Question):
+    """The window of a figure."""
+
+    start_time: TimestampParameter | None = None
+    end_time: TimestampParameter | None = None
+
+    def window(self, *, longest: timedelta = LONGEST_WINDOW) -> TimeRange:
+        """Where both ends are left out: the last 24 hours. Raises Problem.
+
+        These begin at a quarter, so that all of them except their end is in rows of the ledger.
+        """
+        start, end = self.start_time, self.end_time
+        if start is None and end is None:
+            return last_day(datetime.now(UTC))
+        if end is None:
+            end = datetime.now(UTC)
+        if start is None:
+            start = end - DEFAULT_WINDOW if end - EARLIEST > DEFAULT_WINDOW else EARLIEST
+        if start >= end:
+            raise bad_parameter("endTime", "must be later than startTime")
+        if end - start > longest:
+            raise bad_parameter("startTime", f"a window is at most {longest.days} days")
+        return TimeRange(start=start, end=end)
 
 
-def window(request: web.Request, *, longest: timedelta = LONGEST_WINDOW) -> TimeRange:
-    """For a route whose only parameters are startTime and endTime."""
-    return window_of(Query(request, {"startTime", "endTime"}), longest=longest)
+Limit: TypeAlias = Annotated[
+    int, Field(ge=1, le=1000, description="how many entries a page has"), BeforeValidator(_digits)
+]
+FewLimit: TypeAlias = Annotated[
+    int, Field(ge=1, le=50, description="how many vehicles are looked at"), BeforeValidator(_digits)
+]
+Before: TypeAlias = Annotated[
+    int, Field(ge=1, le=2**63 - 1, description="the `next` of the page before"), BeforeValidator(_digits)
+]
 
 
-def window_of(query: Query, *, longest: timedelta = LONGEST_WINDOW) -> TimeRange:
-    """startTime and endTime from the query; where both are left out, the last 24 hours.
+LetterId: TypeAlias = Annotated[int, Field(ge=1, le=2**63 - 1), BeforeValidator(_digits)]
 
-    These begin at a quarter, so that all of them except their end is in rows of the ledger.
-    """
-    start, end = query.timestamp("startTime"), query.timestamp("endTime")
-    if start is None and end is None:
-        return last_day(datetime.now(UTC))
-    if end is None:
-        end = datetime.now(UTC)
-    if start is None:
-        start = end - DEFAULT_WINDOW if end - EARLIEST > DEFAULT_WINDOW else EARLIEST
-    if start >= end:
-        raise bad_parameter("endTime", "must be later than startTime")
-    if end - start > longest:
-        raise bad_parameter("startTime", f"a window is at most {longest.days} days")
-    return TimeRange(start=start, end=end)
+
+class Page(Question):
+    """Which page of a list whose newest entries come first."""
+
+    limit: Limit = 100
+    before: Before | None = None
+
+
+_Question = TypeVar("_Question", bound=Question)
+_Body = TypeVar("_Body", bound=BaseModel)
+
+_identities: Final = TypeAdapter(Identity)
+_letter_ids: Final = TypeAdapter(LetterId)
+LETTER_ID_SCHEMA: Final = _letter_ids.json_schema()
+
+
+def identity(request: web.Request, name: str) -> str:
+    """A device id from the path."""
+    try:
+        return _identities.validate_python(request.match_info[name])
+    except ValidationError as error:
+        raise _fault(error, name) from error
+
+
+def letter_id(request: web.Request) -> int:
+    """The id of a dead letter from the path."""
+    try:
+        return _letter_ids.validate_python(request.match_info["letterId"])
+    except ValidationError as error:
+        raise _fault(error, "letterId") from error
+
+
+def question(request: web.Request, model: type[_Question]) -> _Question:
+    """The query as `model`. Raises Problem, which names the first parameter that is wrong."""
+    given = {}
+    for name in sorted(set(request.query)):
+        texts = request.query.getall(name)
+        if model.model_config["extra"] == "forbid":
+            _check(name, texts, model)
+        given[name] = texts[0]
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise _fault(error) from error
+
+
+def _check(name: str, texts: list[str], model: type[Question]) -> None:
+    """Raises Problem for what is wrong with a parameter of any type."""
+    if name not in aliases(model):
+        raise bad_parameter(name, "no such parameter")
+    if len(texts) > 1:
+        raise bad_parameter(name, "given more than once")
+    if "\0" in texts[0]:
+        raise bad_parameter(name, "must not contain a NUL character")
+
+
+def aliases(model: type[BaseModel]) -> list[str]:
+    """The names of its members as requests have them."""
+    return [str(field.alias) for field in model.model_fields.values()]
 
 
 async def body(request: web.Request, model: type[_Body]) -> _Body:
-    """The JSON body as `model`. If it does not fit, 400 names the first wrong field."""
+    """The JSON body as `model`. Raises Problem, which names the first field that is wrong."""
     try:
         async with request.app[BODIES].read(request, ORDINARY) as content:
             return model.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        if not first["loc"]:
-            raise Problem(HTTPStatus.BAD_REQUEST, first["msg"]) from error
-        raise bad_parameter(str(first["loc"][0]), first["msg"].removeprefix("Value error, ")) from error
+        raise _fault(error) from error
 
 
-def _identity(name: str, value: str) -> str:
-    if not is_identity(value):
-        raise bad_parameter(name, IDENTITY_RULE)
-    return value
+def _fault(error: ValidationError, name: str | None = None) -> Problem:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    said = first["msg"].removeprefix("Value error, ")
+    name = name or next(map(str, first["loc"]), None)
+    return Problem(HTTPStatus.BAD_REQUEST, said) if name is None else bad_parameter(name, said)

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Annotated, Any, Final, Literal
 
 import structlog
 from aiohttp import web
-from pydantic_core import to_json
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 from ingestd.errors import BufferFullError, StoreError
 from ingestd.http import request_id
@@ -24,6 +25,26 @@ _HEADERS: Final = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: {"Accept": "application/json", "Accept-Encoding": "identity"},
 }
 """Headers of every answer of a status."""
+
+
+def _absent(description: str) -> Any:  # noqa: ANN401 - a pydantic field description has no narrower type
+    """A member that other problems do not have."""
+    return Field(description=description, exclude_if=lambda value: value is None)
+
+
+class ProblemDetails(BaseModel):
+    """A problem (RFC 9457). Further members depend on the problem."""
+
+    model_config = ConfigDict(extra="allow", alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True)
+
+    type: Literal["about:blank"] = "about:blank"
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    parameter: Annotated[str | None, _absent("the parameter, or the field of the body, that is wrong")] = None
+    smallest_bucket: Annotated[str | None, _absent("a bucket that will do")] = None
+    reason: Annotated[str | None, _absent("of a reading that is refused")] = None
 
 
 class Problem(Exception):  # noqa: N818 - the RFC's word for it
@@ -49,15 +70,11 @@ def unknown(stream: Stream, device_id: str | None) -> Problem:
 def response(status: HTTPStatus, detail: str, headers: dict[str, str] | None = None, **members: object) -> web.Response:
     identity = request_id.current()
     headers = _HEADERS.get(status, {}) | {request_id.HEADER: identity} | (headers or {})
-    body = {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": status.value,
-        "detail": detail,
-        "requestId": identity,
-        **members,
-    }
-    return web.Response(status=status, body=to_json(body), content_type="application/problem+json", headers=headers)
+    body = ProblemDetails.model_validate(
+        {"title": status.phrase, "status": status.value, "detail": detail, "requestId": identity, **members}
+    )
+    content = body.model_dump_json().encode()
+    return web.Response(status=status, body=content, content_type="application/problem+json", headers=headers)
 
 
 def of_aiohttp(error: web.HTTPException) -> web.Response:

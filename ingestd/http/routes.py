@@ -1,8 +1,6 @@
-"""All routes. Each reads its parameters, asks one of the services, and shapes the answer."""
+"""All operations. Each reads its parameters, asks one of the services, and shapes the answer."""
 
 from typing import Final
-
-from aiohttp import web
 
 from ingestd.http import (
     alerts,
@@ -10,6 +8,7 @@ from ingestd.http import (
     dead_letters,
     device_settings,
     devices,
+    documents,
     exports,
     fleet,
     forgetting,
@@ -19,33 +18,33 @@ from ingestd.http import (
     login,
     mappings,
     metrics,
-    pages,
     performance,
     series,
     sessions,
     telemetry,
     totals,
 )
+from ingestd.http.operations import Operation
 
-ROUTES: Final[tuple[web.RouteDef, ...]] = (
-    *index.ROUTES,
-    *pages.ROUTES,
-    *telemetry.ROUTES,
-    *performance.ROUTES,
-    *live.ROUTES,
-    *login.ROUTES,
-    *series.ROUTES,
-    *totals.ROUTES,
-    *sessions.ROUTES,
-    *fleet.ROUTES,
-    *device_settings.ROUTES,
-    *forgetting.ROUTES,
-    *mappings.ROUTES,
-    *devices.ROUTES,
-    *exports.ROUTES,
-    *dead_letters.ROUTES,
-    *alerts.ROUTES,
-    *audit.ROUTES,
-    *health.ROUTES,
-    *metrics.ROUTES,
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    *index.OPERATIONS,
+    *telemetry.OPERATIONS,
+    *performance.OPERATIONS,
+    *live.OPERATIONS,
+    *login.OPERATIONS,
+    *series.OPERATIONS,
+    *totals.OPERATIONS,
+    *sessions.OPERATIONS,
+    *fleet.OPERATIONS,
+    *device_settings.OPERATIONS,
+    *forgetting.OPERATIONS,
+    *mappings.OPERATIONS,
+    *devices.OPERATIONS,
+    *exports.OPERATIONS,
+    *dead_letters.OPERATIONS,
+    *alerts.OPERATIONS,
+    *audit.OPERATIONS,
+    *health.OPERATIONS,
+    *metrics.OPERATIONS,
+    *documents.OPERATIONS,
 )

@@ -12,8 +12,11 @@ Access: TypeAlias = Scope | Literal["open", "partly-open"]
 """An open route ignores tokens. One that is partly open says less without a token."""
 
 _OPEN: Final = (
+    (hdrs.METH_GET, "/asyncapi.json"),
+    (hdrs.METH_GET, "/docs"),
     (hdrs.METH_GET, "/livez"),
     (hdrs.METH_GET, "/readyz"),
+    (hdrs.METH_GET, "/openapi.json"),
     (hdrs.METH_GET, "/login"),
     (hdrs.METH_GET, "/web/{name}"),
     (hdrs.METH_POST, "/login"),
@@ -42,11 +45,24 @@ _READ: Final = (
         )
     ),
 )
+_INGEST: Final = (
+    "/v1/telemetry",
+    "/v1/ingest",
+    *(
+        path
+        for stream in STREAMS
+        for path in (
+            f"/v1/ingest/{stream.name}",
+            f"/v1/ingest/{stream.name}/batch",
+            f"/v1/ingestion/{stream.name}",
+        )
+    ),
+)
 _ADMIN: Final = (
     (hdrs.METH_GET, "/v1/audit"),
     (hdrs.METH_GET, "/v1/dead-letters"),  # payloads of any account
     (hdrs.METH_POST, "/v1/dead-letters/replay"),
-    (hdrs.METH_POST, "/v1/dead-letters/{id}/replay"),
+    (hdrs.METH_POST, "/v1/dead-letters/{letterId}/replay"),
     (hdrs.METH_POST, "/v1/analytics/mappings"),
     (hdrs.METH_PUT, "/v1/analytics/mappings/{vehicleId}"),
     (hdrs.METH_DELETE, "/v1/analytics/mappings/{vehicleId}"),
@@ -62,7 +78,7 @@ ACCESS: Final[Mapping[tuple[str, str], Access]] = {
     **dict.fromkeys(_OPEN, "open"),
     (hdrs.METH_GET, "/health"): "partly-open",
     **{(hdrs.METH_GET, path): "read" for path in _READ},
-    (hdrs.METH_POST, "/v1/telemetry"): "ingest",
+    **{(hdrs.METH_POST, path): "ingest" for path in _INGEST},
     **dict.fromkeys(_ADMIN, "admin"),
 }
 """By method and path, as the routes declare them."""

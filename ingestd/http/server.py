@@ -7,6 +7,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from ingestd.errors import IngestdError
+from ingestd.http import documents
 from ingestd.http.authorization import AUTHORIZATION, Authorization, authorize
 from ingestd.http.bodies import BODIES, Bodies
 from ingestd.http.broken import BROKEN, BrokenRequests
@@ -19,7 +20,7 @@ from ingestd.http.open_connections import OpenConnections
 from ingestd.http.problems import problems
 from ingestd.http.request_id import identify, set_request_id
 from ingestd.http.request_metrics import count_requests, expect_routes
-from ingestd.http.routes import ROUTES
+from ingestd.http.routes import OPERATIONS
 from ingestd.http.services import SERVICES, Services
 from ingestd.http.shared import SHARED_ANSWERS, SharedAnswers
 from ingestd.http.tls_listener import BACKLOG, TlsListener
@@ -58,7 +59,8 @@ class HttpServer:
         self._app[HEAVY_READS] = HeavyReads()
         self._app[SHARED_ANSWERS] = SharedAnswers()
         self._app.on_shutdown.append(end_exports)
-        self._app.add_routes(ROUTES)
+        self._app.add_routes(operation.route for operation in OPERATIONS)
+        documents.prepare(self._app, OPERATIONS, are_tokens_used=authorization.is_required)
         expect_routes(self._app, services.requests)
         self._app.on_response_prepare.append(set_request_id)
         self._app.on_response_prepare.append(_name_the_server)

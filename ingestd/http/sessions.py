@@ -1,72 +1,132 @@
 """The routes of charging sessions: those of a vehicle, and those of the fleet that are under way."""
 
 from datetime import timedelta
-from typing import Final
+from http import HTTPStatus
+from typing import Annotated, Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from pydantic import Field
 
-from ingestd.http import parameters, shapes
+from ingestd.http import parameters
 from ingestd.http.heavy import heavy
+from ingestd.http.operations import Operation, asking
 from ingestd.http.problems import unknown
 from ingestd.http.services import SERVICES
-from ingestd.http.shared import shared
-from ingestd.model.answers import ChargingSession, SessionUnderWay
+from ingestd.http.shapes import Answer, KilowattHours, Ratio, Reason, TimeRange, UtcTime
+from ingestd.model import answers
 from ingestd.model.stream import VEHICLE
 
 LONGEST_WINDOW: Final = timedelta(days=31)
 
 
-async def get_sessions(request: web.Request) -> web.Response:
+class ChargingSession(Answer):
+    """A charge of the vehicle, short pauses included, or its part in the window."""
+
+    start: UtcTime
+    end: UtcTime
+    open: bool = Field(description="no reading has shown yet that the session is over")
+    ac_consumed: KilowattHours
+    dc_delivered: KilowattHours
+    efficiency_ratio: Ratio | None
+    loss_kwh: KilowattHours | None
+    soc_from: float | None = Field(description="%")
+    soc_to: float | None = Field(description="%")
+    max_temperature: float | None = Field(description="°C")
+    samples: int
+
+
+class ChargingSessions(Answer):
+    vehicle_id: str
+    time_range: TimeRange
+    sessions: list[ChargingSession]
+    reason: Reason = None
+
+
+class UnderWayQuestion(parameters.Question):
+    """Which vehicles are looked at, in order of their id."""
+
+    limit: parameters.FewLimit = 50
+    after: Annotated[parameters.Identity, Field(description="the `next` of the page before")] | None = None
+
+
+class SessionUnderWay(ChargingSession):
+    """The session of a vehicle that charges now."""
+
+    vehicle_id: str
+    kw: float | None = Field(description="kW of the newest reading, a mean over its interval; 0 in a pause")
+
+
+class SessionsUnderWay(Answer):
+    """The sessions of the last 24 hours that are under way."""
+
+    as_of: UtcTime
+    time_range: TimeRange
+    sessions: list[SessionUnderWay]
+    next: str | None = Field(description="the `after` of the page that follows; null at the end")
+
+
+@heavy
+async def get_fleet_sessions(request: web.Request, asked: UnderWayQuestion) -> SessionsUnderWay:
+    found = await request.app[SERVICES].sessions_under_way(limit=asked.limit, after=asked.after)
+    return SessionsUnderWay(
+        as_of=found.as_of,
+        time_range=TimeRange.of(found.window),
+        sessions=[
+            SessionUnderWay(**dict(_session(one.session)), vehicle_id=one.vehicle_id, kw=one.kw) for one in found.items
+        ],
+        next=found.next_after,
+    )
+
+
+async def get_sessions(request: web.Request, asked: parameters.Window) -> ChargingSessions:
     vehicle_id = parameters.identity(request, "vehicleId")
-    window = parameters.window(request, longest=LONGEST_WINDOW)
+    window = asked.window(longest=LONGEST_WINDOW)
     found = await request.app[SERVICES].sessions(vehicle_id, window)
     if found is None:
         raise unknown(VEHICLE, vehicle_id)
-    return shapes.answer(
-        {
-            "vehicleId": vehicle_id,
-            "timeRange": shapes.time_range(window),
-            "sessions": [_session(session) for session in found.items],
-            **shapes.reason(found.reason),
-        }
+    return ChargingSessions(
+        vehicle_id=vehicle_id,
+        time_range=TimeRange.of(window),
+        sessions=[_session(session) for session in found.items],
+        reason=found.reason,
     )
 
 
-@shared
-@heavy
-async def get_fleet_sessions(request: web.Request) -> web.Response:
-    query = parameters.Query(request, {"limit", "after"})
-    limit = query.number("limit", default=50, lowest=1, highest=50)
-    found = await request.app[SERVICES].sessions_under_way(limit=limit, after=query.identity("after"))
-    return shapes.answer(
-        {
-            "asOf": shapes.rfc3339(found.as_of),
-            "timeRange": shapes.time_range(found.window),
-            "sessions": [_under_way(one) for one in found.items],
-            "next": found.next_after,
-        }
+def _session(found: answers.ChargingSession) -> ChargingSession:
+    return ChargingSession(
+        start=found.start,
+        end=found.end,
+        open=found.open,
+        ac_consumed=found.ac_kwh,
+        dc_delivered=found.dc_kwh,
+        efficiency_ratio=found.efficiency_ratio,
+        loss_kwh=found.loss_kwh,
+        soc_from=found.soc_from,
+        soc_to=found.soc_to,
+        max_temperature=found.max_temperature,
+        samples=found.samples,
     )
 
 
-def _under_way(found: SessionUnderWay) -> dict[str, object]:
-    return {"vehicleId": found.vehicle_id, **_session(found.session), "kw": found.kw}
-
-
-def _session(found: ChargingSession) -> dict[str, object]:
-    return {
-        "start": shapes.rfc3339(found.start),
-        "end": shapes.rfc3339(found.end),
-        "open": found.open,
-        **shapes.energy(found),
-        "lossKwh": found.loss_kwh,
-        "socFrom": found.soc_from,
-        "socTo": found.soc_to,
-        "maxTemperature": found.max_temperature,
-        "samples": found.samples,
-    }
-
-
-ROUTES: Final[tuple[web.RouteDef, ...]] = (
-    web.get("/v1/analytics/vehicle/{vehicleId}/sessions", get_sessions),
-    web.get("/v1/analytics/fleet/sessions", get_fleet_sessions),
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    asking(
+        hdrs.METH_GET,
+        "/v1/analytics/vehicle/{vehicleId}/sessions",
+        get_sessions,
+        summary="Charging sessions of a vehicle in a window of at most 31 days",
+        tag="Energy",
+        asks=parameters.Window,
+        answers=ChargingSessions,
+        problems=[HTTPStatus.NOT_FOUND],
+    ),
+    asking(
+        hdrs.METH_GET,
+        "/v1/analytics/fleet/sessions",
+        get_fleet_sessions,
+        summary="Charging sessions of the whole fleet that are under way",
+        tag="Energy",
+        asks=UnderWayQuestion,
+        answers=SessionsUnderWay,
+        is_shared=True,
+    ),
 )

@@ -1,50 +1,115 @@
 """What answers have in common: camelCase, UTC with Z, floats in full."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 from aiohttp import web
-from pydantic_core import to_json
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, create_model
+from pydantic.alias_generators import to_camel
 
+from ingestd.model import efficiency, periods
 from ingestd.model.answers import ChargingSession, FleetEnergy, Performance
-from ingestd.model.efficiency import Compared
-from ingestd.model.periods import TimeRange
+from ingestd.model.stream import Stream
 
 
-def answer(body: object, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-    return web.Response(status=status, body=to_json(body), content_type="application/json")
+class Answer(BaseModel):
+    """The JSON object of an answer. Its members are those of the OpenAPI document."""
 
-
-def page(name: str, rows: Sequence[Any], *, limit: int, shape: Callable[[Any], object]) -> web.Response:
-    """One page of a list, the newest first: `next` is the `before` of the page that follows, null at the end."""
-    return answer(
-        {name: [shape(row) for row in rows], "next": rows[-1].id if len(rows) == limit else None},
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, validate_by_alias=False, serialize_by_alias=True, frozen=True
     )
 
 
+def answer(body: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
+    content = body.model_dump_json(by_alias=True).encode()
+    return web.Response(status=status, body=content, content_type="application/json")
+
+
+def _in_utc(at: datetime) -> datetime:
+    return at.astimezone(UTC)
+
+
+UtcTime: TypeAlias = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""RFC 3339 in UTC with Z; fractions only where there are any."""
+KilowattHours: TypeAlias = Annotated[float, Field(description="kWh")]
+Ratio: TypeAlias = Annotated[float, Field(description="DC energy divided by AC energy")]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+Reason: TypeAlias = Annotated[str | None, Field(description="why a figure is null or missing", exclude_if=_is_none)]
+"""Absent if there is no reason."""
+Next: TypeAlias = Annotated[int | None, Field(description="the `before` of the page that follows; null at the end")]
+
+
 def rfc3339(at: datetime) -> str:
-    """RFC 3339 in UTC with Z; fractions only where there are any."""
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def time_range(window: TimeRange) -> dict[str, object]:
-    return {"start": rfc3339(window.start), "end": rfc3339(window.end)}
+def next_page(ids: Sequence[int], *, limit: int) -> int | None:
+    """The `next` of a page of a list whose newest entries come first."""
+    return ids[-1] if len(ids) == limit else None
 
 
-def reason(text: str | None) -> dict[str, object]:
-    """The member that says why a figure is null or missing; absent if there is no reason."""
-    return {} if text is None else {"reason": text}
+class TimeRange(Answer):
+    start: UtcTime
+    end: UtcTime
+
+    @classmethod
+    def of(cls, window: periods.TimeRange) -> "TimeRange":
+        return cls(start=window.start, end=window.end)
 
 
-def energy(found: Performance | FleetEnergy | ChargingSession) -> dict[str, object]:
+class Energy(Answer):
+    """All energy of the window."""
+
+    ac_consumed: KilowattHours | None
+    dc_delivered: KilowattHours | None
+    efficiency_ratio: Ratio | None
+
+    @classmethod
+    def of(cls, found: Performance | FleetEnergy | ChargingSession) -> "Energy":
+        return cls(ac_consumed=found.ac_kwh, dc_delivered=found.dc_kwh, efficiency_ratio=found.efficiency_ratio)
+
+
+class Compared(Answer):
+    """The energy of the units of time in which both sides are known, and its share of all energy."""
+
+    ac_consumed: KilowattHours
+    dc_delivered: KilowattHours
+    share: float
+
+    @classmethod
+    def of(cls, found: efficiency.Compared) -> "Compared":
+        return cls(ac_consumed=found.ac, dc_delivered=found.dc, share=found.share)
+
+
+def figures(stream: Stream) -> dict[str, Any]:
+    """The figures of a reading, as fields of a model. Those that were not sent are absent."""
+    members = stream.payload_schema()["properties"]
+    may_miss = {stream.energy_key, stream.register_key, *stream.optional}
     return {
-        "acConsumed": found.ac_kwh,
-        "dcDelivered": found.dc_kwh,
-        "efficiencyRatio": found.efficiency_ratio,
+        key: (float | None, Field(default=None, description=members[key]["description"], exclude_if=_is_none))
+        if key in may_miss
+        else (float, Field(description=members[key]["description"]))
+        for key in stream.columns
     }
 
 
-def compared(found: Compared) -> dict[str, object]:
-    return {"acConsumed": found.ac, "dcDelivered": found.dc, "share": found.share}
+def made(name: str, members: dict[str, Any]) -> type[Answer]:
+    """A model whose members depend on the stream: for each its type, and `...` or what else is known of it."""
+    return create_model(name, __base__=Answer, **members)
+
+
+def of_device(stream: Stream, name: str, members: dict[str, Any]) -> type[Answer]:
+    """The model of an answer about a device of the stream, whose id is the first member."""
+    return made(name, {stream.id_key: (str, ...)} | members)
+
+
+def many(model: type[Answer]) -> Any:  # noqa: ANN401 - a type that is made at run time
+    """The type of a list of what `made` made."""
+    return list[model]  # type: ignore[valid-type]

@@ -11,7 +11,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
+
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict  # typing's own serves pydantic from Python 3.12 on
 
 from ingestd.model.answers import VehicleEfficiency
 from ingestd.model.efficiency import Status
@@ -37,6 +40,10 @@ KINDS: Final = (*DEVICE_KINDS, *FLEET_KINDS)
 
 FLEET: Final = "fleet"
 """The subject of such an alert."""
+
+TOPIC_ROOT: Final = "ingestd/alerts"
+CLEARED_KEPT: Final = timedelta(days=1)
+"""The broker keeps the message of a cleared alert for this long (Message Expiry Interval)."""
 
 RETIRED: Final = timedelta(days=7)
 """A device that has been silent for this long is taken as retired, and its alerts end."""
@@ -100,6 +107,21 @@ class Found:
     """The number of other devices without an open alert for which it holds."""
 
 
+class AlertMessage(TypedDict):
+    """An alert as the API, the broker and the webhook show it."""
+
+    id: Annotated[int | None, Field(description="the same for all messages about one alert")]
+    kind: str
+    deviceId: Annotated[str | None, Field(description="null where the alert is about no single device")]
+    state: State
+    since: Annotated[datetime, Field(description="the condition has held since")]
+    raisedAt: datetime | None
+    clearedAt: Annotated[datetime | None, Field(description="null while the alert is active")]
+    value: Annotated[float, Field(description="at the last change of state; in seconds, °C, shares of 1, or devices")]
+    limit: Annotated[float, Field(description="in the unit of the value")]
+    detail: Annotated[str, Field(description="the same in words")]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
     """An alert as it is stored. Value, bound and detail are those of its last change of state."""
@@ -116,8 +138,13 @@ class Alert:
     bound: float
     detail: str
 
-    def described(self) -> dict[str, object]:
-        """The alert as the API, the broker and the webhook show it; times are datetimes."""
+    @property
+    def topic(self) -> str:
+        """Where the broker has it."""
+        return f"{TOPIC_ROOT}/{self.kind}/{self.subject}"
+
+    def described(self) -> AlertMessage:
+        """The alert as others see it; times are datetimes."""
         return {
             "id": self.id,
             "kind": self.kind,
@@ -130,6 +157,20 @@ class Alert:
             "limit": self.bound,
             "detail": self.detail,
         }
+
+
+def message_schema() -> dict[str, Any]:
+    """The JSON Schema of a published alert: of `Alert.described`, which is stored and not pending."""
+    schema = TypeAdapter(AlertMessage).json_schema(mode="serialization")
+    members: dict[str, Any] = schema["properties"]
+    for member in members.values():
+        member.pop("title", None)
+    del members["id"]["anyOf"]
+    members["id"]["type"] = "integer"
+    members["kind"]["enum"] = list(KINDS)
+    members["state"]["enum"] = ["active", "cleared"]
+    schema["title"] = "alert"
+    return schema
 
 
 Change: TypeAlias = tuple[Alert | None, Alert | None]

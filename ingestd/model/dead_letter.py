@@ -104,7 +104,7 @@ class Refusal:
     """A dead letter that was replayed and is still no reading."""
 
     letter_id: int
-    reason: str
+    reason: Reason
     detail: str
 
 

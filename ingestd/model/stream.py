@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, NotRequired, TypeAlias
 
-from pydantic import Field, StringConstraints, TypeAdapter
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, with_config
 from typing_extensions import TypedDict  # typing's own serves pydantic from Python 3.12 on
 
 Row: TypeAlias = tuple[Any, ...]
@@ -51,6 +51,22 @@ _KilowattHours: TypeAlias = Annotated[float, _number(0, 10_000, "kWh of the inte
 _Register: TypeAlias = Annotated[float, _number(0, 1_000_000_000, "kWh, cumulative")]
 
 
+def _examples(*messages: dict[str, Any]) -> ConfigDict:
+    """Messages that the schema shows."""
+    return ConfigDict(json_schema_extra={"examples": list(messages)})
+
+
+@with_config(
+    _examples(
+        {"meterId": "meter-001", "kwhConsumedAc": 0.42, "voltage": 231.5, "timestamp": "2026-11-20T10:30:00Z"},
+        {
+            "meterId": "meter-002",
+            "kwhConsumedAcRegister": 12840.7,
+            "voltage": 229.8,
+            "timestamp": "2026-11-20T11:30:00+01:00",
+        },
+    )
+)
 class MeterPayload(TypedDict):
     """A meter's message: the energy of the interval ending at the timestamp, or its cumulative register."""
 
@@ -61,6 +77,24 @@ class MeterPayload(TypedDict):
     timestamp: Timestamp
 
 
+@with_config(
+    _examples(
+        {
+            "vehicleId": "EV-101",
+            "soc": 85.5,
+            "kwhDeliveredDc": 0.38,
+            "batteryTemp": 28.5,
+            "timestamp": "2026-11-20T10:30:00Z",
+        },
+        {
+            "vehicleId": "EV-102",
+            "soc": 40,
+            "kwhDeliveredDcRegister": 5213.25,
+            "batteryTemp": 21,
+            "timestamp": "2026-11-20T10:30:00Z",
+        },
+    )
+)
 class VehiclePayload(TypedDict):
     """A vehicle's message: the energy of the interval ending at the timestamp, or its cumulative register."""
 
@@ -101,6 +135,11 @@ class Stream:
     """The same for a payload that is parsed already."""
     payload_schema: Callable[[], dict[str, Any]]
     """The JSON Schema of a payload by itself, as pydantic writes it; see message_schema.py."""
+
+    @property
+    def title(self) -> str:
+        """Its part in the names of the OpenAPI document."""
+        return self.name.title().replace("-", "").replace("_", "")
 
     @property
     def topic_filter(self) -> str:

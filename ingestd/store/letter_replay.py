@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from ingestd.errors import DataStoreError
-from ingestd.model.dead_letter import DeadLetter, DeadLetterFilter, Refusal, Replayed
+from ingestd.model.dead_letter import DeadLetter, DeadLetterFilter, Reason, Refusal, Replayed
 from ingestd.model.decode import Window, decode
 from ingestd.model.stream import Row, Stream
 from ingestd.model.timestamps import now_microseconds
@@ -113,7 +113,7 @@ class _Turns:
                 good.append(_Decoded(letter.id, *decoded))
         await self._letters.delete(await self._store(good))
 
-    def _refuse(self, letter_id: int, reason: str, detail: str) -> None:
+    def _refuse(self, letter_id: int, reason: Reason, detail: str) -> None:
         self._result.refused += 1
         self._result.refusals.append(Refusal(letter_id=letter_id, reason=reason, detail=detail))
 

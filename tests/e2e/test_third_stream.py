@@ -154,7 +154,9 @@ def test_other_kinds_of_devices_are_taken_in_kept_and_shown(
         posted.json()["accepted"],
         [one["reason"] for one in posted.json()["rejected"]],
     )
-    until(lambda: 32.0 == daemon.metric("ingestd_committed_total", stream="charger"))
+    by_path = {"chargerId": "C-2", "current": 6, "kwhDeliveredRegister": 10.6, "timestamp": told(now - MINUTE)}
+    assert 201 == daemon.request("POST", "/v1/ingest/charger", body=by_path).status
+    until(lambda: 33.0 == daemon.metric("ingestd_committed_total", stream="charger"))
     until(lambda: 2.0 == daemon.metric("ingestd_committed_total", stream="station"))
     assert 1.0 == daemon.metric("ingestd_dead_lettered_total", stream="charger", source="mqtt", reason="schema")
     (refused,) = (one for one in get(daemon, "/v1/dead-letters")["deadLetters"] if one["stream"] == "charger")
@@ -162,6 +164,7 @@ def test_other_kinds_of_devices_are_taken_in_kept_and_shown(
     shows_newest_readings(daemon, begin)
     shows_energy(daemon, begin)
     exports_history(daemon, begin, now)
+    documents_topics(daemon)
     has_settings(daemon)
     until(lambda: {("charger-silent", "C-1"), ("station-silent", "S-1")} <= active_alerts(daemon), within=40)
     closes_quarters(own_postgres, daemon)
@@ -200,8 +203,16 @@ def exports_history(daemon: Daemon, begin: datetime, now: datetime) -> None:
         list(csv.DictReader(io.StringIO(daemon.request("GET", f"/v1/export/{root}.csv?{window}").body.decode())))
         for root in ("chargers", "stations")
     )
-    assert 32 == len(chargers)
+    assert 33 == len(chargers)
     assert [("S-1", "2"), ("S-2", "1")] == sorted((row["stationId"], row["state"]) for row in stations)
+
+
+def documents_topics(daemon: Daemon) -> None:
+    document = get(daemon, "/asyncapi.json")
+    addresses = {channel["address"] for channel in document["channels"].values()}
+    assert {"chargers/{chargerId}/telemetry", "stations/{stationId}/telemetry"} < addresses
+    assert {"current", "cableTemp"} < document["components"]["schemas"]["charger"]["properties"].keys()
+    assert "station-silent" in document["channels"]["alerts"]["parameters"]["kind"]["enum"]
 
 
 def has_settings(daemon: Daemon) -> None:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ingestd.demo.servers import PrivateMosquitto
-from ingestd.http.routes import ROUTES
+from ingestd.http.routes import OPERATIONS
 from tests.support.api import assert_problem
 from tests.support.daemon import Daemon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROBES = {"/", "/health", "/livez", "/readyz", "/metrics", "/login", "/web/{name}"}
+PROBES = {"/", "/health", "/livez", "/readyz", "/metrics", "/login", "/web/{name}", "/docs"}
 """Whoever watches may add to their address whatever it takes to get a fresh answer."""
 
 WINDOW = [
@@ -53,6 +53,7 @@ LIST = [
 DEVICE = [("device=m%2F1", "device")]
 
 FAULTS: dict[str, list[tuple[str, str]]] = {
+    "/asyncapi.json": [],
     "/v1/analytics/performance/{vehicleId}": WINDOW + CENTURY,
     "/v1/analytics/vehicle/{vehicleId}/live": [],
     "/v1/analytics/meter/{meterId}/live": [],
@@ -74,6 +75,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("after=a%2Fb", "after"),
         ("startTime=2026-11-20T10:00:00Z", "startTime"),
     ],
+    "/openapi.json": [],
     "/v1/devices/meter/{id}/settings": [],
     "/v1/devices/vehicle/{id}/settings": [],
     "/v1/analytics/mappings/{vehicleId}": [],
@@ -112,7 +114,7 @@ def daemon(broker: PrivateMosquitto, shared_database_url: str) -> Iterator[Daemo
 
 
 def test_no_route_is_forgotten() -> None:
-    assert {route.path for route in ROUTES if route.method == "GET"} - PROBES == set(FAULTS)
+    assert {route.path for route in OPERATIONS if route.method == "GET"} - PROBES == set(FAULTS)
 
 
 @pytest.mark.parametrize("route", FAULTS)

@@ -103,7 +103,7 @@ def test_one_is_replayed_by_the_api_which_says_what_became_of_it(broker: Private
         assert assert_problem(replay(good), 404) == f"there is no dead letter {good}"
         for wrong in ("0", "x", str(2**63)):
             answer = daemon.request("POST", f"/v1/dead-letters/{wrong}/replay")
-            assert_problem(answer, 400, parameter="id")
+            assert_problem(answer, 400, parameter="letterId")
         assert daemon.request("GET", "/v1/analytics/meter/late/live").status == 200
         assert count(database_url, "dead_letter") == 1
 

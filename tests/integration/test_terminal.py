@@ -70,7 +70,7 @@ def test_help_has_an_example(command: list[str]) -> None:
     [
         ("ingestd st", {"status"}),
         ("ingestd status --w", {"--watch"}),
-        ("ingestd schema ", {"meter", "vehicle"}),
+        ("ingestd schema ", {"meter", "vehicle", "asyncapi"}),
     ],
 )
 def test_the_shell_completes_commands_options_and_arguments(words: str, offered: set[str], tmp_path: Path) -> None:

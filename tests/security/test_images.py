@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 SERVICES: Final = tuple(compose.services())
 RUNS_AS_ROOT: Final = "broker-files"
-_is_pinned: Final = re.compile(r"[a-z/-]+:v?[0-9]+(\.[0-9]+)+(-[a-z]+)*@sha256:[0-9a-f]{64}").fullmatch
+_is_pinned: Final = re.compile(r"[a-z0-9/-]+:v?[0-9]+(\.[0-9]+)+(-[a-z]+)*@sha256:[0-9a-f]{64}").fullmatch
 _secret_in_command: Final = re.compile(
     r"""PASSWORD\s+'            # SQL
       | [A-Z_]*(PASSWORD|SECRET|TOKEN)=\S  # a variable before the command
@@ -44,8 +45,20 @@ def test_images_of_others_are_named_by_version_and_digest() -> None:
     images = [image for service in SERVICES if (image := compose.values(service)["image"]) != "ingestd"]
     images += re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
 
-    assert 6 == len(images)
+    assert 7 == len(images)
     assert [] == [image for image in images if not _is_pinned(image)]
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("hadolint"), "--no-color", ROOT / "Dockerfile"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
 
 
 def test_both_stages_of_the_image_are_of_the_same_python() -> None:
@@ -72,7 +85,9 @@ def test_only_what_has_no_network_runs_as_root(service: str) -> None:
     if service == RUNS_AS_ROOT:
         assert ("0:0", "none") == (user, values["network_mode"])
     elif values.get("image") == "ingestd":
-        assert "USER ingestd\n" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+        dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+        assert "useradd --system --uid 10001 --gid ingestd" in dockerfile
+        assert "\nUSER 10001:10001\n" in dockerfile
         assert "" == user
     else:
         assert re.fullmatch("[1-9][0-9]*:[1-9][0-9]*", user)
@@ -84,6 +99,24 @@ def test_the_user_of_the_broker_is_known_in_both_images() -> None:
 
     assert made
     assert number == made[1]
+
+
+def test_pgadmin_logs_in_by_the_role_that_only_reads_and_finds_its_password() -> None:
+    (server,) = json.loads((ROOT / "deploy" / "pgadmin" / "servers.json").read_text(encoding="utf-8"))[
+        "Servers"
+    ].values()
+    entry = [str(server[key]) for key in ("Host", "Port", "MaintenanceDB", "Username")]
+
+    assert ["postgres", "5432", "ingestd", "ingestd_read"] == entry
+    assert f'#   echo "{":".join(entry)}:$(cat secrets/read_password)" >secrets/pgadmin_pgpass\n' in compose.TEXT
+    assert "./deploy/pgadmin/servers.json:/pgadmin4/servers.json:ro" in compose.services()["pgadmin"]
+
+
+@pytest.mark.parametrize("service", [name for name in SERVICES if "profiles" in compose.values(name)])
+def test_what_is_in_a_profile_is_started_by_a_command_that_is_shown(service: str) -> None:
+    profile = compose.values(service)["profiles"].strip("[]")
+
+    assert f"#   docker compose --profile {profile} up -d --wait\n" in compose.TEXT
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ingestd.demo.servers import PrivateMosquitto
-from ingestd.http.routes import ROUTES
+from ingestd.http.routes import OPERATIONS
 from ingestd.http.scopes import ACCESS
 from tests.support.api import PROBLEM, answer_on, assert_problem, connected
 from tests.support.commands import finished
@@ -51,10 +51,10 @@ def words(answer: Response) -> tuple[object, ...]:
 
 
 def test_every_route_has_declared_who_may_use_it() -> None:
-    assert sorted((route.method, route.path) for route in ROUTES) == sorted(ACCESS)
+    assert sorted((route.method, route.path) for route in OPERATIONS) == sorted(ACCESS)
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+@pytest.mark.parametrize("route", OPERATIONS, ids=lambda route: f"{route.method} {route.path}")
 def test_a_route_answers_its_scope_and_no_other(route: web.RouteDef, daemon: Daemon, tokens: Tokens) -> None:
     access = ACCESS[route.method, route.path]
     path = re.sub(r"\{\w+\}", "nobody", route.path)

@@ -88,6 +88,20 @@ class Browser:
             "Page.addScriptToEvaluateOnNewDocument", {"source": script.replace("SELECTOR", json.dumps(selector))}
         )
 
+    def answer_with(self, path: str, document: object) -> str:
+        """From now on each page that fetches this path gets this document; `undo` takes the name that is returned."""
+        script = """
+            const ask = window.fetch;
+            const told = () => Promise.resolve(Response.json(DOCUMENT));
+            window.fetch = (path, ...rest) => path === PATH ? told() : ask(path, ...rest);
+        """
+        source = script.replace("PATH", json.dumps(path)).replace("DOCUMENT", json.dumps(document))
+        added = self._command("Page.addScriptToEvaluateOnNewDocument", {"source": source})
+        return str(added["identifier"])
+
+    def undo(self, name: str) -> None:
+        self._command("Page.removeScriptToEvaluateOnNewDocument", {"identifier": name})
+
     def open(self, url: str) -> None:
         """A page that is loaded anew, also if only the part after # is another."""
         self.driver.get("about:blank")

@@ -46,6 +46,7 @@ class Daemon:
 
     root = ROOT
     """The folder that has the package."""
+    program: tuple[str, ...] = (sys.executable, "-m", "ingestd")
 
     def __init__(self, *, mqtt_url: str, database_url: str, **settings: str | float) -> None:
         self._port = LoopbackPort()
@@ -99,7 +100,7 @@ class Daemon:
         armed = once.pop("failpoints", self._failpoints)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ingestd", "run", *(["--failpoints", str(armed)] if armed else [])],
+                [*self.program, "run", *(["--failpoints", str(armed)] if armed else [])],
                 cwd=self._directory,
                 env=self._environment | {f"INGESTD_{name.upper()}": str(value) for name, value in once.items()},
                 stdin=subprocess.DEVNULL,
@@ -111,7 +112,7 @@ class Daemon:
     def command(self, *arguments: str) -> str:
         """Standard output of another `ingestd` command with the daemon's settings; it has to succeed."""
         finished = subprocess.run(
-            [sys.executable, "-m", "ingestd", *arguments],
+            [*self.program, *arguments],
             cwd=self._directory,
             env=self._environment,
             stdin=subprocess.DEVNULL,

@@ -20,6 +20,7 @@ ALL_PAGES: Final = (
     ROOT / "CHANGELOG.md",
     ROOT / "SECURITY.md",
     *sorted((ROOT / "docs" / "decisions").glob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
 )
 """Those whose links are followed."""
 

@@ -176,3 +176,35 @@ def test_a_directory_that_is_not_set_up_says_how_to(tmp_path: Path) -> None:
     (tmp_path / "nowhere").mkdir()
     with pytest.raises(IngestdError, match="No such file or directory"):
         nowhere.add_with_password("meter-001", LONG)
+
+
+def test_a_publisher_has_an_account_of_the_internal_listener_only(files: BrokerDirectory) -> None:
+    made = invoke(files, "add-publisher", "simulator", "--password-stdin", given=f"{LONG}\n")
+    again = invoke(files, "add-publisher", "simulator")
+
+    assert (0, "") == (made.exit_code, made.stdout)
+    assert re.fullmatch("simulator [A-Za-z0-9_-]{32}\n", again.stdout)
+    assert {"ingestd", "health", "simulator"} == passwords.read(files.path / "accounts").keys()
+    assert {} == passwords.read(files.path / "devices")
+    rules = (files.path / "acl-internal").read_text(encoding="utf-8")
+    assert rules.endswith("\nuser simulator\ntopic write meters/+/telemetry\ntopic write vehicles/+/telemetry\n")
+    assert 1 == rules.count("user simulator"), "the rules are added once"
+
+
+def test_a_publisher_is_taken_away_like_a_device(files: BrokerDirectory) -> None:
+    files.add_publisher("simulator", LONG)
+
+    assert 0 == invoke(files, "remove-device", "simulator").exit_code
+    assert {"ingestd", "health"} == passwords.read(files.path / "accounts").keys()
+
+
+@pytest.mark.parametrize("name", ["ingestd", "health"])
+def test_the_accounts_of_ingestd_itself_stay(files: BrokerDirectory, name: str) -> None:
+    with pytest.raises(IngestdError, match="ingestd needs"):
+        files.remove(name)
+    with pytest.raises(IngestdError, match="reserved"):
+        files.add_publisher(name, LONG)
+
+
+def test_a_short_password_of_a_publisher_is_refused(files: BrokerDirectory) -> None:
+    assert 1 == invoke(files, "add-publisher", "simulator", "--password-stdin", given="short\n").exit_code

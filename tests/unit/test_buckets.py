@@ -17,20 +17,20 @@ from ingestd.model.periods import MOST_POINTS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ingestd.http.buckets import Asked
+    from ingestd.http.buckets import Asked, SeriesWindow
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 MIDNIGHT = datetime(2026, 11, 20, tzinfo=UTC)
 
 
-def query(start: datetime, length: timedelta, **others: str) -> parameters.Query:
+def query(start: datetime, length: timedelta, **others: str) -> SeriesWindow:
     window = {"startTime": start.isoformat(), "endTime": (start + length).isoformat()}
     request = make_mocked_request("GET", f"/?{urlencode(window | others)}")
-    return parameters.Query(request, buckets.QUERY)
+    return parameters.question(request, buckets.SeriesWindow)
 
 
-def refused(asked: Callable[[parameters.Query], Asked], question: parameters.Query) -> tuple[str, dict[str, object]]:
+def refused(asked: Callable[[SeriesWindow], Asked], question: SeriesWindow) -> tuple[str, dict[str, object]]:
     with pytest.raises(Problem) as caught:
         asked(question)
     assert 400 == caught.value.status
@@ -38,14 +38,14 @@ def refused(asked: Callable[[parameters.Query], Asked], question: parameters.Que
 
 
 @pytest.mark.parametrize("of", [buckets.of_device, buckets.of_fleet])
-def test_whoever_asks_for_nothing_has_quarters_of_an_hour_in_utc(of: Callable[[parameters.Query], Asked]) -> None:
+def test_whoever_asks_for_nothing_has_quarters_of_an_hour_in_utc(of: Callable[[SeriesWindow], Asked]) -> None:
     asked = of(query(MIDNIGHT, DAY))
 
     assert ("15m", "UTC", 96) == (asked.bucket.text, asked.zone.key, len(asked.buckets))
 
 
 @pytest.mark.parametrize("of", [buckets.of_device, buckets.of_fleet])
-def test_points_are_limited_by_their_exact_number(of: Callable[[parameters.Query], Asked]) -> None:
+def test_points_are_limited_by_their_exact_number(of: Callable[[SeriesWindow], Asked]) -> None:
     length = MOST_POINTS * 15 * MINUTE
 
     assert MOST_POINTS == len(of(query(MIDNIGHT, length, bucket="15m")).buckets)
@@ -56,7 +56,7 @@ def test_points_are_limited_by_their_exact_number(of: Callable[[parameters.Query
 
 
 @pytest.mark.parametrize("of", [buckets.of_device, buckets.of_fleet])
-def test_buckets_of_days_are_those_of_the_time_zone(of: Callable[[parameters.Query], Asked]) -> None:
+def test_buckets_of_days_are_those_of_the_time_zone(of: Callable[[SeriesWindow], Asked]) -> None:
     asked = of(query(MIDNIGHT, 365 * DAY, bucket="1d", timeZone="America/St_Johns"))  # -03:30, in summer -02:30
 
     assert (366, "America/St_Johns") == (len(asked.buckets), asked.zone.key)

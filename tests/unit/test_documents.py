@@ -109,6 +109,7 @@ def test_compose_publishes_the_listeners_for_devices_and_not_the_one_for_ingestd
         "127.0.0.1:8080:8080",
         "127.0.0.1:9090:9090",
         "127.0.0.1:3000:3000",
+        "127.0.0.1:5050:5050",
     ] == re.findall(r'^      - "([0-9.:]+)"$', text, re.MULTILINE)
     assert "- mosquitto:/mosquitto/ingestd\n" in text, "the shipped files have the paths of this directory"
 

@@ -1,5 +1,5 @@
 # ruff: noqa: SIM300 - expected == actual
-"""`ingestd schema`: what the schema takes the decoder takes, and the other way round."""
+"""`ingestd schema`: what the schema takes the decoder takes, and the other way round; in AsyncAPI's dialect too."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
+from jsonschema import Draft7Validator, Draft202012Validator
 
 from ingestd.cli import commands
+from ingestd.model import asyncapi
 from ingestd.model.dead_letter import DeadLetter
 from ingestd.model.decode import decode
 from ingestd.model.message_schema import DIALECT, message_schema
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ingestd.model.stream import Stream
 
 VALIDATORS: Final = {stream: Draft202012Validator(message_schema(stream)) for stream in STREAMS}
+TOPICS: Final = asyncapi.document()["components"]["schemas"]
+OF_TOPICS: Final = {stream: Draft7Validator(TOPICS[stream.name]) for stream in STREAMS}
 EVER: Final = 2**62
 ID: Final = "dev-1"
 
@@ -77,8 +80,9 @@ def is_calendar_time(text: object) -> bool:
 
 
 def assert_agreed(stream: Stream, message: object) -> bool:
-    """Both take the message, or neither does; returns which."""
+    """Decoder and schemas take the message, or none of them does; returns which."""
     taken = bool(VALIDATORS[stream].is_valid(message))
+    assert taken == OF_TOPICS[stream].is_valid(message)
     decoded = decode(stream.topic(ID), json.dumps(message).encode(), oldest=-EVER, newest=EVER, received_at=0)
     assert (not isinstance(decoded, DeadLetter)) == taken, decoded
     return taken
@@ -122,6 +126,10 @@ def test_the_command_prints_a_schema_that_is_one(stream: Stream) -> None:
         *sorted(printed["properties"].keys() - {stream.id_key, "timestamp"}),
         "timestamp",
     ]
+
+
+def test_the_command_prints_the_document_of_the_topics() -> None:
+    assert asyncapi.document() == json.loads(CliRunner().invoke(commands, ["schema", "asyncapi"]).stdout)
 
 
 def test_an_unknown_stream_is_refused_with_those_there_are() -> None:

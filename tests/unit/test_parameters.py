@@ -15,7 +15,7 @@ NOON = datetime(2026, 11, 20, 12, 7, tzinfo=UTC)
 
 
 def window(query: str) -> tuple[datetime, datetime]:
-    found = parameters.window(make_mocked_request("GET", f"/?{query}"))
+    found = parameters.question(make_mocked_request("GET", f"/?{query}"), parameters.Window).window()
     return found.start, found.end
 
 

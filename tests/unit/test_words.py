@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GLOSSARY = ROOT / "docs" / "glossary.md"
-FOLDERS = ("ingestd", "sql", "tests", "bench", "docs", "deploy", "mosquitto")
+FOLDERS = ("ingestd", "sql", "tests", "bench", "docs", "deploy", "examples", "mosquitto")
 SUFFIXES = {".py", ".sql", ".md", ".conf", ".service", ".toml", ""}
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 """A word, or a part of a name in snake_case or CamelCase."""

@@ -1,0 +1,2 @@
+#pragma once
+#define CONFIG_MQTT_REPORT_DELETED_MESSAGES 1
