@@ -25,6 +25,7 @@ from ingestd.http.browsers import Allowed
 from ingestd.http.intake import Intake
 from ingestd.http.server import HttpServer
 from ingestd.http.services import Condition, Services
+from ingestd.last_errors import LAST_ERRORS
 from ingestd.meanings import energy_rules, extras, policy, session_rule
 from ingestd.metrics import Metrics
 from ingestd.model.decode import Window
@@ -53,6 +54,7 @@ from ingestd.store.forgetting import Forgetting
 from ingestd.store.housekeeping import run_housekeeping
 from ingestd.store.leadership import Leadership
 from ingestd.store.ledger_snapshot import LedgerSnapshots
+from ingestd.store.letter_replay import LetterReplay
 from ingestd.store.letter_sizes import measure_letters
 from ingestd.store.mappings import Mappings
 from ingestd.store.migrations import migrate
@@ -61,6 +63,7 @@ from ingestd.store.performance import Performances
 from ingestd.store.pool import Pool
 from ingestd.store.retention import Retention
 from ingestd.store.series import Series
+from ingestd.store.sessions_under_way import FleetSessions
 from ingestd.store.writer import Writer
 from ingestd.tokens import TokensFile
 
@@ -224,6 +227,7 @@ class Daemon:
             series=series.of_device,
             totals=series.totals,
             sessions=series.sessions,
+            sessions_under_way=FleetSessions(snapshots, rule=session_rule(settings)).under_way,
             fleet_energy=fleet.energy,
             fleet_series=fleet.series,
             devices=devices.page,
@@ -236,9 +240,11 @@ class Daemon:
             mappings=Mappings(pool),
             export=Exports(self._dsn).csv,
             dead_letters=DeadLetters(pool).page,
+            replay=LetterReplay(pool, dsn=self._dsn, window=self._window, max_devices=settings.max_devices),
             alerts=Alerts(pool).page,
             audit=Audit(pool).page,
             condition=self._condition,
+            last_errors=LAST_ERRORS.newest_first,
             ping=self._health.ping,
             exposition=self._metrics.exposition,
             requests=self._metrics.requests,

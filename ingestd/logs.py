@@ -7,6 +7,7 @@ from typing import Literal, TextIO
 
 import structlog
 
+from ingestd.last_errors import LAST_ERRORS
 from ingestd.printable import printable
 
 
@@ -27,7 +28,7 @@ def set_up(*, level: str, style: Literal["console", "json"] | None) -> None:
     # JSON escapes control characters itself.
     shared.append(structlog.processors.format_exc_info if style == "json" else _printable_values)
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*shared, LAST_ERRORS.note, renderer],  # of ingestd's own lines: those of libraries may say anything
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,

@@ -12,11 +12,10 @@ from ingestd.config import Settings
 from ingestd.errors import IngestdError
 from ingestd.model.dead_letter import DeadLetterFilter, Reason
 from ingestd.model.decode import Window
-from ingestd.pipeline.known_devices import KnownDevices
 from ingestd.printable import printable
 from ingestd.store.dead_letters import DeadLetters
+from ingestd.store.letter_replay import LetterReplay
 from ingestd.store.pool import Pool
-from ingestd.store.writer import Writer
 
 _LINES: Final = "\n\t"
 """JSON may have them between its parts; the payload is shown last, so that no line of it looks like another field."""
@@ -96,20 +95,19 @@ def replay_dead_letters(context: click.Context, /, **filters: Any) -> None:  # n
     settings = settings_of(context)
 
     async def replay_all() -> None:
-        writer = Writer(settings.database_url.get_secret_value())
-        try:
-            async with _opened(settings) as letters:
-                window = Window(max_age=settings.max_age, max_skew=settings.max_skew)
-                wanted = DeadLetterFilter(**filters)
-                devices = KnownDevices(most=settings.max_devices)
-                replayer = who("dead-letters replay")
-                with progress_bar(length=await letters.count(wanted), label="Replaying dead letters") as bar:
-                    done = await letters.replay(
-                        wanted, writer=writer, devices=devices, window=window, who=replayer, progress=bar.update
-                    )
-        finally:
-            await writer.close()
-        click.echo(f"{done.stored} stored, {done.duplicates} were there already, {done.still_bad} still bad")
+        wanted = DeadLetterFilter(**filters)
+        dsn = settings.database_url.get_secret_value()
+        async with Pool(dsn) as pool:
+            replay = LetterReplay(
+                pool,
+                dsn=dsn,
+                window=Window(max_age=settings.max_age, max_skew=settings.max_skew),
+                max_devices=settings.max_devices,
+            )
+            length = await DeadLetters(pool).count(wanted)
+            with progress_bar(length=length, label="Replaying dead letters") as bar:
+                done = await replay.all(wanted, who=who("dead-letters replay"), progress=bar.update)
+        click.echo(f"{done.stored} stored, {done.duplicates} were there already, {done.refused} still bad")
 
     run_to_end(replay_all)
 

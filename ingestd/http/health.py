@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Final, Literal, TypeAlias
 
 from aiohttp import hdrs, web
-from pydantic import BaseModel, RootModel
+from pydantic import BaseModel, Field, RootModel
 
 from ingestd.errors import StoreError
 from ingestd.http import parameters
@@ -26,6 +26,16 @@ class Status(Answer):
     status: Literal["healthy", "unhealthy", "standby"]
 
 
+class LoggedError(Answer):
+    """A warning or an error of the log."""
+
+    at: UtcTime = Field(description="the last of the times")
+    level: str
+    event: str
+    detail: str
+    times: int
+
+
 class Health(Status):
     """The state of the daemon, with the reason where readings cannot flow."""
 
@@ -34,6 +44,7 @@ class Health(Status):
     stopping: bool
     last_commit_age_seconds: float | None
     buffered_messages: int
+    last_errors: list[LoggedError] = Field(description="the different ones that came last, the newest first")
     timestamp: UtcTime
 
 
@@ -82,6 +93,10 @@ async def _health(request: web.Request, *, is_whole: bool) -> web.Response:
         stopping=condition.is_stopping,
         last_commit_age_seconds=round(age, 3) if age is not None else None,
         buffered_messages=condition.buffered_messages,
+        last_errors=[
+            LoggedError(at=one.at, level=one.level, event=one.event, detail=one.detail, times=one.times)
+            for one in services.last_errors()
+        ],
         timestamp=datetime.now(UTC),
     )
     return answer(whole, code)

@@ -4,9 +4,11 @@ from http import HTTPStatus
 from typing import Final, Literal
 
 from aiohttp import hdrs, web
+from pydantic import Field
 
 from ingestd import __version__
 from ingestd.http import pages, parameters
+from ingestd.http.authorization import AUTHORIZATION
 from ingestd.http.operations import Operation, raw
 from ingestd.http.shapes import Answer, answer
 
@@ -16,6 +18,7 @@ class Index(Answer):
 
     service: Literal["ingestd"] = "ingestd"
     version: str = __version__
+    tokens: bool = Field(description="whether requests need a token")
     routes: list[str]
 
 
@@ -27,7 +30,7 @@ async def get_index(request: web.Request, _: parameters.Probe) -> web.Response:
         for route in request.app.router.routes()
         if route.resource is not None and route.method != hdrs.METH_HEAD  # aiohttp adds one to each GET
     ]
-    response = answer(Index(routes=routes))
+    response = answer(Index(tokens=request.app[AUTHORIZATION].is_required, routes=routes))
     response.headers[hdrs.VARY] = hdrs.ACCEPT
     return response
 

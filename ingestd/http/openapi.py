@@ -9,7 +9,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from ingestd import __version__
 from ingestd.http.operations import Content, Operation
-from ingestd.http.parameters import IDENTITY_SCHEMA
+from ingestd.http.parameters import IDENTITY_SCHEMA, LETTER_ID_SCHEMA
 from ingestd.http.problems import ProblemDetails
 from ingestd.http.scopes import ACCESS, Access
 
@@ -107,7 +107,8 @@ def _operation_id(operation: Operation) -> str:
 
 def _of_path(operation: Operation) -> Iterator[Json]:
     for name in re.findall(r"{(\w+)}", operation.path):
-        yield {"name": name, "in": "path", "required": True, "schema": IDENTITY_SCHEMA}
+        schema = LETTER_ID_SCHEMA if name == "letterId" else IDENTITY_SCHEMA
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
 
 
 def _of_query(operation: Operation) -> Iterator[Json]:

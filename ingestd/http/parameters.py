@@ -129,9 +129,15 @@ class Window(Question):
 Limit: TypeAlias = Annotated[
     int, Field(ge=1, le=1000, description="how many entries a page has"), BeforeValidator(_digits)
 ]
+FewLimit: TypeAlias = Annotated[
+    int, Field(ge=1, le=50, description="how many vehicles are looked at"), BeforeValidator(_digits)
+]
 Before: TypeAlias = Annotated[
     int, Field(ge=1, le=2**63 - 1, description="the `next` of the page before"), BeforeValidator(_digits)
 ]
+
+
+LetterId: TypeAlias = Annotated[int, Field(ge=1, le=2**63 - 1), BeforeValidator(_digits)]
 
 
 class Page(Question):
@@ -145,6 +151,8 @@ _Question = TypeVar("_Question", bound=Question)
 _Body = TypeVar("_Body", bound=BaseModel)
 
 _identities: Final = TypeAdapter(Identity)
+_letter_ids: Final = TypeAdapter(LetterId)
+LETTER_ID_SCHEMA: Final = _letter_ids.json_schema()
 
 
 def identity(request: web.Request, name: str) -> str:
@@ -153,6 +161,14 @@ def identity(request: web.Request, name: str) -> str:
         return _identities.validate_python(request.match_info[name])
     except ValidationError as error:
         raise _fault(error, name) from error
+
+
+def letter_id(request: web.Request) -> int:
+    """The id of a dead letter from the path."""
+    try:
+        return _letter_ids.validate_python(request.match_info["letterId"])
+    except ValidationError as error:
+        raise _fault(error, "letterId") from error
 
 
 def question(request: web.Request, model: type[_Question]) -> _Question:

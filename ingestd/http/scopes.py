@@ -28,6 +28,7 @@ _READ: Final = (
     "/v1/alerts",
     "/v1/analytics/fleet",
     "/v1/analytics/fleet/series",
+    "/v1/analytics/fleet/sessions",
     "/v1/analytics/mappings/{vehicleId}",
     "/v1/analytics/performance/{vehicleId}",
     "/v1/analytics/vehicle/{vehicleId}/sessions",
@@ -61,6 +62,8 @@ _INGEST: Final = (
 _ADMIN: Final = (
     (hdrs.METH_GET, "/v1/audit"),
     (hdrs.METH_GET, "/v1/dead-letters"),  # payloads of any account
+    (hdrs.METH_POST, "/v1/dead-letters/replay"),
+    (hdrs.METH_POST, "/v1/dead-letters/{letterId}/replay"),
     (hdrs.METH_POST, "/v1/analytics/mappings"),
     (hdrs.METH_PUT, "/v1/analytics/mappings/{vehicleId}"),
     (hdrs.METH_DELETE, "/v1/analytics/mappings/{vehicleId}"),

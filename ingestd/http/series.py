@@ -23,7 +23,12 @@ def _point_of(stream: Stream) -> type[Answer]:
         "start": (UtcTime, Field(description="of the bucket, also if it began before the window")),
         "kwh": (KilowattHours | None, ...),
         "kw": (Kilowatts | None, ...),
+        "spread": (bool | None, Field(description="whether it has energy of a reading longer than a quarter-hour")),
     }
+    members["spread"] = (
+        bool | None,
+        Field(description="whether it has energy of a reading longer than a quarter-hour"),
+    )
     if "soc" in stream.columns:
         members["soc"] = (float | None, Field(description="%, the last one"))
     if stream.averaged_key:
@@ -69,6 +74,7 @@ def _point(stream: Stream, found: answers.Point) -> Answer:
         start=found.start,
         kwh=found.kwh,
         kw=found.kw,
+        spread=found.spread,
         **({"soc": found.soc} if "soc" in stream.columns else {}),
         **({stream.averaged_key: found.averaged} if stream.averaged_key else {}),
         samples=found.samples,

@@ -8,11 +8,21 @@ from typing import Any, Final, Protocol, TypeVar
 from aiohttp import web
 
 from ingestd.http.intake import Intake
+from ingestd.last_errors import LoggedError
 from ingestd.metrics import Requests
 from ingestd.model.alert import Alert, AlertFilter
-from ingestd.model.answers import Answer, ChargingSession, FleetEnergy, FleetSeries, Performance, Point, Total
+from ingestd.model.answers import (
+    Answer,
+    ChargingSession,
+    FleetEnergy,
+    FleetSeries,
+    Performance,
+    Point,
+    SessionsUnderWay,
+    Total,
+)
 from ingestd.model.audit import AuditFilter
-from ingestd.model.dead_letter import DeadLetterFilter
+from ingestd.model.dead_letter import DeadLetterFilter, Replayed
 from ingestd.model.device import Changed, Device, DevicePage, DeviceSettings, Forgotten, LiveReading
 from ingestd.model.mapping import Mapping
 from ingestd.model.periods import Bucket, Period, TimeRange
@@ -34,6 +44,12 @@ class DevicePages(Protocol):
     async def __call__(self, stream: Stream, wanted: DevicePage, *, anew: bool) -> list[Device]: ...
 
 
+class UnderWay(Protocol):
+    """The charging sessions that are under way: at most `limit` vehicles are looked at, with ids behind `after`."""
+
+    async def __call__(self, *, limit: int, after: str | None) -> SessionsUnderWay: ...
+
+
 class SettingsOfDevices(Protocol):
     """Settings of single devices; None if a device has none. `who` is for the audit."""
 
@@ -46,6 +62,13 @@ class ForgettingOfDevices(Protocol):
     """Forgets a device; None if nothing is known of it. Raises StillReportsError. `who` is for the audit."""
 
     async def __call__(self, stream: Stream, device_id: str, *, who: str) -> Forgotten | None: ...
+
+
+class ReplayOfLetters(Protocol):
+    """Decodes dead letters again: one (None if there is none of this id), or a page. `who` is for the audit."""
+
+    async def one(self, letter_id: int, *, who: str) -> Replayed | None: ...
+    async def page(self, wanted: DeadLetterFilter, *, limit: int, before: int | None, who: str) -> Replayed: ...
 
 
 class Mappings(Protocol):
@@ -97,6 +120,7 @@ class Services:
     series: Callable[[Stream, str, TimeRange, Sequence[Bucket]], Awaitable[Answer[Point] | None]]
     totals: Callable[[Stream, str, TimeRange, Sequence[Period]], Awaitable[Answer[Total] | None]]
     sessions: Callable[[str, TimeRange], Awaitable[Answer[ChargingSession] | None]]
+    sessions_under_way: UnderWay
     fleet_energy: Callable[[TimeRange], Awaitable[FleetEnergy]]
     fleet_series: Callable[[TimeRange, Sequence[Bucket]], Awaitable[FleetSeries]]
     """Energy by buckets that divide the window. Raises TooManyReadingsError if the buckets are too short."""
@@ -108,10 +132,13 @@ class Services:
     """History as CSV, in chunks; none for an unknown device. Each chunk may raise StoreError."""
     dead_letters: Pages[DeadLetterFilter, Any]
     """Rows of the table, whose columns are their attributes."""
+    replay: ReplayOfLetters
     alerts: Pages[AlertFilter, Alert]
     audit: Pages[AuditFilter, Any]
     """Rows of the table, whose columns are their attributes."""
     condition: Callable[[], Condition]
+    last_errors: Callable[[], Sequence[LoggedError]]
+    """The last warnings and errors of the log, the newest first."""
     ping: Callable[[], Awaitable[None]]
     """Returns when the database answers. Raises StoreError if it does not within 2 s."""
     exposition: Callable[[], bytes]

@@ -1,13 +1,14 @@
-"""The route of a vehicle's charging sessions."""
+"""The routes of charging sessions: those of a vehicle, and those of the fleet that are under way."""
 
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Final
+from typing import Annotated, Final
 
 from aiohttp import hdrs, web
 from pydantic import Field
 
 from ingestd.http import parameters
+from ingestd.http.heavy import heavy
 from ingestd.http.operations import Operation, asking
 from ingestd.http.problems import unknown
 from ingestd.http.services import SERVICES
@@ -39,6 +40,42 @@ class ChargingSessions(Answer):
     time_range: TimeRange
     sessions: list[ChargingSession]
     reason: Reason = None
+
+
+class UnderWayQuestion(parameters.Question):
+    """Which vehicles are looked at, in order of their id."""
+
+    limit: parameters.FewLimit = 50
+    after: Annotated[parameters.Identity, Field(description="the `next` of the page before")] | None = None
+
+
+class SessionUnderWay(ChargingSession):
+    """The session of a vehicle that charges now."""
+
+    vehicle_id: str
+    kw: float | None = Field(description="kW of the newest reading, a mean over its interval; 0 in a pause")
+
+
+class SessionsUnderWay(Answer):
+    """The sessions of the last 24 hours that are under way."""
+
+    as_of: UtcTime
+    time_range: TimeRange
+    sessions: list[SessionUnderWay]
+    next: str | None = Field(description="the `after` of the page that follows; null at the end")
+
+
+@heavy
+async def get_fleet_sessions(request: web.Request, asked: UnderWayQuestion) -> SessionsUnderWay:
+    found = await request.app[SERVICES].sessions_under_way(limit=asked.limit, after=asked.after)
+    return SessionsUnderWay(
+        as_of=found.as_of,
+        time_range=TimeRange.of(found.window),
+        sessions=[
+            SessionUnderWay(**dict(_session(one.session)), vehicle_id=one.vehicle_id, kw=one.kw) for one in found.items
+        ],
+        next=found.next_after,
+    )
 
 
 async def get_sessions(request: web.Request, asked: parameters.Window) -> ChargingSessions:
@@ -81,5 +118,15 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         asks=parameters.Window,
         answers=ChargingSessions,
         problems=[HTTPStatus.NOT_FOUND],
+    ),
+    asking(
+        hdrs.METH_GET,
+        "/v1/analytics/fleet/sessions",
+        get_fleet_sessions,
+        summary="Charging sessions of the whole fleet that are under way",
+        tag="Energy",
+        asks=UnderWayQuestion,
+        answers=SessionsUnderWay,
+        is_shared=True,
     ),
 )

@@ -115,6 +115,7 @@ class Point:
     start: datetime  # of the bucket, also if it began before the window
     kwh: float | None
     kw: float | None  # the mean over the bucket, or over its part in the window
+    spread: bool | None  # whether it has a part of a reading that is spread; None if it is not known
     soc: float | None  # %, the last one; None for a meter
     averaged: float | None  # the mean of the stream's averaged figure
     samples: int | None  # None if it is not known
@@ -164,9 +165,34 @@ class ChargingSession:
     samples: int
 
     @property
+    def is_empty(self) -> bool:
+        return not (self.samples or self.dc_kwh or self.ac_kwh)
+
+    @property
     def loss_kwh(self) -> float | None:
         return self.ac_kwh - self.dc_kwh if self.ac_kwh > 0 else None
 
     @property
     def efficiency_ratio(self) -> float | None:
         return ratio_of(dc=self.dc_kwh, ac=self.ac_kwh) if self.ac_kwh > 0 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionUnderWay:
+    """The session of a vehicle that charges now."""
+
+    vehicle_id: str
+    session: ChargingSession
+    kw: float | None  # of the newest reading, a mean over its interval; 0 in a pause; None if the interval is unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionsUnderWay:
+    """A page of the sessions under way, in order of the vehicles' ids."""
+
+    as_of: datetime
+    window: TimeRange
+    """Energy from before it is not included."""
+    items: list[SessionUnderWay]
+    next_after: str | None
+    """The vehicle after which the following page begins; None on the last page."""

@@ -1,7 +1,7 @@
 """Messages that cannot become a reading, kept with the reason."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
@@ -97,3 +97,25 @@ class DeadLetterFilter:
     device: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A dead letter that was replayed and is still no reading."""
+
+    letter_id: int
+    reason: Reason
+    detail: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Replayed:
+    """The result of a replay, by number of letters."""
+
+    stored: int = 0
+    duplicates: int = 0
+    refused: int = 0
+    refusals: list[Refusal] = field(default_factory=list)
+    """The newest letters first; those that the database refused come last."""
+    next_before: int | None = None
+    """Of a page: the `before` of the page that follows; None on the last page."""

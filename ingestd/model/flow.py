@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
-from ingestd.model.energy import QUARTER, CountedReading
+from ingestd.model.energy import HOUR, QUARTER, CountedReading
 
 
 class Flow:
@@ -37,6 +37,15 @@ class Flow:
         """The start and end of all intervals that overlap (start, end]; None if there are none."""
         numbers = self.overlapping(start, end)
         return (min(self.starts[number] for number in numbers), self.ends[numbers[-1]]) if numbers else None
+
+    def power(self, until: int) -> tuple[int, float | None]:
+        """The time and the kW of the last reading up to `until`, or of the first one if all are later.
+
+        The power is a mean over its interval; None if that is unknown.
+        """
+        number = max(0, bisect_right(self.ends, until) - 1)
+        length = self.ends[number] - self.starts[number]
+        return self.ends[number], self.kwh[number] * HOUR / length if length > 1 else None
 
     def undivided_until(self, end: int) -> int:
         """No reading after `end` has energy before the returned time, which is at most `end`."""

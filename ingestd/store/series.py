@@ -130,12 +130,13 @@ async def _last_socs(
 
 def _point(bucket: Bucket, quarter: Quarter | None, soc: float | None) -> Point:
     if quarter is None:
-        return Point(start=bucket.start, kwh=None, kw=None, soc=None, averaged=None, samples=None)
+        return Point(start=bucket.start, kwh=None, kw=None, spread=None, soc=None, averaged=None, samples=None)
     hours = (bucket.within.end - bucket.within.start) / _HOUR
     return Point(
         start=bucket.start,
         kwh=None if quarter.is_empty else quarter.kwh,
         kw=None if quarter.is_empty else quarter.kwh / hours,
+        spread=quarter.is_spread,
         soc=soc,
         averaged=quarter.averaged / quarter.samples if quarter.samples else None,
         samples=quarter.samples,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
-from ingestd.model.answers import ChargingSession
+from ingestd.model.answers import ChargingSession, SessionUnderWay
 from ingestd.model.energy import QUARTER
 from ingestd.model.flow import Flow
 from ingestd.model.ledger import Readings
@@ -45,22 +45,43 @@ class Sessions:
         """The sessions that overlap (start, end], cut to it."""
         if start >= end:
             return []
-        since, until = start - self._reach, end + self._reach
-        readings, flow = await self._flow(VEHICLE, self._vehicle, since, until)
-        found = [part for one in sessions(flow, rule=self._rule) if (part := one.within(start, end)) is not None]
+        readings, flow, found = await self._found(start, end)
+        charged = await self._charged(found, readings, flow, start, end) if found else []
+        # If the window cuts off a short reading, nothing may be left of a session.
+        return [one for one in charged if not one.is_empty]
+
+    async def under_way(self, start: int, end: int) -> SessionUnderWay | None:
+        """The session that is under way at `end`, as far as it lies in (start, end]; None if there is none."""
+        readings, flow, found = await self._found(start, end)
         if not found:
-            return []
+            return None
+        (session,) = await self._charged(found[-1:], readings, flow, start, end)
+        if not session.open or session.is_empty:
+            return None
+        at, kw = flow.power(end)
+        is_paused = readings.at[bisect_right(readings.at, end) - 1] > at
+        return SessionUnderWay(vehicle_id=self._vehicle, session=session, kw=0.0 if is_paused else kw)
+
+    async def _found(self, start: int, end: int) -> tuple[Readings, Flow, list[Session]]:
+        """The parts of sessions in (start, end], and the readings and the flow around it."""
+        readings, flow = await self._flow(VEHICLE, self._vehicle, start - self._reach, end + self._reach)
+        found = [part for one in sessions(flow, rule=self._rule) if (part := one.within(start, end)) is not None]
+        return readings, flow, found
+
+    async def _charged(
+        self, found: Sequence[Session], readings: Readings, flow: Flow, start: int, end: int
+    ) -> list[ChargingSession]:
+        """These sessions with their figures."""
+        since, until = start - self._reach, end + self._reach
         feeds: list[MeterFeed] = []
         for segment in await self._segments("meters_of_vehicle", found[0].since - QUARTER, found[-1].end):
             feeds += await self._feeds(segment, found, flow, since, until)
         starts, ends = [one.start for one in found], [one.end for one in found]
         parameters = {"vehicle_id": self._vehicle, "start": starts, "end": ends}
         socs = await self._snapshot.fetch(_SQL["session_socs"], parameters)
-        charged = await asyncio.to_thread(
+        return await asyncio.to_thread(
             lambda: [self._charging_session(*one, readings, flow, feeds) for one in zip(found, socs, strict=True)]
         )
-        # If the window cuts off a short reading, nothing may be left of a session.
-        return [one for one in charged if one.samples or one.dc_kwh or one.ac_kwh]
 
     async def _feeds(
         self, segment: _Mapped, found: Sequence[Session], own: Flow, since: int, until: int

@@ -61,10 +61,17 @@ async function tried(refresh) {
   }
 }
 
+/** Where no tokens are used, there is no login to end. */
+async function showLogout() {
+  const answer = await ask("/");
+  document.querySelector("#logout").hidden = answer.ok && !(await answer.json()).tokens;
+}
+
 document.querySelector("#zone").textContent = `Times are those of ${format.ZONE}.`;
 document.querySelector("#logout").addEventListener("click", async () => {
   await ask("/logout", {}, { method: "POST" });
   location.assign("/login");
 });
 addEventListener("hashchange", open);
+tried(showLogout);
 open();

@@ -7,7 +7,8 @@ const HEIGHT = 220;
 const EDGE = { left: 46, right: 8, top: 8, bottom: 22 };
 
 /**
- * `points` are {at: Date, until: Date, values: [number or null, ...]}, one value for each of `names`.
+ * `points` are {at: Date, until: Date, values: [number or null, ...]}, one value for each of `names`; with
+ * `spread`, an array of the same length, bars are hatched whose energy is spread.
  * `kind` is "bars" or "lines"; `limit` draws a broken line; `bands` are {start, end} with a
  * background of their own, the charging sessions. `range` is the least that the axis shows.
  */
@@ -20,7 +21,9 @@ export function chart({ title, unit, names, points, kind = "lines", range = null
   const x = (date) => EDGE.left + ((date - from) / (to - from)) * (width - EDGE.left - EDGE.right);
   const y = (value) => HEIGHT - EDGE.bottom - ((value - scale.low) / (scale.high - scale.low)) * (HEIGHT - EDGE.top - EDGE.bottom);
   const said = (point) =>
-    `${format.minute(point.at)}: ${names.map((name, i) => `${name} ${format.number(point.values[i], digits, unit)}`).join(", ")}`;
+    `${format.minute(point.at)}: ${names.map((name, i) => `${name} ${figure(point, i, digits, unit)}`).join(", ")}`;
+  const hatch = `hatch-${title.replace(/\W+/g, "-")}`;
+  const isHatched = points.some((point) => point.spread?.some(Boolean));
   const svg = s(
     "svg",
     { class: "chart", viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": summary(title, unit, names, points, digits) },
@@ -34,7 +37,8 @@ export function chart({ title, unit, names, points, kind = "lines", range = null
     ]),
     times(from, to).map((date) =>
       s("text", { x: x(date), y: HEIGHT - 6, "text-anchor": "middle" }, to - from > 50 * 3600e3 ? format.day(date) : format.clock(date))),
-    names.map((_, i) => (kind === "bars" ? bars(points, i, names.length, x, y) : lines(points, i, x, y))),
+    isHatched ? s("pattern", { id: hatch, width: 5, height: 5, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" }, s("rect", { class: "stripe", width: 2.5, height: 5 })) : null,
+    names.map((_, i) => (kind === "bars" ? bars(points, i, names.length, x, y, hatch) : lines(points, i, x, y))),
     limit !== null && limit >= scale.low && limit <= scale.high
       ? s("line", { class: "limit", x1: EDGE.left, x2: width - EDGE.right, y1: y(limit), y2: y(limit) }) : null,
     points.map((point) =>
@@ -45,17 +49,25 @@ export function chart({ title, unit, names, points, kind = "lines", range = null
     "figure",
     {},
     h("figcaption", { class: "key" }, names.map((name, i) => h("span", { class: `c${i}` }, `${name} (${unit})`)),
-      bands.length ? h("span", { class: "band" }, "charging session") : null),
+      bands.length ? h("span", { class: "band" }, "charging session") : null, isHatched ? h("span", { class: "spread" }, "spread") : null),
     svg,
+    isHatched ? h("p", { class: "soft" }, "Hatched: at least a part of this energy comes from a reading longer than a quarter of an hour, and is spread evenly over its time.") : null,
     asTable(title, unit, names, points, digits),
   );
 }
 
-function bars(points, i, of, x, y) {
+/** The value of a point in words. */
+function figure(point, i, digits, unit = "") {
+  return `${format.number(point.values[i], digits, unit)}${point.spread?.[i] ? " (spread)" : ""}`;
+}
+
+function bars(points, i, of, x, y, hatch) {
   return points.filter((point) => point.values[i] !== null).map((point) => {
     const room = (x(point.until) - x(point.at)) * 0.86;
     const [top, bottom] = [y(Math.max(0, point.values[i])), y(Math.min(0, point.values[i]))];
-    return s("rect", { class: `bar c${i}`, x: x(point.at) + (room / of) * i, y: top, width: Math.max(0.5, room / of), height: Math.max(0.5, bottom - top) });
+    const place = { x: x(point.at) + (room / of) * i, y: top, width: Math.max(0.5, room / of), height: Math.max(0.5, bottom - top) };
+    const bar = s("rect", { class: `bar c${i}`, ...place });
+    return point.spread?.[i] ? [bar, s("rect", { class: "spread", fill: `url(#${hatch})`, ...place })] : bar;
   });
 }
 
@@ -119,7 +131,7 @@ function asTable(title, unit, names, points, digits) {
     if (!event.target.open || place.firstChild) return;
     place.append(table(title, [
       { title: "From", value: (point) => format.minute(point.at) },
-      ...names.map((name, i) => ({ title: `${name} (${unit})`, number: true, value: (point) => format.number(point.values[i], digits) })),
+      ...names.map((name, i) => ({ title: `${name} (${unit})`, number: true, value: (point) => figure(point, i, digits) })),
     ], points));
   };
   return h("details", { ontoggle: show, "data-name": title }, h("summary", {}, "Figures as a table"), place);
@@ -127,11 +139,11 @@ function asTable(title, unit, names, points, digits) {
 
 const UNITS = { s: 1, m: 60, h: 3600, d: 86400 };
 
-/** Points of /series as {at, until, values}. */
-export function spans(series, values) {
+/** Points of /series as {at, until, values, spread}. */
+export function spans(series, values, spread = () => null) {
   const length = Number.parseInt(series.bucket, 10) * UNITS[series.bucket.at(-1)] * 1000;
   return series.points.map((point, i) => {
     const at = new Date(point.start);
-    return { at, until: new Date(series.points[i + 1]?.start ?? +at + length), values: values(point) };
+    return { at, until: new Date(series.points[i + 1]?.start ?? +at + length), values: values(point), spread: spread(point) };
   });
 }

@@ -44,14 +44,16 @@ export function vehicle(root, { id, query }) {
     ]);
     fill(judgement, quality(judged));
     const ac = await acOf(judged.meters, window);
-    const points = spans(series, (point) => [ac?.get(Date.parse(point.start)) ?? null, point.kwh]);
-    fill(energy, chart({ title: "AC and DC energy", unit: "kWh", kind: "bars", names: ["AC", "DC"], points, digits: 3, bands: charged.sessions ?? [] }), shared(judged));
+    const acAt = (point) => ac.get(Date.parse(point.start));
+    const points = spans(series, (point) => [acAt(point)?.kwh ?? null, point.kwh], (point) => [acAt(point)?.spread, point.spread]);
+    const bands = charged.sessions ?? [];
+    fill(energy, chart({ title: "AC and DC energy", unit: "kWh", kind: "bars", names: ["AC", "DC"], points, digits: 3, bands }), shared(judged));
     const ratios = points.map((point) => ({ ...point, values: [ratio(...point.values)] }));
     fill(efficiency, chart({
       title: "Efficiency", unit: "%", names: ["DC of AC"], points: ratios, limit: judged.threshold * 100, range: [50, 100],
     }), h("p", { class: "soft" }, `The broken line is the threshold, ${format.percent(judged.threshold)}. Gaps: AC or DC is not known, or is nearly nothing.`));
-    fill(battery, chart({ title: "State of charge", unit: "%", names: ["SoC"], range: [0, 100], points: spans(series, (point) => [point.soc]) }));
-    fill(heat, chart({ title: "Battery temperature", unit: "°C", names: ["Mean"], points: spans(series, (point) => [point.batteryTemp]) }));
+    fill(battery, chart({ title: "State of charge", unit: "%", names: ["SoC"], range: [0, 100], bands, points: spans(series, (point) => [point.soc]) }));
+    fill(heat, chart({ title: "Battery temperature", unit: "°C", names: ["Mean"], bands, points: spans(series, (point) => [point.batteryTemp]) }));
     fill(sessions, sessionTable(charged));
   };
 }
@@ -81,7 +83,7 @@ export function meter(root, { id, query }) {
       for (const part of [energy, voltage, totals]) fill(part, empty("Nothing is known of this meter yet."));
       return;
     }
-    fill(energy, chart({ title: "AC energy", unit: "kWh", kind: "bars", names: ["AC"], digits: 3, points: spans(series, (point) => [point.kwh]) }));
+    fill(energy, chart({ title: "AC energy", unit: "kWh", kind: "bars", names: ["AC"], digits: 3, points: spans(series, (point) => [point.kwh], (point) => [point.spread]) }));
     fill(voltage, chart({ title: "Voltage", unit: "V", names: ["Mean"], points: spans(series, (point) => [point.voltage]) }));
     const days = await get(device("meter", id, "totals"), { ...span, timeZone: format.ZONE });
     fill(totals, table(`Days of ${format.ZONE}`, [
@@ -144,7 +146,7 @@ function quality(judged) {
   ]));
 }
 
-/** AC by the start of the bucket (in ms), summed over the meters while they were mapped. */
+/** {kwh, spread} of AC by the start of the bucket (in ms), summed over the meters while they were mapped. */
 async function acOf(meters, window) {
   const sums = new Map();
   for (const one of meters) {
@@ -154,7 +156,8 @@ async function acOf(meters, window) {
     });
     for (const point of series?.points ?? []) {
       const at = Date.parse(point.start);
-      if (point.kwh !== null) sums.set(at, (sums.get(at) ?? 0) + point.kwh);
+      const { kwh, spread } = sums.get(at) ?? { kwh: 0, spread: false };
+      if (point.kwh !== null) sums.set(at, { kwh: kwh + point.kwh, spread: spread || point.spread });
     }
   }
   return sums;

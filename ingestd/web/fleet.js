@@ -1,6 +1,7 @@
-// The fleet: tiles, energy by the hour, the worst ten.
+// The fleet: tiles, energy by the hour, sessions under way, the worst ten.
 
 import { get, metrics, total } from "/web/api.js";
+import { charging } from "/web/charging.js";
 import { chart, spans } from "/web/chart.js";
 import { empty, fill, h, section, table } from "/web/dom.js";
 import * as format from "/web/format.js";
@@ -11,9 +12,10 @@ export function fleet(root) {
   const tiles = h("dl", { class: "tiles" }, tile("Loading …", "–"));
   const plot = h("div", {}, empty("Loading …"));
   const worst = h("div", {}, empty("Loading …"));
+  const sessions = charging();
   const rate = rates();
   const counts = seldom(() => Promise.all([onlineDevices(), activeAlerts(), recentLetters()]));
-  root.append(h("h1", {}, "Fleet, last 24 hours"), tiles, section("Energy of the fleet by the hour", plot), section("The worst ten", worst));
+  root.append(h("h1", {}, "Fleet, last 24 hours"), tiles, section("Energy of the fleet by the hour", plot), section("Sessions under way", sessions.root), section("The worst ten", worst));
   return async () => {
     const [now, series] = await Promise.all([
       get("/v1/analytics/fleet"),
@@ -21,8 +23,9 @@ export function fleet(root) {
     ]);
     fill(worst, worstTable(now));
     fill(plot, energyPlot(series));
+    const charge = await sessions.refresh();
     const [[online, active, letters], samples] = await Promise.all([counts(), metrics()]);
-    fill(tiles, tilesOf({ now, online, active, letters, rate: rate(samples) }));
+    fill(tiles, tilesOf({ now, online, charge, active, letters, rate: rate(samples) }));
   };
 }
 
@@ -30,11 +33,12 @@ function tile(name, value, note = "", bad = false) {
   return h("div", { class: bad ? "tile bad" : "tile" }, h("dt", {}, name), h("dd", {}, value, " ", h("small", {}, note)));
 }
 
-function tilesOf({ now, online, active, letters, rate }) {
+function tilesOf({ now, online, charge, active, letters, rate }) {
   const devices = now.devices.vehicles + now.devices.meters;
   return [
     tile("Devices online", online, ` heard in 24 h: ${format.count(devices)}`),
     tile("Readings", rate === null ? "…" : format.number(rate, 1), "/s"),
+    tile("Charging now", charge ?? "…", "vehicles"),
     tile("AC energy", format.kwh(now.energy.acConsumed)),
     tile("DC energy", format.kwh(now.energy.dcDelivered)),
     tile("Efficiency", format.percent(now.mapped.efficiencyRatio), "of mapped vehicles"),

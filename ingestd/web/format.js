@@ -5,6 +5,7 @@ export const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone;
 const LOCALE = "en-GB";
 const TIME = new Intl.DateTimeFormat(LOCALE, { dateStyle: "medium", timeStyle: "medium" });
 const MINUTE = new Intl.DateTimeFormat(LOCALE, { dateStyle: "medium", timeStyle: "short" });
+const SHORT = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 const CLOCK = new Intl.DateTimeFormat(LOCALE, { hour: "2-digit", minute: "2-digit" });
 const DAY = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "short" });
 
@@ -23,6 +24,8 @@ export const percent = (ratio) => (ratio === null || ratio === undefined ? "–"
 
 export const time = (text) => (text ? TIME.format(new Date(text)) : "–");
 export const minute = (text) => (text ? MINUTE.format(new Date(text)) : "–");
+/** Without the year. */
+export const short = (text) => (text ? SHORT.format(new Date(text)) : "–");
 export const clock = (date) => CLOCK.format(date);
 export const day = (date) => DAY.format(date);
 

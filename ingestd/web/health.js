@@ -5,15 +5,17 @@ import { empty, facts, fill, h, section, table } from "/web/dom.js";
 import * as format from "/web/format.js";
 
 export function healthView(root) {
-  const [state, messages, work] = [1, 2, 3].map(() => h("div", {}, empty("Loading …")));
+  const [state, messages, work, errors] = [1, 2, 3, 4].map(() => h("div", {}, empty("Loading …")));
   root.append(
     h("h1", {}, "Health"),
     h("div", { class: "columns" }, section("State", state), section("Messages since the start", messages)),
     section("Work", work),
+    section("Last errors", errors),
   );
   return async () => {
     const now = await health();
     fill(state, stateOf(now));
+    fill(errors, errorTable(now.lastErrors ?? []));
     const samples = await metrics();
     fill(messages, ledger(samples));
     fill(work, workOf(samples));
@@ -31,6 +33,16 @@ function stateOf(now) {
   ]);
 }
 
+function errorTable(errors) {
+  if (!errors.length) return empty("No warning and no error since the start.");
+  return table("Warnings and errors of the log, the newest first", [
+    { title: "Last at", value: (row) => format.time(row.at) },
+    { title: "Event", value: (row) => h("span", { class: row.level === "warning" ? "badge soft" : "badge bad" }, row.event.replaceAll("_", " ")) },
+    { title: "What", wrap: true, value: (row) => row.detail || "–" },
+    { title: "Times", number: true, value: (row) => format.count(row.times) },
+  ], errors);
+}
+
 function ledger(samples) {
   const names = [
     ["Received", "ingestd_received_total"], ["Stored", "ingestd_committed_total"], ["Duplicates", "ingestd_duplicate_total"],
@@ -44,15 +56,17 @@ function ledger(samples) {
 
 function workOf(samples) {
   const [sum, flushes] = ["sum", "count"].map((part) => total(samples, `ingestd_flush_seconds_${part}`) ?? 0);
+  const [waited, stored] = ["sum", "count"].map((part) => total(samples, `ingestd_receipt_to_commit_seconds_${part}`) ?? 0);
   const made = samples.filter((sample) => sample.name === "ingestd_ledger_made_until_timestamp_seconds" && sample.value);
   const until = made.length ? Math.min(...made.map((sample) => sample.value)) : null; // of meters and of vehicles
   const difference = total(samples, "ingestd_clock_difference_seconds");
   const date = until ? new Date(until * 1000).toISOString() : null;
   return facts([
     ["Flushes", flushes ? `${format.count(flushes)}, on average ${format.number((sum / flushes) * 1000, 1, "ms")}` : "none yet"],
+    ["From receipt to commit", stored ? `on average ${format.number((waited / stored) * 1000, 1, "ms")}` : "none yet"],
     ["Flushes tried again", format.count(total(samples, "ingestd_flush_retries_total") ?? 0)],
     ["Quarters of an hour are made until", date ? `${format.time(date)}, ${format.ago(date)}` : "not begun"],
-    ["Devices to be made again", format.count(total(samples, "ingestd_ledger_stale_devices") ?? 0)],
+    ["Devices with quarters to make anew", format.count(total(samples, "ingestd_ledger_stale_devices") ?? 0)],
     ["Connections to the broker", format.count(total(samples, "ingestd_broker_connections_total") ?? 0)],
     ["Sessions lost by the broker", format.count(total(samples, "ingestd_broker_sessions_lost_total") ?? 0)],
     ["Dead letters not stored", format.count(total(samples, "ingestd_dead_letters_suppressed_total") ?? 0)],

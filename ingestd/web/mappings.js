@@ -82,7 +82,7 @@ function historyTable(history, end) {
     { title: "Meter", value: (row) => h("a", { href: `#/meter/${encodeURIComponent(row.meterId)}` }, row.meterId) },
     { title: "From", value: (row) => format.time(row.validFrom) },
     { title: "To", value: (row) => (row.validTo ? format.time(row.validTo) : "open") },
-    { title: "", value: (row) => (row.validTo ? "" : h("button", { type: "button", "aria-label": `End the mapping to ${row.meterId}`, onclick: end }, "End now")) },
+    { title: "Change", value: (row) => (row.validTo ? "" : h("button", { type: "button", "aria-label": `End the mapping to ${row.meterId}`, onclick: end }, "End now")) },
   ], history);
 }
 

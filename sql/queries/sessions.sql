@@ -1,4 +1,4 @@
--- What charging sessions of a vehicle need apart from energy (device.sql).
+-- What charging sessions need apart from energy (device.sql).
 
 -- name: meters_of_vehicle
 -- Segments of the vehicle's mapping that overlap (start, end].
@@ -38,3 +38,31 @@ SELECT
     (SELECT ingestd_microseconds(ts) FROM vehicle_live WHERE vehicle_id = %(vehicle_id)s) AS newest
 FROM unnest(%(start)s::bigint[], %(end)s::bigint[]) WITH ORDINALITY AS session (start, "end", number)
 ORDER BY number
+
+-- name: maybe_charging
+-- Vehicles, in order of their id, that have reported since `since` and whose readings of the `pause` before the newest
+-- one may have energy: an interval with some, or a register that is not what it was before. Only their sessions can be
+-- under way. `oldest` is `pause` before `since`.
+WITH live AS (
+    SELECT vehicle_id, ts AS newest FROM vehicle_live WHERE ts > %(since)s AND vehicle_id > %(after)s
+), recent AS (
+    SELECT
+        vehicle_id, newest, max(kwh_delivered_dc) AS most,
+        min(kwh_delivered_dc_register) AS lowest, max(kwh_delivered_dc_register) AS highest
+    FROM live
+    JOIN vehicle_history USING (vehicle_id)
+    WHERE ts > %(oldest)s AND ts >= newest - %(pause)s::interval
+      AND (kwh_delivered_dc > 0 OR kwh_delivered_dc_register IS NOT NULL)
+    GROUP BY vehicle_id, newest
+)
+SELECT vehicle_id
+FROM recent
+WHERE most > 0 OR lowest < highest OR highest IS DISTINCT FROM (
+    SELECT kwh_delivered_dc_register
+    FROM vehicle_history AS before
+    WHERE before.vehicle_id = recent.vehicle_id AND before.ts < newest - %(pause)s::interval
+    ORDER BY before.ts DESC
+    LIMIT 1
+)
+ORDER BY vehicle_id
+LIMIT %(limit)s

@@ -48,7 +48,7 @@ ENDLESS = ("ingestd run", "ingestd simulate", "ingestd demo")
 
 @pytest.fixture(scope="module")
 def daemon(shared_database_url: str) -> Iterator[Daemon]:
-    """With a fleet like that of the demo, which has been there for more than a day, and an alert that is over."""
+    """With a fleet like that of the demo for more than a day, one vehicle that charges, and an alert that is over."""
     with (
         PrivateMosquitto() as broker,
         Daemon(mqtt_url=broker.url, database_url=shared_database_url, mqtt_client_id="ingestd-documents") as daemon,
@@ -61,6 +61,12 @@ def daemon(shared_database_url: str) -> Iterator[Daemon]:
         past = fleet.past(until=now, span=timedelta(hours=25), interval=timedelta(minutes=5))
         answer = daemon.request("POST", "/v1/telemetry", body=[json.loads(payload) for _, payload in past])
         assert 201 == answer.status
+        at = (now - timedelta(seconds=30)).isoformat()
+        charging = [
+            {"vehicleId": "EV-0001", "soc": 40, "kwhDeliveredDc": 0.4, "batteryTemp": 30, "timestamp": at},
+            {"meterId": "meter-0001", "kwhConsumedAc": 0.5, "voltage": 230, "timestamp": at},
+        ]
+        assert 201 == daemon.request("POST", "/v1/telemetry", body=charging).status
         with psycopg.connect(shared_database_url) as database:
             database.execute(
                 "INSERT INTO alert (kind, subject, state, since, raised_at, cleared_at, value, bound, detail) VALUES"

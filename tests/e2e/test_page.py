@@ -8,10 +8,11 @@ import json
 import re
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from ingestd.demo.fleet import Fleet
 from ingestd.demo.servers import PrivateMosquitto
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(IS_MISSING, reason=MISSING)
 
 DEVICES = 12
+HOUR = timedelta(hours=1)
 HTML = {"Accept": "text/html"}
 VIEWS = {
     "fleet": "The worst ten",
@@ -59,10 +61,13 @@ def daemon(shared_database_url: str) -> Iterator[Daemon]:
             map_vehicle(daemon, vehicle.vehicle_id, charger.meter_id, now - timedelta(hours=26))
         past = [
             json.loads(body)
-            for _, body in fleet.past(until=now, span=timedelta(hours=25), interval=timedelta(minutes=5))
+            for _, body in fleet.past(
+                until=now - timedelta(minutes=5), span=timedelta(hours=25), interval=timedelta(minutes=5)
+            )
         ]
         for begin in range(0, len(past), 5000):
             assert 201 == daemon.request("POST", "/v1/telemetry", body=past[begin : begin + 5000]).status
+        charge(daemon, now)
         with psycopg.connect(shared_database_url) as database:
             database.execute(
                 "INSERT INTO alert (kind, subject, state, since, raised_at, cleared_at, value, bound, detail) VALUES"
@@ -71,6 +76,16 @@ def daemon(shared_database_url: str) -> Iterator[Daemon]:
         daemon.request("POST", "/v1/telemetry", body=[{"vehicleId": "EV-0001", "soc": 101}])  # becomes a dead letter
         until(lambda: judged(daemon) == DEVICES, within=120)
         yield daemon
+
+
+def charge(daemon: Daemon, now: datetime) -> None:
+    """EV-0003 charges now."""
+    at = [(now - timedelta(seconds=seconds)).isoformat() for seconds in (200, 100, 0)]
+    vehicle = [
+        {"vehicleId": "EV-0003", "soc": 41, "kwhDeliveredDc": 1.0, "batteryTemp": 30, "timestamp": one} for one in at
+    ]
+    meter = [{"meterId": "meter-0003", "kwhConsumedAc": 1.1, "voltage": 230, "timestamp": one} for one in at]
+    assert 201 == daemon.request("POST", "/v1/telemetry", body=vehicle + meter).status
 
 
 def judged(daemon: Daemon) -> int:
@@ -136,12 +151,26 @@ def test_every_view_fits_a_phone_in_the_dark(browser: Browser, daemon: Daemon, n
 def test_the_fleet_has_tiles_bars_and_the_worst_ten(browser: Browser, daemon: Daemon) -> None:
     view(browser, daemon, "fleet")
 
-    assert 9 == len(browser.some(".tile", at_least=9))
+    assert 10 == len(browser.some(".tile", at_least=10))
     assert len(browser.some("svg .bar")) >= 24
-    assert 10 == len(browser.all("tbody tr"))
-    assert "EV-0001" == browser.texts("tbody a")[0]
+    assert 10 == len(browser.all("section[aria-label='The worst ten'] tbody tr"))
+    assert "EV-0001" == browser.texts("section[aria-label='The worst ten'] tbody a")[0]
     until(lambda: "…" not in browser.texts(".tile")[1], within=20)  # a rate needs two looks
     browser.picture("wide-fleet")
+
+
+def test_the_fleet_shows_who_charges_now(browser: Browser, daemon: Daemon) -> None:
+    view(browser, daemon, "fleet")
+    rows = browser.texts("section[aria-label='Sessions under way'] tbody tr")
+
+    (row,) = [one for one in rows if one.startswith("EV-0003")]
+    assert "36.0\xa0kW" in row
+    browser.run(
+        "[...document.querySelectorAll(\"section[aria-label='Sessions under way'] a\")]"
+        ".find(one => one.textContent === 'EV-0003').click()"
+    )
+    browser.wait_for_text("Vehicle EV-0003")
+    browser.wait_for_text("under way")
 
 
 def test_the_first_row_of_a_table_is_there_soon(browser: Browser, daemon: Daemon) -> None:
@@ -171,6 +200,31 @@ def test_dead_letters_are_filtered_and_shown(browser: Browser, daemon: Daemon) -
     browser.click("tbody summary")
 
     browser.wait_for_text('"soc":101')
+
+
+def test_a_dead_letter_is_replayed_and_what_became_of_it_is_said(
+    browser: Browser, daemon: Daemon, shared_database_url: str
+) -> None:
+    reading = {"meterId": "meter-again", "kwhConsumedAc": 1, "voltage": 230, "timestamp": datetime.now(UTC).isoformat()}
+    for payload in (json.dumps(reading), "nonsense"):
+        with psycopg.connect(shared_database_url) as database:
+            database.execute(
+                "INSERT INTO dead_letter (received_at, source, stream, topic, payload, reason, detail) VALUES"
+                " (now(), 'mqtt', 'meter', 'meters/meter-again/telemetry', %s, 'database', 'refused for a while')",
+                (payload.encode(),),
+            )
+    browser.open(f"{daemon.url}/#/dead-letters?device=meter-again")
+    browser.some("tbody button", at_least=2)
+
+    browser.click("tbody tr:last-child button")
+    browser.wait_for_text("1 stored.")
+    until(lambda: len(browser.all("tbody button")) == 1, within=20)
+    browser.click("#main p button")  # all of the filter
+    browser.wait_for_text("1 refused again.")
+    browser.wait_for_text("not-json: ")
+    browser.picture("wide-replay")
+
+    assert 200 == daemon.request("GET", "/v1/analytics/meter/meter-again/live").status
 
 
 def test_a_long_list_has_pages(browser: Browser, daemon: Daemon) -> None:
@@ -246,6 +300,25 @@ def test_a_gap_is_a_gap(browser: Browser, daemon: Daemon) -> None:
     assert 2 == len(browser.all("section[aria-label='State of charge'] .line"))
     assert "the longest" in browser.texts("section[aria-label='Data quality']")[0]
     browser.picture("wide-gap")
+
+
+def test_spread_energy_is_hatched_and_explained(browser: Browser, daemon: Daemon) -> None:
+    now = datetime.now(UTC)
+    slow = [
+        {"meterId": "meter-slow", "kwhConsumedAc": 4, "voltage": 230, "timestamp": (now - hours * HOUR).isoformat()}
+        for hours in range(12)
+    ]
+    assert 201 == daemon.request("POST", "/v1/telemetry", body=slow).status
+    browser.open(f"{daemon.url}/#/meter/meter-slow")
+
+    browser.some("svg rect.spread", at_least=20)
+    browser.wait_for_text("is spread evenly over its time")
+    browser.picture("wide-spread")
+    browser.click("section[aria-label='AC energy'] summary")
+    assert any("(spread)" in row for row in browser.texts("section[aria-label='AC energy'] tbody tr"))
+
+    view(browser, daemon, "meter/meter-0001")
+    assert [] == browser.all("svg rect.spread")
 
 
 def test_a_window_is_chosen_and_is_in_the_address(browser: Browser, daemon: Daemon) -> None:
@@ -380,6 +453,110 @@ def send_voltage(daemon: Daemon, voltage: float, *, meter: str = "meter-0002") -
     assert 201 == daemon.request("POST", "/v1/telemetry", body=reading).status
 
 
+def test_an_offline_device_is_shown_first_and_is_marked(
+    browser: Browser, daemon: Daemon, shared_database_url: str
+) -> None:
+    with psycopg.connect(shared_database_url, autocommit=True) as database:
+        database.execute(
+            "INSERT INTO meter_live (meter_id, ts, received_at, voltage, kwh_consumed_ac)"
+            " VALUES ('zz-silent', now() - interval '2 hours', now() - interval '2 hours', 230, 0.1)"
+        )
+        try:
+            browser.open(f"{daemon.url}/#/meters")
+            first, *others = browser.texts("tbody tr", at_least=DEVICES)
+            browser.picture("wide-offline")
+        finally:
+            database.execute("DELETE FROM meter_live WHERE meter_id = 'zz-silent'")
+
+    assert first.startswith("zz-silent\toffline\t2.0\xa0h ago")
+    assert all("\tonline\t" in row for row in others)
+
+
+FOCUS = """
+    const one = document.activeElement;
+    const style = getComputedStyle(one);
+    const box = one.getBoundingClientRect();
+    return {
+      number: all().indexOf(one),
+      seen: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2 && box.width > 0
+        && box.bottom > 0 && box.top < innerHeight,
+      what: one.outerHTML.slice(0, 80),
+    };
+    function all() {
+      return [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")]
+        .filter((each) => !each.disabled && each.checkVisibility());
+    }
+"""
+"""The element with the focus: its place among all that can have it, and whether one sees that it has it."""
+COUNT = FOCUS.replace("return {", "return all().length; ({").replace("};\n    function", "});\n    function")
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_the_tab_key_walks_through_each_view_in_order(browser: Browser, daemon: Daemon, name: str) -> None:
+    view(browser, daemon, name)
+    reached: list[dict[str, Any]] = []
+    while True:
+        browser.press(Keys.TAB)
+        now = browser.run(FOCUS)
+        if now["number"] == -1 or (reached and now["number"] < reached[-1]["number"]):  # behind the end of the page
+            break
+        if not reached or now["number"] != reached[-1]["number"]:  # a field for a time has a stop for each of its parts
+            reached.append(now)
+
+    assert len(reached) >= 9  # the link to the content, the name, six views, and something of the view itself
+    assert list(range(len(reached))) == [one["number"] for one in reached]
+    assert [] == [one["what"] for one in reached if not one["seen"]]
+    assert len(reached) == int(browser.run(COUNT))
+
+
+def test_enter_opens_what_has_the_focus(browser: Browser, daemon: Daemon) -> None:
+    view(browser, daemon, "fleet")
+    browser.press(Keys.TAB, Keys.ENTER)  # the link that skips to the content
+    assert "main" == browser.run("return document.activeElement.id")
+    browser.run("document.querySelector(\"nav a[href='#/dead-letters']\").focus()")
+    browser.press(Keys.ENTER)
+    browser.wait_for_text("vehicles/EV-0001/telemetry")
+    assert "main" == browser.run("return document.activeElement.id")  # a screen reader begins to read here
+    browser.run("document.querySelector('tbody summary').focus()")
+    browser.press(Keys.ENTER)
+
+    browser.some("tbody details[open]")
+
+
+UNNAMED = """
+    const named = (one) => (one.ariaLabel || one.textContent || one.labels?.[0]?.textContent || "").trim();
+    const kinds = "a, button, input, select, summary, section, svg[role], [role=region]";
+    const faults = [...document.querySelectorAll(kinds)].filter((one) => one.checkVisibility() && !named(one));
+    faults.push(...[...document.querySelectorAll("svg:not([role])")]);
+    faults.push(...[...document.querySelectorAll("table")].filter((one) => !one.caption?.textContent));
+    faults.push(...[...document.querySelectorAll("th")].filter((one) => !one.scope));
+    const ids = [...document.querySelectorAll("[id]")].map((one) => one.id);
+    const levels = [...document.querySelectorAll("h1, h2, h3")].map((one) => Number(one.tagName[1]));
+    return {
+      faults: faults.map((one) => one.outerHTML.slice(0, 100)),
+      twice: ids.filter((one, at) => ids.indexOf(one) !== at),
+      headings: levels[0] === 1 && levels.filter((level) => level === 1).length === 1
+        && levels.every((level, at) => at === 0 || level <= levels[at - 1] + 1),
+      landmarks: ["header", "nav[aria-label]", "main", "footer"].map((one) => document.querySelectorAll(one).length),
+      language: document.documentElement.lang,
+    };
+"""
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_screen_reader_finds_names_headings_and_landmarks(browser: Browser, daemon: Daemon, name: str) -> None:
+    view(browser, daemon, name)
+
+    assert {"faults": [], "twice": [], "headings": True, "landmarks": [1] * 4, "language": "en"} == browser.run(UNNAMED)
+
+
+def test_there_is_no_log_out_where_no_tokens_are_used(browser: Browser, daemon: Daemon) -> None:
+    view(browser, daemon, "health")
+
+    assert not browser.one("#logout").is_displayed()
+    assert {"tokens": False}.items() <= daemon.request("GET", "/").json().items()
+
+
 def test_the_keyboard_reaches_the_content_first(browser: Browser, daemon: Daemon) -> None:
     view(browser, daemon, "fleet")
 
@@ -454,8 +631,39 @@ def test_one_logs_in_with_a_token_and_out_again(chromium: Browser, tokens: Token
         chromium.wait_for_text("Messages since the start")  # the view that was asked for
         chromium.open(f"{daemon.url}/#/dead-letters")
         chromium.wait_for_text("scope admin")
+        until(lambda: chromium.one("#logout").is_displayed(), within=20)
         chromium.click("#logout")
         chromium.one("#token")
         chromium.open(f"{daemon.url}/")
 
         assert chromium.one("#token").is_displayed()
+
+
+def test_a_login_that_ends_while_the_page_is_open_leads_to_the_login_and_back(
+    chromium: Browser, tokens: Tokens, shared_database_url: str
+) -> None:
+    with (
+        PrivateMosquitto() as broker,
+        Daemon(
+            mqtt_url=broker.url,
+            database_url=shared_database_url,
+            mqtt_client_id="ingestd-page-expiry",
+            tokens_file=str(tokens.path),
+        ) as daemon,
+    ):
+        daemon.wait_healthy()
+        asked = f"{daemon.url}/#/alerts?state=past"
+        chromium.open(asked)
+        for _ in range(2):
+            chromium.one("#token").send_keys(tokens.of["read"])
+            chromium.click("form button")
+            chromium.wait_for_text("Updated at")
+            assert asked == chromium.run("return location.href")
+
+            (cookie,) = chromium.driver.get_cookies()
+            chromium.driver.delete_all_cookies()  # the browser forgets it, as it does when its time is over
+            assert "ingestd" == cookie["name"]
+            chromium.one("#token")
+            assert f"{daemon.url}/login#/alerts?state=past" == chromium.run("return location.href")
+        chromium.complaints()
+        chromium.open("about:blank")

@@ -96,12 +96,20 @@ def test_the_series_of_a_device(daemon: Daemon, names: Names) -> None:
 
     time_range = {"start": rfc3339(NOON), "end": rfc3339(NOON + 30 * MINUTE)}
     told = {"bucket": "15m", "timeZone": "UTC", "timeRange": time_range}
-    empty = {"kwh": None, "kw": None, "samples": 0}
+    empty = {"kwh": None, "kw": None, "spread": False, "samples": 0}
     assert {
         "vehicleId": names.vehicle,
         **told,
         "points": [
-            {"start": rfc3339(NOON), "kwh": 0.5, "kw": 2.0, "soc": 40.0, "batteryTemp": 21.0, "samples": 1},
+            {
+                "start": rfc3339(NOON),
+                "kwh": 0.5,
+                "kw": 2.0,
+                "spread": False,
+                "soc": 40.0,
+                "batteryTemp": 21.0,
+                "samples": 1,
+            },
             {"start": rfc3339(NOON + 15 * MINUTE), **empty, "soc": None, "batteryTemp": None},
         ],
     } == of_vehicle
@@ -110,7 +118,14 @@ def test_the_series_of_a_device(daemon: Daemon, names: Names) -> None:
         **told,
         "points": [
             {"start": rfc3339(NOON), **empty, "voltage": None},
-            {"start": rfc3339(NOON + 15 * MINUTE), "kwh": 0.25, "kw": 1.0, "voltage": 228.0, "samples": 1},
+            {
+                "start": rfc3339(NOON + 15 * MINUTE),
+                "kwh": 0.25,
+                "kw": 1.0,
+                "spread": False,
+                "voltage": 228.0,
+                "samples": 1,
+            },
         ],
     } == of_meter
 

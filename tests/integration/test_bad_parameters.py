@@ -71,6 +71,11 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         *DAYS_OF_A_ZONE,
         ("startTime=2026-11-01T00:00:00Z&endTime=2026-11-20T00:00:00Z&bucket=20m", "bucket"),
     ],
+    "/v1/analytics/fleet/sessions": [
+        *((f"limit={text}", "limit") for text in ("-1", "0", "51", "ten", "")),
+        ("after=a%2Fb", "after"),
+        ("startTime=2026-11-20T10:00:00Z", "startTime"),
+    ],
     "/openapi.json": [],
     "/v1/devices/meter/{id}/settings": [],
     "/v1/devices/vehicle/{id}/settings": [],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from tests.support.api import assert_problem
 from tests.support.daemon import ROOT, Daemon
 from tests.support.devices import Device
 from tests.support.polling import until
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ingestd.demo.servers import PrivateMosquitto
+    from tests.support.daemon import Response
 
 NOW = datetime.now(UTC)
 OLD = NOW - timedelta(days=100)
@@ -80,6 +82,68 @@ def test_what_has_been_mended_is_replayed_and_the_rest_stays(bad_daemon: Daemon,
     assert count(database_url, "meter_history") == 2
     assert count(database_url, "dead_letter") == 1
     assert bad_daemon.request("GET", "/v1/analytics/meter/late-1/live").status == 200
+
+
+def test_one_is_replayed_by_the_api_which_says_what_became_of_it(broker: PrivateMosquitto, database_url: str) -> None:
+    with Daemon(mqtt_url=broker.url, database_url=database_url, flush_interval=0.1, max_age="200d") as daemon:
+        daemon.wait_healthy()
+        good = keep(database_url, *meter_message("late", OLD))
+        again = keep(database_url, *meter_message("late", OLD))
+        bad = keep(database_url, "meters/mad/telemetry", b"nonsense")
+
+        def replay(letter: int) -> Response:
+            return daemon.request("POST", f"/v1/dead-letters/{letter}/replay")
+
+        assert replay(good).json() == {"stored": 1, "duplicates": 0, "rejected": []}
+        assert replay(again).json() == {"stored": 0, "duplicates": 1, "rejected": []}
+        (rejected,) = replay(bad).json()["rejected"]
+        assert (rejected["id"], rejected["reason"]) == (bad, "not-json")
+        assert "Invalid JSON" in rejected["detail"]
+
+        assert assert_problem(replay(good), 404) == f"there is no dead letter {good}"
+        for wrong in ("0", "x", str(2**63)):
+            answer = daemon.request("POST", f"/v1/dead-letters/{wrong}/replay")
+            assert_problem(answer, 400, parameter="letterId")
+        assert daemon.request("GET", "/v1/analytics/meter/late/live").status == 200
+        assert count(database_url, "dead_letter") == 1
+
+
+def keep(database_url: str, topic: str, payload: bytes) -> int:
+    """A dead letter, as if the message had been refused; its id."""
+    with psycopg.connect(database_url) as connection:
+        ((letter_id,),) = connection.execute(
+            "INSERT INTO dead_letter (received_at, source, stream, topic, payload, reason, detail)"
+            " VALUES (now(), 'mqtt', 'meter', %s, %s, 'timestamp-out-of-range', '') RETURNING id",
+            (topic, payload),
+        ).fetchall()
+    return int(letter_id)
+
+
+def test_many_are_replayed_by_the_api_by_pages_of_a_filter(broker: PrivateMosquitto, database_url: str) -> None:
+    with Daemon(mqtt_url=broker.url, database_url=database_url, flush_interval=0.1, max_age="200d") as daemon:
+        daemon.wait_healthy()
+        kept = [keep(database_url, *meter_message(f"late-{number}", OLD)) for number in range(5)]
+        bad = keep(database_url, "meters/late-9/telemetry", b"nonsense")
+        path, only = "/v1/dead-letters/replay", {"reason": "timestamp-out-of-range", "limit": 3}
+
+        first = daemon.request("POST", path, body=only).json()
+        assert (first["stored"], [one["id"] for one in first["rejected"]], first["next"]) == (2, [bad], kept[3])
+        second = daemon.request("POST", path, body={**only, "before": first["next"]}).json()
+        assert second == {"stored": 3, "duplicates": 0, "rejected": [], "next": kept[0]}
+        last = daemon.request("POST", path, body={"device": "late-9", "endTime": rfc3339(OLD)}).json()
+        assert last == {"stored": 0, "duplicates": 0, "rejected": [], "next": None}
+        assert count(database_url, "meter_history") == 5
+
+        for wrong in (
+            {"reason": "bad-luck"},
+            {"device": "a/b"},
+            {"startTime": "yesterday"},
+            {"startTime": rfc3339(NOW), "endTime": rfc3339(NOW)},
+            {"limit": 1001},
+            {"before": 0},
+            {"colour": "blue"},
+        ):
+            assert_problem(daemon.request("POST", path, body=wrong), 400, parameter=list(wrong)[-1])
 
 
 def test_what_is_replayed_into_closed_quarters_counts_at_once_and_within_seconds_in_the_ledger(

@@ -730,6 +730,7 @@ def test_health_says_how_it_is(daemon: Daemon, names: Names) -> None:
     health = answer.json()
     at = datetime.fromisoformat(health.pop("timestamp"))
     age = health.pop("lastCommitAgeSeconds")
+    assert isinstance(health.pop("lastErrors"), list)
     assert 200 == answer.status
     assert {
         "status": "healthy",

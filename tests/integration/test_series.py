@@ -94,15 +94,18 @@ async def test_every_bucket_of_the_window_is_there(harness: Harness) -> None:
 
     # Of the first bucket 11 min lie in the window, which is 660 s; of the last 10 min, which is a sixth of an hour.
     assert [
-        Point(start=NOON, kwh=1.0, kw=1.0 / (660 / 3600), soc=12.0, averaged=21.0, samples=3),
-        Point(start=NOON + 15 * MINUTE, kwh=0.0, kw=0.0, soc=15.0, averaged=30.0, samples=1),
-        Point(start=NOON + 30 * MINUTE, kwh=0.5, kw=2.0, soc=20.0, averaged=31.0, samples=1),
-        Point(start=NOON + 45 * MINUTE, kwh=0.25, kw=1.5, soc=21.0, averaged=32.0, samples=1),
+        Point(start=NOON, kwh=1.0, kw=1.0 / (660 / 3600), spread=False, soc=12.0, averaged=21.0, samples=3),
+        Point(start=NOON + 15 * MINUTE, kwh=0.0, kw=0.0, spread=False, soc=15.0, averaged=30.0, samples=1),
+        Point(start=NOON + 30 * MINUTE, kwh=0.5, kw=2.0, spread=False, soc=20.0, averaged=31.0, samples=1),
+        Point(start=NOON + 45 * MINUTE, kwh=0.25, kw=1.5, spread=False, soc=21.0, averaged=32.0, samples=1),
     ] == points
 
     points = await points_of(harness, VEHICLE, "v", buckets(window, "15m"))
 
-    assert Point(start=NOON + 60 * MINUTE, kwh=None, kw=None, soc=None, averaged=None, samples=0) == points[-1]
+    assert (
+        Point(start=NOON + 60 * MINUTE, kwh=None, kw=None, spread=False, soc=None, averaged=None, samples=0)
+        == points[-1]
+    )
 
 
 async def test_a_long_interval_has_a_part_in_every_bucket(harness: Harness) -> None:
@@ -146,7 +149,7 @@ async def test_who_has_neither_reported_nor_been_mapped_is_unknown(harness: Harn
         if (stream, device) in unknown:
             assert [None, None] == answers
         else:
-            nothing = Point(start=NOON, kwh=None, kw=None, soc=None, averaged=None, samples=0)
+            nothing = Point(start=NOON, kwh=None, kw=None, spread=False, soc=None, averaged=None, samples=0)
             no_total = Total(label="2026-11-20", within=window, kwh=None, samples=0)
             assert [Answer(items=[nothing], reason=None), Answer(items=[no_total], reason=None)] == answers
 

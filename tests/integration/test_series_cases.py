@@ -98,10 +98,24 @@ async def test_where_nothing_tells_of_energy_it_is_null(harness: Harness) -> Non
         assert [*expected, (None, None, 0), (None, None, 0)] == found
 
 
+async def test_a_bucket_tells_whether_it_has_energy_that_is_spread(harness: Harness) -> None:
+    register_reading = [
+        Sample(device="v", at=at(12), register=100.0),
+        Sample(device="v", at=at(12, 50), register=105.0),
+    ]
+    each_minute = [Sample(device="v", at=at(12, 50) + number * MINUTE, register=105.0 + number) for number in (1, 2, 3)]
+
+    async def ask() -> list[bool | None]:
+        return [point.spread for point in await points(harness, NOON, NOON + 75 * MINUTE, "15m")]
+
+    for found in await at_every_stage(harness, ask, now=LATER, vehicles=register_reading + each_minute):
+        assert [True, True, True, True, False] == found
+
+
 async def test_a_meter_has_no_state_of_charge(harness: Harness) -> None:
     await harness.write(meters=[Sample(device="m", at=NOON + HOUR, interval=0.5)])
 
-    assert [Point(start=NOON, kwh=0.5, kw=0.5, soc=None, averaged=230.0, samples=1)] == await points(
+    assert [Point(start=NOON, kwh=0.5, kw=0.5, spread=False, soc=None, averaged=230.0, samples=1)] == await points(
         harness, NOON, NOON + HOUR, "1h", METER
     )
 

@@ -127,7 +127,7 @@ def test_replay_and_purge_are_audited_with_filter_and_result(daemon: Daemon, tok
     entries = audit(daemon, tokens, "?subject=dead%20letters")
     assert [
         ("dead-letters-replayed", {"filter": {**nothing, "device": "m-1"}}),
-        ("dead-letters-replayed", {"stored": 0, "duplicates": 0, "still_bad": 0}),
+        ("dead-letters-replayed", {"stored": 0, "duplicates": 0, "refused": 0}),
         ("dead-letters-purged", {"filter": {**nothing, "reason": "schema"}}),
         ("dead-letters-purged", {"deleted": 0}),
     ] == [(entry["action"], entry["after"]) for entry in entries]
@@ -135,6 +135,24 @@ def test_replay_and_purge_are_audited_with_filter_and_result(daemon: Daemon, tok
         entry["who"].partition(" (")[0] for entry in entries
     }
     assert all("@" in entry["who"] for entry in entries)
+
+
+def test_a_replay_by_the_api_is_audited_with_what_was_asked_for_and_the_result(daemon: Daemon, tokens: Tokens) -> None:
+    bad = ask(daemon, "POST", "/v1/telemetry", token=tokens.gateway, body={"vehicleId": "g-1", "soc": 101})
+    assert 422 == bad.status
+    token = tokens.of["admin"]
+    (letter,) = ask(daemon, "GET", "/v1/dead-letters?limit=1", token=token).json()["deadLetters"]
+    asked = {"reason": "schema", "limit": 1}
+
+    assert 200 == ask(daemon, "POST", f"/v1/dead-letters/{letter['id']}/replay", token=token, body={}).status
+    assert 200 == ask(daemon, "POST", "/v1/dead-letters/replay", token=token, body=asked).status
+    assert 403 == ask(daemon, "POST", "/v1/dead-letters/replay", token=tokens.of["read"], body=asked).status
+
+    entries = audit(daemon, tokens, "?action=dead-letters-replayed")[-4:]
+    result = {"stored": 0, "duplicates": 0, "refused": 1}
+    page = {"reason": "schema", "device": None, "since": None, "until": None, "limit": 1, "before": None}
+    assert [{"id": letter["id"]}, result, {"filter": page}, result] == [entry["after"] for entry in entries]
+    assert {"token administrator"} == {entry["who"].partition(" (")[0] for entry in entries}
 
 
 def test_the_audit_is_for_administrators_and_is_read_by_pages(daemon: Daemon, tokens: Tokens) -> None:

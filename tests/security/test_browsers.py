@@ -158,6 +158,7 @@ def test_a_mapping_in_plain_text_is_415_and_changes_nothing(daemon: Daemon, name
     [
         ("POST", TELEMETRY),
         ("POST", MAPPINGS),
+        ("POST", "/v1/dead-letters/replay"),
         ("PUT", f"{MAPPINGS}/EV-1"),
         ("PUT", "/v1/devices/vehicle/EV-1/settings"),
     ],
@@ -186,6 +187,7 @@ def test_a_page_of_another_site_changes_nothing(daemon: Daemon, names: Names, he
     body = meter_message(names.meter, datetime.now(UTC) - timedelta(minutes=1))[1]
     assert_problem(daemon.request("POST", TELEMETRY, body=body, headers=headers), 403)
     assert 404 == daemon.request("GET", f"/v1/analytics/meter/{names.meter}/live").status
+    assert_problem(daemon.request("POST", "/v1/dead-letters/1/replay", headers=headers), 403)
 
 
 @pytest.mark.parametrize("headers", FOREIGN.values(), ids=FOREIGN.keys())

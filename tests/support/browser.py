@@ -8,7 +8,7 @@ from base64 import b64decode
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver import ActionChains, Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
@@ -137,6 +137,10 @@ class Browser:
         """By script: a button may be made anew in the moment between finding and clicking it."""
         self.one(selector)
         self.run("document.querySelector(arguments[0]).click()", selector)
+
+    def press(self, *keys: str) -> None:
+        """These keys, one after the other, at what has the focus."""
+        ActionChains(self.driver).send_keys(*keys).perform()
 
     def complaints(self) -> list[str]:
         """What the console has, since the last time."""
