@@ -256,6 +256,16 @@ def test_an_origin_of_the_setting_may_read_and_write(public: Daemon, names: Name
     assert "Content-Type" in preflight.headers["access-control-allow-headers"]
 
 
+def test_an_origin_of_the_setting_reads_live_values_and_goes_on_where_it_was(public: Daemon) -> None:
+    asked = {"Origin": OPS, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "last-event-id"}
+
+    preflight = public.request("OPTIONS", "/v1/stream", headers=asked)
+    stream = public.request("HEAD", "/v1/stream", headers={"Origin": OPS, "Last-Event-ID": "1"})
+
+    assert "Last-Event-ID" in preflight.headers["access-control-allow-headers"]
+    assert (200, OPS) == (stream.status, stream.headers["access-control-allow-origin"])
+
+
 @pytest.mark.parametrize("origin", [EVIL, "null", "http://ops.example.org", f"{OPS}.evil.example", f"{OPS}:8443"])
 def test_any_other_origin_may_not(public: Daemon, names: Names, origin: str) -> None:
     answer = change_mapping(public, names, Origin=origin)
