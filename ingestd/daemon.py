@@ -41,6 +41,7 @@ from ingestd.process import notify_systemd, stop_signals, tune_garbage_collectio
 from ingestd.reloading import Reloading
 from ingestd.store.alerts import Alerts
 from ingestd.store.audit import Audit
+from ingestd.store.changes import Changes
 from ingestd.store.clocks import Clocks
 from ingestd.store.closing import Closing
 from ingestd.store.closing_loop import close_quarters
@@ -222,6 +223,7 @@ class Daemon:
             ),
             performance=Performances(snapshots, policy=policy(settings)).of_vehicle,
             live=devices.newest,
+            changes=Changes(pool).look,
             series=series.of_device,
             totals=series.totals,
             sessions=series.sessions,

@@ -225,6 +225,15 @@ class Requests:
             registry=registry,
         )
 
+        self.event_streams = Gauge(
+            "ingestd_http_event_streams", "Clients that read /v1/stream at the moment", registry=registry
+        )
+        self.event_streams_dropped = Counter(
+            "ingestd_http_event_streams_dropped",
+            "Clients of /v1/stream that were too slow, and whose connection was closed",
+            registry=registry,
+        )
+
     def expect(self, route: str, method: str) -> None:
         """Show a route before its first request."""
         self._seconds.labels(route, method)

@@ -120,6 +120,15 @@ def may_read(request: web.Request) -> bool:
     return not request.app[AUTHORIZATION].is_required or (token is not None and "read" in token.scopes)
 
 
+def may_go_on(request: web.Request) -> bool:
+    """Whether a request whose answer goes on would still be let through: its token may be revoked meanwhile."""
+    authorization = request.app[AUTHORIZATION]
+    if not authorization.is_required:
+        return True
+    token = authorization.token(request)
+    return token is not None and _access(request) in token.scopes
+
+
 def may_send(request: web.Request) -> MaySend:
     """For which devices a client may send readings."""
     token = request.get(_TOKEN)

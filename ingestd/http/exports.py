@@ -1,8 +1,6 @@
 """The routes that send history as CSV, as fast as the client reads it."""
 
 import asyncio
-import socket
-import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from datetime import datetime
@@ -18,6 +16,7 @@ from ingestd.http import parameters
 from ingestd.http.authorization import client_of
 from ingestd.http.operations import Operation, raw
 from ingestd.http.problems import Problem, unknown
+from ingestd.http.resetting import reset
 from ingestd.http.services import SERVICES
 from ingestd.model.periods import TimeRange
 from ingestd.model.stream import STREAMS, Stream
@@ -30,7 +29,6 @@ CLIENT_SECONDS: Final = 30.0
 """The connection of a client that does not take a chunk within this time is closed."""
 EXPORT_SECONDS: Final = 3600.0
 """The longest that an export may last: meanwhile PostgreSQL cannot vacuum what was updated or deleted."""
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time at all
 
 UNDER_WAY: Final[web.AppKey[dict[asyncio.Task[Any], str]]] = web.AppKey("exports_under_way", dict)
 """The tasks of the exports under way, each with its client."""
@@ -86,9 +84,9 @@ async def _export(request: web.Request, stream: Stream, window: TimeRange, devic
                 await send(response, first, chunks)
         except (StoreError, ConnectionError, TimeoutError) as error:
             log.warning("export_aborted", path=request.path, reason=str(error) or type(error).__name__)
-            _reset(request)
+            reset(request)
         except BaseException:
-            _reset(request)
+            reset(request)
             raise
     return response
 
@@ -105,16 +103,6 @@ async def send(response: web.StreamResponse, chunk: bytes, following: AsyncItera
         chunk = await anext(following, b"")
     async with asyncio.timeout(CLIENT_SECONDS):
         await response.write_eof()
-
-
-def _reset(request: web.Request) -> None:
-    """Reset the connection, so that no client takes a part for the whole export.
-
-    With HTTP/1.0, which some proxies speak, an ordinary close of the connection means that the body is complete.
-    """
-    if request.transport is not None:
-        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        request.transport.abort()
 
 
 def _file_name(of: str, window: TimeRange) -> str:

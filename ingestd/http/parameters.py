@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Annotated, Final, TypeAlias, TypeVar
+from typing import Annotated, Final, TypeAlias, TypeVar, get_origin
 
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
@@ -173,12 +173,12 @@ def letter_id(request: web.Request) -> int:
 
 def question(request: web.Request, model: type[_Question]) -> _Question:
     """The query as `model`. Raises Problem, which names the first parameter that is wrong."""
-    given = {}
+    given: dict[str, str | list[str]] = {}
     for name in sorted(set(request.query)):
         texts = request.query.getall(name)
         if model.model_config["extra"] == "forbid":
             _check(name, texts, model)
-        given[name] = texts[0]
+        given[name] = texts if _is_list(name, model) else texts[0]
     try:
         return model.model_validate(given)
     except ValidationError as error:
@@ -189,10 +189,15 @@ def _check(name: str, texts: list[str], model: type[Question]) -> None:
     """Raises Problem for what is wrong with a parameter of any type."""
     if name not in aliases(model):
         raise bad_parameter(name, "no such parameter")
-    if len(texts) > 1:
+    if len(texts) > 1 and not _is_list(name, model):
         raise bad_parameter(name, "given more than once")
-    if "\0" in texts[0]:
+    if any("\0" in text for text in texts):
         raise bad_parameter(name, "must not contain a NUL character")
+
+
+def _is_list(name: str, model: type[Question]) -> bool:
+    """Whether the parameter may be given several times."""
+    return any(field.alias == name and get_origin(field.annotation) is tuple for field in model.model_fields.values())
 
 
 def aliases(model: type[BaseModel]) -> list[str]:

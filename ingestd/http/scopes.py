@@ -32,6 +32,7 @@ _READ: Final = (
     "/v1/analytics/mappings/{vehicleId}",
     "/v1/analytics/performance/{vehicleId}",
     "/v1/analytics/vehicle/{vehicleId}/sessions",
+    "/v1/stream",
     *(
         path
         for stream in STREAMS

@@ -14,6 +14,7 @@ from ingestd.http.broken import BROKEN, BrokenRequests
 from ingestd.http.browsers import ALLOWED, Allowed, refuse_foreign, set_headers
 from ingestd.http.cancellation import carry_changes_through
 from ingestd.http.connection import SERVER_NAME, Connection
+from ingestd.http.event_streams import EVENT_STREAMS, EventStreams, end_event_streams
 from ingestd.http.exports import UNDER_WAY, end_exports
 from ingestd.http.heavy import HEAVY_READS, HeavyReads
 from ingestd.http.open_connections import OpenConnections
@@ -56,9 +57,12 @@ class HttpServer:
         self._app[BROKEN] = self._broken
         self._app[BODIES] = Bodies()
         self._app[UNDER_WAY] = {}
+        self._streams = EventStreams(services.changes, metrics=services.requests)
+        self._app[EVENT_STREAMS] = self._streams
         self._app[HEAVY_READS] = HeavyReads()
         self._app[SHARED_ANSWERS] = SharedAnswers()
         self._app.on_shutdown.append(end_exports)
+        self._app.on_shutdown.append(end_event_streams)
         self._app.add_routes(operation.route for operation in OPERATIONS)
         documents.prepare(self._app, OPERATIONS, are_tokens_used=authorization.is_required)
         expect_routes(self._app, services.requests)
@@ -102,8 +106,9 @@ class HttpServer:
         return await self._listening.listen(self._host, self._port)
 
     async def watch(self) -> None:
-        """Accept connections with TLS, and end those that keep the server waiting, until cancelled."""
+        """Accept connections with TLS, end those that keep the server waiting, feed event streams, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._streams.run(), name="http-event-streams")
             tasks.create_task(self._connections.watch(), name="http-watch")
             if isinstance(self._listening, TlsListener):
                 tasks.create_task(self._listening.accept(), name="http-accept")

@@ -23,7 +23,7 @@ from ingestd.model.answers import (
 )
 from ingestd.model.audit import AuditFilter
 from ingestd.model.dead_letter import DeadLetterFilter, Replayed
-from ingestd.model.device import Device, DevicePage, DeviceSettings, Forgotten, LiveReading
+from ingestd.model.device import Changed, Device, DevicePage, DeviceSettings, Forgotten, LiveReading
 from ingestd.model.mapping import Mapping
 from ingestd.model.periods import Bucket, Period, TimeRange
 from ingestd.model.stream import Stream
@@ -115,6 +115,8 @@ class Services:
     intake: Intake
     performance: Callable[[str, TimeRange], Awaitable[Performance | None]]
     live: Callable[[Stream, str], Awaitable[LiveReading | None]]
+    changes: Callable[[], AsyncGenerator[Changed]]
+    """What has changed since it was asked last; at first, all devices. Each step may raise StoreError."""
     series: Callable[[Stream, str, TimeRange, Sequence[Bucket]], Awaitable[Answer[Point] | None]]
     totals: Callable[[Stream, str, TimeRange, Sequence[Period]], Awaitable[Answer[Total] | None]]
     sessions: Callable[[str, TimeRange], Awaitable[Answer[ChargingSession] | None]]

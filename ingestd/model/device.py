@@ -1,11 +1,13 @@
 """A device as lists show it, and its settings."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import inf
 from typing import Literal, TypeAlias
 
 from ingestd.model.efficiency import Status
+from ingestd.model.stream import Stream
 from ingestd.setting_types import format_duration
 
 
@@ -17,6 +19,16 @@ class LiveReading:
     timestamp: datetime
     received_at: datetime
     figures: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """Devices of a stream whose newest reading is another one than before."""
+
+    stream: Stream
+    readings: Sequence[LiveReading] = ()
+    gone: Collection[str] = ()
+    """Ids of devices that were forgotten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

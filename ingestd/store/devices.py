@@ -41,7 +41,7 @@ class Devices:
     async def newest(self, stream: Stream, device_id: str) -> LiveReading | None:
         """The newest reading of a device; None if the device is unknown."""
         rows = await self._pool.fetch(_SQL[stream]["newest"], {"device_id": device_id})
-        return _reading(stream, rows[0]) if rows else None
+        return live_reading(stream, rows[0]) if rows else None
 
     async def page(self, stream: Stream, wanted: DevicePage, *, anew: bool = False) -> list[Device]:
         """One page of the devices that have reported. `anew`: do not use shared efficiencies."""
@@ -66,7 +66,7 @@ class Devices:
         )
         return [
             Device(
-                newest=_reading(stream, row),
+                newest=live_reading(stream, row),
                 online=row.online,
                 status=row.status or ("unmapped" if stream is VEHICLE else None),
                 efficiency_ratio=row.efficiency_ratio,
@@ -91,7 +91,7 @@ def _number(key: SortKey) -> float | None:
     return None if isinstance(key, str) else key
 
 
-def _reading(stream: Stream, row: Any) -> LiveReading:  # noqa: ANN401 - psycopg makes the namedtuple's class at run time
+def live_reading(stream: Stream, row: Any) -> LiveReading:  # noqa: ANN401 - psycopg makes the namedtuple's class at run time
     """A row of a live table."""
     figures = {key: getattr(row, column) for key, column in stream.columns.items()}
     return LiveReading(

@@ -37,7 +37,7 @@ function open() {
   document.title = `${root.querySelector("h1").textContent} · ingestd`;
   if (shown !== null && shown !== path) main.focus(); // a screen reader begins to read here
   shown = path;
-  end = follow(() => tried(refresh));
+  end = follow((watch) => tried(() => refresh(watch)));
 }
 
 /** Of a path such as vehicle/EV-101; an address that is broken leads to the fleet. */

@@ -5,6 +5,7 @@ import { chart, spans } from "/web/chart.js";
 import { empty, facts, fill, h, section, table } from "/web/dom.js";
 import { firstSteps } from "/web/fleet.js";
 import * as format from "/web/format.js";
+import { isNewer } from "/web/live.js";
 import { mappings } from "/web/mappings.js";
 import { settings } from "/web/settings.js";
 import { asked, chooser, windowOf } from "/web/windows.js";
@@ -24,12 +25,15 @@ export function vehicle(root, { id, query }) {
     section("Mappings: which meter feeds this vehicle", editor.root),
     section("Settings of this vehicle", own.root),
   );
-  return async () => {
+  const showNow = newestIn(parts.now, nowOfVehicle);
+  return async (watch) => {
+    watch("vehicle", [id], showNow);
     const window = windowOf(query);
     const span = asked(window);
     const [live] = await Promise.all([find(device("vehicle", id, "live")), editor.refresh(), own.refresh()]);
     const series = await find(device("vehicle", id, "series"), { ...span, bucket: window.bucket });
-    fill(parts.now, live ? nowOfVehicle(live) : empty("This vehicle has not reported. ", firstSteps()));
+    if (live) showNow([live]);
+    else fill(parts.now, empty("This vehicle has not reported. ", firstSteps()));
     if (series === null) {
       for (const part of [energy, efficiency, battery, heat, sessions, judgement]) fill(part, empty("Nothing is known of this vehicle yet."));
       return;
@@ -63,7 +67,9 @@ export function meter(root, { id, query }) {
     columns(section("AC energy", energy), section("Voltage", voltage)),
     section("Settings of this meter", own.root),
   );
-  return async () => {
+  const showNow = newestIn(parts.now, nowOfMeter);
+  return async (watch) => {
+    watch("meter", [id], showNow);
     const window = windowOf(query);
     const span = asked(window);
     const [live, series] = await Promise.all([
@@ -71,7 +77,8 @@ export function meter(root, { id, query }) {
       find(device("meter", id, "series"), { ...span, bucket: window.bucket }),
       own.refresh(),
     ]);
-    fill(parts.now, live ? nowOfMeter(live) : empty("This meter has not reported. ", firstSteps()));
+    if (live) showNow([live]);
+    else fill(parts.now, empty("This meter has not reported. ", firstSteps()));
     if (series === null) {
       for (const part of [energy, voltage, totals]) fill(part, empty("Nothing is known of this meter yet."));
       return;
@@ -90,6 +97,15 @@ export function meter(root, { id, query }) {
 function places(root, title, path, query) {
   root.append(h("h1", {}, title), chooser(path, query));
   return { now: h("div", {}, empty("Loading …")), append: (...children) => root.append(...children) };
+}
+
+/** Shows the newest of all readings that it is given, in whatever order. */
+function newestIn(part, facts) {
+  let newest = null;
+  return (readings) => {
+    for (const reading of readings) if (isNewer(reading, newest)) newest = reading;
+    fill(part, facts(newest));
+  };
 }
 
 const columns = (...children) => h("div", { class: "columns" }, children);

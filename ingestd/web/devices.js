@@ -4,6 +4,7 @@ import { get } from "/web/api.js";
 import { empty, fill, h, labelled, select, table } from "/web/dom.js";
 import { firstSteps } from "/web/fleet.js";
 import * as format from "/web/format.js";
+import { isNewer } from "/web/live.js";
 
 const ROWS = 100;
 /** Pages of 1000 devices that a search looks through at a time. */
@@ -29,17 +30,38 @@ function list(root, { query }, stream) {
   const pager = h("p");
   root.append(h("h1", {}, stream.title), controls(stream, asked), found, rows, pager);
 
-  const refresh = async () => {
+  const id = `${stream.kind}Id`;
+  const newest = new Map(); // readings that came by themselves, by id
+  let shown = [];
+  let watch = () => {};
+  const draw = () => {
+    const now = shown.map((row) => withReading(row, newest.get(row[id])));
+    fill(rows, now.length ? rowsOf(stream, now) : nothing(stream, asked));
+  };
+  const show = (readings) => {
+    for (const reading of readings) newest.set(reading[id], reading);
+    draw();
+  };
+  const refresh = async (given = watch) => {
+    watch = given;
     const depth = stack.length;
     const page = await read(stream, asked, stack.at(-1));
     if (depth !== stack.length) return;
-    fill(rows, page.devices.length ? rowsOf(stream, page.devices) : nothing(stream, asked));
+    shown = page.devices;
+    draw();
+    watch(stream.kind, shown.map((row) => row[id]), show);
     const said = page.devices.length ? `${format.count(page.devices.length)} ${stream.plural} on page ${stack.length}` : "";
     if (found.textContent !== said) found.textContent = said;
     const turn = (text, able, move) => h("button", { type: "button", disabled: !able, onclick: () => { move(); refresh(); } }, text);
     fill(pager, turn("Previous page", stack.length > 1, () => stack.pop()), " ", turn("Next page", page.next !== null, () => stack.push(page.next)));
   };
   return refresh;
+}
+
+/** A row of the list with a newer reading: the device has just reported. */
+function withReading(row, reading) {
+  if (!reading || !isNewer(reading, row)) return row;
+  return { ...reading, lastSeen: reading.receivedAt, online: true, efficiencyRatio: row.efficiencyRatio, status: row.status };
 }
 
 function controls(stream, asked) {

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,11 @@ from selenium.webdriver.common.keys import Keys
 
 from ingestd.demo.fleet import Fleet
 from ingestd.demo.servers import PrivateMosquitto
+from ingestd.http.event_streams import EventStreamLimits
 from tests.support.api import map_vehicle
 from tests.support.browser import IS_MISSING, MISSING, PHONE, WIDE, Browser
 from tests.support.daemon import Daemon
+from tests.support.event_streams import EventReader
 from tests.support.polling import until
 from tests.support.tokens import Tokens
 
@@ -374,17 +377,80 @@ def test_settings_are_saved(browser: Browser, daemon: Daemon) -> None:
     assert "2h" == daemon.request("GET", "/v1/devices/meter/meter-0001/settings").json()["offlineAfter"]
 
 
-def test_a_new_value_shows_without_a_reload(browser: Browser, daemon: Daemon) -> None:
-    view(browser, daemon, "meter/meter-0002")
-    reading = {
-        "meterId": "meter-0002",
-        "kwhConsumedAc": 0.001,
-        "voltage": 211.5,
-        "timestamp": datetime.now(UTC).isoformat(),
-    }
-    daemon.request("POST", "/v1/telemetry", body=reading)
+@pytest.mark.parametrize(("name", "voltage"), [("meter/meter-0002", 211.5), ("meters", 212.5)])
+def test_a_new_value_shows_by_itself_and_without_a_question(
+    browser: Browser, daemon: Daemon, name: str, voltage: float
+) -> None:
+    view(browser, daemon, name)
+    until(lambda: any("/v1/stream?kind=meter&device=" in url for url in browser.requests()))
+    browser.run(NO_MORE_QUESTIONS)
+    send_voltage(daemon, voltage)
 
-    browser.wait_for_text("211.5")
+    browser.wait_for_text(str(voltage))
+
+
+@pytest.mark.parametrize("name", ["vehicle/EV-0003", "vehicles"])
+def test_a_new_value_of_a_vehicle_too(browser: Browser, daemon: Daemon, name: str) -> None:
+    soc = 33.3 if name == "vehicles" else 44.4
+    view(browser, daemon, name)
+    browser.run(NO_MORE_QUESTIONS)
+    now = datetime.now(UTC).isoformat()
+    reading = {"vehicleId": "EV-0003", "kwhDeliveredDc": 0.0, "soc": soc, "batteryTemp": 20, "timestamp": now}
+    assert 201 == daemon.request("POST", "/v1/telemetry", body=reading).status
+
+    browser.wait_for_text(f"{soc}")
+
+
+def test_where_the_stream_is_refused_the_page_asks(chromium: Browser, daemon: Daemon) -> None:
+    """There are as many streams of this address as may be."""
+    with ExitStack() as held:
+        for _ in range(EventStreamLimits().of_client):
+            held.enter_context(EventReader(daemon, "kind=meter&device=nobody"))
+        view(chromium, daemon, "meter/meter-0003")
+        until(lambda: any("503" in complaint for complaint in chromium.complaints()))
+        send_voltage(daemon, 213.5, meter="meter-0003")
+
+        chromium.wait_for_text("213.5")
+    chromium.open("about:blank")
+    chromium.complaints()
+
+
+def test_after_a_restart_of_the_daemon_new_values_show_again(chromium: Browser, daemon: Daemon) -> None:
+    view(chromium, daemon, "meter/meter-0004")
+    until(lambda: daemon.metric("ingestd_http_event_streams") == 1)
+    chromium.run(NO_MORE_QUESTIONS)
+    assert 0 == daemon.terminate()
+    daemon.start()
+    daemon.wait_healthy()
+    until(lambda: daemon.metric("ingestd_http_event_streams") == 1)
+    send_voltage(daemon, 214.5, meter="meter-0004")
+
+    chromium.wait_for_text("214.5")
+    chromium.open("about:blank")
+    chromium.complaints()  # that nobody listened for a moment
+
+
+def test_a_tab_that_is_not_seen_has_no_stream(browser: Browser, daemon: Daemon) -> None:
+    view(browser, daemon, "meters")
+    until(lambda: daemon.metric("ingestd_http_event_streams") == 1)
+    hide = "Object.defineProperty(document, 'hidden', {value: HIDDEN, configurable: true});"
+    told = "document.dispatchEvent(new Event('visibilitychange'));"
+    browser.run(hide.replace("HIDDEN", "true") + told)
+    until(lambda: daemon.metric("ingestd_http_event_streams") == 0)
+    browser.run(hide.replace("HIDDEN", "false") + told)
+
+    until(lambda: daemon.metric("ingestd_http_event_streams") == 1)
+    assert 1 == daemon.metric("ingestd_http_event_streams")
+
+
+NO_MORE_QUESTIONS = "window.fetch = () => new Promise(() => {});"
+"""So what the page shows from now on was told to it."""
+
+
+def send_voltage(daemon: Daemon, voltage: float, *, meter: str = "meter-0002") -> None:
+    now = datetime.now(UTC).isoformat()
+    reading = {"meterId": meter, "kwhConsumedAc": 0.001, "voltage": voltage, "timestamp": now}
+    assert 201 == daemon.request("POST", "/v1/telemetry", body=reading).status
 
 
 def test_an_offline_device_is_shown_first_and_is_marked(

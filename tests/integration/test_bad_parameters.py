@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ingestd.demo.servers import PrivateMosquitto
+from ingestd.http.event_streams import MOST_DEVICES
 from ingestd.http.routes import OPERATIONS
 from tests.support.api import assert_problem
 from tests.support.daemon import Daemon
@@ -95,6 +96,18 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("action=nothing", "action"),
         ("subject=a&subject=b", "subject"),
         ("subject=%00", "subject"),
+    ],
+    "/v1/stream": [
+        ("kind=charger", "kind"),
+        ("kind=meter&kind=vehicle", "kind"),
+        ("kind=meter%00", "kind"),
+        ("device=m-1", "kind"),
+        ("kind=meter&device=", "device"),
+        ("kind=meter&device=a%00", "device"),
+        (f"kind=meter&device={'a' * 65}", "device"),
+        (f"kind=meter&device={'a' * 5000}", "device"),
+        (f"kind=meter{'&device=m' * (MOST_DEVICES + 1)}", "device"),
+        ("lastEventId=1", "lastEventId"),
     ],
     "/v1/alerts": [*PAGES, *BEFORE, *DEVICE, ("state=panic", "state"), ("kind=bad-luck", "kind")],
 }

@@ -17,7 +17,9 @@ from ingestd.demo.servers import PrivateMosquitto
 from tests.support.certificates import Authority
 from tests.support.commands import finished
 from tests.support.daemon import Daemon
+from tests.support.event_streams import EventReader
 from tests.support.polling import until
+from tests.support.tokens import reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,6 +99,14 @@ def test_new_versions_of_tls_are_spoken(daemon: Tls, version: ssl.TLSVersion) ->
     with closing(connection):
         connection.request("GET", "/livez")
         assert 200 == connection.getresponse().status
+
+
+def test_live_values_are_encrypted_too(daemon: Tls, tokens: Tokens) -> None:
+    headers = {"Authorization": f"Bearer {tokens.of['read']}"}
+    sender = {"Authorization": f"Bearer {tokens.gateway}"}
+    with EventReader(daemon, "kind=meter&device=encrypted", headers=headers) as reader:
+        assert 201 == daemon.request("POST", "/v1/telemetry", body=reading("encrypted"), headers=sender).status
+        until(lambda: ["encrypted"] == reader.devices)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
