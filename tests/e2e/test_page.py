@@ -246,7 +246,7 @@ def test_a_long_list_has_pages(browser: Browser, daemon: Daemon) -> None:
     assert set() == first & set(browser.texts("tbody a"))
 
 
-def test_an_empty_system_says_what_to_do(chromium: Browser, database_url: str) -> None:
+def test_an_empty_system_says_what_to_do_and_a_broken_one_what_is_wrong(chromium: Browser, database_url: str) -> None:
     with (
         PrivateMosquitto() as broker,
         Daemon(mqtt_url=broker.url, database_url=database_url, mqtt_client_id="ingestd-page-empty") as daemon,
@@ -262,6 +262,11 @@ def test_an_empty_system_says_what_to_do(chromium: Browser, database_url: str) -
         chromium.picture("empty")
 
         assert [] == chromium.complaints()
+        broker.stop()
+        chromium.open(f"{daemon.url}/#/health")
+        chromium.wait_for_text("broker connection lost")
+        chromium.picture("wide-errors")
+        chromium.complaints()  # /health is 503
         chromium.open("about:blank")
 
 

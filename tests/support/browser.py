@@ -154,6 +154,9 @@ class Browser:
     def picture(self, name: str) -> Path:
         """The whole page as an image."""
         PICTURES.mkdir(exist_ok=True)
+        self.driver.execute_async_script(  # all that changed is drawn
+            "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
+        )
         height = int(self.run("return document.documentElement.scrollHeight"))
         width = int(self.run("return innerWidth"))
         clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
