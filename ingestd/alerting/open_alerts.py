@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ingestd.model.alert import Alert, Change, Found, Watch, step, summary
+from ingestd.model.alert import Alert, Change, Found, Watch, step
+from ingestd.model.observations import summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,6 @@ from ingestd.metrics import Metrics
 from ingestd.model.alert import (
     BATTERY,
     CLOCK,
-    CLOCK_DIFFERENCE,
     DEAD_LETTERS,
     EFFICIENCY,
     EFFICIENCY_AGE,
@@ -24,21 +23,24 @@ from ingestd.model.alert import (
     MOST_OPEN,
     SESSION_LOST,
     SILENT,
-    STATUS,
     SUMMARY,
     Alert,
     Change,
-    DeadLetterShare,
     Observation,
-    SessionLosses,
     State,
     Watch,
-    charging,
-    clock,
     device_kinds,
-    in_chunks,
     retire,
     step,
+)
+from ingestd.model.observations import (
+    CLOCK_DIFFERENCE,
+    STATUS,
+    DeadLetterShare,
+    SessionLosses,
+    charging,
+    clock,
+    in_chunks,
 )
 from ingestd.model.stream import STREAMS
 

@@ -7,18 +7,8 @@ from typing import Any, Final
 
 from pydantic_core import to_json
 
-from ingestd.model.alert import (
-    BATTERY,
-    BATTERY_FRESH,
-    RETIRED,
-    SILENT,
-    Alert,
-    AlertFilter,
-    Change,
-    Found,
-    battery,
-    silence,
-)
+from ingestd.model.alert import BATTERY, BATTERY_FRESH, RETIRED, SILENT, Alert, AlertFilter, Change, Found
+from ingestd.model.observations import battery, silence
 from ingestd.model.stream import STREAMS, Stream
 from ingestd.store import queries
 from ingestd.store.pool import Pool

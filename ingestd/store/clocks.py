@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 
-from ingestd.model.alert import CLOCK_DIFFERENCE
+from ingestd.model.observations import CLOCK_DIFFERENCE
 from ingestd.store.pool import Pool
 from ingestd.store.queries import Statement
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from ingestd.alerting.open_alerts import OpenAlerts
 from ingestd.model.alert import (
     BATTERY,
-    BATTERY_MARGIN,
     CLOCK,
     DEVICE_KINDS,
     EFFICIENCY,
@@ -22,22 +21,25 @@ from ingestd.model.alert import (
     IMPLAUSIBLE,
     KINDS,
     SILENT,
-    STATUS,
     SUMMARY,
     Alert,
-    DeadLetterShare,
     Found,
     Observation,
     Watch,
+    retire,
+    step,
+)
+from ingestd.model.answers import VehicleEfficiency
+from ingestd.model.observations import (
+    BATTERY_MARGIN,
+    STATUS,
+    DeadLetterShare,
     battery,
     charging,
     clock,
     efficiency,
-    retire,
     silence,
-    step,
 )
-from ingestd.model.answers import VehicleEfficiency
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
