@@ -362,6 +362,7 @@ class Daemon:
             database_reason=self._flusher.reason,
             broker_reason=self._session.reason,
             last_commit_age=None if committed is None else time.monotonic() - committed,
+            received_messages=int(self._metrics.totals()["received"]),
             buffered_messages=self._buffer.messages,
         )
 

@@ -6,7 +6,7 @@ from hashlib import sha256
 from http import HTTPStatus
 from typing import Concatenate, Final, ParamSpec
 
-from aiohttp import hdrs, web
+from aiohttp import ETag, hdrs, web
 
 _Parameters = ParamSpec("_Parameters")
 _Handler = Callable[Concatenate[web.Request, _Parameters], Awaitable[web.Response]]
@@ -22,7 +22,8 @@ def conditional(handler: _Handler[_Parameters]) -> _Handler[_Parameters]:
     async def answer(request: web.Request, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> web.Response:
         response = await handler(request, *args, **kwargs)
         assert isinstance(response.body, bytes)  # noqa: S101 - shapes.answer makes it so
-        response.etag = sha256(response.body).hexdigest()[:32]
+        # Weak, as the tag is of the answer whether it is compressed or not.
+        response.etag = ETag(sha256(response.body).hexdigest()[:32], is_weak=True)
         response.headers[hdrs.CACHE_CONTROL] = KEEP
         if not is_known(request, response):
             return response

@@ -65,19 +65,20 @@ async def put_settings(request: web.Request, body: Settings, stream: Stream) -> 
 
 async def get_settings(request: web.Request, _: parameters.Nothing, stream: Stream) -> Answer:
     device_id = parameters.identity(request, "id")
-    return _shape(stream, device_id, await request.app[SERVICES].device_settings.get(stream, device_id))
+    found = await request.app[SERVICES].device_settings.get(stream, device_id)
+    return _shape(stream, device_id, found or DeviceSettings())
 
 
 async def delete_settings(request: web.Request, _: parameters.Nothing, stream: Stream) -> Answer:
     """Delete the settings; the answer shows the old ones."""
     device_id = parameters.identity(request, "id")
     removed = await request.app[SERVICES].device_settings.remove(stream, device_id, who=who(request))
+    if removed is None:
+        raise Problem(HTTPStatus.NOT_FOUND, f"nothing is set for {stream.name} {device_id}")
     return _shape(stream, device_id, removed)
 
 
-def _shape(stream: Stream, device_id: str, settings: DeviceSettings | None) -> Answer:
-    if settings is None:
-        raise Problem(HTTPStatus.NOT_FOUND, f"nothing is set for {stream.name} {device_id}")
+def _shape(stream: Stream, device_id: str, settings: DeviceSettings) -> Answer:
     return _OF_DEVICE[stream](**{stream.id_key: device_id}, **shown(stream, settings))
 
 
@@ -103,11 +104,10 @@ def _operations(stream: Stream) -> tuple[Operation, ...]:
             hdrs.METH_GET,
             path,
             partial(get_settings, stream=stream),
-            summary=f"What is set for one {stream.name}",
+            summary=f"What is set for one {stream.name}; null where the setting for all devices holds",
             tag=tag,
             asks=parameters.Nothing,
             answers=answers,
-            problems=[HTTPStatus.NOT_FOUND],
         ),
         asking(
             hdrs.METH_DELETE,

@@ -10,6 +10,7 @@ from pydantic_core import to_json
 from ingestd.http import openapi, pages, parameters
 from ingestd.http.conditional import conditional
 from ingestd.http.operations import Operation, raw
+from ingestd.http.shapes import compressible
 from ingestd.model import asyncapi
 
 OPENAPI: Final = web.AppKey("openapi", bytes)
@@ -23,7 +24,7 @@ def prepare(app: web.Application, operations: tuple[Operation, ...], *, are_toke
 
 @conditional
 async def get_openapi(request: web.Request, _: parameters.Nothing) -> web.Response:
-    return web.Response(body=request.app[OPENAPI], content_type="application/json")
+    return compressible(request.app[OPENAPI], "application/json")
 
 
 @cache
@@ -33,7 +34,7 @@ def _asyncapi() -> bytes:
 
 @conditional
 async def get_asyncapi(_: web.Request, __: parameters.Nothing) -> web.Response:
-    return web.Response(body=_asyncapi(), content_type="application/json")
+    return compressible(_asyncapi(), "application/json")
 
 
 async def get_docs(request: web.Request, _: parameters.Probe) -> web.Response:

@@ -43,6 +43,7 @@ class Health(Status):
     broker: str
     stopping: bool
     last_commit_age_seconds: float | None
+    received_messages: int = Field(description="since the daemon started")
     buffered_messages: int
     last_errors: list[LoggedError] = Field(description="the different ones that came last, the newest first")
     timestamp: UtcTime
@@ -92,6 +93,7 @@ async def _health(request: web.Request, *, is_whole: bool) -> web.Response:
         broker=condition.broker_reason or "connected",
         stopping=condition.is_stopping,
         last_commit_age_seconds=round(age, 3) if age is not None else None,
+        received_messages=condition.received_messages,
         buffered_messages=condition.buffered_messages,
         last_errors=[
             LoggedError(at=one.at, level=one.level, event=one.event, detail=one.detail, times=one.times)

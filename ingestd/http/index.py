@@ -25,12 +25,9 @@ class Index(Answer):
 async def get_index(request: web.Request, _: parameters.Probe) -> web.Response:
     if pages.is_asked_for(request):
         return pages.page(request, "index.html")
-    routes = [
-        route.resource.canonical
-        for route in request.app.router.routes()
-        if route.resource is not None and route.method != hdrs.METH_HEAD  # aiohttp adds one to each GET
-    ]
-    response = answer(Index(tokens=request.app[AUTHORIZATION].is_required, routes=routes))
+    resources = request.app.router.resources()
+    paths = list(dict.fromkeys(resource.canonical for resource in resources))
+    response = answer(Index(tokens=request.app[AUTHORIZATION].is_required, routes=paths))
     response.headers[hdrs.VARY] = hdrs.ACCEPT
     return response
 

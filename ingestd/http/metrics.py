@@ -8,13 +8,11 @@ from aiohttp import hdrs, web
 from ingestd.http import parameters
 from ingestd.http.operations import Operation, raw
 from ingestd.http.services import SERVICES
+from ingestd.http.shapes import compressible
 
 
 async def get_metrics(request: web.Request, _: parameters.Probe) -> web.Response:
-    return web.Response(
-        body=request.app[SERVICES].exposition(),
-        headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
-    )
+    return compressible(request.app[SERVICES].exposition(), "text/plain; version=0.0.4; charset=utf-8")
 
 
 OPERATIONS: Final[tuple[Operation, ...]] = (

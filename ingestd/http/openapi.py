@@ -37,7 +37,9 @@ def document(operations: Sequence[Operation], *, are_tokens_used: bool) -> Json:
     paths: dict[str, Json] = {}
     for operation in operations:
         described = _operation(operation, references)
-        described["security"] = _security(ACCESS[operation.method, operation.path]) if are_tokens_used else []
+        access = ACCESS[operation.method, operation.path]
+        described["x-scope"] = access
+        described["security"] = _security(access) if are_tokens_used else []
         paths.setdefault(operation.path, {})[operation.method.lower()] = described
     problems = sorted({status for operation in operations for status in _problems_of(operation)})
     return {

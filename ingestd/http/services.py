@@ -100,6 +100,7 @@ class Condition:
     database_reason: str | None  # why the database takes no writes; None where it does
     broker_reason: str | None  # why no telemetry arrives; None where it can
     last_commit_age: float | None  # seconds; None before the first commit
+    received_messages: int  # since the daemon started
     buffered_messages: int
 
     @property

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any, TypeAlias
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
 
@@ -25,6 +25,13 @@ class Answer(BaseModel):
 def answer(body: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
     content = body.model_dump_json(by_alias=True).encode()
     return web.Response(status=status, body=content, content_type="application/json")
+
+
+def compressible(body: bytes, content_type: str) -> web.Response:
+    """A large answer of text, compressed for those who take that."""
+    response = web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type, hdrs.VARY: hdrs.ACCEPT_ENCODING})
+    response.enable_compression()
+    return response
 
 
 def _in_utc(at: datetime) -> datetime:

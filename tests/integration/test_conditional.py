@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,7 +41,7 @@ def test_an_answer_is_sent_again_when_it_has_changed_and_not_before(daemon: Daem
 
 @pytest.mark.parametrize("tag", ['W/"{}"', '"other", "{}"', "*"])
 def test_a_tag_is_known_in_each_way_that_it_is_told(daemon: Daemon, tag: str) -> None:
-    etag = daemon.request("GET", "/openapi.json").headers["etag"].strip('"')
+    etag = daemon.request("GET", "/openapi.json").headers["etag"].removeprefix("W/").strip('"')
 
     assert 304 == daemon.request("GET", "/openapi.json", headers={"If-None-Match": tag.format(etag)}).status
     assert 200 == daemon.request("GET", "/openapi.json", headers={"If-None-Match": '"other"'}).status
@@ -61,3 +62,14 @@ def test_the_fleet_is_shared_and_has_a_tag_too(daemon: Daemon) -> None:
     again = daemon.request("GET", path, headers={"If-None-Match": first.headers["etag"]})
 
     assert (304, True) == (again.status, "age" in again.headers)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/openapi.json", "/asyncapi.json"])
+def test_large_texts_are_compressed_for_those_who_take_that(daemon: Daemon, path: str) -> None:
+    plain = daemon.request("GET", path)
+    compressed = daemon.request("GET", path, headers={"Accept-Encoding": "gzip"})
+
+    assert ("gzip", "Accept-Encoding") == (compressed.headers["content-encoding"], compressed.headers["vary"])
+    assert "content-encoding" not in plain.headers
+    assert len(compressed.body) < len(plain.body) / 3
+    assert gzip.decompress(compressed.body)[:20] == plain.body[:20]

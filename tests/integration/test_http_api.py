@@ -731,6 +731,7 @@ def test_health_says_how_it_is(daemon: Daemon, names: Names) -> None:
     at = datetime.fromisoformat(health.pop("timestamp"))
     age = health.pop("lastCommitAgeSeconds")
     assert isinstance(health.pop("lastErrors"), list)
+    assert 1 <= health.pop("receivedMessages")
     assert 200 == answer.status
     assert {
         "status": "healthy",
