@@ -1,6 +1,7 @@
 """The `ingestd` command. Errors a user can act on are one line on stderr and a non-zero exit status."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -8,27 +9,6 @@ import click
 import structlog
 
 from ingestd import __version__
-from ingestd.commands import (
-    broker,
-    check_config,
-    dead_letters,
-    demo,
-    devices,
-    export,
-    healthcheck,
-    migrate,
-    partitions,
-    reload,
-    replay,
-    roles,
-    run,
-    schema,
-    simulate,
-    sql,
-    status,
-    token,
-    version,
-)
 from ingestd.config import load
 from ingestd.errors import IngestdError
 from ingestd.printable import printable
@@ -68,7 +48,45 @@ def _fail(*errors: BaseException) -> NoReturn:
     sys.exit(1)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+_COMMANDS: Final = {
+    "run": "run.run",
+    "healthcheck": "healthcheck.healthcheck",
+    "status": "status.status",
+    "migrate": "migrate.migrate_command",
+    "roles": "roles.roles_command",
+    "check-config": "check_config.check_config",
+    "simulate": "simulate.simulate_command",
+    "replay": "replay.replay",
+    "demo": "demo.demo",
+    "dead-letters": "dead_letters.dead_letters",
+    "devices": "devices.devices",
+    "partitions": "partitions.list_partitions",
+    "broker": "broker.broker",
+    "export": "export.export_command",
+    "sql": "sql.sql_command",
+    "schema": "schema.schema",
+    "token": "token.token",
+    "reload": "reload.reload",
+    "version": "version.version",
+}
+"""By name: where the command is in ingestd.commands."""
+
+
+class _Commands(click.Group):
+    """Imports a command when it is wanted: healthcheck runs every few seconds, and needs little of ingestd."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(".")
+        command: click.Command = getattr(import_module(f"ingestd.commands.{module}"), name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -79,27 +97,3 @@ def _fail(*errors: BaseException) -> NoReturn:
 def commands(context: click.Context, config: Path | None) -> None:
     """Takes in the telemetry of smart meters and electric vehicles, and never loses a reading it has acknowledged."""
     context.obj = lambda: load(config)
-
-
-for command in (
-    run.run,
-    healthcheck.healthcheck,
-    status.status,
-    migrate.migrate_command,
-    roles.roles_command,
-    check_config.check_config,
-    simulate.simulate_command,
-    replay.replay,
-    demo.demo,
-    dead_letters.dead_letters,
-    devices.devices,
-    partitions.list_partitions,
-    broker.broker,
-    export.export_command,
-    sql.sql_command,
-    schema.schema,
-    token.token,
-    reload.reload,
-    version.version,
-):
-    commands.add_command(command)

@@ -23,6 +23,7 @@ from ingestd.model.decode import decode
 from ingestd.model.stream import STREAMS
 from ingestd.sources import PREFIX
 from tests.support import documents
+from tests.support.command_line import commands_of
 from tests.support.documents import ALL_PAGES, ANSWERS, PAGES, README, ROOT, all_blocks, blocks, differences
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def test_operations_lists_every_command_and_option() -> None:
 def words(command: click.Command) -> Iterator[str]:
     """The names of all commands in a group, and their options."""
     if isinstance(command, click.Group):
-        for inner_name, inner in command.commands.items():
+        for inner_name, inner in commands_of(command):
             yield inner_name
             yield from words(inner)
     for parameter in command.params:
