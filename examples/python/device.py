@@ -16,6 +16,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Final
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
@@ -47,13 +48,41 @@ def measure(kind: str, at: float) -> dict[str, object]:
     return {"soc": 50.0, "kwhDeliveredDcRegister": round(0.9 * kwh, 4), "batteryTemp": 25.0}
 
 
-class Store:
-    """Readings on disk, oldest first, until the broker has acknowledged them. They survive a loss of power."""
+class StoreError(Exception):
+    """The file cannot be the store of this device; the message says why."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = sqlite3.connect(path, isolation_level=None)
-        self._database.execute("PRAGMA synchronous = FULL")
+
+class Store:
+    """Readings on disk, oldest first, until the broker has acknowledged them. They survive a loss of power.
+
+    A file is of one device, which its topic names, and of one process at a time.
+    """
+
+    def __init__(self, path: Path, *, topic: str) -> None:
+        """Raises StoreError."""
+        try:
+            self._database = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+            self._database.execute("PRAGMA synchronous = FULL")
+            self._database.execute("PRAGMA locking_mode = EXCLUSIVE")  # from the first transaction until the end
+            owner = self._owner(topic)
+        except sqlite3.Error as error:
+            in_use = error.sqlite_errorname == "SQLITE_BUSY"
+            why = "is in use: this device runs already" if in_use else f"cannot be used: {error}"
+            raise StoreError(f"{path} {why}") from error
+        if owner != topic:
+            raise StoreError(f"{path} has the readings of {owner}: give --store another file")
+
+    def _owner(self, topic: str) -> str:
+        """Whose file this is; a new file is of this device."""
+        self._database.execute("BEGIN EXCLUSIVE")
         self._database.execute("CREATE TABLE IF NOT EXISTS reading (number INTEGER PRIMARY KEY, payload TEXT)")
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS device (one INTEGER PRIMARY KEY CHECK (one = 1), topic TEXT)"
+        )
+        self._database.execute("INSERT INTO device VALUES (1, ?) ON CONFLICT DO NOTHING", (topic,))
+        ((owner,),) = self._database.execute("SELECT topic FROM device").fetchall()
+        self._database.execute("COMMIT")
+        return str(owner)
 
     def add(self, payload: str) -> None:
         self._database.execute("INSERT INTO reading (payload) VALUES (?)", (payload,))
@@ -118,7 +147,9 @@ class Sender:
 def connected(options: argparse.Namespace) -> Client:
     """A client that connects, and connects again, in the background."""
     # MQTT 5, because its acknowledgement says whether the broker took the message.
-    client = Client(CallbackAPIVersion.VERSION2, client_id=options.id, protocol=MQTTProtocolVersion.MQTTv5)
+    client = Client(
+        CallbackAPIVersion.VERSION2, client_id=options.id, protocol=MQTTProtocolVersion.MQTTv5, userdata=Event()
+    )
     client.max_inflight_messages_set(IN_FLIGHT)
     client.reconnect_delay_set(min_delay=1, max_delay=60)
     if options.password_file:
@@ -130,6 +161,7 @@ def connected(options: argparse.Namespace) -> Client:
             context.load_cert_chain(options.certificate_file, options.key_file)
         client.tls_set_context(context)
     client.on_connect = on_connect
+    client.on_connect_fail = on_connect_fail
     client.on_disconnect = on_disconnect
     client.connect_async(options.host, options.port, keepalive=30)
     client.loop_start()
@@ -137,20 +169,37 @@ def connected(options: argparse.Namespace) -> Client:
 
 
 def on_connect(
-    _client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
+    client: Client, is_connected: Event, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
 ) -> None:
-    print(f"broker: {reason}", file=sys.stderr)
+    if reason.is_failure:
+        not_connected(reason)
+    else:
+        is_connected.set()
+        print(f"connected to {client.host}:{client.port}", file=sys.stderr)
+
+
+def on_connect_fail(_client: Client, _data: object) -> None:
+    error = sys.exception()  # paho calls this from where it has caught it
+    not_connected(error.strerror or error if isinstance(error, OSError) else "no answer")
+
+
+def not_connected(reason: object) -> None:
+    print(f"not connected: {reason}; it tries again", file=sys.stderr)
 
 
 def on_disconnect(
-    _client: Client, _data: object, _flags: DisconnectFlags, reason: ReasonCode, _properties: Properties | None
+    _client: Client, is_connected: Event, _flags: DisconnectFlags, reason: ReasonCode, _properties: Properties | None
 ) -> None:
-    print(f"broker: disconnected: {reason}", file=sys.stderr)
+    if is_connected.is_set():  # the end of a connection that was refused says nothing more
+        print(f"disconnected: {reason}; it tries again", file=sys.stderr)
+    is_connected.clear()
 
 
 def moments(interval: float) -> Iterator[float]:
-    """The times at which to measure: whole multiples of the interval."""
-    number = time.time() // interval
+    """The times at which to measure: now, then whole multiples of the interval."""
+    start = time.time()
+    yield start
+    number = start // interval
     while True:
         # After a suspension the times that have passed are left out.
         number = max(number + 1, time.time() // interval)
@@ -167,16 +216,19 @@ def main() -> None:
     parser.add_argument("--ca-file", type=Path, help="TLS: the certificate of the broker's authority")
     parser.add_argument("--certificate-file", type=Path, help="TLS: the device's own certificate")
     parser.add_argument("--key-file", type=Path, help="TLS: its key")
-    parser.add_argument("--store", type=Path, default=Path("readings.db"), help="where readings wait")
+    parser.add_argument("--store", type=Path, help="the file where readings wait (KIND-ID.db)")
     parser.add_argument("--interval", type=float, default=60.0, help="seconds between readings")
     parser.add_argument("--retry", type=float, default=30.0, help="seconds until what the broker refused is sent again")
     options = parser.parse_args()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    store = Store(options.store)
-    client = connected(options)
-    sender = Sender(client, store, f"{options.kind}s/{options.id}/telemetry", retry=options.retry)
+    topic = f"{options.kind}s/{options.id}/telemetry"
+    try:
+        store = Store(options.store or Path(f"{options.kind}-{options.id}.db"), topic=topic)
+    except StoreError as error:
+        sys.exit(str(error))
+    sender = Sender(connected(options), store, topic, retry=options.retry)
     for moment in moments(options.interval):
         sender.run(moment - time.time())
         timestamp = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -33,12 +33,12 @@ def _files(directory: Path, *, client_id: str) -> "BrokerDirectory":
     return BrokerDirectory(directory, client_id=client_id)
 
 
-@click.group()
+@click.group(short_help="Set up a Mosquitto broker, and its accounts.")
 def broker() -> None:
     """Set up a Mosquitto broker, and give accounts to devices."""
 
 
-@broker.command()
+@broker.command(short_help="Write what Mosquitto needs.")
 @click.option("--host", "hosts", metavar="NAME", multiple=True, required=True, help="A name or address of the broker.")
 @click.option(
     "--internal", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Where ingestd reaches the broker."
@@ -69,7 +69,7 @@ def init(context: click.Context, *, hosts: tuple[str, ...], internal: str, direc
         click.echo(f"INGESTD_MQTT_PASSWORD_FILE={files.password_of_ingestd}")
 
 
-@broker.command(name="add-device")
+@broker.command(name="add-device", short_help="Give accounts to devices.")
 @click.argument("identities", metavar="ID...", nargs=-1, required=True)
 @click.option("--certificate", "is_certificate", is_flag=True, help="A certificate in place of a password.")
 @click.option(
@@ -103,7 +103,7 @@ def add_device(
     click.echo(_RELOAD, err=True)
 
 
-@broker.command(name="add-publisher")
+@broker.command(name="add-publisher", short_help="Give an account that publishes as any device.")
 @click.argument("name")
 @click.option("--password-stdin", "is_from_stdin", is_flag=True, help="Read the password, in place of making it.")
 @_directory
@@ -121,7 +121,7 @@ def add_publisher(context: click.Context, *, name: str, is_from_stdin: bool, dir
     click.echo(_RELOAD, err=True)
 
 
-@broker.command(name="remove-device")
+@broker.command(name="remove-device", short_help="Take accounts away.")
 @click.argument("identities", metavar="ID...", nargs=-1, required=True)
 @_directory
 @click.pass_context

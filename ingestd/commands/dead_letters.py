@@ -19,6 +19,7 @@ from ingestd.store.pool import Pool
 
 _LINES: Final = "\n\t"
 """JSON may have them between its parts; the payload is shown last, so that no line of it looks like another field."""
+_COLUMNS: Final = ("id", "received", "source", "reason", "topic", "detail")
 
 
 @click.group(name="dead-letters")
@@ -44,17 +45,20 @@ async def _opened(settings: Settings) -> AsyncIterator[DeadLetters]:
         yield DeadLetters(pool)
 
 
-@dead_letters.command(name="list")
+@dead_letters.command(name="list", short_help="List the newest, one a line.")
 @_filters
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @click.pass_context
 def list_dead_letters(context: click.Context, /, *, limit: int, **filters: Any) -> None:  # noqa: ANN401 - click's
-    """The newest, one a line: id, time, source, reason, topic, detail."""
+    """The newest, one a line. The first line names the columns; without a dead letter there is none."""
     settings = settings_of(context)
 
     async def show() -> None:
         async with _opened(settings) as letters:
-            for letter in await letters.page(DeadLetterFilter(**filters), limit=limit):
+            found = await letters.page(DeadLetterFilter(**filters), limit=limit)
+            if found:
+                click.echo("\t".join(_COLUMNS))
+            for letter in found:
                 at = f"{letter.received_at:%FT%TZ}"
                 fields = (letter.id, at, letter.source, letter.reason, letter.topic, letter.detail)
                 click.echo("\t".join(printable(" ".join(str(field).split())) for field in fields))

@@ -6,7 +6,7 @@ from ingestd import logs
 from ingestd.commands.invocation import run_to_end
 
 
-@click.command()
+@click.command(short_help="Show the whole system on this machine.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="0: any free one.")
 def demo(*, port: int) -> None:
     """Show the whole system: private database and broker, a simulated fleet, and the address to open."""

@@ -29,7 +29,7 @@ def _identities(_context: click.Context, _parameter: click.Parameter, identities
     return identities
 
 
-@devices.command()
+@devices.command(short_help="Forget devices that report no more.")
 @click.argument("kind", type=click.Choice(tuple(_KINDS)))
 @click.argument("identities", metavar="ID...", nargs=-1, required=True, callback=_identities)
 @click.pass_context

@@ -35,7 +35,7 @@ ROW_GROUP_BYTES: Final = 16 * 1024 * 1024
 _SECOND: Final = timedelta(seconds=1)
 
 
-@click.command(name="export")
+@click.command(name="export", short_help="Write history to a CSV or Parquet file.")
 @click.argument("what", type=click.Choice([stream.topic_root for stream in STREAMS]))
 @click.option("--start", callback=timestamp, help="From this time on; a day before the end if left out.")
 @click.option("--end", callback=timestamp, help="Up to but not including this time; now if left out.")

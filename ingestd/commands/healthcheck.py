@@ -14,7 +14,7 @@ SECONDS: Final = 4.0
 """Less than the 5 s that Docker gives a check."""
 
 
-@click.command()
+@click.command(short_help="Ask the daemon whether it works: 0 or 1.")
 @click.pass_context
 def healthcheck(context: click.Context) -> None:
     """Ask the daemon of these settings whether it works: exit status 0 or 1, and one line.

@@ -12,7 +12,7 @@ from ingestd.commands.invocation import run_to_end, settings_of
 from ingestd.store.partitions import Partition, Partitions
 
 
-@click.command(name="partitions")
+@click.command(name="partitions", short_help="List the days of history with their sizes.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @click.pass_context
 def list_partitions(context: click.Context, *, as_json: bool) -> None:
@@ -51,12 +51,13 @@ def json_of(days: Iterable[Partition]) -> dict[str, Any]:
 
 
 def text_of(days: Iterable[Partition]) -> str:
-    """The same as a table for people. `?`: PostgreSQL has not estimated the rows yet."""
+    """The same as a table for people. `?`: PostgreSQL has not estimated the rows yet. `-`: the day has not begun."""
     shown = json_of(days)
     lines = [_LINE.format("table", "day", "age", "MiB", "rows", "state")]
     for one in shown["partitions"]:
         rows = "?" if one["rows"] is None else f"{one['rows']:,}"
-        age, size = f"{one['ageDays']}d", f"{one['bytes'] / _MIB:,.1f}"
+        age = f"{one['ageDays']}d" if one["ageDays"] >= 0 else "-"
+        size = f"{one['bytes'] / _MIB:,.1f}"
         lines.append(_LINE.format(one["table"], one["day"], age, size, rows, one["state"]))
     for total in shown["totals"]:
         number, size = f"{total['partitions']} days", f"{total['bytes'] / _MIB:,.1f}"

@@ -23,7 +23,7 @@ OTHERS_SECONDS: Final = 2.0
 LOOK_SECONDS: Final = 0.2
 
 
-@click.command()
+@click.command(short_help="Have daemons read tokens and certificates.")
 @click.pass_context
 def reload(context: click.Context) -> None:
     """Have the daemons of this database read tokens and certificates again."""

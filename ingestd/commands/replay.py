@@ -10,7 +10,7 @@ from ingestd.demo.replay import Recording
 from ingestd.mqtt.publisher import connected
 
 
-@click.command()
+@click.command(short_help="Publish the messages of a file.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--shift-to-now", is_flag=True, help="Shift all timestamps so that the newest is of now.")
 @click.option(

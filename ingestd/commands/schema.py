@@ -12,7 +12,7 @@ from ingestd.model.stream import STREAMS
 _ASYNCAPI: Final = "asyncapi"
 
 
-@click.command()
+@click.command(short_help="Print the schema of messages or topics.")
 @click.argument("document", type=click.Choice([*(stream.name for stream in STREAMS), _ASYNCAPI]))
 def schema(document: str) -> None:
     """Print the JSON Schema (2020-12) of a message, or the AsyncAPI document of all topics.

@@ -9,7 +9,7 @@ from ingestd.demo.fleet import Fleet
 from ingestd.demo.simulate import simulate
 
 
-@click.command(name="simulate")
+@click.command(name="simulate", short_help="Publish readings of a simulated fleet.")
 @click.option("--meters", type=click.IntRange(0), default=10, show_default=True)
 @click.option("--vehicles", type=click.IntRange(0), default=10, show_default=True)
 @click.option(

@@ -18,7 +18,7 @@ _HINT: Final = (
 _changes_data: Final = re.compile(r"\b(INSERT INTO|UPDATE|DELETE FROM|MERGE INTO|FROM STDIN)\b").search
 
 
-@click.command(name="sql")
+@click.command(name="sql", short_help="Print a SQL statement, ready for psql.")
 @click.argument("name", required=False)
 def sql_command(name: str | None) -> None:
     """Print a statement whole, to be read or pasted into psql; without NAME, list them all."""

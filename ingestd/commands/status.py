@@ -24,9 +24,11 @@ SECONDS: Final = 5.0
 RATE_SECONDS: Final = 1.0
 """Rates are counted over this time."""
 WATCH_SECONDS: Final = 2.0
+_DOWN: Final = "down"
+_CONNECTED: Final = "connected"
 
 
-@click.command()
+@click.command(short_help="Show how daemon and database do.")
 @click.option("--watch", is_flag=True, help=f"Show it every {WATCH_SECONDS:g} s until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object; with --watch one a line.")
 @click.option("--token-file", type=click.Path(path_type=Path, dir_okay=False), help="A file with a token (scope read).")
@@ -34,10 +36,12 @@ WATCH_SECONDS: Final = 2.0
 def status(context: click.Context, *, watch: bool, as_json: bool, token_file: Path | None) -> None:
     """Show health, rates, lag, buffer, ledger, alerts, dead letters, and which devices send most.
 
-    It asks the daemon of these settings, and the database. Each is shown without the other. Where the API uses tokens,
+    It asks the daemon of these settings, and the database. Each is shown without the other; if one of them is down, the
+    exit status is 1 (not with --watch). Where the API uses tokens,
     the token is in INGESTD_TOKEN or in a file; without one, the daemon says whether it works and nothing else.
 
     \b
+    ingestd status || echo "the daemon or the database is down"
     ingestd status --watch
     ingestd status --json | jq .rates
     ingestd status --token-file ~/.ingestd-token
@@ -45,9 +49,12 @@ def status(context: click.Context, *, watch: bool, as_json: bool, token_file: Pa
     settings = settings_of(context)
     daemon = DaemonClient(settings, seconds=SECONDS, token=_token(token_file))
     try:
-        run_to_end(lambda: _show(settings, daemon, watch=watch, as_json=as_json))
-    except KeyboardInterrupt:
+        found = run_to_end(lambda: _show(settings, daemon, watch=watch, as_json=as_json))
+    except KeyboardInterrupt:  # the end of --watch
         click.echo()
+        return
+    if found["daemon"]["status"] == _DOWN or found["database"] != _CONNECTED:
+        context.exit(1)
 
 
 def _token(file: Path | None) -> str | None:
@@ -66,7 +73,8 @@ def _token(file: Path | None) -> str | None:
     return token or None
 
 
-async def _show(settings: Settings, daemon: DaemonClient, *, watch: bool, as_json: bool) -> None:
+async def _show(settings: Settings, daemon: DaemonClient, *, watch: bool, as_json: bool) -> dict[str, Any]:
+    """Returns what it has shown; with `watch` never."""
     before, before_at = await _ask(daemon), time.monotonic()
     while True:
         await asyncio.sleep(WATCH_SECONDS if watch else RATE_SECONDS)
@@ -77,7 +85,7 @@ async def _show(settings: Settings, daemon: DaemonClient, *, watch: bool, as_jso
             click.clear()
         click.echo(json.dumps(found) if as_json else "\n".join(_lines(found)))
         if not watch:
-            return
+            return found
         before, before_at = now, now_at
 
 
@@ -85,7 +93,7 @@ async def _ask(daemon: DaemonClient) -> DaemonStatus:
     try:
         return await asyncio.to_thread(daemon_status, daemon)
     except UnreachableError as error:
-        return DaemonStatus(status="down", detail=str(error))
+        return DaemonStatus(status=_DOWN, detail=str(error))
 
 
 async def _ask_database(settings: Settings) -> DatabaseStatus | str:
@@ -108,7 +116,7 @@ def _described(
         "health": daemon.health,
         "rates": counted,
         "inFlight": daemon.in_flight,
-        "database": "connected" if known else database,
+        "database": _CONNECTED if known else database,
         "ledgerMadeUntil": known and {name: at and _time(at) for name, at in known.made_until.items()},
         "activeAlerts": known and dict(known.alerts),
         "deadLettersOfLastHour": known and dict(known.dead_letters),
@@ -137,6 +145,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
             f"buffer         {health['bufferedMessages']} messages",
             f"last commit    {'none yet' if age is None else f'{age:.1f} s ago'}",
         ]
+        if health["lastErrors"]:
+            last = health["lastErrors"][0]
+            lines.append(f"last error     {last['at']} {last['event']}: {last['detail']}")
     if counted:
         lines.append("rates          " + ", ".join(f"{rate:.1f} {name}/s" for name, rate in counted.items()))
     lines.append(f"database       {found['database']}")

@@ -17,7 +17,7 @@ _is_name: Final = re.compile(NAME_PATTERN).fullmatch
 _AGAIN: Final = "a daemon that runs reads the file again after `ingestd reload`, or on SIGHUP"
 
 
-@click.group()
+@click.group(short_help="Add, list and revoke tokens of the API.")
 def token() -> None:
     """The tokens of the HTTP API, in the file that INGESTD_TOKENS_FILE names."""
 

@@ -15,17 +15,20 @@ from pydantic_core import from_json, to_json
 
 from ingestd.config import Settings
 from ingestd.daemon import Daemon
-from ingestd.demo.fleet import Fleet
+from ingestd.demo.fleet import Fleet, faults
 from ingestd.demo.process import LOOPBACK
 from ingestd.demo.servers import PrivateMosquitto, PrivatePostgres
 from ingestd.errors import IngestdError
 from ingestd.mqtt.publisher import Publisher, connected
 
 DEVICES: Final = 20
-"""Meters, and as many vehicles; the first vehicle charges badly."""
+"""Meters, and as many vehicles; the first vehicle charges badly. A further meter reports once only."""
 PAST: Final = timedelta(hours=24)
 PAST_INTERVAL: Final = timedelta(minutes=1)
 LIVE_INTERVAL: Final = timedelta(seconds=5)
+OFFLINE_AFTER: Final = timedelta(seconds=30)
+ALERT_AFTER: Final = timedelta(seconds=20)
+"""So that the alert of the silent meter is there within about a minute."""
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -45,6 +48,8 @@ def private_servers(*, http_port: int) -> Iterator[Settings]:
                 database_url=SecretStr(postgres.dsn()),
                 http_host=LOOPBACK,
                 http_port=http_port,
+                offline_after=OFFLINE_AFTER,
+                alert_min_duration=ALERT_AFTER,
             )
         finally:
             for number in _STOP_SIGNALS:
@@ -71,9 +76,10 @@ async def _live(daemon: Daemon, settings: Settings) -> None:
     started = datetime.now(UTC).replace(microsecond=0)
     await asyncio.to_thread(_map_vehicles, daemon.http_port, fleet, started - PAST - PAST_INTERVAL)
     async with connected(settings, client_id="demo-fleet") as publisher:
+        await publisher.publish(faults(started, number=DEVICES + 1))
         await _publish_past(publisher, fleet, started)
         await _all_stored(daemon.http_port, fleet.vehicles[-1].vehicle_id, started)
-        click.echo(_invitation(f"http://{LOOPBACK}:{daemon.http_port}", fleet, started))
+        click.echo(_invitation(settings, daemon.http_port, fleet))
         last = started
         while True:
             await asyncio.sleep(LIVE_INTERVAL.total_seconds())
@@ -124,11 +130,11 @@ def _newest_of(port: int, vehicle_id: str) -> datetime | None:
     return datetime.fromisoformat(body["timestamp"]) if answer.status == HTTPStatus.OK else None
 
 
-def _invitation(address: str, fleet: Fleet, started: datetime) -> str:
+def _invitation(settings: Settings, port: int, fleet: Fleet) -> str:
+    address = f"http://{LOOPBACK}:{port}"
     bad, meter = fleet.vehicles[0].vehicle_id, fleet.chargers[0].meter_id
-    example = to_json(
-        {"meterId": "meter-mine", "kwhConsumedAc": 0.42, "voltage": 231.5, "timestamp": started.isoformat()}
-    ).decode()
+    # The shell puts in the time, so that each reading is a new one.
+    example = """'{"meterId":"meter-mine","kwhConsumedAc":0.42,"voltage":231.5,"timestamp":"'$(date -u +%FT%TZ)'"}'"""
     return f"""
 ingestd is at {address}, with {DEVICES} meters and {DEVICES} vehicles that report every {LIVE_INTERVAL.seconds} s.
 
@@ -136,8 +142,13 @@ ingestd is at {address}, with {DEVICES} meters and {DEVICES} vehicles that repor
   curl {address}/v1/analytics/performance/{bad}
 What its meter said last:
   curl {address}/v1/analytics/meter/{meter}/live
-Send a reading of your own; the answer comes after the commit:
-  curl {address}/v1/telemetry -H 'Content-Type: application/json' -d '{example}'
+Send a reading of your own, by HTTP (the answer comes after the commit) or by MQTT:
+  curl {address}/v1/telemetry -H 'Content-Type: application/json' -d {example}
+  mosquitto_pub -L {settings.mqtt_url}/meters/meter-mine/telemetry -q 1 -m {example}
+For `ingestd status`, `ingestd export` and other commands in another terminal:
+  export INGESTD_HTTP_PORT={port} INGESTD_MQTT_URL={settings.mqtt_url}
+  export INGESTD_DATABASE_URL={settings.database_url.get_secret_value()}
 
+A further meter is silent: its alert comes within a minute. One message was bad: it is a dead letter.
 Ctrl-C ends it and leaves nothing behind.
 """

@@ -109,5 +109,13 @@ class Fleet:
             yield from self.readings(until - span + (number + 1) * interval, interval)
 
 
+def faults(at: datetime, *, number: int) -> Iterator[Message]:
+    """What goes wrong around a fleet: a further meter reports once and never again, and a message is no reading."""
+    silent = Charger(number, random.Random())  # noqa: S311 - a simulation
+    yield silent.reading(at, 0.0)
+    topic, payload = Charger(1, random.Random()).reading(at, 0.0)  # noqa: S311 - a simulation
+    yield topic, payload.replace(b'"voltage":', b'"volts":')
+
+
 def _moment(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -82,7 +82,8 @@ class Leadership:
             return True
         await connection.close()
         if not self.is_standby:
-            log.info("standby", client_id=self._client_id)
+            reason = f"another ingestd is active with the client id {self._client_id}"
+            log.info("standby", client_id=self._client_id, reason=reason)
         self.is_standby = True
         return False
 

@@ -1,3 +1,4 @@
+# ruff: noqa: SIM300 - expected == actual
 """`ingestd demo` as a newcomer meets it."""
 
 from __future__ import annotations
@@ -5,11 +6,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from shutil import which
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +37,37 @@ def directory() -> Iterator[Path]:
     with TemporaryDirectory(prefix="ingestd-test-") as path:
         Path(path).chmod(0o755)
         yield Path(path)
+
+
+def assert_there_is_something_to_see(address: str) -> None:
+    """A dead letter, and an alert of a meter that is silent."""
+    assert ["schema"] == [letter["reason"] for letter in get(f"{address}/v1/dead-letters")["deadLetters"]]
+    (alert,) = until(lambda: get(f"{address}/v1/alerts")["alerts"], within=120)
+    assert ("meter-silent", "meter-0021") == (alert["kind"], alert["deviceId"])
+
+
+def assert_the_lines_that_it_prints_work(text: str, address: str, directory: Path) -> None:
+    """Pasted twice, the second a second later: each reading is a new one. `ingestd status` finds the daemon."""
+    (send,) = re.findall(r"^ +(curl \S+/v1/telemetry .*)$", text, re.MULTILINE)
+    exports = "\n".join(re.findall(r"^ +(export .*)$", text, re.MULTILINE))
+    ingestd = shlex.join([sys.executable, "-m", "ingestd"])
+    lines = [exports, send, "sleep 1.1", send, f"{ingestd} status"]
+    if which("mosquitto_pub"):
+        lines += ["sleep 1.1", *re.findall(r"^ +(mosquitto_pub .*)$", text, re.MULTILINE)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("INGESTD_")}
+    pasted = subprocess.run(
+        ["sh", "-e"],
+        input="\n".join(lines),
+        cwd=directory,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert 2 == pasted.stdout.count('"duplicates":0'), pasted.stdout
+    assert f"daemon         healthy  {address}\n" in pasted.stdout
+    assert "database       connected\n" in pasted.stdout
 
 
 def test_demo_invites_shows_a_bad_charger_and_leaves_nothing_behind(directory: Path) -> None:
@@ -63,9 +97,11 @@ def test_demo_invites_shows_a_bad_charger_and_leaves_nothing_behind(directory: P
         assert good["samples"]["vehicle"] >= 1440
         assert good["samples"]["meter"] >= 1440
         fleet = f"{address}/v1/analytics/fleet"
-        until(lambda: get(fleet)["devices"] == {"meters": 20, "vehicles": 20}, within=60)
+        until(lambda: get(fleet)["devices"] == {"meters": 21, "vehicles": 20}, within=60)
         before = get(f"{address}/v1/analytics/vehicle/EV-0003/live")["timestamp"]
         until(lambda: get(f"{address}/v1/analytics/vehicle/EV-0003/live")["timestamp"] > before, within=20)
+        assert_there_is_something_to_see(address)
+        assert_the_lines_that_it_prints_work(text, address, directory)
     finally:
         demo.send_signal(signal.SIGINT)
         exit_code = demo.wait(30)

@@ -144,6 +144,91 @@ def test_the_device_in_python_is_a_vehicle_too(
         assert_all_is_stored(device, daemon, database_url, "vehicle_history", VEHICLE)
 
 
+def test_two_devices_in_one_directory_send_their_own_readings(
+    broker: ShippedBroker, daemon: Daemon, database_url: str, tmp_path: Path
+) -> None:
+    """Their files have their names, so neither sends what the other one has kept."""
+    meter = [*PYTHON_DEVICE, *account(broker, METER, tmp_path), "--interval", "0.1"]
+    broker.stop()
+    with Program(meter, tmp_path) as device:
+        device.measures(5)
+        of_meter = device.measured
+    broker.start()
+    (tmp_path / "of-vehicle").mkdir()
+    vehicle = [*PYTHON_DEVICE, "--kind", "vehicle", *account(broker, VEHICLE, tmp_path / "of-vehicle")]
+    with Program([*vehicle, "--interval", "0.1"], tmp_path) as device:
+        device.measures(5)
+        of_vehicle = device.measured - of_meter
+        until(lambda: of_vehicle <= set(stored(database_url, "vehicle_history", VEHICLE)), within=60)
+    with Program(meter, tmp_path) as device:
+        until(lambda: of_meter <= set(stored(database_url, "meter_history", METER)), within=60)
+    assert 0.0 == daemon.metric("ingestd_dead_lettered_total")
+
+
+def refused(*options: str, directory: Path) -> str:
+    """What the device in Python prints when it does not start."""
+    ended = subprocess.run(
+        [*PYTHON_DEVICE, *options], cwd=directory, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert 1 == ended.returncode, ended
+    assert "" == ended.stdout
+    return ended.stderr
+
+
+def test_the_device_in_python_refuses_the_file_of_another_device(tmp_path: Path) -> None:
+    nowhere = ["--host", LOOPBACK, "--port", "1", "--interval", "0.1", "--store", "kept.db"]
+    with Program([*PYTHON_DEVICE, "--id", METER, *nowhere], tmp_path) as device:
+        device.measures(1)
+
+    assert "kept.db has the readings of meters/meter-001/telemetry: give --store another file\n" == refused(
+        "--id", "meter-002", *nowhere, directory=tmp_path
+    )
+    assert "kept.db has the readings of meters/meter-001/telemetry: give --store another file\n" == refused(
+        "--kind", "vehicle", "--id", METER, *nowhere, directory=tmp_path
+    )
+
+
+def test_the_device_in_python_runs_once(tmp_path: Path) -> None:
+    """A second process would send the same readings, and take the first one's connection."""
+    command = ["--id", METER, "--host", LOOPBACK, "--port", "1", "--interval", "0.1"]
+    with Program([*PYTHON_DEVICE, *command], tmp_path) as device:
+        device.measures(1)
+        assert "meter-meter-001.db is in use: this device runs already\n" == refused(*command, directory=tmp_path)
+
+
+def test_the_device_in_python_says_that_its_file_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "kept.db").write_text("something else\n" * 100, encoding="utf-8")
+
+    assert "kept.db cannot be used: file is not a database\n" == refused(
+        "--id", METER, "--store", "kept.db", directory=tmp_path
+    )
+
+
+@pytest.mark.usefixtures("daemon")
+def test_the_device_in_python_measures_at_once_and_says_how_it_is_connected(
+    broker: ShippedBroker, database_url: str, tmp_path: Path
+) -> None:
+    with Program([*PYTHON_DEVICE, *account(broker, METER, tmp_path), "--interval", "3600"], tmp_path) as device:
+        until(lambda: device.measured, within=60)
+        until(lambda: device.measured == set(stored(database_url, "meter_history", METER)), within=60)
+        assert f"connected to {LOOPBACK}:{broker.password_port}\n" == device.errors
+
+
+def test_the_device_in_python_says_in_one_line_why_it_is_not_connected(broker: ShippedBroker, tmp_path: Path) -> None:
+    command = [*PYTHON_DEVICE, *account(broker, METER, tmp_path), "--interval", "3600"]
+    (tmp_path / "password").write_text("wrong", encoding="utf-8")
+    with Program(command, tmp_path) as device:
+        until(lambda: device.errors.endswith("\n"), within=60)
+        assert "not connected: Not authorized; it tries again" == device.errors.splitlines()[0]
+        # Again a second later: still a line each time.
+        until(lambda: len(device.errors.splitlines()) > 1, within=60)
+        assert {"not connected: Not authorized; it tries again"} == set(device.errors.splitlines())
+    broker.stop()
+    with Program(command, tmp_path) as device:
+        until(lambda: "Connection refused" in device.errors, within=60)
+        assert "not connected: Connection refused; it tries again" == device.errors.splitlines()[-1]
+
+
 def in_c(program: Path, broker: ShippedBroker, directory: Path) -> list[str]:
     password = directory / "password"
     password.write_text(f"{PASSWORDS[METER]}\n", encoding="utf-8")
@@ -280,3 +365,12 @@ def test_the_account_of_home_assistant_publishes_as_several_devices(broker: Ship
         assert 0x10 == device.publish("meters/home/telemetry", b"{}"), "taken, and nobody is subscribed"
         assert 0x10 == device.publish("vehicles/car/telemetry", b"{}")
         assert 0x80 <= device.publish("meters/meter-001/telemetry", b"{}")
+
+
+def test_the_device_in_c_does_not_print_the_password_that_was_given_for_its_file(
+    program_in_c: Path, tmp_path: Path
+) -> None:
+    command = [str(program_in_c), LOOPBACK, "1", METER, "secret-of-it", "ca.crt", "60"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+
+    assert (1, "PASSWORD_FILE: No such file or directory\n") == (ended.returncode, ended.stderr)

@@ -54,6 +54,7 @@ def test_the_second_waits_without_a_word_to_the_broker_and_takes_over(
         with load(broker, rate=500) as published:
             wait_for_more(database_url, 200)
             assert health(first) == (200, "healthy")
+            assert "another ingestd is active with the client id ingestd" in second.log.read_text()
             assert second.metric("ingestd_broker_connections_total") == 0
             assert first.metric("ingestd_broker_connections_total") == 1
             reading = {"meterId": "m-1", "kwhConsumedAc": 0.5, "voltage": 230.0, "timestamp": "2026-11-20T10:30:00Z"}

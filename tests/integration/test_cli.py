@@ -349,14 +349,16 @@ def test_dead_letters_are_listed_the_newest_first_one_a_line(shell: Shell, datab
     some = shell.run("dead-letters", "list", "--reason", "schema", "--limit", "1", database_url=database_url)
 
     common = ["2026-11-20T10:30:00Z", "mqtt"]
+    header = ["id", "received", "source", "reason", "topic", "detail"]
     expected = [
+        header,
         ["3", *common, "schema", "meters/m/telemetry", "third"],
         ["2", *common, "not-json", "meters/m/telemetry", "second, on lines"],
         ["1", *common, "schema", "meters/m/telemetry", "first"],
     ]
     assert (0, "") == (everything.exit_code, everything.stderr)
     assert expected == [line.split("\t") for line in everything.stdout.splitlines()]
-    assert (0, expected[:1]) == (some.exit_code, [line.split("\t") for line in some.stdout.splitlines()])
+    assert (0, expected[:2]) == (some.exit_code, [line.split("\t") for line in some.stdout.splitlines()])
 
 
 def test_partitions_are_listed_for_people_and_for_programs(shell: Shell, database_url: str) -> None:
@@ -395,6 +397,18 @@ def test_partitions_are_listed_for_people_and_for_programs(shell: Shell, databas
     } == shown["partitions"][0]
     assert [None, None] == [day["rows"] for day in shown["partitions"][1:]]
     assert {"table": "meter_history", "partitions": 2, "bytes": sizes[0] + sizes[1], "rows": 0} == shown["totals"][0]
+
+
+def test_a_day_that_has_not_begun_has_no_age(shell: Shell, database_url: str) -> None:
+    tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%F}"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("SELECT ingestd_make_partition('meter_history', %s)", (tomorrow,))
+
+    (line,) = [
+        line for line in shell.run("partitions", database_url=database_url).stdout.splitlines() if tomorrow in line
+    ]
+
+    assert ["meter_history", tomorrow, "-"] == line.split()[:3]
 
 
 # replay, simulate
@@ -583,3 +597,13 @@ def test_a_command_does_not_import_the_daemon_unless_it_runs_it() -> None:
 
     assert "ingestd.commands.healthcheck" in modules
     assert [] == [module for module in modules if module.startswith(("ingestd.daemon", "aiohttp", "psycopg", "mqtt5"))]
+
+
+@pytest.mark.parametrize("words", [(), ("broker",), ("dead-letters",), ("devices",), ("token",)])
+def test_help_says_what_each_command_does_and_cuts_nothing(shell: Shell, words: tuple[str, ...]) -> None:
+    shown = shell.run(*words, "--help")
+
+    assert (0, "") == (shown.exit_code, shown.stderr)
+    summaries = shown.stdout.partition("\nCommands:\n")[2].splitlines()
+    assert summaries
+    assert [] == [line for line in summaries if line.endswith("...")]

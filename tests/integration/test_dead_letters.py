@@ -185,8 +185,8 @@ def test_a_letter_whose_reading_is_there_already_is_a_duplicate(database_url: st
 @pytest.mark.usefixtures("bad_daemon")
 def test_list_and_show_tell_all_about_a_letter(database_url: str) -> None:
     lines = command(database_url, "list", "--reason", "not-json").splitlines()
-    assert len(lines) == 1
-    letter_id, _, source, reason, topic, _ = lines[0].split("\t")
+    assert len(lines) == 2
+    letter_id, _, source, reason, topic, _ = lines[1].split("\t")
     assert (source, reason, topic) == ("mqtt", "not-json", "meters/mad/telemetry")
     shown = command(database_url, "show", letter_id)
     assert "reason: not-json\n" in shown

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -27,9 +28,9 @@ def status(environment: Mapping[str, str], directory: Path, *options: str) -> su
     return finished_in(environment, directory, "status", *options)
 
 
-def as_json(environment: Mapping[str, str], directory: Path, *options: str) -> dict[str, Any]:
+def as_json(environment: Mapping[str, str], directory: Path, *options: str, exit_status: int = 0) -> dict[str, Any]:
     finished = status(environment, directory, "--json", *options)
-    assert (0, "") == (finished.returncode, finished.stderr)
+    assert (exit_status, "") == (finished.returncode, finished.stderr)
     found: dict[str, Any] = json.loads(finished.stdout)
     return found
 
@@ -61,17 +62,33 @@ def test_it_shows_the_daemon_and_the_database_and_each_without_the_other(
         assert "top meters     talker 3, quiet 1 in the last 10 min\n" in text
         assert text.startswith(f"daemon         healthy  {daemon.url}\n")
 
+        assert "last error     " not in text
+
         daemon.terminate()
-        found = as_json(environment, tmp_path)
+        found = as_json(environment, tmp_path, exit_status=1)
         assert "down" == found["daemon"]["status"]
         assert f"{daemon.url} does not answer: Connection refused" == found["daemon"]["detail"]
         assert (None, None) == (found["health"], found["rates"])
         assert {"talker": 3, "quiet": 1} == found["topTalkers"]["meter"]["readings"]
 
         own_postgres.stop()
-        found = as_json(environment, tmp_path)
+        found = as_json(environment, tmp_path, exit_status=1)
         assert "connected" != found["database"]
         assert found["topTalkers"] is None
+
+
+def test_it_ends_with_status_1_without_the_database_and_shows_the_last_error_of_the_daemon(
+    broker: PrivateMosquitto, own_postgres: PrivatePostgres, own_database_url: str, tmp_path: Path
+) -> None:
+    with Daemon(mqtt_url=broker.url, database_url=own_database_url) as daemon:
+        daemon.wait_healthy()
+        own_postgres.stop()
+        until(lambda: "last error     " in status(daemon.environment, tmp_path).stdout, within=30)
+        shown = status(daemon.environment, tmp_path)
+
+    assert 1 == shown.returncode
+    assert re.search(r"^daemon +unhealthy ", shown.stdout)
+    assert re.search(r"^last error     \d{4}-\S+Z \w+: .*$", shown.stdout, re.MULTILINE)
 
 
 def test_where_tokens_are_used_it_needs_one_and_never_on_the_command_line(

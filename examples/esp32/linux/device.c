@@ -99,8 +99,12 @@ static struct mosquitto *new_client(const char *id, const char *password_file, c
     char password[128] = "";
     FILE *file = fopen(password_file, "r");
 
-    if (file == NULL || fgets(password, sizeof password, file) == NULL) {
-        perror(password_file);
+    if (file == NULL) {
+        perror("PASSWORD_FILE"); /* not its name: who gives the password itself does not want it printed */
+        exit(1);
+    }
+    if (fgets(password, sizeof password, file) == NULL) {
+        fprintf(stderr, "PASSWORD_FILE: there is no password in it\n");
         exit(1);
     }
     fclose(file);
