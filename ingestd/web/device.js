@@ -83,7 +83,7 @@ export function meter(root, { id, query }) {
       { title: "Day", value: (row) => row.date },
       { title: "Energy", number: true, value: (row) => format.kwh(row.kwh) },
       { title: "Readings", number: true, value: (row) => format.count(row.samples) },
-    ], days.totals.toReversed()));
+    ], days.totals.toReversed(), { isSeen: true }));
   };
 }
 
@@ -124,15 +124,24 @@ function nowOfVehicle(live) {
   return facts([
     ["State of charge", format.number(live.soc, 1, "%")],
     ["Battery", format.number(live.batteryTemp, 1, "°C")],
-    ["Newest DC energy", format.number(live.kwhDeliveredDc, 3, "kWh")],
+    ...energyOf(live.kwhDeliveredDc, live.kwhDeliveredDcRegister, "DC energy"),
     ["Measured", format.time(live.timestamp)],
     ["Arrived", `${format.time(live.receivedAt)}, ${format.ago(live.receivedAt)}`],
   ]);
 }
 
+/** A device sends the energy of intervals, or a register. */
+function energyOf(interval, register, name) {
+  return isNumber(register) && !isNumber(interval)
+    ? [[`Register of ${name}`, format.number(register, 3, "kWh")]]
+    : [[`Newest ${name}`, format.number(interval, 3, "kWh")]];
+}
+
+const isNumber = (value) => typeof value === "number";
+
 function nowOfMeter(live) {
   return facts([
-    ["Newest AC energy", format.number(live.kwhConsumedAc, 3, "kWh")],
+    ...energyOf(live.kwhConsumedAc, live.kwhConsumedAcRegister, "AC energy"),
     ["Voltage", format.number(live.voltage, 1, "V")],
     ["Measured", format.time(live.timestamp)],
     ["Arrived", `${format.time(live.receivedAt)}, ${format.ago(live.receivedAt)}`],
@@ -148,10 +157,10 @@ function quality(judged) {
     ["Efficiency", `${format.percent(judged.energy.efficiencyRatio)}, ${format.percent(judged.threshold)} expected`],
     ["AC, DC", `${format.kwh(judged.energy.acConsumed)}, ${format.kwh(judged.energy.dcDelivered)}`],
     ["Compared", judged.compared ? `${format.percent(judged.compared.share)} of the energy: where AC and DC are both known` : "–"],
-    ["Known", `${format.percent(judged.coverage)} of the time`],
+    ["Covered by readings", `${format.percent(judged.coverage)} of the time`],
     ["Gaps", judged.gaps.count ? `${judged.gaps.count}, the longest ${format.duration(judged.gaps.longestSeconds)}` : "none"],
     ["Readings", `${format.count(judged.samples.vehicle)} of the vehicle, ${format.count(judged.samples.meter)} of its meters`],
-    ["Registers", judged.resets ? `began again ${judged.resets} times` : "never began again"],
+    ["Registers set back to 0", judged.resets ? format.plural(judged.resets, "time") : "never"],
     ["Not counted", judged.excluded ? `${format.count(judged.excluded)} readings that cannot be right` : "nothing"],
   ]));
 }

@@ -37,12 +37,12 @@ function tilesOf({ now, online, charge, active, letters, rate }) {
   return [
     tile("Devices online", online, ` heard in 24 h: ${format.count(devices)}`),
     tile("Readings", rate === null ? "…" : format.number(rate, 1), "/s"),
-    tile("Charging now", charge ?? "…", "vehicles"),
-    tile("AC energy", format.kwh(now.energy.acConsumed)),
-    tile("DC energy", format.kwh(now.energy.dcDelivered)),
+    tile("Charging now", charge ?? "…", charge === "1" ? "vehicle" : "vehicles"),
+    tile("AC energy", format.kwh(now.energy.acConsumed), "from the grid, by meters"),
+    tile("DC energy", format.kwh(now.energy.dcDelivered), "into the batteries"),
     tile("Efficiency", format.percent(now.mapped.efficiencyRatio), "of mapped vehicles"),
-    tile("Losses", format.kwh(now.mapped.lossKwh)),
-    tile("Below threshold", format.count(now.vehicles["below-threshold"]), "vehicles", now.vehicles["below-threshold"] > 0),
+    tile("Losses", format.kwh(now.mapped.lossKwh), "AC less DC"),
+    tile("Below threshold", h("a", { href: "#/vehicles?show=below" }, format.count(now.vehicles["below-threshold"])), now.vehicles["below-threshold"] === 1 ? "vehicle" : "vehicles", now.vehicles["below-threshold"] > 0),
     tile("Alerts", h("a", { href: "#/alerts" }, active), "active", active !== "0"),
     tile("Dead letters", h("a", { href: "#/dead-letters" }, letters), "in 24 h", !["0", "–"].includes(letters)),
   ];
