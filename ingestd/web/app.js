@@ -5,7 +5,7 @@ import { alerts } from "/web/alerts.js";
 import { deadLetters } from "/web/dead_letters.js";
 import { meter, vehicle } from "/web/device.js";
 import { meters, vehicles } from "/web/devices.js";
-import { h } from "/web/dom.js";
+import { empty, h, section } from "/web/dom.js";
 import { fleet } from "/web/fleet.js";
 import * as format from "/web/format.js";
 import { healthView } from "/web/health.js";
@@ -25,9 +25,9 @@ function open() {
   end();
   const [path, query] = location.hash.slice(2).split("?");
   const [name, id] = parts(path);
-  const makeView = (name in PARENTS && !id ? null : VIEWS[name]) ?? fleet;
+  const makeView = (name in PARENTS && !id ? null : VIEWS[name]) ?? notFound;
   for (const link of document.querySelectorAll("nav a")) {
-    const is = link.getAttribute("href") === `#/${PARENTS[name] ?? (VIEWS[name] ? name : "fleet")}`;
+    const is = link.getAttribute("href") === `#/${PARENTS[name] ?? name}`;
     if (is) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
@@ -40,12 +40,18 @@ function open() {
   end = follow((watch) => tried(() => refresh(watch)));
 }
 
-/** Of a path such as vehicle/EV-101; an address that is broken leads to the fleet. */
+function notFound(root) {
+  root.append(h("h1", {}, "Not found"), section("There is no such view",
+    empty("No view has the address ", h("code", {}, location.hash), ". "), h("p", {}, h("a", { href: "#/fleet" }, "To the fleet"))));
+  return async () => {};
+}
+
+/** Of a path such as vehicle/EV-101. Without a path it is the fleet; what is no address is no view. */
 function parts(path) {
   try {
-    return path.split("/").map(decodeURIComponent);
+    return (path || "fleet").split("/").map(decodeURIComponent);
   } catch {
-    return ["fleet"];
+    return [];
   }
 }
 

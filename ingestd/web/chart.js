@@ -9,7 +9,7 @@ const EDGE = { left: 46, right: 8, top: 8, bottom: 22 };
 /**
  * `points` are {at: Date, until: Date, values: [number or null, ...]}, one value for each of `names`; with
  * `spread`, an array of the same length, bars are hatched whose energy is spread.
- * `kind` is "bars" or "lines"; `limit` draws a broken line; `bands` are {start, end} with a
+ * with `isPartial`, they are paler: their time has not ended. `kind` is "bars" or "lines"; `limit` draws a broken line; `bands` are {start, end} with a
  * background of their own, the charging sessions. `range` is the least that the axis shows.
  */
 export function chart({ title, unit, names, points, kind = "lines", range = null, limit = null, digits = 1, wide = false, bands = [] }) {
@@ -33,7 +33,7 @@ export function chart({ title, unit, names, points, kind = "lines", range = null
     }),
     scale.ticks.map((tick) => [
       s("line", { class: "grid", x1: EDGE.left, x2: width - EDGE.right, y1: y(tick), y2: y(tick) }),
-      s("text", { x: EDGE.left - 6, y: y(tick) + 4, "text-anchor": "end" }, tick.toLocaleString("en-GB")),
+      s("text", { x: EDGE.left - 6, y: y(tick) + 4, "text-anchor": "end" }, format.number(tick, scale.digits)),
     ]),
     times(from, to).map((date) =>
       s("text", { x: x(date), y: HEIGHT - 6, "text-anchor": "middle" }, to - from > 50 * 3600e3 ? format.day(date) : format.clock(date))),
@@ -49,7 +49,8 @@ export function chart({ title, unit, names, points, kind = "lines", range = null
     "figure",
     {},
     h("figcaption", { class: "key" }, names.map((name, i) => h("span", { class: `c${i}` }, `${name} (${unit})`)),
-      bands.length ? h("span", { class: "band" }, "charging session") : null, isHatched ? h("span", { class: "spread" }, "spread") : null),
+      bands.length ? h("span", { class: "band" }, "charging session") : null, isHatched ? h("span", { class: "spread" }, "spread") : null,
+      points.some((point) => point.isPartial) ? h("span", { class: "partial" }, "so far") : null),
     svg,
     isHatched ? h("p", { class: "soft" }, "Hatched: at least a part of this energy comes from a reading longer than a quarter of an hour, and is spread evenly over its time.") : null,
     asTable(title, unit, names, points, digits),
@@ -58,7 +59,7 @@ export function chart({ title, unit, names, points, kind = "lines", range = null
 
 /** The value of a point in words. */
 function figure(point, i, digits, unit = "") {
-  return `${format.number(point.values[i], digits, unit)}${point.spread?.[i] ? " (spread)" : ""}`;
+  return `${format.number(point.values[i], digits, unit)}${point.spread?.[i] ? " (spread)" : ""}${point.isPartial ? " (so far)" : ""}`;
 }
 
 function bars(points, i, of, x, y, hatch) {
@@ -66,7 +67,7 @@ function bars(points, i, of, x, y, hatch) {
     const room = (x(point.until) - x(point.at)) * 0.86;
     const [top, bottom] = [y(Math.max(0, point.values[i])), y(Math.min(0, point.values[i]))];
     const place = { x: x(point.at) + (room / of) * i, y: top, width: Math.max(0.5, room / of), height: Math.max(0.5, bottom - top) };
-    const bar = s("rect", { class: `bar c${i}`, ...place });
+    const bar = s("rect", { class: point.isPartial ? `bar partial c${i}` : `bar c${i}`, ...place });
     return point.spread?.[i] ? [bar, s("rect", { class: "spread", fill: `url(#${hatch})`, ...place })] : bar;
   });
 }
@@ -97,7 +98,8 @@ function nice([low, high]) {
   const step = [1, 2, 2.5, 5, 10].map((one) => one * power).find((one) => one >= rough);
   const ticks = [];
   for (let n = Math.floor(low / step + 1e-9); n * step < high + step * 0.999; n += 1) ticks.push(Number((n * step).toPrecision(12)));
-  return { low: ticks[0], high: ticks.at(-1), ticks };
+  const digits = Math.max(0, Math.ceil(-Math.log10(step) - 1e-9) + (step / power === 2.5 ? 1 : 0));
+  return { low: ticks[0], high: ticks.at(-1), ticks, digits };
 }
 
 /** Whole hours or midnights of the browser's zone. */
@@ -139,11 +141,12 @@ function asTable(title, unit, names, points, digits) {
 
 const UNITS = { s: 1, m: 60, h: 3600, d: 86400 };
 
-/** Points of /series as {at, until, values, spread}. */
+/** Points of /series as {at, until, values, spread, isPartial}: a partial one has not ended. */
 export function spans(series, values, spread = () => null) {
   const length = Number.parseInt(series.bucket, 10) * UNITS[series.bucket.at(-1)] * 1000;
   return series.points.map((point, i) => {
     const at = new Date(point.start);
-    return { at, until: new Date(series.points[i + 1]?.start ?? +at + length), values: values(point), spread: spread(point) };
+    const until = new Date(series.points[i + 1]?.start ?? +at + length);
+    return { at, until, values: values(point), spread: spread(point), isPartial: +until > Date.now() };
   });
 }

@@ -3,7 +3,6 @@
 import { device, find, get } from "/web/api.js";
 import { chart, spans } from "/web/chart.js";
 import { empty, facts, fill, h, section, table } from "/web/dom.js";
-import { firstSteps } from "/web/fleet.js";
 import * as format from "/web/format.js";
 import { isNewer } from "/web/live.js";
 import { mappings } from "/web/mappings.js";
@@ -17,11 +16,13 @@ export function vehicle(root, { id, query }) {
   ].map(() => h("div", {}, empty("Loading …")));
   const editor = mappings(id);
   const own = settings("vehicle", id);
-  parts.append(
+  parts.figures.append(
     columns(section("Now", parts.now), section("Data quality", judgement)),
     columns(section("AC and DC energy", energy), section("Efficiency", efficiency)),
     columns(section("State of charge", battery), section("Battery temperature", heat)),
     section("Charging sessions", sessions),
+  );
+  parts.setup.append(
     section("Mappings: which meter feeds this vehicle", editor.root),
     section("Settings of this vehicle", own.root),
   );
@@ -32,12 +33,8 @@ export function vehicle(root, { id, query }) {
     const span = asked(window);
     const [live] = await Promise.all([find(device("vehicle", id, "live")), editor.refresh(), own.refresh()]);
     const series = await find(device("vehicle", id, "series"), { ...span, bucket: window.bucket });
+    if (!parts.isKnown("vehicle", id, series)) return;
     if (live) showNow([live]);
-    else fill(parts.now, empty("This vehicle has not reported. ", firstSteps()));
-    if (series === null) {
-      for (const part of [energy, efficiency, battery, heat, sessions, judgement]) fill(part, empty("Nothing is known of this vehicle yet."));
-      return;
-    }
     const [judged, charged] = await Promise.all([
       get(`/v1/analytics/performance/${encodeURIComponent(id)}`, span),
       sessionsOf(id, window, span),
@@ -62,11 +59,11 @@ export function meter(root, { id, query }) {
   const parts = places(root, `Meter ${id}`, `meter/${encodeURIComponent(id)}`, query);
   const [energy, voltage, totals] = [1, 2, 3].map(() => h("div", {}, empty("Loading …")));
   const own = settings("meter", id);
-  parts.append(
+  parts.figures.append(
     columns(section("Now", parts.now), section("Energy by day", totals)),
     columns(section("AC energy", energy), section("Voltage", voltage)),
-    section("Settings of this meter", own.root),
   );
+  parts.setup.append(section("Settings of this meter", own.root));
   const showNow = newestIn(parts.now, nowOfMeter);
   return async (watch) => {
     watch("meter", [id], showNow);
@@ -77,12 +74,8 @@ export function meter(root, { id, query }) {
       find(device("meter", id, "series"), { ...span, bucket: window.bucket }),
       own.refresh(),
     ]);
+    if (!parts.isKnown("meter", id, series)) return;
     if (live) showNow([live]);
-    else fill(parts.now, empty("This meter has not reported. ", firstSteps()));
-    if (series === null) {
-      for (const part of [energy, voltage, totals]) fill(part, empty("Nothing is known of this meter yet."));
-      return;
-    }
     fill(energy, chart({ title: "AC energy", unit: "kWh", kind: "bars", names: ["AC"], digits: 3, points: spans(series, (point) => [point.kwh], (point) => [point.spread]) }));
     fill(voltage, chart({ title: "Voltage", unit: "V", names: ["Mean"], points: spans(series, (point) => [point.voltage]) }));
     const days = await get(device("meter", id, "totals"), { ...span, timeZone: format.ZONE });
@@ -90,13 +83,30 @@ export function meter(root, { id, query }) {
       { title: "Day", value: (row) => row.date },
       { title: "Energy", number: true, value: (row) => format.kwh(row.kwh) },
       { title: "Readings", number: true, value: (row) => format.count(row.samples) },
-    ], days.totals.toReversed()));
+    ], days.totals.toReversed(), { isSeen: true }));
   };
 }
 
 function places(root, title, path, query) {
-  root.append(h("h1", {}, title), chooser(path, query));
-  return { now: h("div", {}, empty("Loading …")), append: (...children) => root.append(...children) };
+  const [unknown, figures, setup] = [h("div"), h("div"), h("div")];
+  const now = h("div", {}, empty("It has no newest reading."));
+  root.append(h("h1", {}, title), unknown, figures, setup);
+  figures.append(chooser(path, query));
+  /** Whether it has ever reported. If not, one card says so, and its set-up waits behind a button. */
+  const isKnown = (kind, id, series) => {
+    const is = series !== null;
+    if (is || !unknown.firstChild) setup.hidden = !is;
+    figures.hidden = !is;
+    fill(unknown, is ? null : neverReported(kind, id, () => { setup.hidden = false; }));
+    return is;
+  };
+  return { now, figures, setup, isKnown };
+}
+
+function neverReported(kind, id, prepare) {
+  return section(`No ${kind} ${id} has ever reported`,
+    empty("Publish its first reading to ", h("code", {}, `${kind}s/${id}/telemetry`), ", or look for another one: ", h("a", { href: `#/${kind}s` }, `all ${kind}s`), "."),
+    h("button", { type: "button", onclick: prepare }, kind === "vehicle" ? "Set its mapping or settings before it reports" : "Set its settings before it reports"));
 }
 
 /** Shows the newest of all readings that it is given, in whatever order. */
@@ -114,15 +124,24 @@ function nowOfVehicle(live) {
   return facts([
     ["State of charge", format.number(live.soc, 1, "%")],
     ["Battery", format.number(live.batteryTemp, 1, "°C")],
-    ["Newest DC energy", format.number(live.kwhDeliveredDc, 3, "kWh")],
+    ...energyOf(live.kwhDeliveredDc, live.kwhDeliveredDcRegister, "DC energy"),
     ["Measured", format.time(live.timestamp)],
     ["Arrived", `${format.time(live.receivedAt)}, ${format.ago(live.receivedAt)}`],
   ]);
 }
 
+/** A device sends the energy of intervals, or a register. */
+function energyOf(interval, register, name) {
+  return isNumber(register) && !isNumber(interval)
+    ? [[`Register of ${name}`, format.number(register, 3, "kWh")]]
+    : [[`Newest ${name}`, format.number(interval, 3, "kWh")]];
+}
+
+const isNumber = (value) => typeof value === "number";
+
 function nowOfMeter(live) {
   return facts([
-    ["Newest AC energy", format.number(live.kwhConsumedAc, 3, "kWh")],
+    ...energyOf(live.kwhConsumedAc, live.kwhConsumedAcRegister, "AC energy"),
     ["Voltage", format.number(live.voltage, 1, "V")],
     ["Measured", format.time(live.timestamp)],
     ["Arrived", `${format.time(live.receivedAt)}, ${format.ago(live.receivedAt)}`],
@@ -138,10 +157,10 @@ function quality(judged) {
     ["Efficiency", `${format.percent(judged.energy.efficiencyRatio)}, ${format.percent(judged.threshold)} expected`],
     ["AC, DC", `${format.kwh(judged.energy.acConsumed)}, ${format.kwh(judged.energy.dcDelivered)}`],
     ["Compared", judged.compared ? `${format.percent(judged.compared.share)} of the energy: where AC and DC are both known` : "–"],
-    ["Known", `${format.percent(judged.coverage)} of the time`],
+    ["Covered by readings", `${format.percent(judged.coverage)} of the time`],
     ["Gaps", judged.gaps.count ? `${judged.gaps.count}, the longest ${format.duration(judged.gaps.longestSeconds)}` : "none"],
     ["Readings", `${format.count(judged.samples.vehicle)} of the vehicle, ${format.count(judged.samples.meter)} of its meters`],
-    ["Registers", judged.resets ? `began again ${judged.resets} times` : "never began again"],
+    ["Registers set back to 0", judged.resets ? format.plural(judged.resets, "time") : "never"],
     ["Not counted", judged.excluded ? `${format.count(judged.excluded)} readings that cannot be right` : "nothing"],
   ]));
 }

@@ -133,14 +133,17 @@ function rowsOf(stream, devices) {
       { title: "Efficiency, 24 h", number: true, value: (row) => format.percent(row.efficiencyRatio) },
       { title: "State of charge", number: true, value: (row) => format.number(row.soc, 1, "%") },
       { title: "Battery", number: true, value: (row) => format.number(row.batteryTemp, 1, "°C") },
-      { title: "Newest DC energy", number: true, value: (row) => format.number(row.kwhDeliveredDc, 3, "kWh") },
+      { title: "Newest DC energy", number: true, value: (row) => energy(row.kwhDeliveredDc, row.kwhDeliveredDcRegister) },
     ]
     : [
-      { title: "Newest AC energy", number: true, value: (row) => format.number(row.kwhConsumedAc, 3, "kWh") },
+      { title: "Newest AC energy", number: true, value: (row) => energy(row.kwhConsumedAc, row.kwhConsumedAcRegister) },
       { title: "Voltage", number: true, value: (row) => format.number(row.voltage, 1, "V") },
     ];
   return table(`${stream.title} with their newest readings`, [...common, ...own], devices);
 }
+
+const energy = (interval, register) =>
+  (typeof register === "number" && typeof interval !== "number" ? `register ${format.number(register, 3, "kWh")}` : format.number(interval, 3, "kWh"));
 
 function state(row) {
   const badges = [h("span", { class: row.online ? "badge good" : "badge bad" }, row.online ? "online" : "offline")];

@@ -49,7 +49,7 @@ function operation(api, one) {
   const details = h(
     "details",
     { class: "operation", id: one.id },
-    h("summary", {}, h("span", { class: `method ${one.method}` }, one.method.toUpperCase()), " ", h("code", {}, one.path), " ", h("span", { class: "soft" }, one.summary ?? "")),
+    h("summary", {}, h("span", { class: `method ${one.method}` }, one.method.toUpperCase()), " ", h("code", {}, breakable(one.path)), " ", h("span", { class: "soft" }, one.summary ?? "")),
   );
   // Made when it is opened for the first time: all of them at once are thousands of elements.
   details.addEventListener("toggle", () => details.append(h("div", {}, contents(api, one))), { once: true });
@@ -57,16 +57,26 @@ function operation(api, one) {
 }
 
 function contents(api, one) {
-  const scopes = api.scopes(one);
-  const access = scopes === null ? "Open: no token is needed." : `Needs a token${scopes.length ? ` with the scope ${scopes.join(" or ")}` : ""}, where tokens are used.`;
   return [
     ...prose(one.description),
-    h("p", { class: "scope" }, access, " ", h("a", { href: `#${one.id}` }, "Link to this")),
+    h("p", { class: "scope" }, accessOf(api, one), " ", h("a", { href: `#${one.id}` }, "Link to this")),
     one.parameters.length ? part("Parameters", parameters(api, one.parameters)) : null,
     one.body ? part("Body", Object.entries(one.body.content).map(([type, media]) => content(api, type, media))) : null,
-    part("Answers", one.answers.map(([status, answer]) => answerOf(api, status, answer))),
     one.method === "get" ? part("Try it", tryForm(api, one)) : part("By curl", h("pre", {}, curl(api, one))),
+    part("Answers", one.answers.map(([status, answer]) => answerOf(api, status, answer))),
   ];
+}
+
+function accessOf(api, one) {
+  const scope = one["x-scope"];
+  if (scope === "open") return "Open: no token is needed.";
+  if (scope === "partly-open") return "Partly open: it says less without a token.";
+  return api.needsToken(one) ? `Needs a token with the scope ${scope}.` : `For the scope ${scope}; no tokens are used here.`;
+}
+
+/** A path that a narrow screen breaks after a slash, not within a word. */
+function breakable(path) {
+  return path.split(/(?<=\/)/).flatMap((one) => [one, h("wbr")]);
 }
 
 function part(title, ...children) {
@@ -82,7 +92,7 @@ function answerOf(api, status, answer) {
   const contents = Object.entries(answer.content ?? {});
   return h(
     "details",
-    { class: "answer", open: status.startsWith("2") },
+    { class: "answer" },
     h("summary", {}, h("strong", { class: COLOURS[status[0]] ?? "soft" }, status), " ", answer.description ?? ""),
     contents.length ? contents.map(([type, media]) => content(api, type, media)) : empty("without a body"),
   );
@@ -126,7 +136,7 @@ function curl(api, one) {
   const [type, media] = Object.entries(one.body?.content ?? {})[0] ?? [];
   return [
     `curl -X ${one.method.toUpperCase()} '${location.origin}${one.path}'`,
-    api.scopes(one) === null ? null : "-H 'Authorization: Bearer ing_…'",
+    !api.needsToken(one) ? null : "-H 'Authorization: Bearer ing_…'",
     type ? `-H 'Content-Type: ${type}'` : null,
     type ? `-d '${JSON.stringify(api.example(media))}'` : null,
   ].filter(Boolean).join(" \\\n  ");

@@ -41,20 +41,24 @@ function nameOf(element) {
   return element.id || element.getAttribute("href") || element.getAttribute("aria-label") || element.textContent;
 }
 
-/** A table. Columns are {title, value(row), number, wrap, header}; `title` may be an element. */
-export function table(caption, columns, rows) {
-  const cell = (column, row, index) =>
-    h(index === 0 ? "th" : "td", { class: classes(column), scope: index === 0 ? "row" : null }, column.value(row) ?? "–");
+/**
+ * A table. Columns are {title, value(row), number, wrap}. The caption is seen if it says more than the heading above.
+ * On a narrow screen the cells of a wide table stand below each other, so it names the roles that it has anyway.
+ */
+export function table(caption, columns, rows, { isSeen = false } = {}) {
+  const cell = (column, row, index) => h(index === 0 ? "th" : "td", {
+    class: classes(column), scope: index === 0 ? "row" : null, role: index === 0 ? "rowheader" : "cell", "data-title": column.title,
+  }, h("span", {}, column.value(row) ?? "–"));
   return h(
     "div",
     { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     h(
       "table",
-      {},
-      h("caption", {}, caption),
-      h("thead", {}, h("tr", {}, columns.map((column) =>
-        h("th", { scope: "col", class: column.number ? "number" : null, "aria-sort": column.sorted ?? null }, column.title)))),
-      h("tbody", {}, rows.map((row) => h("tr", {}, columns.map((column, index) => cell(column, row, index))))),
+      { role: "table", class: columns.length > 3 ? "wide" : null },
+      h("caption", { class: isSeen ? null : "unseen" }, caption),
+      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, columns.map((column) =>
+        h("th", { scope: "col", role: "columnheader", class: column.number ? "number" : null }, column.title)))),
+      h("tbody", { role: "rowgroup" }, rows.map((row) => h("tr", { role: "row" }, columns.map((column, index) => cell(column, row, index))))),
     ),
   );
 }

@@ -1,6 +1,6 @@
 // The fleet: tiles, energy by the hour, sessions under way, the worst ten.
 
-import { get, metrics, total } from "/web/api.js";
+import { get, health } from "/web/api.js";
 import { charging } from "/web/charging.js";
 import { chart, spans } from "/web/chart.js";
 import { empty, fill, h, section, table } from "/web/dom.js";
@@ -13,7 +13,6 @@ export function fleet(root) {
   const plot = h("div", {}, empty("Loading …"));
   const worst = h("div", {}, empty("Loading …"));
   const sessions = charging();
-  const rate = rates();
   const counts = seldom(() => Promise.all([onlineDevices(), activeAlerts(), recentLetters()]));
   root.append(h("h1", {}, "Fleet, last 24 hours"), tiles, section("Energy of the fleet by the hour", plot), section("Sessions under way", sessions.root), section("The worst ten", worst));
   return async () => {
@@ -24,8 +23,8 @@ export function fleet(root) {
     fill(worst, worstTable(now));
     fill(plot, energyPlot(series));
     const charge = await sessions.refresh();
-    const [[online, active, letters], samples] = await Promise.all([counts(), metrics()]);
-    fill(tiles, tilesOf({ now, online, charge, active, letters, rate: rate(samples) }));
+    const [[online, active, letters], { receivedMessages }] = await Promise.all([counts(), health()]);
+    fill(tiles, tilesOf({ now, online, charge, active, letters, rate: newRate(receivedMessages) }));
   };
 }
 
@@ -38,12 +37,12 @@ function tilesOf({ now, online, charge, active, letters, rate }) {
   return [
     tile("Devices online", online, ` heard in 24 h: ${format.count(devices)}`),
     tile("Readings", rate === null ? "…" : format.number(rate, 1), "/s"),
-    tile("Charging now", charge ?? "…", "vehicles"),
-    tile("AC energy", format.kwh(now.energy.acConsumed)),
-    tile("DC energy", format.kwh(now.energy.dcDelivered)),
+    tile("Charging now", charge ?? "…", charge === "1" ? "vehicle" : "vehicles"),
+    tile("AC energy", format.kwh(now.energy.acConsumed), "from the grid, by meters"),
+    tile("DC energy", format.kwh(now.energy.dcDelivered), "into the batteries"),
     tile("Efficiency", format.percent(now.mapped.efficiencyRatio), "of mapped vehicles"),
-    tile("Losses", format.kwh(now.mapped.lossKwh)),
-    tile("Below threshold", format.count(now.vehicles["below-threshold"]), "vehicles", now.vehicles["below-threshold"] > 0),
+    tile("Losses", format.kwh(now.mapped.lossKwh), "AC less DC"),
+    tile("Below threshold", h("a", { href: "#/vehicles?show=below" }, format.count(now.vehicles["below-threshold"])), now.vehicles["below-threshold"] === 1 ? "vehicle" : "vehicles", now.vehicles["below-threshold"] > 0),
     tile("Alerts", h("a", { href: "#/alerts" }, active), "active", active !== "0"),
     tile("Dead letters", h("a", { href: "#/dead-letters" }, letters), "in 24 h", !["0", "–"].includes(letters)),
   ];
@@ -61,16 +60,16 @@ function seldom(ask) {
   };
 }
 
-/** The rate of readings between one look at the metrics and the next. */
-function rates() {
-  let before = null;
-  return (samples) => {
-    const now = { at: performance.now(), committed: total(samples, "ingestd_committed_total") ?? 0 };
-    const last = before;
-    before = now;
-    if (last === null || now.committed < last.committed) return null;
-    return (now.committed - last.committed) / ((now.at - last.at) / 1000);
-  };
+/** The last count of messages, and the rate up to it. Kept between views: a rate needs two counts. */
+let last = { at: 0, count: null, rate: null };
+
+/** Messages per second since the last look. A smaller count than before means that the daemon began again. */
+function newRate(count = null) {
+  const at = performance.now();
+  const seconds = (at - last.at) / 1000;
+  if (count === null || last.count === null || count < last.count) last = { at, count, rate: null };
+  else if (seconds >= 1) last = { at, count, rate: (count - last.count) / seconds };
+  return last.rate;
 }
 
 async function onlineDevices() {

@@ -16,6 +16,7 @@ export function number(value, digits = 1, unit = "") {
 }
 
 export const count = (value) => number(value, 0);
+export const plural = (value, word) => `${count(value)} ${value === 1 ? word : `${word}s`}`;
 export function kwh(value) {
   const size = Math.abs(value ?? 0);
   return number(value, size < 1 ? 3 : size < 1000 ? 1 : 0, "kWh");

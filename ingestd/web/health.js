@@ -51,7 +51,7 @@ function ledger(samples) {
   return table("Received = stored + duplicates + dead letters + in flight", [
     { title: "Messages", value: ([name]) => name },
     { title: "Number", number: true, value: ([, metric]) => format.count(total(samples, metric) ?? 0) },
-  ], names);
+  ], names, { isSeen: true });
 }
 
 function workOf(samples) {
@@ -65,11 +65,11 @@ function workOf(samples) {
     ["Flushes", flushes ? `${format.count(flushes)}, on average ${format.number((sum / flushes) * 1000, 1, "ms")}` : "none yet"],
     ["From receipt to commit", stored ? `on average ${format.number((waited / stored) * 1000, 1, "ms")}` : "none yet"],
     ["Flushes tried again", format.count(total(samples, "ingestd_flush_retries_total") ?? 0)],
-    ["Quarters of an hour are made until", date ? `${format.time(date)}, ${format.ago(date)}` : "not begun"],
-    ["Devices with quarters to make anew", format.count(total(samples, "ingestd_ledger_stale_devices") ?? 0)],
+    ["Energy is computed up to", date ? `${format.time(date)}, ${format.ago(date)}` : "not begun"],
+    ["Devices whose energy is computed again", format.count(total(samples, "ingestd_ledger_stale_devices") ?? 0)],
     ["Connections to the broker", format.count(total(samples, "ingestd_broker_connections_total") ?? 0)],
     ["Sessions lost by the broker", format.count(total(samples, "ingestd_broker_sessions_lost_total") ?? 0)],
     ["Dead letters not stored", format.count(total(samples, "ingestd_dead_letters_suppressed_total") ?? 0)],
-    ["Clock against the database", difference === null ? "–" : format.number(Math.abs(difference) * 1000, 0, "ms")],
+    ["Clock differs from the database's by", difference === null ? "–" : format.number(Math.abs(difference) * 1000, 0, "ms")],
   ]);
 }

@@ -37,11 +37,10 @@ export class OpenApi {
     return found;
   }
 
-  /** Which tokens may use it: a list of scopes, null if all may. */
-  scopes(operation) {
+  /** Whether it is refused without a token. */
+  needsToken(operation) {
     const needed = operation.security ?? this.document.security ?? [];
-    if (needed.length === 0 || needed.some((one) => Object.keys(one).length === 0)) return null;
-    return [...new Set(needed.flatMap((one) => Object.values(one).flat()))];
+    return needed.length > 0 && needed.every((one) => Object.keys(one).length > 0);
   }
 
   /** A schema in a few words: "array of number or null". */

@@ -34,6 +34,7 @@ DOCUMENT: Final[dict[str, Any]] = {
     "paths": {
         "/v1/vehicles": {
             "get": {
+                "x-scope": "read",
                 "tags": ["Devices"],
                 "summary": "All vehicles",
                 "parameters": [
@@ -57,6 +58,7 @@ DOCUMENT: Final[dict[str, Any]] = {
             "parameters": [NAME],
             "put": {
                 "tags": ["Mappings"],
+                "x-scope": "admin",
                 "summary": "Set a mapping",
                 "security": [{"token": ["admin"]}],
                 "requestBody": {
@@ -79,12 +81,14 @@ DOCUMENT: Final[dict[str, Any]] = {
         },
         "/v1/telemetry": {
             "post": {
+                "x-scope": "ingest",
+                "security": [],
                 "tags": ["Devices"],
                 "requestBody": {"content": {"application/json": {"schema": {"anyOf": [READING, LIST]}}}},
                 "responses": {"201": {"description": "Stored"}, "304": {"description": "Not Modified"}},
             }
         },
-        "/livez": {"get": {"security": [], "responses": {"200": {"description": "It answers"}}}},
+        "/livez": {"get": {"x-scope": "open", "security": [], "responses": {"200": {"description": "It answers"}}}},
     },
     "components": {
         "parameters": {
@@ -237,6 +241,7 @@ def test_each_operation_is_shown_with_all_that_is_said_of_it(browser: Browser, d
     telemetry = text_of(browser, "post-v1-telemetry")
     body = "meter message or vehicle message or array of meter message or vehicle message"
     assert f"{body} meter message: meterId string vehicle message: vehicleId string Example" in telemetry
+    assert "For the scope ingest; no tokens are used here." in telemetry
     assert "Open: no token is needed." in text_of(browser, "get-livez")
     browser.picture("docs-example")
 
