@@ -29,6 +29,9 @@ class Login(Answer):
 
 
 async def get_login(request: web.Request, _: parameters.Probe) -> web.Response:
+    """The page; where no tokens are used, nobody has to log in."""
+    if not request.app[AUTHORIZATION].is_required:
+        raise web.HTTPSeeOther("/")
     return pages.page(request, "login.html")
 
 
@@ -69,7 +72,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         summary="The page where one logs in",
         tag=_TAG,
         asks=parameters.Probe,
-        answers={HTTPStatus.OK: "text/html"},
+        answers={HTTPStatus.OK: "text/html", HTTPStatus.SEE_OTHER: None},
     ),
     raw(
         hdrs.METH_POST,
