@@ -727,3 +727,32 @@ def test_a_login_that_ends_while_the_page_is_open_leads_to_the_login_and_back(
             assert f"{daemon.url}/login#/alerts?state=past" == chromium.run("return location.href")
         chromium.complaints()
         chromium.open("about:blank")
+
+
+def test_the_register_of_a_device_is_shown(browser: Browser, daemon: Daemon, shared_database_url: str) -> None:
+    with psycopg.connect(shared_database_url, autocommit=True) as database:
+        database.execute(
+            "INSERT INTO meter_live (meter_id, ts, received_at, voltage, kwh_consumed_ac_register)"
+            " VALUES ('a-register', now(), now(), 230, 1234.5)"
+        )
+        try:
+            browser.open(f"{daemon.url}/#/meter/a-register")
+            browser.wait_for_text("Register of AC energy")
+            browser.wait_for_text("1,234.5")
+            view(browser, daemon, "meters")
+            browser.wait_for_text("1,234.5")
+        finally:
+            database.execute("DELETE FROM meter_live WHERE meter_id = 'a-register'")
+            browser.complaints()  # 404: it has no history
+
+
+def test_on_a_phone_the_cells_of_a_row_stand_below_each_other(browser: Browser, daemon: Daemon) -> None:
+    browser.emulate(*PHONE)
+    view(browser, daemon, "vehicles")
+
+    tops = browser.run(
+        "return [...document.querySelector('tbody tr').children].map((cell) => cell.getBoundingClientRect().top)"
+    )
+
+    assert tops == sorted(set(tops))
+    assert len(tops) > 3
