@@ -421,8 +421,9 @@ def test_a_vehicle_is_judged_by_a_threshold_of_its_own_until_that_is_removed(dae
         return found["status"], found["threshold"]
 
     path = SETTINGS.format(kind="vehicle", id=names.vehicle)
+    nothing = {"vehicleId": names.vehicle, "offlineAfter": None, "maxKw": None, "threshold": None}
     assert ("below-threshold", 0.85) == judged()
-    assert_problem(daemon.request("GET", path), 404)
+    assert nothing == get(daemon, path)
 
     expected: dict[str, object] = {}
     for threshold in (0.8, 0.75):
@@ -435,6 +436,7 @@ def test_a_vehicle_is_judged_by_a_threshold_of_its_own_until_that_is_removed(dae
     removed = daemon.request("DELETE", path)
     assert (200, expected) == (removed.status, removed.json())
     assert_problem(daemon.request("DELETE", path), 404)
+    assert nothing == get(daemon, path)
     assert ("below-threshold", 0.85) == judged()
 
 
