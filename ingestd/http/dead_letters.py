@@ -11,7 +11,7 @@ from ingestd.http import parameters
 from ingestd.http.authorization import who
 from ingestd.http.heavy import heavy
 from ingestd.http.operations import Operation, asking, taking
-from ingestd.http.problems import Problem, bad_parameter
+from ingestd.http.problems import Problem
 from ingestd.http.services import SERVICES
 from ingestd.http.shapes import Answer, Next, UtcTime, next_page
 from ingestd.model import dead_letter as model
@@ -89,8 +89,7 @@ async def get_dead_letters(request: web.Request, asked: DeadLettersQuestion) -> 
 
 @heavy
 async def post_replay(request: web.Request, asked: ReplayRequest) -> Replay:
-    if asked.start_time and asked.end_time and asked.start_time >= asked.end_time:
-        raise bad_parameter("endTime", "must be later than startTime")
+    parameters.refuse_disorder(asked.start_time, asked.end_time)
     wanted = model.DeadLetterFilter(
         reason=asked.reason, device=asked.device, since=asked.start_time, until=asked.end_time
     )

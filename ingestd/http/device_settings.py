@@ -84,7 +84,7 @@ def _shape(stream: Stream, device_id: str, settings: DeviceSettings) -> Answer:
 
 def shown(stream: Stream, settings: DeviceSettings) -> dict[str, Any]:
     """The settings that devices of the stream have."""
-    return {name: value for name, value in settings.described().items() if name in _members(stream)}
+    return {name: value for name, value in settings.described().items() if name in SHOWN[stream].model_fields}
 
 
 def _operations(stream: Stream) -> tuple[Operation, ...]:

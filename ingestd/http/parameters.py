@@ -88,6 +88,12 @@ class StrictBody(BaseModel):
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel)
 
 
+def refuse_disorder(start: datetime | None, end: datetime | None) -> None:
+    """Raises Problem if the end is not later than the start. Either may be missing."""
+    if start and end and start >= end:
+        raise bad_parameter("endTime", "must be later than startTime")
+
+
 class Period(Question):
     """The time that a list is about."""
 
@@ -96,16 +102,12 @@ class Period(Question):
 
     def since_until(self) -> tuple[datetime | None, datetime | None]:
         """Both ends, each of which may be missing. Raises Problem."""
-        if self.start_time and self.end_time and self.start_time >= self.end_time:
-            raise bad_parameter("endTime", "must be later than startTime")
+        refuse_disorder(self.start_time, self.end_time)
         return self.start_time, self.end_time
 
 
-class Window(Question):
+class Window(Period):
     """The window of a figure."""
-
-    start_time: TimestampParameter | None = None
-    end_time: TimestampParameter | None = None
 
     def window(self, *, longest: timedelta = LONGEST_WINDOW) -> TimeRange:
         """Where both ends are left out: the last 24 hours. Raises Problem.
@@ -119,8 +121,7 @@ class Window(Question):
             end = datetime.now(UTC)
         if start is None:
             start = end - DEFAULT_WINDOW if end - EARLIEST > DEFAULT_WINDOW else EARLIEST
-        if start >= end:
-            raise bad_parameter("endTime", "must be later than startTime")
+        refuse_disorder(start, end)
         if end - start > longest:
             raise bad_parameter("startTime", f"a window is at most {longest.days} days")
         return TimeRange(start=start, end=end)
@@ -149,6 +150,7 @@ class Page(Question):
 
 _Question = TypeVar("_Question", bound=Question)
 _Body = TypeVar("_Body", bound=BaseModel)
+_Value = TypeVar("_Value", str, int)
 
 _identities: Final = TypeAdapter(Identity)
 _letter_ids: Final = TypeAdapter(LetterId)
@@ -157,18 +159,19 @@ LETTER_ID_SCHEMA: Final = _letter_ids.json_schema()
 
 def identity(request: web.Request, name: str) -> str:
     """A device id from the path."""
-    try:
-        return _identities.validate_python(request.match_info[name])
-    except ValidationError as error:
-        raise _fault(error, name) from error
+    return _of_path(request, name, _identities)
 
 
 def letter_id(request: web.Request) -> int:
     """The id of a dead letter from the path."""
+    return _of_path(request, "letterId", _letter_ids)
+
+
+def _of_path(request: web.Request, name: str, adapter: TypeAdapter[_Value]) -> _Value:
     try:
-        return _letter_ids.validate_python(request.match_info["letterId"])
+        return adapter.validate_python(request.match_info[name])
     except ValidationError as error:
-        raise _fault(error, "letterId") from error
+        raise _fault(error, name) from error
 
 
 def question(request: web.Request, model: type[_Question]) -> _Question:
