@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import math
 import re
 import sys
 from contextlib import closing, contextmanager
@@ -22,6 +23,7 @@ COMMAND: Final = (sys.executable, "-m", "ingestd", "run")
 START_SECONDS: Final = 30.0
 ANSWER_SECONDS: Final = 30.0
 
+_MADE_UNTIL: Final = re.compile(r"^ingestd_ledger_made_until_timestamp_seconds\{.*\} (\S+)$", re.MULTILINE)
 _COMMITTED: Final = re.compile(r"^ingestd_committed_total\{.*\} (\S+)$", re.MULTILINE)
 
 
@@ -42,8 +44,16 @@ class Daemon:
 
     def committed(self) -> int:
         """Readings committed since its start."""
+        return self.progress()[0]
+
+    def progress(self) -> tuple[int, float | None]:
+        """Readings committed since its start, and the Unix time up to which the ledger is made; None if not known."""
         _, text = self._get("/metrics")
-        return sum(int(float(value)) for value in _COMMITTED.findall(text))
+        made_until = [float(value) for value in _MADE_UNTIL.findall(text)]
+        return (
+            sum(int(float(value)) for value in _COMMITTED.findall(text)),
+            None if any(map(math.isnan, made_until)) else min(made_until),
+        )
 
     def healthy(self) -> bool:
         """Whether it is connected to broker and database."""

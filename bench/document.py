@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.plot import Bar, Panel, chart
+from bench.report import markdown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
 FRAME: Final = Path(__file__).with_name("performance.md")
 NAMES: Final = {"ingestd": "ingestd", "pipe": "pipe, no guarantee", "batches": "batches", "one-by-one": "one by one"}
@@ -83,7 +84,7 @@ def _drain(results: dict[str, Any]) -> dict[str, str]:
         for name, row in drain["medians"].items()
     ]
     return {
-        "drain": _markdown(
+        "drain": markdown(
             ["", "msg/s", "÷ pipe", "ingestd ÷", "own CPU a message", "PostgreSQL", "Mosquitto", "peak RSS"], rows
         ),
         "drain_devices": f"{drain['devices']:,}",
@@ -98,7 +99,7 @@ def _sustained(results: dict[str, Any]) -> dict[str, str]:
         *(f"{held[cpu]:.1f} µs" for cpu in ("publisher_cpu", "mosquitto_cpu", "postgres_cpu", "own_cpu")),
     ]
     head = ["msg/s", "s", "most in flight", "publisher's CPU a message", "Mosquitto", "PostgreSQL", "ingestd"]
-    return {"sustained": _markdown(head, [row])}
+    return {"sustained": markdown(head, [row])}
 
 
 def _cost(results: dict[str, Any]) -> dict[str, str]:
@@ -114,7 +115,7 @@ def _cost(results: dict[str, Any]) -> dict[str, str]:
         flat_out = results["drain"]["medians"]["ingestd"]
         cpu = [f"{flat_out[name]:.1f} µs" for name in ("own_cpu", "postgres_cpu", "mosquitto_cpu")]
         rows.append([f"{flat_out['messages_per_second']:,.0f}", *cpu, ""])
-    return {"cost": _markdown(["msg/s", "ingestd", "PostgreSQL", "Mosquitto", "ingestd, of one core"], rows)}
+    return {"cost": markdown(["msg/s", "ingestd", "PostgreSQL", "Mosquitto", "ingestd, of one core"], rows)}
 
 
 def _fleet(results: dict[str, Any]) -> dict[str, str]:
@@ -129,7 +130,7 @@ def _fleet(results: dict[str, Any]) -> dict[str, str]:
         for row in results["fleet"]["fleets"]
     ]
     head = ["devices", "messages", "msg/s", "ingestd's CPU a message", "PostgreSQL", "peak RSS"]
-    return {"fleet": _markdown(head, rows)}
+    return {"fleet": markdown(head, rows)}
 
 
 def _latency(results: dict[str, Any]) -> dict[str, str]:
@@ -141,7 +142,7 @@ def _latency(results: dict[str, Any]) -> dict[str, str]:
         for row in results["latency"]["intervals"]
     ]
     return {
-        "latency": _markdown(["flush interval", "p50", "p99", "max", "resolution"], rows),
+        "latency": markdown(["flush interval", "p50", "p99", "max", "resolution"], rows),
         "latency_rate": f"{results['latency']['rate']:,.0f}",
     }
 
@@ -153,7 +154,7 @@ def _reads(results: dict[str, Any]) -> dict[str, str]:
         for route, row in reads["medians"].items()
     ]
     return {
-        "reads": _markdown(["route", "p50", "p99", "max", "p50 ÷ bare"], rows),
+        "reads": markdown(["route", "p50", "p99", "max", "p50 ÷ bare"], rows),
         "reads_rows": f"{reads['rows']:,}",
         "reads_days": f"{reads['ledger_days']}",
         "reads_asked": f"{reads['asked_per_second']:.0f}",
@@ -182,7 +183,7 @@ def _growth(results: dict[str, Any]) -> dict[str, str]:
     head = ["days", "rows", "history", "its indexes", "ledger"]
     for route in ("live", "performance"):
         head += [f"{route}, p50 / p99", "p99 ÷ a day's"]
-    return {"growth": _markdown(head, rows), "growth_devices": f"{results['growth']['devices']:,}"}
+    return {"growth": markdown(head, rows), "growth_devices": f"{results['growth']['devices']:,}"}
 
 
 SECTIONS: Final[dict[str, Callable[[dict[str, Any]], dict[str, str]]]] = {
@@ -198,11 +199,6 @@ SECTIONS: Final[dict[str, Callable[[dict[str, Any]], dict[str, str]]]] = {
 
 def _milliseconds(seconds: float) -> str:
     return f"{1000 * seconds:.1f} ms"
-
-
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _panels(results: dict[str, Any]) -> Iterable[Panel]:

@@ -26,6 +26,8 @@ MINUTE: Final = timedelta(minutes=1)
 BEFORE: Final = timedelta(hours=2)
 """History begins this much earlier than asked for, so that windows begin within it."""
 _MICROSECOND: Final = timedelta(microseconds=1)
+DUE_AFTER: Final = LOOK_AHEAD * _MICROSECOND + LAG
+"""How long after its end a quarter is closed."""
 RULES: Final[Mapping[Stream, Rule]] = {
     stream: Rule(
         max_kw=Settings.model_fields[f"{stream.name}_max_kw"].default,
@@ -131,19 +133,21 @@ def make_history(
     devices: int,
     days: int,
     kept_days: int | None = None,
+    before: timedelta = BEFORE,
     registers: bool = False,
     now: datetime | None = None,
+    closed_at: datetime | None = None,
 ) -> int:
     """Every device has reported for so many days until `now` (None: the present), and every vehicle has a meter.
 
     Returns how many readings are there: of the last `kept_days` or, by default, of all days, as if the retention had
-    let the others go. The ledger has all days.
+    let the others go. The ledger has all days, up to the quarter that was closed last at `closed_at` (None: `now`).
     """
     now = now or datetime.now(UTC)
     until = now.replace(second=0, microsecond=0)
-    begun = until - timedelta(days=days) - BEFORE + MINUTE
-    since = max(begun, until - timedelta(days=kept_days or days) - BEFORE + MINUTE)
-    progress = _Progress.at(now - LAG)
+    begun = until - timedelta(days=days) - before + MINUTE
+    since = max(begun, until - timedelta(days=kept_days or days) - before + MINUTE)
+    progress = _Progress.at((closed_at or now) - LAG)
     make_partitions(place.dsn, since=since, until=until)
     values = {"devices": devices, "begun": begun, "since": since, "until": until, **progress._asdict()}
     steps = (_HISTORY, _LIVE, _VACUUM, _MONTHS, _QUARTERS, _HOURS, _CLOSED, _VACUUM_LEDGER)
@@ -175,6 +179,12 @@ def run_in(dsn: str) -> None:
     make_partitions(dsn, since=now, until=now)
     with psycopg.connect(dsn, autocommit=True) as connection:
         _close(connection, now - LAG)
+
+
+def due_quarter(now: datetime) -> tuple[datetime, datetime]:
+    """Start and end of the newest quarter that a daemon closes at that moment."""
+    end = _Progress.at(now - LAG).made_until
+    return end - timedelta(microseconds=QUARTER), end
 
 
 def stopped_at(place: Place, at: datetime) -> None:

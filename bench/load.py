@@ -20,8 +20,9 @@ SINGLY: Final = 1000.0
 """Up to so many messages a second each goes by itself, as those of independent devices do."""
 TICK_SECONDS: Final = 0.01
 """Beyond that, what is due in this time goes together, for the publisher's own sake."""
-PACKETS: Final = 60_000
-"""Encoded once and sent again and again. More than may be unacknowledged at a time, so packet ids stay unique."""
+PACKET_IDS: Final = 60_000
+"""More than may be unacknowledged at a time, so they stay unique. At least so many packets are encoded, once, and sent
+again and again."""
 LIMIT_POLL_SECONDS: Final = 0.001
 
 _TIMESTAMP: Final = "2000-01-01T00:00:00.000000Z"
@@ -52,7 +53,7 @@ class Load:
         self._broker_url = broker_url
         self._size = 1 if rate <= SINGLY else min(devices, round(rate * TICK_SECONDS))
         self._interval = self._size / rate
-        self._packets = self._encoded(devices)
+        self._packets = encoded(devices, together=self._size)
         self._ending = Event()
         self._thread = Thread(target=self._run, name="load", daemon=True)
         self._error: BaseException | None = None
@@ -78,15 +79,6 @@ class Load:
         self._ending.set()
         self._thread.join()
 
-    def _encoded(self, devices: int) -> list[bytes]:
-        chance = random.Random(SEED)  # noqa: S311 - the same figures every time
-        packets = [
-            encode(device.topic, device.payload(chance, _TIMESTAMP), packet_id=packet_id)
-            for packet_id, device in zip(range(1, PACKETS + 1), itertools.cycle(fleet(devices)))
-        ]
-        whole = PACKETS // self._size * self._size
-        return [b"".join(packets[first : first + self._size]) for first in range(0, whole, self._size)]
-
     def _run(self) -> None:
         try:
             with Client(self._broker_url, "load") as client:
@@ -106,6 +98,17 @@ class Load:
             yield self._size, packets.replace(_TIMESTAMP.encode(), _text(now))
             self.published += self._size
             due += self._interval
+
+
+def encoded(devices: int, *, together: int) -> list[bytes]:
+    """Packets of all devices in turn, so many in each part. The last part goes on with the first devices again."""
+    chance = random.Random(SEED)  # noqa: S311 - the same figures every time
+    packets = (
+        encode(device.topic, device.payload(chance, _TIMESTAMP), packet_id=number % PACKET_IDS + 1)
+        for number, device in enumerate(itertools.cycle(fleet(devices)))
+    )
+    parts = -(-max(PACKET_IDS, devices) // together)
+    return [b"".join(itertools.islice(packets, together)) for _ in range(parts)]
 
 
 def _text(at: datetime) -> bytes:

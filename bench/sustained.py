@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 from statistics import linear_regression
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 from bench.daemon import Daemon, running
 from bench.errors import BenchError
@@ -32,6 +32,7 @@ WARM_UP: Final = 0.2
 """The part of a run at its beginning that does not count."""
 SAMPLE_SECONDS: Final = 0.25
 CATCH_UP_SECONDS: Final = 300.0
+_WAL: LiteralString = "SELECT pg_current_wal_insert_lsn() - '0/0'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,8 @@ class Held:
     mosquitto_cpu: float
     postgres_cpu: float
     own_cpu: float
+    wal_bytes: float
+    """Written by PostgreSQL for a message."""
 
 
 def measure(stage: Stage, sizes: Sizes) -> dict[str, Any]:
@@ -64,6 +67,7 @@ def measure(stage: Stage, sizes: Sizes) -> dict[str, Any]:
             Column("Mosquitto", "{:.1f} µs".format),
             Column("PostgreSQL", "{:.1f} µs".format),
             Column("ingestd", "{:.1f} µs".format),
+            Column("WAL", "{:.0f} bytes".format),
         ]
     )
     table.head()
@@ -119,12 +123,13 @@ def _hold(place: Place, daemon: Daemon, rate: float, seconds: float) -> Held:
     with Load(place.broker.url, rate=rate) as load:
         time.sleep(WARM_UP * seconds)
         started, published = time.monotonic(), load.published
-        meter = Meter(place, daemon)
+        meter, wal = Meter(place, daemon), place.query(_WAL)
         while (now := time.monotonic()) < started + (1 - WARM_UP) * seconds:
             load.check()
             samples.append((now, load.published - (daemon.committed() - before)))
             time.sleep(SAMPLE_SECONDS)
         cpu = meter.cpu_a_message(load.published - published)
+        wal_bytes = float(place.query(_WAL) - wal) / (load.published - published)
         reached = (load.published - published) / (time.monotonic() - started)
         load.stop()
     _catch_up(daemon, before + load.published)
@@ -138,6 +143,7 @@ def _hold(place: Place, daemon: Daemon, rate: float, seconds: float) -> Held:
         backlog=highest,
         held=growth <= allowed and reached >= rate - allowed and highest <= MOST_SECONDS_BEHIND * rate,
         **cpu,
+        wal_bytes=wal_bytes,
     )
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from psycopg import sql
 
+from bench import million
 from bench.backlog import Backlog
+from bench.closing import close_a_quarter
 from bench.contestants import BATCHES, INGESTD, ONE_BY_ONE, PIPE, Contestant
 from bench.drain import drain
-from bench.history import RULES, make_history
+from bench.history import RULES, due_quarter, make_history
 from bench.load import Load
 from bench.mqtt import Client
 from bench.processes import cpu_seconds
@@ -151,3 +153,44 @@ def test_cpu_time_is_told_to_less_than_a_hundredth_of_a_second(place: Place) -> 
         pass
 
     assert 0 < cpu_seconds(place.broker.pid) - before < 0.01
+
+
+def test_closing_makes_the_rows_of_a_quarter_of_all_devices(place: Place) -> None:
+    start, _ = due_quarter(datetime.now(UTC))
+
+    figures = close_a_quarter(place, devices=4)
+
+    assert {"seconds", "own_cpu", "postgres_cpu"} == figures.keys()
+    with place.connect() as connection:
+        made = [
+            connection.execute(
+                sql.SQL("SELECT count(*), sum(samples)::float FROM {} WHERE start = %s").format(
+                    sql.Identifier(f"{stream.name}_quarter")
+                ),
+                [start],
+            ).fetchone()
+            for stream in (METER, VEHICLE)
+        ]
+    assert [(2, 30.0), (2, 30.0)] == made
+
+
+def test_a_quarter_that_is_due_is_closed_while_readings_come_in(place: Place) -> None:
+    began = datetime.now(UTC)
+
+    run = million.run(place, devices=600, seconds=8.0)
+
+    assert run["ledger_made_seconds"] is not None
+    assert pytest.approx(10, rel=0.5) == run["rate"]
+    assert 1 <= run["samples"][-1]["committed"] <= count_since(place, began) <= run["messages"] + 1
+
+
+def count_since(place: Place, began: datetime) -> int:
+    """Readings of the load: those that history was made of are of whole minutes before."""
+    with place.connect() as connection:
+        counts = [
+            connection.execute(
+                sql.SQL("SELECT count(*) FROM {} WHERE ts > %s").format(sql.Identifier(stream.history)), [began]
+            ).fetchone()
+            for stream in (METER, VEHICLE)
+        ]
+    return sum(row[0] for row in counts if row)

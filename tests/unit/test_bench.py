@@ -13,6 +13,7 @@ import pytest
 from bench.backlog import Backlog, readings
 from bench.document import write_document
 from bench.errors import BenchError
+from bench.load import PACKET_IDS, encoded
 from bench.plot import Bar, Panel, chart
 from bench.report import medians, percentile
 from ingestd.model.dead_letter import DeadLetter
@@ -95,6 +96,15 @@ def test_a_backlog_begins_a_minute_after_every_device_could_have_reported() -> N
 
     newest = max(message.timestamp for message in backlog.last.values())
     assert (100, newest - timedelta(minutes=3)) == (backlog.devices, backlog.before)
+
+
+def test_a_load_has_all_devices_where_they_are_more_than_packet_ids() -> None:
+    devices = PACKET_IDS + 500
+
+    parts = encoded(devices, together=1000)
+
+    topics = re.findall(rb"(?:meters|vehicles)/[^/]+/telemetry", b"".join(parts))
+    assert (61, 61_000, devices) == (len(parts), len(topics), len(set(topics)))
 
 
 def test_a_backlog_without_both_streams_is_refused() -> None:
