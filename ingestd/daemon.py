@@ -309,6 +309,9 @@ class Daemon:
                 alerting = tasks.create_task(self._alerting.run(), name="alerting")
                 reason = await self._leadership.lost()
                 self._session.hold("standby")  # before anything else
+                # The server may hang, and another may have taken its place. Nobody waits for the old one.
+                self._writer.cut()
+                self._closing.cut()
                 alerting.cancel()
                 log.warning("leadership_lost", reason=reason)
                 await self._leadership.acquire()

@@ -16,7 +16,7 @@ from ingestd.model.register import Rule
 from ingestd.model.stream import WITH_ENERGY, Stream
 from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store.closing_steps import ClosingSteps
-from ingestd.store.connection import Connection, bounded, closed_on_error, connect
+from ingestd.store.connection import Connection, bounded, closed_on_error, connect, cut
 from ingestd.store.sqlstate import translated
 
 log = structlog.get_logger(__name__)
@@ -54,6 +54,11 @@ class Closing:
     async def close(self) -> None:
         if self._connection is not None:
             await self._connection.close()
+
+    def cut(self) -> None:
+        """Leave a server that may hang: the step under way fails, and the next one makes another connection."""
+        if self._connection is not None and not self._connection.closed:
+            cut(self._connection)
 
     async def catch_up(self, now: datetime | None = None, *, arriving: datetime | None = None) -> None:
         """Close every quarter that has ended by `now` (None: the present), and make stale rows anew.

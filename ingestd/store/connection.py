@@ -100,16 +100,21 @@ async def bounded(connection: Connection, seconds: float) -> AsyncIterator[None]
     server hangs, that takes ten more seconds.
     """
 
-    def cut() -> None:
+    def on_timeout() -> None:
         log.error("database_connection_cut", seconds=seconds)
-        with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
-            duplicate.shutdown(socket.SHUT_RDWR)
+        cut(connection)
 
-    timer = asyncio.get_running_loop().call_later(seconds, cut)
+    timer = asyncio.get_running_loop().call_later(seconds, on_timeout)
     try:
         yield
     finally:
         timer.cancel()
+
+
+def cut(connection: Connection) -> None:
+    """End what waits for the server, with an error of the connection. The server is not asked."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)
 
 
 async def rows_of(

@@ -26,7 +26,7 @@ from ingestd.model.stream import STREAMS, Row, Stream
 from ingestd.model.timestamps import MICROSECONDS_PER_DAY
 from ingestd.pipeline.delivery import Batch, StreamBatch, newest_per_device
 from ingestd.store import queries
-from ingestd.store.connection import Connection, bounded, closed_on_error, connect
+from ingestd.store.connection import Connection, bounded, closed_on_error, connect, cut
 from ingestd.store.partitions import make_partition
 from ingestd.store.sqlstate import translated
 
@@ -64,6 +64,11 @@ class Writer:
     async def close(self) -> None:
         if self._connection is not None:
             await self._connection.close()
+
+    def cut(self) -> None:
+        """Leave a server that may hang: the write under way fails, and the next one makes another connection."""
+        if self._connection is not None and not self._connection.closed:
+            cut(self._connection)
 
     async def write(self, batch: Batch) -> dict[Stream, Counter[int]]:
         """Commit the batch; returns for each stream how many rows of each origin were new. Raises StoreError.
