@@ -129,8 +129,8 @@ test: .venv/.dev mosquitto faketime promtool chromium libmosquitto lint ## set u
 
 SECONDS ?= 60
 .PHONY: chaos
-chaos: .venv/.dev mosquitto ## break everything at random under load (SECONDS=600 SEED=7 RATE=1000); nothing may be lost
-	@$(BIN)/python -m tests.faults.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE))
+chaos: .venv/.dev mosquitto ## break everything at random under load (SECONDS=600 SEED=7 RATE=1000 CHAOS_DAEMONS=3); nothing may be lost
+	@$(BIN)/python -m tests.faults.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE)) $(if $(CHAOS_DAEMONS),--daemons $(CHAOS_DAEMONS))
 
 .PHONY: demo
 demo: .venv/.demo mosquitto ## set up and run the demo; it prints the address to open (ARGS=... adds options)

@@ -78,8 +78,11 @@ class Settings(BaseModel):
     mqtt_key_file: Path | None = None
     """The key of that certificate. It must not be encrypted."""
     mqtt_shared_group: Annotated[MqttText, Field(max_length=256, pattern=r"^[^/+#]+$")] | None = None
-    """The name of a shared subscription: several daemons, each with a client id of its own, share the messages. Without
-    `/`, `+` and `#`."""
+    """The name of a shared subscription: several daemons with the same client id share the messages. Without `/`, `+`
+    and `#`. See [many daemons](scaling.md#many-daemons)."""
+    mqtt_sessions: Annotated[int, Field(ge=1, le=1000)] = 1
+    """How many sessions, `<client id>-1` and so on, the daemons of a shared group hold between them. More than 1 needs
+    `INGESTD_MQTT_SHARED_GROUP`. After lowering it, run `ingestd leave`."""
     mqtt_probe: bool = True
     """Whether ingestd sends a message to itself every 10 s, to check that the broker delivers."""
     mqtt_sys: bool = True
@@ -182,6 +185,13 @@ class Settings(BaseModel):
             fits_mqtt(password.get_secret_value())
         return password
 
+    @field_validator("mqtt_sessions")
+    @classmethod
+    def _sessions_of_group(cls, sessions: int, info: ValidationInfo) -> int:
+        if sessions > 1 and info.data.get("mqtt_shared_group") is None:
+            raise ValueError(f"several sessions share the messages: set {PREFIX}MQTT_SHARED_GROUP too")
+        return sessions
+
     @field_validator("mqtt_url")
     @classmethod
     def _broker_url(cls, url: str) -> str:
@@ -234,6 +244,13 @@ class Settings(BaseModel):
             if kept is not None and least is not None and kept < least:
                 raise ValueError(f"must not be less than {PREFIX}{name.upper()}, which is {format_duration(least)}")
         return kept
+
+    @property
+    def session_ids(self) -> tuple[str, ...]:
+        """The client ids of the sessions that this daemon and others of its client id hold."""
+        if self.mqtt_shared_group is None:
+            return (self.mqtt_client_id,)
+        return tuple(f"{self.mqtt_client_id}-{number}" for number in range(1, self.mqtt_sessions + 1))
 
     @property
     def owner_dsn(self) -> str:

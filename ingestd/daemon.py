@@ -20,6 +20,7 @@ from ingestd.alerting.channels import channel_names
 from ingestd.alerting.watcher import Rules
 from ingestd.alerting.webhook import Webhook
 from ingestd.config import Settings
+from ingestd.holding import Holding
 from ingestd.http.authorization import Authorization
 from ingestd.http.browsers import Allowed
 from ingestd.http.intake import Intake
@@ -30,7 +31,7 @@ from ingestd.meanings import energy_rules, extras, policy, session_rule
 from ingestd.metrics import Metrics
 from ingestd.model.decode import Window
 from ingestd.mqtt.address import BrokerAddress
-from ingestd.mqtt.session import Session
+from ingestd.mqtt.sessions import Sessions
 from ingestd.pipeline.buffer import Buffer
 from ingestd.pipeline.flusher import Flusher
 from ingestd.pipeline.known_devices import KnownDevices
@@ -52,7 +53,6 @@ from ingestd.store.exports import Exports
 from ingestd.store.fleet import Fleet
 from ingestd.store.forgetting import Forgetting
 from ingestd.store.housekeeping import run_housekeeping
-from ingestd.store.leadership import Leadership
 from ingestd.store.ledger_snapshot import LedgerSnapshots
 from ingestd.store.letter_replay import LetterReplay
 from ingestd.store.letter_sizes import measure_letters
@@ -63,6 +63,7 @@ from ingestd.store.performance import Performances
 from ingestd.store.pool import Pool
 from ingestd.store.retention import Retention
 from ingestd.store.series import Series
+from ingestd.store.session_locks import SessionLocks
 from ingestd.store.sessions_under_way import FleetSessions
 from ingestd.store.writer import Writer
 from ingestd.tokens import TokensFile
@@ -98,6 +99,13 @@ class Daemon:
         self._make_store()
         self._make_pipeline()
         self._alerting = self._make_alerting(Fleet(self._snapshots(self._background), policy=policy(settings)))
+        self._holding = Holding(
+            locks=self._locks,
+            sessions=self._sessions,
+            alerting=self._alerting.run,
+            on_ready=self._on_ready,
+            on_lost=self._on_lost,
+        )
         self._http = self._make_http()
         self.reloading = self._make_reloading()
         self._metrics.expose_in_flight(self._buffer.in_flight)
@@ -113,7 +121,7 @@ class Daemon:
         self._dsn = settings.database_url.get_secret_value()
         self._writer = Writer(self._dsn)
         self._partitions = Partitions(self._dsn, owner=settings.owner_dsn)
-        self._leadership = Leadership(self._dsn, client_id=settings.mqtt_client_id)
+        self._locks = SessionLocks(self._dsn, daemon=settings.mqtt_client_id)
         self._closing = Closing(self._dsn, rules=self._rules, flush_interval=settings.flush_interval)
         self._pool = Pool(self._dsn)
         # Pools of their own: requests that use up the other one neither stop the alerts nor look like an outage.
@@ -151,7 +159,8 @@ class Daemon:
             letters=self._letters,
             metrics=self._metrics,
         )
-        self._session = Session(
+        self._sessions = Sessions(
+            settings.session_ids,
             address=BrokerAddress.of(settings),
             window=self._window,
             deliver=self._buffer.put,
@@ -174,7 +183,7 @@ class Daemon:
             store=Alerts(self._background),
             efficiencies=fleet,
             clock_difference=lambda: self._clocks.difference,
-            broker=self._session,
+            broker=self._sessions,
             webhook=Webhook(webhook.get_secret_value()) if webhook else None,
             dead_letters=self._letters.take_counts,
             metrics=self._metrics,
@@ -263,7 +272,7 @@ class Daemon:
                     tasks.create_task(log_summaries(self._metrics, self._buffer), name="summary"),
                     tasks.create_task(measure_letters(DeadLetters(self._background), self._letters), name="letters"),
                     tasks.create_task(self._close_quarters(), name="ledger"),
-                    tasks.create_task(self._lead(tasks), name="leadership"),
+                    tasks.create_task(self._holding.run(), name="holding"),
                     tasks.create_task(self._http.watch(), name="http-connections"),
                     tasks.create_task(self.reloading.run(), name="reloading"),
                     tasks.create_task(self._feed_watchdog(), name="watchdog"),
@@ -273,7 +282,8 @@ class Daemon:
                 await self._drain(flushing)
                 for task in background:
                     task.cancel()
-                await self._session.close()
+                await self._sessions.close()
+                await self._locks.close()  # now, so that other daemons go on with the sessions at once
         log.info("stopped")
 
     async def _open(self, resources: AsyncExitStack) -> None:
@@ -286,46 +296,27 @@ class Daemon:
             for pool in (self._pool, self._health, self._background):
                 resources.push_async_callback(pool.close)
                 opening.create_task(pool.open())
-        resources.push_async_callback(self._leadership.close)
+        resources.push_async_callback(self._locks.close)
         resources.push_async_callback(self._closing.close)
         resources.push_async_callback(self._http.stop)
         self.http_port = await self._http.start()
         log.info("http_listening", host=self._settings.http_host, port=self.http_port)
 
-    async def _lead(self, tasks: asyncio.TaskGroup) -> None:
-        """Read from the broker only while this daemon holds the lock of its client id.
-
-        Raises BrokerError if the broker cannot be reached at the start.
-        """
-        await self._leadership.acquire()
-        await self._session.open()
-        listening = tasks.create_task(self._session.run(), name="mqtt-session")
+    def _on_ready(self) -> None:
         notify_systemd("READY=1")
         log.info("ready")
         self.ready.set()
-        alerting: asyncio.Task[None] | None = None
-        try:
-            while True:
-                alerting = tasks.create_task(self._alerting.run(), name="alerting")
-                reason = await self._leadership.lost()
-                self._session.hold("standby")  # before anything else
-                # The server may hang, and another may have taken its place. Nobody waits for the old one.
-                self._writer.cut()
-                self._closing.cut()
-                alerting.cancel()
-                log.warning("leadership_lost", reason=reason)
-                await self._leadership.acquire()
-                self._session.release("standby")
-        finally:
-            listening.cancel()
-            if alerting is not None:
-                alerting.cancel()
+
+    def _on_lost(self) -> None:
+        """The server may hang, and another may have taken its place. Nobody waits for the old one."""
+        self._writer.cut()
+        self._closing.cut()
 
     async def _drain(self, flushing: asyncio.Task[None]) -> None:
         """Stop reading, then store and acknowledge what is in the buffer."""
         log.info("stopping", buffered=self._buffer.messages)
         self._stopping = True
-        self._session.hold("stopping")
+        self._sessions.hold("stopping")
         self._buffer.close()
         _, late = await asyncio.wait({flushing}, timeout=DRAIN_SECONDS)
         if late:
@@ -349,21 +340,21 @@ class Daemon:
 
     def _on_pressure(self, on: bool) -> None:  # noqa: FBT001 - the buffer's callback has one argument
         if on:
-            self._session.hold("buffer")
+            self._sessions.hold("buffer")
         else:
-            self._session.release("buffer")
+            self._sessions.release("buffer")
 
     def _intake_reason(self) -> str | None:
         """Why no reading can be stored now; None if it can."""
-        return "standing by for another ingestd" if self._leadership.is_standby else self._flusher.reason
+        return "standing by for another ingestd" if self._holding.is_standby else self._flusher.reason
 
     def _condition(self) -> Condition:
         committed = self._flusher.last_commit_at
         return Condition(
             is_stopping=self._stopping,
-            is_standby=self._leadership.is_standby,
+            is_standby=self._holding.is_standby,
             database_reason=self._flusher.reason,
-            broker_reason=self._session.reason,
+            broker_reason=self._holding.reason,
             last_commit_age=None if committed is None else time.monotonic() - committed,
             received_messages=int(self._metrics.totals()["received"]),
             buffered_messages=self._buffer.messages,

@@ -21,6 +21,7 @@ BEGIN
             ('alert', 'SELECT, INSERT, UPDATE, DELETE'),
             ('alert_outbox', 'SELECT, INSERT, UPDATE, DELETE'),
             ('alert_watch', 'SELECT, INSERT, UPDATE'),
+            ('broker_session', 'SELECT, INSERT, UPDATE, DELETE'),
             -- Number and time of an entry are the database's.
             ('audit', 'SELECT, INSERT (who, action, subject, before, after)'),
             ('stream', 'SELECT'),

@@ -28,6 +28,7 @@ from ingestd.pipeline.delivery import Delivery
 log = structlog.get_logger(__name__)
 
 CLOSE_SECONDS: Final = 1.0
+NOT_CONNECTED: Final = "not connected yet"
 ALL_EXTRAS: Final[tuple[Extra, ...]] = ("probe", "$SYS")
 
 
@@ -56,6 +57,11 @@ class Session:
         self._held_by: set[str] = set()
         self._free = asyncio.Event()  # set while no reason holds reading back
         self._free.set()
+        self._unsettled = 0  # deliveries
+        self._settled = asyncio.Event()  # set while there are none
+        self._settled.set()
+        self.in_flight = 0
+        """Messages that were received and are not settled yet."""
         self._keep_alive: float = KEEP_ALIVE_SECONDS
         self._timing = timing
         self._client_id = address.client_id
@@ -65,13 +71,17 @@ class Session:
         self._reconnection = Reconnection(client_id=address.client_id, timing=timing)
         self._renewed: Connection | None = None  # the one on which we subscribed again
         self._connected_before = False
-        self._connection_reason: str | None = "not connected yet"
+        self._connection_reason: str | None = NOT_CONNECTED
         self.sessions_begun = 0
         """Connections with Session Present 0: the broker did not know our session, and may have lost retained messages
         as well."""
         self.sessions_lost = 0
         """Those except the first: the broker should have known our session, and the messages that waited in it are
         lost."""
+
+    @property
+    def client_id(self) -> str:
+        return self._address.client_id
 
     @property
     def reason(self) -> str | None:
@@ -149,6 +159,10 @@ class Session:
         would delete messages that we have not stored. So they are dropped, and the broker sends those messages again.
         """
         packet_ids: list[int] = []
+        self._unsettled -= len(deliveries)
+        self.in_flight -= sum(map(len, deliveries))
+        if not self._unsettled:
+            self._settled.set()
         for delivery in deliveries:
             assert isinstance(delivery.ticket, Ticket)  # noqa: S101 - we made it
             if delivery.ticket.connection is self._connection:
@@ -188,6 +202,24 @@ class Session:
         if refusal is not None:
             raise BrokerRefusedError(f"the broker refuses {topic}: {refusal}")
 
+    async def settled(self, *, within: float) -> bool:
+        """Wait until all that was received is settled, so acknowledged. Returns whether it was in time."""
+        try:
+            async with asyncio.timeout(within):
+                await self._settled.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def end(self) -> None:
+        """Close, so that another daemon can go on with the session. `open` begins anew."""
+        await self.close()
+        self._connection = None
+        self._open = False
+        self._connection_reason = NOT_CONNECTED
+        self._probe.forget()
+        self._reconnection = Reconnection(client_id=self.client_id, timing=self._timing)
+
     async def close(self) -> None:
         """Send DISCONNECT. The broker keeps the session, with all messages that are not acknowledged."""
         if self._connection is not None:
@@ -200,11 +232,17 @@ class Session:
         return Connection(
             origin=self,
             window=self._window,
-            deliver=self._deliver,
+            deliver=self._receive,
             side_topics={self._probe.topic: self._probe.receive, DROPPED_TOPIC: self._dropped.note},
             read_delay=self._read_delay,
             answer_seconds=self._timing.answer,
         )
+
+    def _receive(self, delivery: Delivery) -> None:
+        self._unsettled += 1
+        self._settled.clear()
+        self.in_flight += len(delivery)
+        self._deliver(delivery)
 
     def _count_session(self, *, known: bool) -> None:
         again = self._connected_before

@@ -57,7 +57,7 @@ class Closing:
 
     def cut(self) -> None:
         """Leave a server that may hang: the step under way fails, and the next one makes another connection."""
-        if self._connection is not None and not self._connection.closed:
+        if self._connection is not None:
             cut(self._connection)
 
     async def catch_up(self, now: datetime | None = None, *, arriving: datetime | None = None) -> None:

@@ -1,6 +1,7 @@
 """Makes connections to PostgreSQL and sets them up."""
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -113,8 +114,14 @@ async def bounded(connection: Connection, seconds: float) -> AsyncIterator[None]
 
 def cut(connection: Connection) -> None:
     """End what waits for the server, with an error of the connection. The server is not asked."""
+    if connection.closed:
+        return
     with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
-        duplicate.shutdown(socket.SHUT_RDWR)
+        try:
+            duplicate.shutdown(socket.SHUT_RDWR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:  # the server has reset it already, and we have not read that yet
+                raise
 
 
 async def rows_of(

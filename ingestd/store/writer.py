@@ -67,7 +67,7 @@ class Writer:
 
     def cut(self) -> None:
         """Leave a server that may hang: the write under way fails, and the next one makes another connection."""
-        if self._connection is not None and not self._connection.closed:
+        if self._connection is not None:
             cut(self._connection)
 
     async def write(self, batch: Batch) -> dict[Stream, Counter[int]]:

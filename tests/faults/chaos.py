@@ -2,6 +2,7 @@
 
 Real servers, the daemon under a supervisor, proxies before both servers, publishers that note what is acknowledged,
 and an oracle.
+With `--daemons 3`, three daemons share the messages; each has proxies of its own, and each fault is for one of them.
 The seed decides which faults come in which order and how hard they are; when exactly they come is up to the machine.
 The last line is `lost 0 doubled 0 of N acknowledged, K faults, seed S`; the exit code says whether all was well.
 """
@@ -30,18 +31,19 @@ from ingestd.errors import StoreError
 from tests.faults.numbered import SentReadings
 from tests.faults.oracle import Verdict, close, compare, untrue_rows
 from tests.faults.publishers import Publishers
-from tests.faults.scene import Scene
+from tests.faults.scene import Scene, Unit
 from tests.faults.schedule import sequence
 from tests.faults.supervisor import Supervisor
 from tests.support.daemon import Daemon
 from tests.support.proxy import Proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 RECOVERY_SECONDS: Final = 60.0
 DRAIN_SECONDS: Final = 30.0
 LATER: Final = timedelta(hours=3)
+SESSIONS_OF_A_DAEMON: Final = 2
 MEMORY_LIMIT: Final = 200.0  # MB
 EXPECTED_EXITS: Final = frozenset({0, 1, 70, -signal.SIGKILL})
 """The daemon was asked to stop; could not start; a task failed; it was killed."""
@@ -88,8 +90,9 @@ class Report:
 class Campaign:
     """One run, with servers of its own. It leaves no process and no database behind."""
 
-    def __init__(self, *, seconds: float, seed: int, rate: float, only: str = "") -> None:
+    def __init__(self, *, seconds: float, seed: int, rate: float, only: str = "", daemons: int = 1) -> None:
         """Only faults whose names contain `only` are caused."""
+        self._daemons = daemons
         self._seconds = seconds
         self._rate = rate
         self._only = only
@@ -101,45 +104,67 @@ class Campaign:
         with ExitStack() as stack:
             postgres = stack.enter_context(PrivatePostgres())
             broker = stack.enter_context(PrivateMosquitto(persistence=True, config=["persistent_client_expiration 1d"]))
-            to_postgres = stack.enter_context(Proxy(postgres.dsn()))
-            to_broker = stack.enter_context(Proxy(broker.url))
             # Each poisoned message is looked for in the end.
-            unlimited: dict[str, str | float] = {"dead_letter_max_per_device": 1_000_000}
-            daemon = Daemon(mqtt_url=to_broker.url, database_url=to_postgres.url, **unlimited)
-            stack.push(daemon)  # not entered: the supervisor starts it
-            stack.callback(self._save_logs, keep_logs_in, [daemon.log, broker.log, postgres.log])
-            supervisor = stack.enter_context(Supervisor(daemon))
+            settings: dict[str, str | float] = {"dead_letter_max_per_device": 1_000_000}
+            if self._daemons > 1:
+                settings |= {"mqtt_shared_group": "chaos", "mqtt_sessions": SESSIONS_OF_A_DAEMON * self._daemons}
+            stack.callback(self._save_logs, keep_logs_in, [broker.log, postgres.log])
+            units = [self._unit(stack, broker, postgres, settings, keep_logs_in) for _ in range(self._daemons)]
             self._sent = SentReadings()
             self._scene = Scene(
-                random=self._random,
-                postgres=postgres,
-                broker=broker,
-                to_postgres=to_postgres,
-                to_broker=to_broker,
-                supervisor=supervisor,
+                random=self._random, postgres=postgres, broker=broker, units=units, settings=settings, unit=units[0]
             )
-            daemon.wait_healthy()
-            with Publishers(sent=self._sent, broker_url=broker.url, daemon=daemon, rate=self._rate) as publishers:
+            daemons = [unit.supervisor.daemon for unit in units]
+            for daemon in daemons:
+                daemon.wait_healthy()
+            with Publishers(sent=self._sent, broker_url=broker.url, daemon=daemons[0], rate=self._rate) as publishers:
                 self._cause_faults()
             self._settle(postgres.dsn())
             self._close_ledger(postgres.dsn())
-            self._print_report(supervisor, publishers)
+            self._print_report([unit.supervisor for unit in units], publishers)
         if self._report.good:
             shutil.rmtree(keep_logs_in)
         return self._report
 
+    def _unit(
+        self,
+        stack: ExitStack,
+        broker: PrivateMosquitto,
+        postgres: PrivatePostgres,
+        settings: dict[str, str | float],
+        keep_logs_in: Path,
+    ) -> Unit:
+        """A daemon with proxies of its own, started."""
+        to_postgres = stack.enter_context(Proxy(postgres.dsn()))
+        to_broker = stack.enter_context(Proxy(broker.url))
+        daemon = Daemon(mqtt_url=to_broker.url, database_url=to_postgres.url, **settings)
+        stack.push(daemon)  # not entered: the supervisor starts it
+        stack.callback(self._save_logs, keep_logs_in, [daemon.log])
+        supervisor = stack.enter_context(Supervisor(daemon))
+        return Unit(to_postgres=to_postgres, to_broker=to_broker, supervisor=supervisor)
+
+    def _recovered(self) -> float | None:
+        """Seconds until every daemon is healthy and has committed; None if that takes too long."""
+        since = time.time()
+        took = [
+            unit.supervisor.wait_recovered(since, within=max(1.0, RECOVERY_SECONDS - (time.time() - since)))
+            for unit in self._scene.units
+        ]
+        return None if None in took else time.time() - since
+
     def _cause_faults(self) -> None:
-        """Cause one fault after the other until the time is over. After each, wait until the daemon has recovered."""
-        supervisor, end = self._scene.supervisor, time.monotonic() + self._seconds
-        supervisor.wait_recovered(time.time(), within=RECOVERY_SECONDS)
-        for fault in sequence(self._random, seconds=self._seconds, only=self._only):
+        """Cause one fault after the other until the time is over. After each, wait until all daemons have recovered."""
+        end = time.monotonic() + self._seconds
+        self._recovered()
+        for fault in sequence(self._random, seconds=self._seconds, only=self._only, daemons=self._daemons):
             if time.monotonic() > end:
                 break
+            self._scene.unit = self._random.choice(self._scene.units)
             try:
                 fault.cause(self._scene)
             except (AssertionError, psycopg.Error, ServerError) as error:
                 self._report.problems.append(f"{fault.name}: {error!r}")
-            self._report.note(fault.name, supervisor.wait_recovered(time.time(), within=RECOVERY_SECONDS))
+            self._report.note(fault.name, self._recovered())
         self._report.faults.update(self._scene.on_top)
 
     def _settle(self, database_url: str) -> None:
@@ -165,10 +190,12 @@ class Campaign:
             return
         self._report.verdict.untrue_rows = untrue_rows(database_url, later)
 
-    def _print_report(self, supervisor: Supervisor, publishers: Publishers) -> None:
-        report, verdict, memory = self._report, self._report.verdict, supervisor.memory
+    def _print_report(self, supervisors: Sequence[Supervisor], publishers: Publishers) -> None:
+        report, verdict = self._report, self._report.verdict
+        memory = max((supervisor.memory for supervisor in supervisors), key=lambda memory: memory.highest)
+        exits = sum((supervisor.exits for supervisor in supervisors), Counter[int]())
         report.problems += verdict.complaints()
-        strange = {code: times for code, times in supervisor.exits.items() if code not in EXPECTED_EXITS}
+        strange = {code: times for code, times in exits.items() if code not in EXPECTED_EXITS}
         if strange:
             report.problems.append(f"the daemon ended with {strange}")
         if memory.highest > MEMORY_LIMIT:
@@ -176,8 +203,8 @@ class Campaign:
         drained = "not drained" if report.drained_in is None else f"drained in {report.drained_in:.1f} s"
         _say(
             *report.table(),
-            f"exit codes of the daemon: {dict(sorted(supervisor.exits.items()))}",
-            f"memory of the daemon: first {memory.first:.0f} MB, lowest {memory.lowest:.0f}, "
+            f"exit codes of the daemons: {dict(sorted(exits.items()))}",
+            f"memory of the largest daemon: first {memory.first:.0f} MB, lowest {memory.lowest:.0f}, "
             f"highest {memory.highest:.0f}, last {memory.last:.0f} in {memory.samples} samples",
             f"{verdict.rows} rows, {verdict.dead_letters} dead letters "
             f"({verdict.repeated_dead_letters} of them again), {publishers.posted} readings by HTTP; {drained}",
@@ -188,7 +215,7 @@ class Campaign:
     def _save_logs(directory: Path, logs: list[Path]) -> None:
         for log in logs:
             with suppress(OSError):
-                shutil.copy(log, directory / f"{log.parent.name.split('-')[1]}-{log.name}")
+                shutil.copy(log, directory / f"{log.parent.name.removeprefix('ingestd-')}-{log.name}")
 
 
 def main() -> None:
@@ -196,6 +223,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long faults go on")
     parser.add_argument("--seed", type=int, default=None, help="any number; at random where left out")
     parser.add_argument("--rate", type=float, default=1000.0, help="messages a second over MQTT")
+    parser.add_argument("--daemons", type=int, default=1, help="so many share the messages")
     parser.add_argument("--only", default="", help="faults whose names have this in them")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.randrange(1_000_000)  # noqa: S311
@@ -203,7 +231,9 @@ def main() -> None:
     _say(f"chaos for {options.seconds:.0f} s, seed {seed}")
     logs = Path(tempfile.mkdtemp(prefix="ingestd-chaos-"))
     try:
-        campaign = Campaign(seconds=options.seconds, seed=seed, rate=options.rate, only=options.only)
+        campaign = Campaign(
+            seconds=options.seconds, seed=seed, rate=options.rate, only=options.only, daemons=options.daemons
+        )
         report = campaign.run(logs)
     except BaseException:
         _say(f"the logs are in {logs}")

@@ -35,6 +35,23 @@ def kill(scene: Scene) -> None:
     scene.supervisor.kill()
 
 
+def kill_all(scene: Scene) -> None:
+    """All daemons at once, so that nobody reads."""
+    pause(scene.random.uniform(0, 1))
+    for unit in scene.units:
+        unit.supervisor.daemon.kill()
+    pause(0.5)
+
+
+def kill_others(scene: Scene) -> None:
+    """All daemons but one, which gets all sessions for a while."""
+    pause(scene.random.uniform(0, 1))
+    for unit in scene.units:
+        if unit is not scene.unit:
+            unit.supervisor.kill()
+    pause(scene.random.uniform(0, 3))
+
+
 def kill_after_commit(scene: Scene) -> None:
     """The batch is committed, but not acknowledged."""
     _fail_at(scene, f"after-commit=kill@{scene.random.randint(1, 3)}")
@@ -97,9 +114,9 @@ def no_file_descriptors(scene: Scene) -> None:
 
 
 def standby(scene: Scene) -> None:
-    """A second daemon of the same client id waits, perhaps takes over, and goes."""
-    with Daemon(mqtt_url=scene.to_broker.url, database_url=scene.to_postgres.url) as second:
-        until(lambda: _status(second) == "standby", within=20.0)
+    """A further daemon of the same client id waits, or gets its share; perhaps takes over, and goes."""
+    with Daemon(mqtt_url=scene.to_broker.url, database_url=scene.to_postgres.url, **scene.settings) as second:
+        until(lambda: _status(second) in {"standby", "healthy"}, within=20.0)
         if scene.random.random() < 0.5:
             scene.supervisor.kill()
             # The one started again may win the race for the lock; either way one of them is active.

@@ -16,7 +16,7 @@ from tests.support.polling import until
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ingestd.demo.servers import PrivateMosquitto, PrivatePostgres
     from tests.faults.supervisor import Supervisor
@@ -26,18 +26,41 @@ KILL_ON_TOP: Final = 0.4
 """The probability that the daemon is killed during another fault."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """A supervised daemon, and its network."""
+
+    to_postgres: Proxy
+    to_broker: Proxy
+    supervisor: Supervisor
+
+
 @dataclass(slots=True, kw_only=True)
 class Scene:
-    """The servers, the network between them, and the source of chance."""
+    """The servers, the network between them and the daemons, and the source of chance."""
 
     random: random.Random
     postgres: PrivatePostgres
     broker: PrivateMosquitto
-    to_postgres: Proxy
-    to_broker: Proxy
-    supervisor: Supervisor
+    units: Sequence[Unit]
+    settings: Mapping[str, str | float]
+    """What all daemons have in common."""
+    unit: Unit
+    """The one that the present fault is for."""
     on_top: Counter[str] = field(default_factory=Counter)
     """Faults that came while another was in force."""
+
+    @property
+    def supervisor(self) -> Supervisor:
+        return self.unit.supervisor
+
+    @property
+    def to_postgres(self) -> Proxy:
+        return self.unit.to_postgres
+
+    @property
+    def to_broker(self) -> Proxy:
+        return self.unit.to_broker
 
     def hold(self, low: float, high: float) -> None:
         """Wait while a fault lasts; perhaps kill the daemon meanwhile."""

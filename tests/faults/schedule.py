@@ -23,6 +23,8 @@ class Fault(NamedTuple):
     cause: Callable[[Scene], None]
     weight: float = 1.0
     least: float = 0.0  # seconds
+    daemons: int = 1
+    """The fewest daemons that it is for."""
 
 
 FAULTS: Final = (
@@ -37,6 +39,8 @@ FAULTS: Final = (
     Fault("daemon: SIGSTOP past keepalive", faults.suspend_past_keep_alive, 0.5, least=300.0),
     Fault("daemon: no file descriptors", faults.no_file_descriptors),
     Fault("daemon: a second one as standby", faults.standby, 1.5),
+    Fault("daemons: all killed at once", faults.kill_all, 4.0, daemons=2),
+    Fault("daemons: all but one killed", faults.kill_others, 4.0, daemons=2),
     Fault("broker: connection cut", faults.broker_cut, 2.0),
     Fault("broker: reset inside a PUBLISH", faults.broker_reset_inside_publish, 2.0),
     Fault("broker: reset inside a PUBACK", faults.broker_reset_inside_puback, 2.0),
@@ -76,12 +80,16 @@ ALWAYS_FIRST: Final = frozenset(
 """These find acknowledgements that come too early, and repetitions that are not safe."""
 
 
-def sequence(chance: random.Random, *, seconds: float, only: str = "") -> Iterator[Fault]:
-    """Faults without end for a campaign of so many seconds: first ALWAYS_FIRST, then at random.
+def sequence(chance: random.Random, *, seconds: float, only: str = "", daemons: int = 1) -> Iterator[Fault]:
+    """Faults without end for a campaign of so many seconds and daemons: first ALWAYS_FIRST, then at random.
 
     `only` is a part of the names that may come.
     """
-    eligible = [fault for fault in FAULTS if only in fault.name and (only or fault.least <= seconds)]
+    eligible = [
+        fault
+        for fault in FAULTS
+        if only in fault.name and (only or fault.least <= seconds) and fault.daemons <= daemons
+    ]
     first = [fault for fault in eligible if fault.name in ALWAYS_FIRST]
     yield from chance.sample(first, len(first))
     while True:

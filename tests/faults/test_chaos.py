@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.daemon import ROOT
 
 SECONDS = 15
@@ -14,9 +16,11 @@ TIMEOUT_SECONDS = 150.0
 """Far more than starting, faults, recovery, draining and stopping take."""
 
 
-def test_nothing_acknowledged_is_lost_or_doubled() -> None:
+@pytest.mark.parametrize("daemons", [1, 3])
+def test_nothing_acknowledged_is_lost_or_doubled(daemons: int) -> None:
+    options = {"--seconds": SECONDS, "--seed": SEED, "--daemons": daemons}
     chaos = subprocess.run(
-        [sys.executable, "-m", "tests.faults.chaos", "--seconds", str(SECONDS), "--seed", str(SEED)],
+        [sys.executable, "-m", "tests.faults.chaos", *(str(part) for option in options.items() for part in option)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,19 +1,13 @@
-# ruff: noqa: SIM300 - expected == actual
 """Two daemons of one client id: one is active, the other waits, and takes over."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-import pytest
-from structlog.testing import capture_logs
 
-from ingestd.demo.process import LoopbackPort
-from ingestd.store.leadership import Leadership
 from tests.faults.load import assert_all_stored_once, load, wait_for_more
 from tests.faults.scene import terminate_backends
 from tests.support.daemon import Daemon
@@ -102,16 +96,3 @@ def test_a_standby_stops_cleanly(broker: PrivateMosquitto, database_url: str) ->
         assert health(first) == (200, "healthy")
         assert first.metric("ingestd_broker_connections_total") == 1
     assert count(database_url, "meter_history") == 0
-
-
-async def test_an_outage_of_the_database_is_one_line_and_not_one_at_each_attempt(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("ingestd.store.leadership.RETRY_SECONDS", 0.01)
-    with closing(LoopbackPort()) as port, capture_logs() as logs:
-        leadership = Leadership(f"postgresql://postgres@127.0.0.1:{port.number}/none", client_id="ingestd")
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await leadership.acquire()
-
-    assert ["warning"] == [line["log_level"] for line in logs]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -18,7 +19,7 @@ import pytest
 from psycopg import sql
 
 from ingestd.errors import OperatorStoreError
-from ingestd.store.connection import SESSION_SETTINGS, connect
+from ingestd.store.connection import SESSION_SETTINGS, connect, cut
 from ingestd.store.migrations import migrate
 from ingestd.store.pool import Pool
 from ingestd.store.queries import Statement
@@ -139,6 +140,30 @@ async def test_every_connection_has_the_settings_the_code_relies_on(database_url
 
 
 # Encodings
+
+
+async def test_a_connection_that_the_server_has_reset_may_be_cut_and_one_that_is_closed(database_url: str) -> None:
+    connection = await connect(database_url, application_name="test")
+    with socket.socket(fileno=os.dup(connection.fileno())) as line, psycopg.connect(database_url) as administrator:
+        administrator.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
+        line.send(b"S")  # the answer to that is a reset
+        until(lambda: not _connected(line))
+
+        cut(connection)
+
+    await connection.close()
+    cut(connection)
+    assert connection.closed
+
+
+def _connected(line: socket.socket) -> bool:
+    try:
+        line.getpeername()
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+        return False
+    return True
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
