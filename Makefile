@@ -154,7 +154,7 @@ lock: ## resolve the lock files anew; versions that still fit stay (UPGRADE=--up
 	"$$dir/bin/pip" install --quiet --disable-pip-version-check uv==$(UV_VERSION); \
 	compile() { "$$dir/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE) "$$@"; }; \
-	compile pyproject.toml --extra demo --group dev -o requirements-dev.lock; \
+	compile pyproject.toml --extra demo --extra parquet --group dev -o requirements-dev.lock; \
 	compile pyproject.toml -c requirements-dev.lock -o requirements.lock; \
 	compile pyproject.toml --extra demo -c requirements-dev.lock -o requirements-demo.lock; \
 	"$$dir/bin/python" -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \

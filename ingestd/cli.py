@@ -61,6 +61,7 @@ _COMMANDS: Final = {
     "dead-letters": "dead_letters.dead_letters",
     "devices": "devices.devices",
     "partitions": "partitions.list_partitions",
+    "archive": "archive.archive",
     "broker": "broker.broker",
     "export": "export.export_command",
     "sql": "sql.sql_command",

@@ -160,6 +160,9 @@ class Settings(BaseModel):
     retention: Kept | None = None
     """How long history is kept: a day that ended longer ago is dropped. At least `INGESTD_MAX_AGE`, 36500d at most. If
     not given, history is kept for ever."""
+    archive_dir: Path | None = None
+    """A directory where each day of history goes as Parquet before it is dropped, and where exports look for it. It
+    must be there. Needs `pip install 'ingestd[parquet]'`. If not given, what is past `INGESTD_RETENTION` is gone."""
     rollup_retention: Kept | None = None
     """How long the ledger is kept, by whole months. At least `INGESTD_RETENTION`, which must be given too, 36500d at
     most. If not given, the ledger is kept for ever."""

@@ -19,6 +19,7 @@ from ingestd.alerting.alerting import Alerting
 from ingestd.alerting.channels import channel_names
 from ingestd.alerting.watcher import Rules
 from ingestd.alerting.webhook import Webhook
+from ingestd.archive.archive import Archive
 from ingestd.config import Settings
 from ingestd.holding import Holding
 from ingestd.http.authorization import Authorization
@@ -41,6 +42,7 @@ from ingestd.pipeline.watchdog import feed_watchdog
 from ingestd.process import notify_systemd, stop_signals, tune_garbage_collection, watchdog_seconds
 from ingestd.reloading import Reloading
 from ingestd.store.alerts import Alerts
+from ingestd.store.archiving import Archiving
 from ingestd.store.audit import Audit
 from ingestd.store.changes import Changes
 from ingestd.store.clocks import Clocks
@@ -120,7 +122,9 @@ class Daemon:
         settings = self._settings
         self._dsn = settings.database_url.get_secret_value()
         self._writer = Writer(self._dsn)
-        self._partitions = Partitions(self._dsn, owner=settings.owner_dsn)
+        self._archive = Archive(settings.archive_dir) if settings.archive_dir else None
+        self._archiving = Archiving(self._archive, settings.owner_dsn) if self._archive else None
+        self._partitions = Partitions(self._dsn, owner=settings.owner_dsn, archiving=self._archiving)
         self._locks = SessionLocks(self._dsn, daemon=settings.mqtt_client_id)
         self._closing = Closing(self._dsn, rules=self._rules, flush_interval=settings.flush_interval)
         self._pool = Pool(self._dsn)

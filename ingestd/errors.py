@@ -27,6 +27,10 @@ class WebhookError(IngestdError):
     """The webhook does not take alerts."""
 
 
+class ArchiveError(IngestdError):
+    """A day cannot be archived, or the archive cannot be read; or pyarrow is missing."""
+
+
 class StoreError(IngestdError):
     """The database did not execute a statement. The subclass says what to do."""
 

@@ -1,8 +1,9 @@
 """Places where tests make the daemon fail.
 
 The option says where and how: `ingestd run --failpoints after-commit=kill@3,flush=block:2`. `@3` means at the third
-time, and only then; without it at the first. A failpoint is reached once a flush, never once a message. Without the
-option `reach` does nothing. There is no setting for it, so that no file of settings can make the daemon fail.
+time, and only then; without it at the first. A failpoint is reached once a flush, or once for a day of history, never
+once a message. Without the option `reach` does nothing. There is no setting for it, so that no file of settings can
+make the daemon fail.
 """
 
 import os
@@ -10,7 +11,9 @@ import signal
 import time
 from typing import Final, Literal, TypeAlias
 
-Name: TypeAlias = Literal["flush", "before-commit", "after-commit"]
+Name: TypeAlias = Literal[
+    "flush", "before-commit", "after-commit", "archive-written", "archive-renamed", "before-detach", "before-drop"
+]
 
 
 _armed: Final[dict[str, tuple[str, int]]] = {}

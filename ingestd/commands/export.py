@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias
 
 import click
 
+from ingestd.archive.archive import need_pyarrow
 from ingestd.commands.invocation import run_to_end, settings_of
 from ingestd.commands.options import timestamp
 from ingestd.errors import IngestdError
@@ -26,10 +26,6 @@ Take: TypeAlias = Callable[[bytes], object]
 
 
 STDOUT: Final = Path("-")
-
-
-ROW_GROUP_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of CSV for one row group of Parquet: about 160,000 readings."""
 
 
 _SECOND: Final = timedelta(seconds=1)
@@ -118,30 +114,11 @@ def _last_timestamp(chunk: bytes) -> datetime:
 @contextmanager
 def _parquet(file: BinaryIO, stream: Stream) -> Iterator[Take]:
     """Makes Parquet of the CSV that it takes."""
-    try:
-        import pyarrow as pa  # noqa: PLC0415 - an extra, and slow to load
-        from pyarrow import csv, parquet  # noqa: PLC0415
-    except ImportError as error:
-        raise IngestdError("Parquet needs pyarrow: pip install 'ingestd[parquet]'") from error
-    timestamp = pa.timestamp("us", tz="UTC")
-    figures = dict.fromkeys(stream.columns, pa.float64())
-    types = {stream.id_key: pa.string(), "timestamp": timestamp, **figures, "receivedAt": timestamp}
-    as_typed = csv.ConvertOptions(column_types=types)
-    held = bytearray()
+    need_pyarrow()
+    from ingestd.archive.parquet import writing  # noqa: PLC0415 - an extra, and slow to load
 
-    with parquet.ParquetWriter(file, pa.schema(types), compression="zstd") as writer:
-
-        def write_group() -> None:
-            writer.write_table(csv.read_csv(BytesIO(held), convert_options=as_typed))
-            del held[held.index(b"\n") + 1 :]  # the names stay, for the next group
-
-        def take(chunk: bytes) -> None:
-            held.extend(chunk)
-            if len(held) >= ROW_GROUP_BYTES:
-                write_group()
-
+    with writing(file, stream) as take:
         yield take
-        write_group()
 
 
 @contextmanager

@@ -4,19 +4,22 @@ A partition of history is a day. Those of the ledger are months; they are made w
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Final, Literal
+from functools import partial
+from typing import Final, Literal, TypeAlias
 
 import psycopg
 import structlog
 
-from ingestd.errors import NoPartitionError, OperatorStoreError, TransientStoreError
+from ingestd import failpoints
+from ingestd.errors import IngestdError, NoPartitionError, OperatorStoreError, TransientStoreError
 from ingestd.model.stream import STREAMS, Stream
 from ingestd.model.timestamps import MICROSECONDS_PER_DAY, to_datetime
 from ingestd.store import queries
+from ingestd.store.archiving import Archiving
 from ingestd.store.connection import Connection, bounded, connect, rows_of
 from ingestd.store.pool import STATEMENT_SECONDS
 from ingestd.store.sqlstate import translated
@@ -32,6 +35,9 @@ DAY: Final = r"_\d{8}$"
 """The names of days end with YYYYMMDD. A partition with another name was not made by ingestd."""
 MONTH: Final = r"_\d{6}$"
 DROP_COMMENT: Final = "ingestd: being dropped, as it is past INGESTD_RETENTION"
+
+Archive: TypeAlias = Callable[[str], Awaitable[None]]
+"""Puts the readings of a partition into the archive, unless they are there."""
 
 _SQL: Final = queries.load("partitions.sql")
 
@@ -69,10 +75,14 @@ async def make_partition(connection: Connection, stream: Stream, day: int) -> No
 class Partitions:
     """The partitions of all tables. Each method opens its own connection and raises StoreError."""
 
-    def __init__(self, dsn: str, *, owner: str | None = None) -> None:
-        """`owner` is the URL for the role that owns the tables: only it can drop partitions."""
+    def __init__(self, dsn: str, *, owner: str | None = None, archiving: Archiving | None = None) -> None:
+        """`owner` is the URL for the role that owns the tables: only it can drop partitions.
+
+        `archiving`: no day of history is dropped before it is in the archive.
+        """
         self._dsn = dsn
         self._owner = owner or dsn
+        self._archiving = archiving
         self._made_ahead_on: int | None = None
         self._dropped: Counter[str] = Counter()
         """By table: the number of partitions that the last round dropped."""
@@ -103,11 +113,31 @@ class Partitions:
             ]
 
     async def drop_days(self, stream: Stream, *, older_than: timedelta) -> None:
-        """Drop the days of history that ended longer ago, but none whose rows in the ledger are not made yet."""
-        async with _connected(self._owner) as connection:
+        """Drop the days of history that ended longer ago, but none whose rows in the ledger are not made yet.
+
+        Raises ArchiveError, too.
+        """
+        archiving = self._archiving
+        async with (
+            nullcontext() if archiving is None else archiving.attempt(stream),
+            _connected(self._owner) as connection,
+        ):
             async with bounded(connection, STATEMENT_SECONDS):
                 ((made_until,),) = await rows_of(connection, _SQL["ledger_made_until"], {"stream": stream.name})
-            await self._drop(connection, stream.history, DAY, older_than, made_until)
+            archive = None if archiving is None else partial(archiving.put, stream)
+            await self._drop(connection, stream.history, DAY, older_than, made_until, archive=archive)
+
+    async def archive_day(self, stream: Stream, day: date) -> None:
+        """Put one day that has ended into the archive now. Its partition stays. Raises IngestdError."""
+        assert self._archiving is not None, "an archive is needed"  # noqa: S101 - the caller's mistake
+        days = {(of_day.table, of_day.day): of_day for of_day in await self.days()}
+        found = days.get((stream.history, day))
+        if found is None:
+            raise IngestdError(f"there is no {day:%F} in {stream.history}")
+        if found.age_days <= 0:
+            raise IngestdError(f"{day:%F} has not ended yet")
+        async with _connected(self._owner) as connection, _alone(connection, stream.history):
+            await self._archiving.put(stream, found.name)
 
     async def drop_months(self, stream: Stream, *, older_than: timedelta) -> None:
         """Drop the months of the ledger that ended longer ago."""
@@ -116,7 +146,14 @@ class Partitions:
                 await self._drop(connection, table, MONTH, older_than, None)
 
     async def _drop(
-        self, connection: Connection, table: str, suffix: str, older_than: timedelta, made_until: str | None
+        self,
+        connection: Connection,
+        table: str,
+        suffix: str,
+        older_than: timedelta,
+        made_until: str | None,
+        *,
+        archive: Archive | None = None,
     ) -> None:
         """Drop the partitions of a table that ended longer ago by the database's clock, and finish earlier drops.
 
@@ -147,7 +184,15 @@ class Partitions:
                 )
             self._dropped[table] = len(expired)
             for name, steps in expired:
-                async with bounded(connection, CHANGE_SECONDS):
+                if archive is not None and steps and steps[-1].startswith("DROP"):
+                    await archive(name)
+                    failpoints.reach("before-detach")
+                    if len(steps) > 1:
+                        await _take(connection, name, steps[:-1])
+                        await archive(name)  # somebody may have added a reading before it was detached
+                    failpoints.reach("before-drop")
+                    await _take(connection, name, steps[-1:])
+                else:
                     await _take(connection, name, steps)
 
 
@@ -179,8 +224,9 @@ async def _take(connection: Connection, name: str, steps: Sequence[str]) -> None
     if not steps:
         raise TransientStoreError(f"{name} is past its retention, but not in the ledger yet")
     try:
-        for step in steps:
-            await connection.execute(step.encode())
+        async with bounded(connection, CHANGE_SECONDS):
+            for step in steps:
+                await connection.execute(step.encode())
     except psycopg.errors.LockNotAvailable as error:
         raise TransientStoreError(f"{name} is past its retention, but in use") from error
     except psycopg.errors.InsufficientPrivilege as error:

@@ -46,12 +46,17 @@ def load(filename: str) -> dict[str, sql.SQL]:
     return {name: sql.SQL(cast("LiteralString", body.strip())) for name, body in _BLOCK.findall(text)}
 
 
-def for_stream(statement: sql.SQL, stream: Stream, **others: sql.Composable) -> sql.Composed:
-    """Fill in the names of a stream's tables and columns; `others` is for statements that are made by other modules."""
+def for_stream(
+    statement: sql.SQL, stream: Stream, *, history: str | None = None, **others: sql.Composable
+) -> sql.Composed:
+    """Fill in the names of a stream's tables and columns; `others` is for statements that are made by other modules.
+
+    `history` names a single partition, in place of the whole history.
+    """
     columns = [sql.Identifier(name) for name in stream.row_columns]
     return statement.format(
         stream=sql.Literal(stream.name),
-        history=sql.Identifier(stream.history),
+        history=sql.Identifier(history or stream.history),
         live=sql.Identifier(stream.live),
         quarter=sql.Identifier(f"{stream.name}_quarter"),
         hour=sql.Identifier(f"{stream.name}_hour"),
@@ -69,7 +74,23 @@ def for_stream(statement: sql.SQL, stream: Stream, **others: sql.Composable) -> 
         values=sql.SQL(", ").join(sql.SQL("newest.{}").format(column) for column in columns),
         merged=sql.SQL(", ").join(sql.SQL("{0} = newest.{0}").format(column) for column in columns[1:]),
         assignments=sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(column) for column in columns[1:]),
+        sums=_sums(stream),
         **others,
+    )
+
+
+def _sums(stream: Stream) -> sql.Composable:
+    """For each column of a row: count, sum, least, greatest."""
+    time = "ingestd_microseconds({})"
+    as_number = {stream.id_column: "octet_length({})", "ts": time, "received_at": time}
+    as_compared = as_number | {stream.id_column: "{}"}
+    return sql.SQL(", ").join(
+        sql.SQL("count({}), sum({}), min({}), max({})").format(
+            sql.Identifier(column),
+            sql.SQL(as_number.get(column, "{}")).format(sql.Identifier(column)),
+            *[sql.SQL(as_compared.get(column, "{}")).format(sql.Identifier(column))] * 2,
+        )
+        for column in stream.row_columns
     )
 
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from functools import partial
 
-from ingestd.errors import StoreError, TransientStoreError
+from ingestd.errors import ArchiveError, StoreError, TransientStoreError
 from ingestd.model.stream import STREAMS, WITH_ENERGY
 from ingestd.store.clocks import Clocks
 from ingestd.store.dead_letters import DeadLetters
@@ -39,7 +39,7 @@ class Retention:
         for task in self._tasks:
             try:
                 await task()
-            except StoreError as error:
+            except (ArchiveError, StoreError) as error:
                 left.append(str(error))
         if left:
             raise TransientStoreError("; ".join(left))

@@ -7,13 +7,14 @@ import asyncio
 import csv
 import os
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from pyarrow import parquet
 
-from ingestd.commands.export import ROW_GROUP_BYTES, Export
+from ingestd.archive.parquet import ROW_GROUP_BYTES
+from ingestd.commands.export import Export
 from ingestd.errors import IngestdError
 from ingestd.model.stream import METER
 from tests.support.readings import rfc3339
@@ -139,9 +140,9 @@ def test_a_window_ends_after_it_starts() -> None:
         meters(end=START)
 
 
-@pytest.mark.skipif(find_spec("pyarrow") is not None, reason="pyarrow is there")
-def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path) -> None:
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "meters.parquet"
+    monkeypatch.setattr("ingestd.archive.archive.find_spec", lambda _: None)
 
     with pytest.raises(IngestdError, match=r"pip install 'ingestd\[parquet\]'"), meters().file(path, "parquet"):
         pass
@@ -150,7 +151,6 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path) -> None:
 
 
 def test_parquet_has_the_very_values(tmp_path: Path, url: str) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "meters.parquet"
     export = meters()
 
@@ -167,7 +167,6 @@ def test_parquet_has_the_very_values(tmp_path: Path, url: str) -> None:
 
 
 def test_parquet_is_written_as_it_comes_in_groups_of_rows(tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "meters.parquet"
     line = b"m-1,2026-10-20T00:00:00Z,0.1,230,,2026-10-22T00:00:00.5Z\n"
     lines = ROW_GROUP_BYTES // len(line)
