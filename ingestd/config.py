@@ -92,6 +92,9 @@ class Settings(BaseModel):
     owner_database_url: SecretStr | None = None
     """The same database for the role that owns the tables, such as `ingestd_owner`: it is used to migrate, and to drop
     what is past its retention. If not given, `INGESTD_DATABASE_URL` is."""
+    citus_shard_count: Annotated[int, Field(ge=1, le=64_000)] = 32
+    """How many shards the tables of a kind of device get when they are distributed, if the database has the extension
+    Citus: at least as many as all workers may ever have CPU cores."""
     http_host: str = "127.0.0.1"
     """The address that the HTTP API listens on."""
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080

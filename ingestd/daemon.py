@@ -266,7 +266,7 @@ class Daemon:
     async def run(self, *, stop: asyncio.Event, migrate_first: bool = True) -> None:
         """Run until `stop` is set. Raises IngestdError if it cannot start, or if a task fails."""
         if migrate_first:
-            await migrate(self._settings.owner_dsn)
+            await migrate(self._settings.owner_dsn, shard_count=self._settings.citus_shard_count)
         async with AsyncExitStack() as resources:
             await self._open(resources)
             async with asyncio.TaskGroup() as tasks:

@@ -17,6 +17,8 @@ import pytest
 from psycopg import sql
 
 from ingestd.demo.servers import PrivateMosquitto, PrivatePostgres
+from tests.support import citus
+from tests.support.citus import CitusCluster, Databases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +34,12 @@ def pytest_configure() -> None:
     """Started in the background, pytest ignores SIGINT, and so would whatever a test starts to interrupt it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with a database runs on PostgreSQL, and once more on Citus if there is one (tests/support/citus.py)."""
+    if citus.URL and "databases" in metafunc.fixturenames and citus.runs(metafunc):
+        metafunc.parametrize("databases", ["postgresql", "citus"], indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -57,28 +65,51 @@ def template_database(postgres_server: PrivatePostgres) -> str:
     return "ingestd_template"
 
 
+@pytest.fixture(scope="session")
+def databases(request: pytest.FixtureRequest) -> Databases:
+    """Where tests get their databases: PostgreSQL, and Citus too for those that `pytest_generate_tests` says."""
+    found: Databases = request.getfixturevalue(f"{getattr(request, 'param', 'postgresql')}_databases")
+    return found
+
+
+@pytest.fixture(scope="session")
+def postgresql_databases(postgres_server: PrivatePostgres, template_database: str) -> Databases:
+    return Databases(
+        migrated=lambda: _cloned(postgres_server, template_database), empty=lambda: _empty(postgres_server)
+    )
+
+
+@pytest.fixture(scope="session")
+def citus_databases() -> Iterator[Databases]:
+    cluster, template = CitusCluster(citus.URL), f"template_{uuid4().hex}"
+    try:
+        cluster.create(template)
+        _migrate(cluster.dsn(template), shard_count=citus.SHARD_COUNT)
+        cluster.freeze(template)
+        yield Databases(migrated=lambda: cluster.cloned(template), empty=cluster.empty)
+    finally:
+        cluster.drop(template)
+
+
 @pytest.fixture
-def database_url(postgres_server: PrivatePostgres, template_database: str) -> Iterator[str]:
+def database_url(databases: Databases) -> Iterator[str]:
     """A migrated, empty database of the test's own."""
-    with _cloned(postgres_server, template_database) as url:
+    with databases.migrated() as url:
         yield url
 
 
 @pytest.fixture(scope="module")
-def shared_database_url(postgres_server: PrivatePostgres, template_database: str) -> Iterator[str]:
+def shared_database_url(databases: Databases) -> Iterator[str]:
     """A migrated database for all tests of a file, each with devices of its own."""
-    with _cloned(postgres_server, template_database) as url:
+    with databases.migrated() as url:
         yield url
 
 
 @pytest.fixture
-def empty_database_url(postgres_server: PrivatePostgres) -> Iterator[str]:
+def empty_database_url(databases: Databases) -> Iterator[str]:
     """A database of the test's own that nobody has migrated yet."""
-    name = f"test_{uuid4().hex}"
-    _create_database(postgres_server, name)
-    yield postgres_server.dsn(name)
-    with _administrator(postgres_server) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with databases.empty() as url:
+        yield url
 
 
 @pytest.fixture
@@ -121,12 +152,21 @@ def _cloned(server: PrivatePostgres, template: str) -> Iterator[str]:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+@contextmanager
+def _empty(server: PrivatePostgres) -> Iterator[str]:
+    name = f"test_{uuid4().hex}"
+    _create_database(server, name)
+    yield server.dsn(name)
+    with _administrator(server) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
 def _create_database(server: PrivatePostgres, name: str) -> None:
     with _administrator(server) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
 
-def _migrate(dsn: str) -> None:
+def _migrate(dsn: str, **options: int) -> None:
     from ingestd.store.migrations import migrate  # noqa: PLC0415 - tests of the servers do without the store
 
-    asyncio.run(migrate(dsn))
+    asyncio.run(migrate(dsn, **options))

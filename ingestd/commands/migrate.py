@@ -13,7 +13,7 @@ def migrate_command(context: click.Context) -> None:
     settings = settings_of(context)
 
     async def apply() -> None:
-        applied = await migrate(settings.owner_dsn)
+        applied = await migrate(settings.owner_dsn, shard_count=settings.citus_shard_count)
         click.echo("\n".join(applied) or "nothing to do")
 
     run_to_end(apply)

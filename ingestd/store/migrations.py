@@ -10,6 +10,7 @@ import structlog
 from psycopg.errors import InsufficientPrivilege
 
 from ingestd.errors import OperatorStoreError
+from ingestd.store import citus, queries
 from ingestd.store.connection import Connection, connect
 from ingestd.store.sqlstate import translated
 
@@ -17,6 +18,8 @@ log = structlog.get_logger(__name__)
 
 OWNER: Final = "ingestd_owner"
 """The role that owns the tables, and gives their rights to the others (sql/roles.sql)."""
+SHARD_COUNT: Final = 32
+"""Citus's default, too."""
 _LOCK_KEY: Final = 0x696E_6765_7374_6400  # "ingestd" in ASCII, and a zero
 _match_filename: Final = re.compile(r"([0-9]{4})_(\w+)\.sql").fullmatch
 
@@ -40,20 +43,18 @@ def available() -> list[Migration]:
 
 def grants() -> str:
     """The statements that give its rights to each role."""
-    return _text("grants.sql")
+    return queries.script("grants.sql")
 
 
 def roles() -> str:
     """The script for psql that makes the roles."""
-    return _text("roles.sql")
+    return queries.script("roles.sql")
 
 
-def _text(name: str) -> str:
-    return (files("ingestd") / "sql" / name).read_text(encoding="utf-8")
-
-
-async def migrate(dsn: str) -> list[str]:
+async def migrate(dsn: str, *, shard_count: int = SHARD_COUNT) -> list[str]:
     """Bring the database up to date; returns the names of what was applied. Raises StoreError.
+
+    If the database has the extension Citus, tables that are not distributed yet are, over `shard_count` shards.
 
     Several daemons may call this at once: one gets the lock, and the others then find nothing left to do. A role that
     may not change the schema can call it too: that is an error only if there is something to do.
@@ -62,7 +63,7 @@ async def migrate(dsn: str) -> list[str]:
     async with connection:
         with translated():
             try:
-                return await _migrate(connection)
+                return await _migrate(connection, shard_count)
             except InsufficientPrivilege as error:
                 raise OperatorStoreError(
                     f"the role {connection.info.user} may not bring the schema up to date"
@@ -71,7 +72,8 @@ async def migrate(dsn: str) -> list[str]:
                 ) from error
 
 
-async def _migrate(connection: Connection) -> list[str]:
+async def _migrate(connection: Connection, shard_count: int) -> list[str]:
+    on_citus = await citus.is_used(connection)
     await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
     # Asked first: CREATE TABLE IF NOT EXISTS fails for a role that may not create tables, also if the table exists.
     found = await connection.execute("SELECT to_regclass('ingestd_migration') IS NOT NULL")
@@ -89,10 +91,14 @@ async def _migrate(connection: Connection) -> list[str]:
             await connection.execute(migration.statements)
             await connection.execute("INSERT INTO ingestd_migration (version, name) VALUES (%s, %s)", migration[:2])
         log.info("schema_migrated", version=migration.version, name=migration.name)
+    distributed: list[str] = []
+    if on_citus:
+        async with _transaction(connection):
+            distributed = await citus.distribute(connection, shard_count)
     if connection.info.user == OWNER:
         async with _transaction(connection):
             await connection.execute(grants())
-    return [f"{migration.version:04}_{migration.name}" for migration in pending]
+    return [f"{migration.version:04}_{migration.name}" for migration in pending] + distributed
 
 
 @asynccontextmanager

@@ -17,7 +17,8 @@ from ingestd.model.stream import CHARGING, STREAMS, WITH_ENERGY, Stream
 _BLOCK: Final = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
 PARAMETER: Final = re.compile(r"%\((\w+)\)s|%(%)")
 """A parameter with its name, or a doubled percent sign."""
-_FOLDER: Final = files("ingestd") / "sql" / "queries"
+_SQL: Final = files("ingestd") / "sql"
+_FOLDER: Final = _SQL / "queries"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,11 @@ class Statement:
 def filenames() -> list[str]:
     """All files of sql/queries."""
     return sorted(file.name for file in _FOLDER.iterdir())
+
+
+def script(filename: str) -> str:
+    """The text of a file of sql/ that has no named blocks."""
+    return (_SQL / filename).read_text(encoding="utf-8")
 
 
 def load(filename: str) -> dict[str, sql.SQL]:

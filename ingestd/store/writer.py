@@ -1,7 +1,8 @@
 """The write path: one batch, one transaction.
 
-    optimistic   COPY straight into history; MERGE of the newest row of each device into the live table. If any
-                 statement fails, usually with the unique violation of a redelivery, the transaction is repeated:
+    optimistic   COPY straight into history; MERGE of the newest row of each device into the live table (on Citus an
+                 upsert). If any statement fails, usually with the unique violation of a redelivery, the transaction is
+                 repeated:
     staged       COPY into a temporary table, INSERT ... ON CONFLICT DO NOTHING from there; upsert of the newest rows.
                  If this fails, too, its error is the one that counts.
 In both, readings of closed quarters are staged and mark their quarters as stale, and dead letters are written before
@@ -51,6 +52,8 @@ class Writer:
         self._dsn = dsn
         self._connection: Connection | None = None
         self._days: dict[Stream, set[int]] = {stream: set() for stream in STREAMS}
+        self._distributed: set[Stream] = set()
+        """Streams whose tables Citus has distributed."""
         self._sql: dict[Stream, dict[str, bytes]] = {
             stream: {name: queries.for_stream(statement, stream).as_bytes() for name, statement in _WRITE.items()}
             for stream in STREAMS
@@ -124,6 +127,9 @@ class Writer:
             await connection.execute(self._sql[stream]["prepare_session"])
             days = await connection.execute(_WRITE["partition_days"], {"history": stream.history})
             self._days[stream] = {row[0] for row in await days.fetchall()}
+            distributed = await connection.execute(_WRITE["is_distributed"], {"live": stream.live})
+            if await distributed.fetchone() == (True,):
+                self._distributed.add(stream)
 
     async def _transact(self, connection: Connection, batch: Batch, *, staged: bool) -> dict[Stream, Counter[int]]:
         committed: dict[Stream, Counter[int]] = {}
@@ -155,7 +161,7 @@ class Writer:
                     await copy.write(block)
         else:
             await _copy(cursor, sql["copy_newest"], newest, stream.copy_types)
-        await cursor.execute(sql["merge_live"])
+        await cursor.execute(sql["upsert_live" if stream in self._distributed else "merge_live"])
         return committed
 
     async def _staged(

@@ -16,7 +16,7 @@ SELECT
     child.relname AS name,
     to_date(right(child.relname, 8), 'YYYYMMDD') AS day,
     current_date - to_date(right(child.relname, 8), 'YYYYMMDD') AS age_days,
-    coalesce(pg_total_relation_size(child.oid), 0) AS bytes,
+    coalesce(ingestd_table_size(child.oid), 0) AS bytes,
     CASE WHEN child.reltuples >= 0 THEN child.reltuples::bigint END AS rows,
     CASE
         WHEN NOT inhdetachpending THEN 'attached'
@@ -45,7 +45,8 @@ SELECT pg_advisory_unlock(hashtext('ingestd-partitions'), hashtext(%(table)s))
 
 -- name: steps_to_drop
 -- For each partition of a table that is past its retention: the statements that drop it, to be run one by one. There
--- are none yet if the partition ended later than `made_until`. A comment on the partition shows that ingestd has begun
+-- are none yet if the partition ended later than `made_until`. Citus cannot detach concurrently: there a partition is
+-- dropped in one step, for which all readers and writers of the table wait. A comment on the partition shows that ingestd has begun
 -- to drop it and has to finish; a partition that an operator detached has no such comment and is left alone. The
 -- comment is removed if the partition is to stay after all. Only one partition of a table can be half detached
 -- (PostgreSQL manual, ALTER TABLE, DETACH PARTITION), so this one comes first. Partitions that only wait for their DROP
@@ -71,6 +72,8 @@ CROSS JOIN LATERAL (
         WHEN inhrelid IS NULL AND marked THEN ARRAY[its.drop]
         WHEN inhdetachpending AND marked THEN ARRAY[detach || ' FINALIZE', its.drop]
         WHEN inhdetachpending THEN NULL
+        WHEN ended_at <= least(now() - %(older_than)s::interval, %(made_until)s::timestamptz)
+            AND ingestd_is_distributed(child.oid) THEN ARRAY[its.drop]
         WHEN ended_at <= least(now() - %(older_than)s::interval, %(made_until)s::timestamptz)
             THEN ARRAY[comment || quote_literal(%(mark)s::text), detach || ' CONCURRENTLY', its.drop]
         WHEN marked THEN ARRAY[comment || 'NULL']

@@ -40,12 +40,16 @@ WHEN MATCHED AND live.ts < newest.ts THEN UPDATE SET {merged}
 WHEN NOT MATCHED THEN INSERT ({columns}) VALUES ({values})
 
 -- name: upsert_live
--- The staged way for live rows. An older reading never overwrites a newer one. The caller sorts the rows by id, at most
+-- The staged way for live rows, and on Citus the only way. An older reading never overwrites a newer one. The caller sorts the rows by id, at most
 -- one for each device, so that two writers cannot deadlock.
 INSERT INTO {live} AS live ({columns})
 SELECT {columns} FROM {newest}
 ON CONFLICT ({id}) DO UPDATE SET {assignments}
 WHERE live.ts < excluded.ts
+
+-- name: is_distributed
+-- Whether Citus has distributed the live table: there is no MERGE there.
+SELECT ingestd_is_distributed(%(live)s::regclass)
 
 -- name: live_devices
 -- The ids of all devices with a live row, in one text: no id has a space, and 100,000 rows would take longer to read.

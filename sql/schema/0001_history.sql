@@ -75,6 +75,29 @@ CREATE TABLE dead_letter (
 CREATE INDEX dead_letter_received_at ON dead_letter (received_at);
 CREATE INDEX dead_letter_stored_at ON dead_letter (stored_at);
 
+-- Whether Citus has distributed a table over its workers (docs/scaling.md).
+CREATE FUNCTION ingestd_is_distributed(relation regclass) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    -- A statement is parsed when it is reached: without the extension there is no such table.
+    IF to_regclass('pg_catalog.pg_dist_partition') IS NULL THEN
+        RETURN false;
+    END IF;
+    RETURN EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = relation);
+END;
+$$;
+
+-- The bytes of a table with its indexes and TOAST, on all servers.
+CREATE FUNCTION ingestd_table_size(relation regclass) RETURNS bigint
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF ingestd_is_distributed(relation) THEN
+        RETURN citus_total_relation_size(relation);
+    END IF;
+    RETURN pg_total_relation_size(relation);
+END;
+$$;
+
 -- Makes a partition. The table is created by itself and then attached, because ATTACH PARTITION takes only a SHARE UPDATE
 -- EXCLUSIVE lock on the parent: reads and writes of other partitions go on (CREATE TABLE ... PARTITION OF would block
 -- them). Returns false if the partition exists, also if another session makes it at the same time.
