@@ -89,6 +89,9 @@ class Settings(BaseModel):
     owner_database_url: SecretStr | None = None
     """The same database for the role that owns the tables, such as `ingestd_owner`: it is used to migrate, and to drop
     what is past its retention. If not given, `INGESTD_DATABASE_URL` is."""
+    read_database_url: SecretStr | None = None
+    """A replica of the database (streaming replication), which answers analytics, lists, exports and live values. If
+    not given, `INGESTD_DATABASE_URL` does."""
     http_host: str = "127.0.0.1"
     """The address that the HTTP API listens on."""
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
@@ -209,7 +212,7 @@ class Settings(BaseModel):
             raise ValueError(f"is the key of a certificate: set {PREFIX}HTTP_CERT_FILE too")
         return path
 
-    @field_validator("database_url", "owner_database_url")
+    @field_validator("database_url", "owner_database_url", "read_database_url")
     @classmethod
     def _postgresql_url(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
@@ -239,6 +242,11 @@ class Settings(BaseModel):
     def owner_dsn(self) -> str:
         """The database for the role that owns the tables."""
         return (self.owner_database_url or self.database_url).get_secret_value()
+
+    @property
+    def read_dsn(self) -> str:
+        """The database that answers what need not be of this moment."""
+        return (self.read_database_url or self.database_url).get_secret_value()
 
     def tls(self) -> ssl.SSLContext | None:
         """For an mqtts:// broker, from the files as they are now; raises ConfigError where one cannot be used."""
