@@ -92,6 +92,9 @@ class Settings(BaseModel):
     owner_database_url: SecretStr | None = None
     """The same database for the role that owns the tables, such as `ingestd_owner`: it is used to migrate, and to drop
     what is past its retention. If not given, `INGESTD_DATABASE_URL` is."""
+    read_database_url: SecretStr | None = None
+    """A replica of the database (streaming replication), which answers analytics, lists, exports and live values. If
+    not given, `INGESTD_DATABASE_URL` does."""
     citus_shard_count: Annotated[int, Field(ge=1, le=64_000)] = 32
     """How many shards the tables of a kind of device get when they are distributed, if the database has the extension
     Citus: at least as many as all workers may ever have CPU cores."""
@@ -225,7 +228,7 @@ class Settings(BaseModel):
             raise ValueError(f"is the key of a certificate: set {PREFIX}HTTP_CERT_FILE too")
         return path
 
-    @field_validator("database_url", "owner_database_url")
+    @field_validator("database_url", "owner_database_url", "read_database_url")
     @classmethod
     def _postgresql_url(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
@@ -262,6 +265,11 @@ class Settings(BaseModel):
     def owner_dsn(self) -> str:
         """The database for the role that owns the tables."""
         return (self.owner_database_url or self.database_url).get_secret_value()
+
+    @property
+    def read_dsn(self) -> str:
+        """The database that answers what need not be of this moment."""
+        return (self.read_database_url or self.database_url).get_secret_value()
 
     def tls(self) -> ssl.SSLContext | None:
         """For an mqtts:// broker, from the files as they are now; raises ConfigError where one cannot be used."""

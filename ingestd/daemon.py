@@ -9,7 +9,7 @@ import asyncio
 import faulthandler
 import sys
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from functools import partial
 from typing import Final
 
@@ -63,6 +63,7 @@ from ingestd.store.migrations import migrate
 from ingestd.store.partitions import Partitions
 from ingestd.store.performance import Performances
 from ingestd.store.pool import Pool
+from ingestd.store.replica import Replica, ReplicaPool, of_replica
 from ingestd.store.retention import Retention
 from ingestd.store.series import Series
 from ingestd.store.session_locks import SessionLocks
@@ -115,6 +116,8 @@ class Daemon:
             is_ready=lambda: self._condition().is_ready, is_backlog=lambda: self._flusher.is_backlog
         )
         self._metrics.expose_clock_difference(lambda: self._clocks.difference)
+        if (replica := self._replica) is not None:
+            self._metrics.expose_replica(is_away=lambda: replica.away is not None, lag=lambda: replica.lag)
         self._metrics.expose_ledger(lambda: self._closing.made_until, lambda: self._closing.stale_devices)
 
     def _make_store(self) -> None:
@@ -128,9 +131,14 @@ class Daemon:
         self._locks = SessionLocks(self._dsn, daemon=settings.mqtt_client_id)
         self._closing = Closing(self._dsn, rules=self._rules, flush_interval=settings.flush_interval)
         self._pool = Pool(self._dsn)
+        self._replica: Replica | None = None
+        self._reads = self._pool
         # Pools of their own: requests that use up the other one neither stop the alerts nor look like an outage.
         self._health = Pool(self._dsn, application_name="ingestd-health", connections=1, seconds=HEALTH_SECONDS)
         self._background = Pool(self._dsn, application_name="ingestd-background", connections=2)
+        if settings.read_database_url is not None:
+            self._replica = Replica(settings.read_dsn, primary=self._background)
+            self._reads = ReplicaPool(settings.read_dsn, replica=self._replica)
         self._clocks = Clocks(self._background)
         self._retention = Retention(
             clocks=self._clocks,
@@ -223,10 +231,11 @@ class Daemon:
         return LedgerSnapshots(pool, rules=self._rules, history=settings.retention, ledger=settings.rollup_retention)
 
     def _make_services(self) -> Services:
-        settings, pool, snapshots = self._settings, self._pool, self._snapshots(self._pool)
+        settings, pool, reads = self._settings, self._pool, self._reads
+        snapshots = self._snapshots(reads)
         fleet = Fleet(snapshots, policy=policy(settings))
         series = Series(snapshots, session=session_rule(settings))
-        devices = Devices(pool, efficiencies=fleet.efficiencies, offline_after=settings.offline_after)
+        devices = Devices(reads, efficiencies=fleet.efficiencies, offline_after=settings.offline_after)
         return Services(
             intake=Intake(
                 window=self._window,
@@ -236,7 +245,7 @@ class Daemon:
             ),
             performance=Performances(snapshots, policy=policy(settings)).of_vehicle,
             live=devices.newest,
-            changes=Changes(pool).look,
+            changes=Changes(reads).look,
             series=series.of_device,
             totals=series.totals,
             sessions=series.sessions,
@@ -251,8 +260,8 @@ class Daemon:
                 channels=channel_names(has_webhook=settings.alert_webhook_url is not None),
             ).forget,
             mappings=Mappings(pool),
-            export=Exports(self._dsn).csv,
-            dead_letters=DeadLetters(pool).page,
+            export=Exports(settings.read_dsn, errors=of_replica if self._replica else nullcontext).csv,
+            dead_letters=DeadLetters(reads).page,
             replay=LetterReplay(pool, dsn=self._dsn, window=self._window, max_devices=settings.max_devices),
             alerts=Alerts(pool).page,
             audit=Audit(pool).page,
@@ -281,6 +290,8 @@ class Daemon:
                     tasks.create_task(self.reloading.run(), name="reloading"),
                     tasks.create_task(self._feed_watchdog(), name="watchdog"),
                 ]
+                if self._replica is not None:
+                    background.append(tasks.create_task(self._replica.run(), name="replica"))
                 await stop.wait()
                 notify_systemd("STOPPING=1")
                 await self._drain(flushing)
@@ -297,9 +308,12 @@ class Daemon:
         self._devices.replace(await self._writer.live_devices())
         await self._partitions.make_ahead()
         async with asyncio.TaskGroup() as opening:  # at once, as a host may be silent for a while
-            for pool in (self._pool, self._health, self._background):
+            for pool in {self._pool, self._health, self._background, self._reads}:
                 resources.push_async_callback(pool.close)
                 opening.create_task(pool.open())
+        if self._replica is not None:
+            resources.push_async_callback(self._replica.close)
+            await self._replica.open()
         resources.push_async_callback(self._locks.close)
         resources.push_async_callback(self._closing.close)
         resources.push_async_callback(self._http.stop)
@@ -353,7 +367,8 @@ class Daemon:
         return "standing by for another ingestd" if self._holding.is_standby else self._flusher.reason
 
     def _condition(self) -> Condition:
-        committed = self._flusher.last_commit_at
+        committed, replica = self._flusher.last_commit_at, self._replica
+        lag = None if replica is None else replica.lag
         return Condition(
             is_stopping=self._stopping,
             is_standby=self._holding.is_standby,
@@ -362,6 +377,9 @@ class Daemon:
             last_commit_age=None if committed is None else time.monotonic() - committed,
             received_messages=int(self._metrics.totals()["received"]),
             buffered_messages=self._buffer.messages,
+            has_replica=replica is not None,
+            replica_reason=None if replica is None else replica.reason,
+            replica_lag=None if lag is None else lag.total_seconds(),
         )
 
 

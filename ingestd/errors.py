@@ -43,6 +43,14 @@ class TransientStoreError(StoreError):
         self.known = known
 
 
+class ReplicaError(TransientStoreError):
+    """The replica for reading did not answer. Readings are taken in without it."""
+
+
+class ReplicaConflictError(ReplicaError):
+    """The replica ended a query, because what it has to replay removes what the query reads."""
+
+
 class DataStoreError(StoreError):
     """The database will never take a row (SQLSTATE classes 22 and 23). Find it, and keep it as a dead letter."""
 

@@ -149,6 +149,22 @@ class Metrics:
 
         gauge.set_function(seconds)
 
+    def expose_replica(self, *, is_away: Callable[[], bool], lag: Callable[[], timedelta | None]) -> None:
+        """Whether the replica for reading answers, and how far it is behind, when scraped; NaN before it is known."""
+        Gauge("ingestd_replica_up", "1 while the replica for reading answers", registry=self.registry).set_function(
+            lambda: float(not is_away())
+        )
+
+        def seconds() -> float:
+            known = lag()
+            return math.nan if known is None else known.total_seconds()
+
+        Gauge(
+            "ingestd_replica_lag_seconds",
+            "Seconds by which what the replica for reading shows is behind the database",
+            registry=self.registry,
+        ).set_function(seconds)
+
     def expose_ledger(
         self,
         made_until: Callable[[], Mapping[Stream, datetime | None]],

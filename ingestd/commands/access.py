@@ -23,7 +23,7 @@ def check_access(settings: Settings) -> None:
             f"{PREFIX}HTTP_HOST: others can reach {settings.http_host!r}, and no tokens are used: "
             f"set {PREFIX}TOKENS_FILE, or listen on 127.0.0.1"
         )
-    for name in ("database_url", "owner_database_url"):
+    for name in ("database_url", "owner_database_url", "read_database_url"):
         _check_database(f"{PREFIX}{name}".upper(), getattr(settings, name))
 
 

@@ -28,7 +28,7 @@ def check_config(context: click.Context, *, is_to_connect: bool) -> None:
 
 
 async def _connect(settings: Settings) -> None:
-    for url in dict.fromkeys((settings.database_url.get_secret_value(), settings.owner_dsn)):
+    for url in dict.fromkeys((settings.database_url.get_secret_value(), settings.owner_dsn, settings.read_dsn)):
         async with await connect(url, application_name="ingestd-check") as connection:
             click.echo(f"the database can be used as {connection.info.user}")
     # With another client id, so that the session of a daemon that runs is not taken over.

@@ -51,7 +51,7 @@ def export_command(context: click.Context, /, *, output: Path, file_format: str,
     hidden = not sys.stderr.isatty() or (output == STDOUT and sys.stdout.isatty())
     bar = click.progressbar(length=export.seconds, label=f"Exporting {wanted['what']}", file=sys.stderr, hidden=hidden)
     with export.file(output, file_format) as take, bar:
-        run_to_end(lambda: export.run(settings.database_url.get_secret_value(), take=take, progress=bar.update))
+        run_to_end(lambda: export.run(settings.read_dsn, take=take, progress=bar.update))
     if output != STDOUT:
         click.echo(f"{export.readings} readings written to {output}")
 

@@ -12,7 +12,7 @@ from ingestd.errors import StoreError
 from ingestd.http import parameters
 from ingestd.http.authorization import may_read
 from ingestd.http.operations import Operation, asking, raw
-from ingestd.http.services import SERVICES
+from ingestd.http.services import SERVICES, Condition
 from ingestd.http.shapes import Answer, UtcTime, answer
 
 _TAG: Final = "Health"
@@ -23,7 +23,7 @@ Handler: TypeAlias = Callable[[web.Request, parameters.Probe], Awaitable[web.Res
 class Status(Answer):
     """The status alone."""
 
-    status: Literal["healthy", "unhealthy", "standby"]
+    status: Literal["healthy", "degraded", "unhealthy", "standby"]
 
 
 class LoggedError(Answer):
@@ -41,6 +41,8 @@ class Health(Status):
 
     database: str
     broker: str
+    replica: str | None = Field(description="null if there is no replica for reading")
+    replica_lag_seconds: float | None = Field(description="what the replica shows is so old; null if it is not known")
     stopping: bool
     last_commit_age_seconds: float | None
     received_messages: int = Field(description="since the daemon started")
@@ -82,15 +84,17 @@ async def _health(request: web.Request, *, is_whole: bool) -> web.Response:
         except StoreError as error:
             database_reason = str(error)
     is_healthy = condition.is_ready and database_reason is None
-    status = Status(status="standby" if condition.is_standby else "healthy" if is_healthy else "unhealthy")
+    status = Status(status=_status(condition, is_healthy=is_healthy))
     code = HTTPStatus.OK if is_healthy else HTTPStatus.SERVICE_UNAVAILABLE
     if not is_whole:
         return answer(status, code)
-    age = condition.last_commit_age
+    age, lag = condition.last_commit_age, condition.replica_lag
     whole = Health(
         status=status.status,
         database=database_reason or "connected",
         broker=condition.broker_reason or "connected",
+        replica=(condition.replica_reason or "connected") if condition.has_replica else None,
+        replica_lag_seconds=round(lag, 3) if lag is not None else None,
         stopping=condition.is_stopping,
         last_commit_age_seconds=round(age, 3) if age is not None else None,
         received_messages=condition.received_messages,
@@ -102,6 +106,15 @@ async def _health(request: web.Request, *, is_whole: bool) -> web.Response:
         timestamp=datetime.now(UTC),
     )
     return answer(whole, code)
+
+
+def _status(condition: Condition, *, is_healthy: bool) -> Literal["healthy", "degraded", "unhealthy", "standby"]:
+    """Degraded: readings flow, but the replica for reading is away or far behind."""
+    if condition.is_standby:
+        return "standby"
+    if not is_healthy:
+        return "unhealthy"
+    return "degraded" if condition.replica_reason is not None else "healthy"
 
 
 async def get_livez(_request: web.Request, _: parameters.Probe) -> Alive:

@@ -10,7 +10,7 @@ from ingestd.http import parameters
 from ingestd.http.operations import Operation, asking
 from ingestd.http.problems import unknown
 from ingestd.http.services import SERVICES
-from ingestd.http.shapes import Answer, Compared, Energy, KilowattHours, TimeRange, UtcTime
+from ingestd.http.shapes import Answer, AsOf, Compared, Energy, KilowattHours, TimeRange, UtcTime
 from ingestd.model import answers
 from ingestd.model.efficiency import Status
 from ingestd.model.stream import VEHICLE
@@ -47,6 +47,7 @@ class Performance(Answer):
 
     vehicle_id: str
     time_range: TimeRange
+    as_of: AsOf = None
     energy: Energy
     compared: Compared | None
     battery: Battery
@@ -73,6 +74,7 @@ def shape(found: answers.Performance) -> Performance:
     return Performance(
         vehicle_id=found.vehicle_id,
         time_range=TimeRange.of(found.window),
+        as_of=found.as_of,
         energy=Energy.of(found),
         compared=found.compared and Compared.of(found.compared),
         battery=Battery(avg_temperature=found.average_temperature),

@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from ingestd.errors import BufferFullError, StoreError
+from ingestd.errors import BufferFullError, ReplicaConflictError, ReplicaError, StoreError
 from ingestd.http import request_id
 from ingestd.http.broken import BROKEN
 from ingestd.model.stream import Stream
@@ -84,6 +84,14 @@ def of_aiohttp(error: web.HTTPException) -> web.Response:
     return response(status, error.reason or status.phrase, kept)
 
 
+def _outage(error: StoreError) -> str:
+    if isinstance(error, ReplicaConflictError):
+        return "the replica for reading ended the query to go on with replication; ask again"
+    if isinstance(error, ReplicaError):
+        return "the replica for reading does not answer"
+    return "the database does not answer"
+
+
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answers what a route raises with a problem. No client sees a traceback or an HTML page."""
@@ -95,7 +103,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return response(HTTPStatus.SERVICE_UNAVAILABLE, f"cannot take readings in at the moment: {error}")
     except StoreError as error:
         log.warning("request_failed", path=request.path, reason=str(error))
-        return response(HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer")
+        return response(HTTPStatus.SERVICE_UNAVAILABLE, _outage(error))
     except web.HTTPException as error:
         return of_aiohttp(error)
     except ConnectionError as error:

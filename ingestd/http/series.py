@@ -11,7 +11,7 @@ from ingestd.http import buckets, parameters
 from ingestd.http.operations import Operation, asking
 from ingestd.http.problems import unknown
 from ingestd.http.services import SERVICES
-from ingestd.http.shapes import Answer, KilowattHours, Reason, TimeRange, UtcTime, made, many, of_device
+from ingestd.http.shapes import Answer, AsOf, KilowattHours, Reason, TimeRange, UtcTime, made, many, of_device
 from ingestd.model import answers
 from ingestd.model.stream import WITH_ENERGY, Stream
 
@@ -43,6 +43,7 @@ def _series_of(stream: Stream) -> type[Answer]:
         "bucket": (str, ...),
         "timeZone": (str, ...),
         "timeRange": (TimeRange, ...),
+        "asOf": (AsOf, None),
         "points": (many(_POINT[stream]), ...),
         "reason": (Reason, None),
     }
@@ -64,6 +65,7 @@ async def get_series(request: web.Request, asks: buckets.SeriesWindow, stream: S
         bucket=asked.bucket.text,
         timeZone=asked.zone.key,
         timeRange=TimeRange.of(asked.window),
+        asOf=found.as_of,
         points=[_point(stream, point) for point in found.items],
         reason=found.reason,
     )

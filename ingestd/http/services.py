@@ -102,6 +102,9 @@ class Condition:
     last_commit_age: float | None  # seconds; None before the first commit
     received_messages: int  # since the daemon started
     buffered_messages: int
+    has_replica: bool
+    replica_reason: str | None  # why the replica for reading does not answer, or is far behind
+    replica_lag: float | None  # seconds; None where it is not known, or there is no replica
 
     @property
     def is_ready(self) -> bool:

@@ -12,7 +12,7 @@ from ingestd.http.heavy import heavy
 from ingestd.http.operations import Operation, asking
 from ingestd.http.problems import unknown
 from ingestd.http.services import SERVICES
-from ingestd.http.shapes import Answer, KilowattHours, Ratio, Reason, TimeRange, UtcTime
+from ingestd.http.shapes import Answer, AsOf, KilowattHours, Ratio, Reason, TimeRange, UtcTime
 from ingestd.model import answers
 from ingestd.model.stream import VEHICLE
 
@@ -38,6 +38,7 @@ class ChargingSession(Answer):
 class ChargingSessions(Answer):
     vehicle_id: str
     time_range: TimeRange
+    as_of: AsOf = None
     sessions: list[ChargingSession]
     reason: Reason = None
 
@@ -87,6 +88,7 @@ async def get_sessions(request: web.Request, asked: parameters.Window) -> Chargi
     return ChargingSessions(
         vehicle_id=vehicle_id,
         time_range=TimeRange.of(window),
+        as_of=found.as_of,
         sessions=[_session(session) for session in found.items],
         reason=found.reason,
     )

@@ -50,6 +50,11 @@ def _is_none(value: object) -> bool:
 
 Reason: TypeAlias = Annotated[str | None, Field(description="why a figure is null or missing", exclude_if=_is_none)]
 """Absent if there is no reason."""
+AsOf: TypeAlias = Annotated[
+    AwareDatetime | None,
+    AfterValidator(lambda at: at and _in_utc(at)),
+    Field(description="what was stored after this may be missing; only where a replica answers", exclude_if=_is_none),
+]
 Next: TypeAlias = Annotated[int | None, Field(description="the `before` of the page that follows; null at the end")]
 
 

@@ -12,7 +12,7 @@ from ingestd.http import buckets, parameters
 from ingestd.http.operations import Operation, asking
 from ingestd.http.problems import unknown
 from ingestd.http.services import SERVICES
-from ingestd.http.shapes import Answer, KilowattHours, Reason, TimeRange, UtcTime, of_device
+from ingestd.http.shapes import Answer, AsOf, KilowattHours, Reason, TimeRange, UtcTime, of_device
 from ingestd.model import answers
 from ingestd.model.periods import Calendar, periods
 from ingestd.model.stream import WITH_ENERGY, Stream
@@ -43,6 +43,7 @@ _TOTALS: Final = {
             "by": (Calendar, ...),
             "timeZone": (str, ...),
             "timeRange": (TimeRange, ...),
+            "asOf": (AsOf, None),
             "totals": (list[Total], ...),
             "reason": (Reason, None),
         },
@@ -66,6 +67,7 @@ async def get_totals(request: web.Request, asked: TotalsWindow, stream: Stream) 
         by=asked.by,
         timeZone=asked.time_zone.key,
         timeRange=TimeRange.of(window),
+        asOf=found.as_of,
         totals=[_total(total) for total in found.items],
         reason=found.reason,
     )

@@ -44,6 +44,8 @@ class Performance:
     excluded: int | None = None
     judgement: Judgement
     threshold: float
+    as_of: datetime | None = None
+    """If a replica answers: what was stored after this may be missing."""
 
     @property
     def ac_kwh(self) -> float | None:
@@ -106,6 +108,8 @@ class Answer(Generic[_Item]):
     items: list[_Item]
     reason: str | None
     """Why some of it is not known; None: all of it is."""
+    as_of: datetime | None = None
+    """If a replica answers: what was stored after this may be missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

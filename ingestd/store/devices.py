@@ -50,6 +50,7 @@ class Devices:
         rows = await self._pool.fetch(
             _SQL[stream]["page"],
             {
+                "shown_until": self._pool.shown_until,
                 "offline_after": self._offline_after,
                 "ids": [one.vehicle_id for one in efficiencies],
                 "statuses": [one.status for one in efficiencies],

@@ -1,7 +1,7 @@
 """Exports history as CSV, straight from COPY: no row is decoded here, and only a few are in memory."""
 
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing, nullcontext
 from typing import Final
 
 from ingestd.model.periods import TimeRange
@@ -22,8 +22,10 @@ SILENCE_SECONDS: Final = 60.0
 class Exports:
     """Each export has a connection of its own, so that no query has to wait for it."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, errors: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        """`errors` translates the errors further: those of a replica."""
         self._dsn = dsn
+        self._errors = errors
 
     async def csv(self, stream: Stream, window: TimeRange, device_id: str | None) -> AsyncGenerator[bytes]:
         """A line of names, which are the API's keys, and a line for each reading, in chunks of whole lines.
@@ -32,7 +34,7 @@ class Exports:
         line at all if the device is unknown. Raises StoreError. `aclose` frees the connection at once.
         """
         parameters = {"start": window.start, "end": window.end, "device_id": device_id}
-        with translated():
+        with self._errors(), translated():
             connection = await connect(self._dsn, application_name="ingestd-export")
             async with connection, AsyncExitStack() as copying:
                 async with bounded(connection, SILENCE_SECONDS):

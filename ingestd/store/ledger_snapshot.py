@@ -24,6 +24,7 @@ class LedgerSnapshot:
         self,
         snapshot: Snapshot,
         *,
+        as_of: datetime | None,
         rules: Mapping[Stream, Rule],
         made_until: Mapping[str, int | None],
         has_other_rows: bool,
@@ -35,6 +36,8 @@ class LedgerSnapshot:
 
         Retention has deleted no readings after `kept_since`, and no rows after `ledger_since`.
         """
+        self.as_of = as_of
+        """If a replica answers: what was committed after this may be missing."""
         self.has_other_rows = has_other_rows
         self._snapshot = snapshot
         self._rules = rules
@@ -110,7 +113,8 @@ class LedgerSnapshots:
         """Open a snapshot. Raises StoreError, also for errors while it is open."""
         async with self._pool.snapshot() as snapshot:
             rows = await snapshot.fetch(_SQL["made_until"], {})
-            now = datetime.now(UTC)  # after the first statement: the snapshot holds nothing that is younger
+            # After the first statement: the snapshot holds nothing that is younger. A replica may be behind.
+            now = snapshot.as_of or datetime.now(UTC)
             made_until: dict[str, int | None] = {stream.name: None for stream in WITH_ENERGY}
             has_other_rows = False
             for row in rows:
@@ -121,6 +125,7 @@ class LedgerSnapshots:
                     has_other_rows = True
             yield LedgerSnapshot(
                 snapshot,
+                as_of=snapshot.as_of,
                 rules=self._rules,
                 made_until=made_until,
                 has_other_rows=has_other_rows,

@@ -45,8 +45,10 @@ class Performances:
                 return None
             policy = self._policy if threshold is None else replace(self._policy, threshold=threshold)
             edges = {start, end, *(edge for segment in (*own, *others) for edge in (segment.start, segment.end))}
+            as_of = snapshot.as_of
             if gone := snapshot.gone(VEHICLE, edges):
-                return _without_figures(vehicle_id, window, own, others, policy, snapshot.why_gone(min(gone)))
+                without = _without_figures(vehicle_id, window, own, others, policy, snapshot.why_gone(min(gone)))
+                return replace(without, as_of=as_of)
             reader = snapshot.device(VEHICLE, vehicle_id)
             vehicle = await reader.energy(*_whole_hours(start, end), edges=edges)
             feeds = [await _feed(snapshot, segment, others, edges) for segment in own]
@@ -55,7 +57,7 @@ class Performances:
             silence = None
             if start >= snapshot.kept_since:
                 silence = await _gaps(reader, vehicle, window, snapshot)
-        return _answer(vehicle_id, window, found, silence, policy)
+        return replace(_answer(vehicle_id, window, found, silence, policy), as_of=as_of)
 
 
 async def _gaps(reader: DeviceReader, vehicle: DeviceEnergy, window: TimeRange, snapshot: LedgerSnapshot) -> Gaps:

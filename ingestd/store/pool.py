@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Final, Self
 
 from psycopg import AsyncRawCursor, IsolationLevel
@@ -38,8 +39,10 @@ _PING: Final = Statement(text=b"SELECT 1", parameters=())
 class Snapshot:
     """Queries on one connection, inside a transaction or outside. Errors are psycopg's."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, as_of: datetime | None = None) -> None:
         self._connection = connection
+        self.as_of = as_of
+        """What was committed after this may be missing; None: nothing is that was committed before."""
 
     async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Any]:
         """The rows of one query, as namedtuples."""
@@ -67,8 +70,10 @@ class Pool:
         application_name: str = "ingestd-reads",
         connections: int = CONNECTIONS,
         seconds: float = STATEMENT_SECONDS,
+        waits_for_server: bool = True,
     ) -> None:
         """No statement may take longer than `seconds`. Raises StoreError if `dsn` cannot be parsed."""
+        self._waits_for_server = waits_for_server
         self._dsn = dsn
         self._application_name = application_name
         self._seconds = seconds
@@ -90,6 +95,9 @@ class Pool:
 
     async def open(self) -> None:
         """Raises StoreError with the reason if no connection can be made; psycopg's pool does not give the reason."""
+        if not self._waits_for_server:
+            await self._pool.open()
+            return
         await (await connect(self._dsn, application_name=self._application_name)).close()
         with translated():
             await self._pool.open(wait=True, timeout=OPEN_SECONDS)
@@ -120,8 +128,11 @@ class Pool:
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator["Snapshot"]:
         """Several queries that see the same data: REPEATABLE READ (PostgreSQL manual, 13.2.2). Raises StoreError."""
-        async with self._begun(IsolationLevel.REPEATABLE_READ, read_only=True) as connection:
-            yield Snapshot(connection)
+        with translated():
+            async with self._connection() as connection:
+                as_of = await self._as_of(connection)
+                async with _begun(connection, IsolationLevel.REPEATABLE_READ, read_only=True):
+                    yield Snapshot(connection, as_of=as_of)
 
     async def ping(self) -> None:
         """Raises StoreError unless the database answers."""
@@ -130,18 +141,18 @@ class Pool:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A transaction for the changes of a request. Raises StoreError, also for errors inside it."""
-        async with self._begun(None, read_only=None) as connection:
-            yield connection
-
-    @asynccontextmanager
-    async def _begun(self, isolation: IsolationLevel | None, *, read_only: bool | None) -> AsyncIterator[Connection]:
-        """A transaction. None: the session's default. psycopg puts both into BEGIN, without another statement."""
         with translated():
-            async with self._connection() as connection:
-                await connection.set_isolation_level(isolation)
-                await connection.set_read_only(read_only)
-                async with connection.transaction():
-                    yield connection
+            async with self._connection() as connection, _begun(connection, None, read_only=None):
+                yield connection
+
+    @property
+    def shown_until(self) -> datetime | None:
+        """What was committed after this may not be shown; None: all is shown."""
+        return None
+
+    async def _as_of(self, _connection: Connection) -> datetime | None:
+        """Of a snapshot that is taken on the connection after this."""
+        return None
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
@@ -168,6 +179,17 @@ class Pool:
         await connection.execute(POOL_SETTINGS)
         await connection.execute(f"SET statement_timeout = '{self._seconds:g}s'".encode())
         connection.prepare_threshold = 0
+
+
+@asynccontextmanager
+async def _begun(
+    connection: Connection, isolation: IsolationLevel | None, *, read_only: bool | None
+) -> AsyncIterator[None]:
+    """A transaction. None: the session's default. psycopg puts both into BEGIN, without another statement."""
+    await connection.set_isolation_level(isolation)
+    await connection.set_read_only(read_only)
+    async with connection.transaction():
+        yield
 
 
 async def _check(connection: Connection) -> None:

@@ -54,7 +54,7 @@ class Series:
                 for number, (bucket, quarter) in enumerate(zip(buckets, found, strict=True))
             ]
             is_whole = None not in found and None not in socs.values()
-            return Answer(items=points, reason=None if is_whole else snapshot.why_gone(edges[0]))
+            return Answer(as_of=snapshot.as_of, items=points, reason=None if is_whole else snapshot.why_gone(edges[0]))
 
     async def totals(
         self, stream: Stream, device_id: str, window: TimeRange, periods: Sequence[Period]
@@ -66,7 +66,9 @@ class Series:
             if found is None:
                 return None
             totals = [_total(period, quarter) for period, quarter in zip(periods, found, strict=True)]
-            return Answer(items=totals, reason=snapshot.why_gone(edges[0]) if None in found else None)
+            return Answer(
+                as_of=snapshot.as_of, items=totals, reason=snapshot.why_gone(edges[0]) if None in found else None
+            )
 
     async def sessions(self, vehicle_id: str, window: TimeRange) -> Answer[ChargingSession] | None:
         """The sessions that overlap the window, cut to it, in order of time."""
@@ -76,7 +78,11 @@ class Series:
             found = await sessions.within(max(start, snapshot.kept_since), end)
             if not found and not await is_known(snapshot, VEHICLE, vehicle_id):
                 return None
-            return Answer(items=found, reason=snapshot.why_gone(start) if start < snapshot.kept_since else None)
+            return Answer(
+                as_of=snapshot.as_of,
+                items=found,
+                reason=snapshot.why_gone(start) if start < snapshot.kept_since else None,
+            )
 
     async def _between(
         self, snapshot: LedgerSnapshot, stream: Stream, device: str, edges: Sequence[int]

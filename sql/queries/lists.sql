@@ -7,11 +7,14 @@ SELECT {columns} FROM {live} WHERE {id} = %(device_id)s
 -- name: page
 -- One page of the devices that have reported, from the cursor on (keyset paging): the newest reading, whether the
 -- device is online by its own limit or the limit for all, and a vehicle's efficiency. The planner sees the values of
--- the parameters, so it keeps one branch of each CASE, and reads a page by id along the key.
+-- the parameters, so it keeps one branch of each CASE, and reads a page by id along the key. A replica shows what was
+-- at `shown_until`.
 SELECT *
 FROM (
     SELECT
-        live.*, received_at > now() - coalesce(offline_after, %(offline_after)s::interval) AS online,
+        live.*,
+        received_at > coalesce(%(shown_until)s::timestamptz, now())
+            - coalesce(offline_after, %(offline_after)s::interval) AS online,
         status, efficiency_ratio,
         CASE %(sort)s::text
             WHEN 'lastSeen' THEN ingestd_microseconds(received_at)::double precision
