@@ -108,6 +108,7 @@ class Daemon:
         self._metrics.expose_condition(
             is_ready=lambda: self._condition().is_ready, is_backlog=lambda: self._flusher.is_backlog
         )
+        self._metrics.expose_sessions(self._holding.states)
         self._metrics.expose_clock_difference(lambda: self._clocks.difference)
         self._metrics.expose_ledger(lambda: self._closing.made_until, lambda: self._closing.stale_devices)
 
@@ -349,6 +350,7 @@ class Daemon:
             last_commit_age=None if committed is None else time.monotonic() - committed,
             received_messages=int(self._metrics.totals()["received"]),
             buffered_messages=self._buffer.messages,
+            sessions=self._holding.states(),
         )
 
 
