@@ -118,7 +118,7 @@ class Daemon:
         self._dsn = settings.database_url.get_secret_value()
         self._writer = Writer(self._dsn)
         self._partitions = Partitions(self._dsn, owner=settings.owner_dsn)
-        self._locks = SessionLocks(self._dsn, daemon=settings.mqtt_client_id)
+        self._locks = SessionLocks(self._dsn, daemon=settings.mqtt_client_id, shared_group=settings.mqtt_shared_group)
         self._closing = Closing(self._dsn, rules=self._rules, flush_interval=settings.flush_interval)
         self._pool = Pool(self._dsn)
         # Pools of their own: requests that use up the other one neither stop the alerts nor look like an outage.

@@ -70,7 +70,7 @@ class Holding:
     def states(self) -> Sequence[SessionState]:
         """Each session of the settings, and each other that the broker keeps for the group."""
         claims, now = self._claims, asyncio.get_running_loop().time()
-        existing = claims.existing if claims else frozenset()
+        existing = claims.existing.keys() if claims else set[str]()
         return [
             SessionState(
                 session=session_id,
@@ -150,6 +150,7 @@ class Holding:
         """Raises BrokerError if it cannot be opened and none was before: then the daemon cannot start."""
         if not self._is_ready:
             await session.open()
+        if not self._is_ready:  # several are opened at once
             self._is_ready = True
             self._on_ready()
             self._alert()

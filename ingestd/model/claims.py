@@ -22,8 +22,8 @@ class Claims:
     members: frozenset[int]
     holders: Mapping[str, int | None]
     """By session; None if nobody has claimed it."""
-    existing: frozenset[str]
-    """Sessions that the broker keeps, as far as the database knows."""
+    existing: Mapping[str, str | None]
+    """Sessions that the broker keeps, as far as the database knows, with the shared group that each subscribed to."""
 
     def holder(self, session: str) -> Holder:
         found = self.holders.get(session)

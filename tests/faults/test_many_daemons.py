@@ -1,19 +1,25 @@
+# ruff: noqa: SIM300 - expected == actual
 """Several daemons of one group: they hold the sessions between them, and take over what is free."""
 
 from __future__ import annotations
 
+import re
+import subprocess
 import time
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from tests.faults.load import assert_all_stored_once, load, wait_for_more
 from tests.support.daemon import Daemon
+from tests.support.devices import Device
 from tests.support.polling import until
+from tests.support.readings import endless, keys_promised, keys_stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from ingestd.demo.servers import PrivateMosquitto
 
@@ -40,22 +46,48 @@ def is_spread(database_url: str, counts: Sequence[int]) -> bool:
     return None not in pids and sorted(counts) == sorted(pids.count(pid) for pid in set(pids))
 
 
+def new_daemon(broker: PrivateMosquitto, database_url: str, *, sessions: int, **settings: str | float) -> Daemon:
+    return Daemon(
+        mqtt_url=broker.url,
+        database_url=database_url,
+        **{"flush_interval": 0.2, "mqtt_shared_group": "g", "mqtt_sessions": sessions, **settings},
+    )
+
+
+def sessions_of(daemon: Daemon) -> dict[str, Any]:
+    """What /health says of each."""
+    return {session["session"]: session for session in daemon.request("GET", "/health").json()["sessions"]}
+
+
+def leave(daemon: Daemon, *, sessions: int) -> str:
+    """What `ingestd leave` says, with the daemon's settings but for the number of sessions."""
+    left = subprocess.run(
+        [*daemon.program, "leave"],
+        env=daemon.environment | {"INGESTD_MQTT_SESSIONS": str(sessions)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert 0 == left.returncode, left.stderr
+    return left.stdout
+
+
+def send(broker: PrivateMosquitto, count: int) -> set[tuple[str, datetime]]:
+    """Publish so many readings; returns the keys of those that the broker has acknowledged, all of them."""
+    numbers = iter(range(count))
+    with Device(broker.url) as device:
+        sent = device.publish_many(endless(lambda: next(numbers, None) is None))
+    promised = keys_promised(sent)
+    assert count == len(promised)
+    return promised
+
+
 @contextmanager
 def group(broker: PrivateMosquitto, database_url: str, *, daemons: int, sessions: int) -> Iterator[list[Daemon]]:
     """So many daemons, which have spread the sessions."""
     with ExitStack() as stack:
-        started = [
-            stack.enter_context(
-                Daemon(
-                    mqtt_url=broker.url,
-                    database_url=database_url,
-                    flush_interval=0.2,
-                    mqtt_shared_group="g",
-                    mqtt_sessions=sessions,
-                )
-            )
-            for _ in range(daemons)
-        ]
+        started = [stack.enter_context(new_daemon(broker, database_url, sessions=sessions)) for _ in range(daemons)]
         counts = [sessions // daemons + (number < sessions % daemons) for number in range(daemons)]
         until(lambda: is_spread(database_url, counts), within=30)
         for daemon in started:
@@ -80,14 +112,7 @@ def test_a_daemon_added_gets_its_share_without_loss(broker: PrivateMosquitto, da
     with group(broker, database_url, daemons=1, sessions=4) as (first,):
         with load(broker, rate=500) as published:
             wait_for_more(database_url, 100)
-            first_environment = first.environment
-            with Daemon(
-                mqtt_url=broker.url,
-                database_url=database_url,
-                flush_interval=0.2,
-                mqtt_shared_group=first_environment["INGESTD_MQTT_SHARED_GROUP"],
-                mqtt_sessions=4,
-            ) as second:
+            with new_daemon(broker, database_url, sessions=4) as second:
                 until(lambda: is_spread(database_url, [2, 2]), within=30)
                 second.wait_healthy()
                 wait_for_more(database_url, 200)
@@ -96,3 +121,30 @@ def test_a_daemon_added_gets_its_share_without_loss(broker: PrivateMosquitto, da
                 wait_for_more(database_url, 200)
         assert_all_stored_once(published, database_url)
         assert first.metric("ingestd_stale_acks_total") == 0
+
+
+def test_fewer_sessions_are_left_seen_and_drained(broker: PrivateMosquitto, database_url: str) -> None:
+    with new_daemon(broker, database_url, sessions=3) as daemon:
+        daemon.wait_healthy()
+        assert 0 == daemon.terminate(within=10)
+        waiting = send(broker, 3000)
+        daemon.start(mqtt_sessions=2)
+        daemon.wait_healthy()
+        until(lambda: sessions_of(daemon)["ingestd-3"]["freeSeconds"] > 5, within=30)
+        assert "session_stranded" in daemon.log.read_text()
+        assert sessions_of(daemon)["ingestd-3"]["left"]
+        assert daemon.metric("ingestd_session_free_seconds", session="ingestd-3") > 5
+        assert 1 == daemon.metric("ingestd_session_connected", session="ingestd-2")
+        assert 200 == daemon.request("GET", "/readyz").status
+        with load(broker, rate=300) as published:
+            said = leave(daemon, sessions=2)
+            wait_for_more(database_url, 200)
+        matched = re.fullmatch(r"ingestd-3: (\d+) messages stored, ended\n", said)
+        assert matched is not None, said
+        assert int(matched[1]) >= 1000  # its share of what waited; and of what came until it had unsubscribed
+        until(lambda: waiting <= set(keys_stored(database_url)), within=30)
+        assert_all_stored_once(published, database_url)
+        until(lambda: ["ingestd-1", "ingestd-2"] == list(sessions_of(daemon)))
+        later = send(broker, 300)
+        until(lambda: later <= set(keys_stored(database_url)), within=30)
+        assert "" == leave(daemon, sessions=2)
