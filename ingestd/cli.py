@@ -68,6 +68,7 @@ _COMMANDS: Final = {
     "schema": "schema.schema",
     "token": "token.token",
     "reload": "reload.reload",
+    "leave": "leave.leave_command",
     "version": "version.version",
 }
 """By name: where the command is in ingestd.commands."""

@@ -115,6 +115,7 @@ class Daemon:
         self._metrics.expose_condition(
             is_ready=lambda: self._condition().is_ready, is_backlog=lambda: self._flusher.is_backlog
         )
+        self._metrics.expose_sessions(self._holding.states)
         self._metrics.expose_clock_difference(lambda: self._clocks.difference)
         if (replica := self._replica) is not None:
             self._metrics.expose_replica(is_away=lambda: replica.away is not None, lag=lambda: replica.lag)
@@ -128,7 +129,7 @@ class Daemon:
         self._archive = Archive(settings.archive_dir) if settings.archive_dir else None
         self._archiving = Archiving(self._archive, settings.owner_dsn) if self._archive else None
         self._partitions = Partitions(self._dsn, owner=settings.owner_dsn, archiving=self._archiving)
-        self._locks = SessionLocks(self._dsn, daemon=settings.mqtt_client_id)
+        self._locks = SessionLocks(self._dsn, daemon=settings.mqtt_client_id, shared_group=settings.mqtt_shared_group)
         self._closing = Closing(self._dsn, rules=self._rules, flush_interval=settings.flush_interval)
         self._pool = Pool(self._dsn)
         self._replica: Replica | None = None
@@ -380,6 +381,7 @@ class Daemon:
             has_replica=replica is not None,
             replica_reason=None if replica is None else replica.reason,
             replica_lag=None if lag is None else lag.total_seconds(),
+            sessions=self._holding.states(),
         )
 
 

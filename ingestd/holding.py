@@ -75,18 +75,25 @@ class Holding:
     def states(self) -> Sequence[SessionState]:
         """Each session of the settings, and each other that the broker keeps for the group."""
         claims, now = self._claims, asyncio.get_running_loop().time()
-        existing = claims.existing if claims else frozenset()
+        existing = claims.existing.keys() if claims else set[str]()
         return [
             SessionState(
                 session=session_id,
                 holder=claims.holder(session_id) if claims else "nobody",
                 is_left=session_id not in self._sessions,
-                reason=self._sessions[session_id].reason if session_id in self._held else None,
+                reason=self._reason_of(session_id),
                 in_flight=self._sessions[session_id].in_flight if session_id in self._sessions else 0,
                 free_seconds=now - self._free_since[session_id] if session_id in self._free_since else 0.0,
             )
             for session_id in (*self._ids, *sorted(existing - set(self._ids)))
         ]
+
+    def _reason_of(self, session_id: str) -> str | None:
+        if session_id in self._leaving:
+            return "handed over"
+        if session_id not in self._held:
+            return None
+        return self._sessions[session_id].reason if self._is_certain else "no word from the database"
 
     async def run(self) -> None:
         """Until it is cancelled. Raises BrokerError if the first session cannot be opened."""
@@ -148,6 +155,7 @@ class Holding:
         """Raises BrokerError if it cannot be opened and none was before: then the daemon cannot start."""
         if not self._is_ready:
             await session.open()
+        if not self._is_ready:  # several are opened at once
             self._is_ready = True
             self._on_ready()
             self._alert()
@@ -189,6 +197,7 @@ class Holding:
             log.warning("session_locks_unknown", reason=reason)
         self._logged = reason
         self._is_certain = False
+        self._free_since = {}  # others may take them meanwhile, and we would not know
         self._alert()
 
     def _alert(self) -> None:

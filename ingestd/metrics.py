@@ -6,7 +6,7 @@ start, as 0: Prometheus does not see the first step of a counter that begins wit
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import accumulate, product
@@ -17,6 +17,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 from prometheus_client.registry import Collector
 
 from ingestd.model.alert import KINDS
+from ingestd.model.claims import SessionState
 from ingestd.model.dead_letter import UNKNOWN_STREAM, Reason, Source
 from ingestd.model.stream import STREAMS, WITH_ENERGY, Stream
 
@@ -200,6 +201,10 @@ class Metrics:
         """Read the readings held, by (stream, source), when scraped."""
         self.registry.register(_InFlight(in_flight))
 
+    def expose_sessions(self, states: Callable[[], Sequence[SessionState]]) -> None:
+        """The sessions of the broker, when scraped."""
+        self.registry.register(_Sessions(states))
+
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -296,3 +301,40 @@ class _InFlight(Collector):
         for stream, source in product(*_ALL):
             gauge.add_metric([stream, source], held.get((stream, source), 0))
         yield gauge
+
+
+class _Sessions(Collector):
+    def __init__(self, states: Callable[[], Sequence[SessionState]]) -> None:
+        self._states = states
+
+    def collect(self) -> Iterable[Metric]:
+        states = self._states()
+        for name, documentation, value in _OF_A_SESSION:
+            gauge = GaugeMetricFamily(name, documentation, labels=["session"])
+            for state in states:
+                gauge.add_metric([state.session], value(state))
+            yield gauge
+
+
+_OF_A_SESSION: Final[tuple[tuple[str, str, Callable[[SessionState], float]], ...]] = (
+    (
+        "ingestd_session_held",
+        "1 while this daemon holds the session of the broker",
+        lambda state: state.holder == "this daemon",
+    ),
+    (
+        "ingestd_session_connected",
+        "1 while this daemon holds the session and telemetry can arrive in it",
+        lambda state: state.holder == "this daemon" and state.reason is None,
+    ),
+    (
+        "ingestd_session_in_flight",
+        "Messages of the session that were received and are not settled yet",
+        lambda state: state.in_flight,
+    ),
+    (
+        "ingestd_session_free_seconds",
+        "Seconds for which no daemon has held the session, so that its messages wait in the broker",
+        lambda state: state.free_seconds,
+    ),
+)

@@ -145,6 +145,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
             f"buffer         {health['bufferedMessages']} messages",
             f"last commit    {'none yet' if age is None else f'{age:.1f} s ago'}",
         ]
+        lines += [_session_line(session) for session in health["sessions"]]
         if health["lastErrors"]:
             last = health["lastErrors"][0]
             lines.append(f"last error     {last['at']} {last['event']}: {last['detail']}")
@@ -157,6 +158,19 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines.append("dead letters   " + (_counts(found["deadLettersOfLastHour"]) or "none") + " in the last hour")
         lines += [_talkers_line(name, talkers) for name, talkers in found["topTalkers"].items()]
     return [printable(line) for line in lines]
+
+
+def _session_line(session: dict[str, Any]) -> str:
+    parts = [f"held by {session['holder']}"]
+    if session["reason"]:
+        parts.append(session["reason"])
+    if session["inFlight"]:
+        parts.append(f"{session['inFlight']} in flight")
+    if session["freeSeconds"]:
+        parts.append(f"free for {session['freeSeconds']:.0f} s")
+    if session["left"]:
+        parts.append("left: run `ingestd leave`")
+    return f"session        {session['session']}: {', '.join(parts)}"
 
 
 def _until(at: str | None) -> str:

@@ -14,6 +14,7 @@ from ingestd.http.authorization import may_read
 from ingestd.http.operations import Operation, asking, raw
 from ingestd.http.services import SERVICES, Condition
 from ingestd.http.shapes import Answer, UtcTime, answer
+from ingestd.model.claims import Holder
 
 _TAG: Final = "Health"
 
@@ -36,6 +37,17 @@ class LoggedError(Answer):
     times: int
 
 
+class SessionHealth(Answer):
+    """A session of the broker, as this daemon sees it."""
+
+    session: str = Field(description="its client id")
+    holder: Holder
+    left: bool = Field(description="none of the settings, but the broker keeps it: run `ingestd leave`")
+    reason: str | None = Field(description="why no telemetry arrives in it, if this daemon holds it")
+    in_flight: int = Field(description="messages of it that this daemon has received and not acknowledged yet")
+    free_seconds: float = Field(description="for how long no daemon has held it; its messages wait in the broker")
+
+
 class Health(Status):
     """The state of the daemon, with the reason where readings cannot flow."""
 
@@ -47,6 +59,7 @@ class Health(Status):
     last_commit_age_seconds: float | None
     received_messages: int = Field(description="since the daemon started")
     buffered_messages: int
+    sessions: list[SessionHealth] = Field(description="those of the settings, then those that are left")
     last_errors: list[LoggedError] = Field(description="the different ones that came last, the newest first")
     timestamp: UtcTime
 
@@ -99,6 +112,17 @@ async def _health(request: web.Request, *, is_whole: bool) -> web.Response:
         last_commit_age_seconds=round(age, 3) if age is not None else None,
         received_messages=condition.received_messages,
         buffered_messages=condition.buffered_messages,
+        sessions=[
+            SessionHealth(
+                session=one.session,
+                holder=one.holder,
+                left=one.is_left,
+                reason=one.reason,
+                in_flight=one.in_flight,
+                free_seconds=round(one.free_seconds, 1),
+            )
+            for one in condition.sessions
+        ],
         last_errors=[
             LoggedError(at=one.at, level=one.level, event=one.event, detail=one.detail, times=one.times)
             for one in services.last_errors()

@@ -22,6 +22,7 @@ from ingestd.model.answers import (
     Total,
 )
 from ingestd.model.audit import AuditFilter
+from ingestd.model.claims import SessionState
 from ingestd.model.dead_letter import DeadLetterFilter, Replayed
 from ingestd.model.device import Changed, Device, DevicePage, DeviceSettings, Forgotten, LiveReading
 from ingestd.model.mapping import Mapping
@@ -96,7 +97,7 @@ class Condition:
     """The state of the daemon now."""
 
     is_stopping: bool
-    is_standby: bool  # another daemon of this client id is active
+    is_standby: bool  # other daemons of this client id hold all sessions
     database_reason: str | None  # why the database takes no writes; None where it does
     broker_reason: str | None  # why no telemetry arrives; None where it can
     last_commit_age: float | None  # seconds; None before the first commit
@@ -105,6 +106,7 @@ class Condition:
     has_replica: bool
     replica_reason: str | None  # why the replica for reading does not answer, or is far behind
     replica_lag: float | None  # seconds; None where it is not known, or there is no replica
+    sessions: Sequence[SessionState]
 
     @property
     def is_ready(self) -> bool:

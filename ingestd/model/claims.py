@@ -6,7 +6,10 @@ and their claims, so that all members see the same.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
+
+STRANDED_SECONDS: Final = 5.0
+"""A session that nobody has held for longer is stranded: its messages wait in the broker."""
 
 Holder: TypeAlias = Literal["this daemon", "another daemon", "nobody"]
 
@@ -19,8 +22,8 @@ class Claims:
     members: frozenset[int]
     holders: Mapping[str, int | None]
     """By session; None if nobody has claimed it."""
-    existing: frozenset[str]
-    """Sessions that the broker keeps, as far as the database knows."""
+    existing: Mapping[str, str | None]
+    """Sessions that the broker keeps, as far as the database knows, with the shared group that each subscribed to."""
 
     def holder(self, session: str) -> Holder:
         found = self.holders.get(session)
@@ -48,10 +51,6 @@ class SessionState:
     @property
     def is_stranded(self) -> bool:
         return self.free_seconds > STRANDED_SECONDS
-
-
-STRANDED_SECONDS = 5.0
-"""A session that nobody has held for longer is stranded: its messages wait in the broker."""
 
 
 def quota(sessions: Sequence[str], claims: Claims) -> int:

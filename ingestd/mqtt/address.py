@@ -65,8 +65,7 @@ class BrokerAddress:
 
     @property
     def filters(self) -> list[str]:
-        prefix = f"$share/{self.shared_group}/" if self.shared_group else ""
-        return [prefix + stream.topic_filter for stream in STREAMS]
+        return filters(self.shared_group)
 
     async def dial(self, protocol_factory: Callable[[], _Protocol], *, within: float) -> _Protocol:
         """Connect to the first of the broker's addresses that answers. Raises BrokerError, ConfigError."""
@@ -94,6 +93,12 @@ class BrokerAddress:
         except OSError as error:
             raise BrokerError(f"{self.place}: {tls.explain(error)}") from error
         return protocol
+
+
+def filters(shared_group: str | None) -> list[str]:
+    """What is subscribed to for telemetry."""
+    prefix = f"$share/{shared_group}/" if shared_group else ""
+    return [prefix + stream.topic_filter for stream in STREAMS]
 
 
 def _in_words(error: OSError | UnicodeError) -> str:

@@ -148,9 +148,10 @@ class Connection(asyncio.BufferedProtocol):
                 return
             self._write(mqtt5.PingReqPacket().write())
 
-    def disconnect(self) -> None:
-        """Send DISCONNECT (§3.14) and close. The broker keeps the session."""
-        self._write(mqtt5.DisconnectPacket().write())
+    def disconnect(self, *, end_session: bool = False) -> None:
+        """Send DISCONNECT (§3.14) and close. The broker keeps the session, unless it shall end (§3.14.2.2.2)."""
+        expiry = 0 if end_session else None
+        self._write(mqtt5.DisconnectPacket(session_expiry_interval=expiry).write())
         if self._transport is not None:
             self._transport.close()
 
@@ -283,7 +284,7 @@ class Connection(asyncio.BufferedProtocol):
         match packet:
             case mqtt5.ConnAckPacket() if self._greeting is not None and not self._greeting.done():
                 self._greeting.set_result(packet)
-            case mqtt5.SubAckPacket() | mqtt5.PubAckPacket() if self.requests.answered(packet):
+            case mqtt5.SubAckPacket() | mqtt5.UnsubAckPacket() | mqtt5.PubAckPacket() if self.requests.answered(packet):
                 pass
             case mqtt5.PubRelPacket():
                 self._complete(packet.packet_id)

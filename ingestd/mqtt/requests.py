@@ -12,12 +12,12 @@ import mqtt5
 
 from ingestd.errors import BrokerError, BrokerRefusedError, MessageTooLargeError
 
-Answer: TypeAlias = mqtt5.SubAckPacket | mqtt5.PubAckPacket
+Answer: TypeAlias = mqtt5.SubAckPacket | mqtt5.UnsubAckPacket | mqtt5.PubAckPacket
 
 _FIRST_REFUSAL: Final = 0x80
 """Reason codes from here on are failures (§2.4)."""
 
-_Packet = TypeVar("_Packet", mqtt5.SubAckPacket, mqtt5.PubAckPacket)
+_Packet = TypeVar("_Packet", mqtt5.SubAckPacket, mqtt5.UnsubAckPacket, mqtt5.PubAckPacket)
 
 
 class Requests:
@@ -53,6 +53,16 @@ class Requests:
         """Subscribe to a topic that is not necessary. Returns why the broker refuses it, if so. Raises BrokerError."""
         (code,) = await self._subscribe([mqtt5.TopicFilter(topic, max_qos=max_qos)])
         return refusal(code)
+
+    async def unsubscribe(self, filters: Sequence[str]) -> None:
+        """Unsubscribe from `filters`, also from those that nobody subscribed to. Raises BrokerError."""
+        async with self._in_time():
+            packet_id, future = self._ask()
+            self._write(mqtt5.UnsubscribePacket(packet_id, list(filters)).write())
+            codes = _expect(mqtt5.UnsubAckPacket, await future).reason_codes
+        for pattern, code in zip(filters, codes, strict=False):
+            if reason := refusal(code):
+                raise BrokerRefusedError(f"the broker does not unsubscribe from {pattern}: {reason}")
 
     async def publish(
         self, topic: str, payload: bytes, *, retain: bool = False, expiry_seconds: int | None = None

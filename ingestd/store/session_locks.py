@@ -26,10 +26,20 @@ ANSWER_SECONDS: Final = 5.0
 class SessionLocks:
     """The locks of one daemon. After a StoreError it holds none; the next `look` connects again."""
 
-    def __init__(self, dsn: str, *, daemon: str, idle_seconds: float = IDLE_SECONDS) -> None:
-        """`daemon` is the client id that all daemons of the group have."""
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        daemon: str,
+        shared_group: str | None = None,
+        is_member: bool = True,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        """`daemon` is the client id that all daemons of the group have. Who is no member gets no share of sessions."""
         self._dsn = dsn
         self._daemon = daemon
+        self._shared_group = shared_group
+        self._is_member = is_member
         self._idle_seconds = idle_seconds
         self._connection: Connection | None = None
 
@@ -44,14 +54,14 @@ class SessionLocks:
             me=me,
             members=frozenset(row.pid for row in members),
             holders={row.client_id: row.pid for row in found},
-            existing=frozenset(row.client_id for row in found if row.exists),
+            existing={row.client_id: row.shared_group for row in found if row.exists},
         )
 
     async def take(self, session: str, *, exists: bool) -> bool:
         """Whether this daemon holds the session now. `exists`: the database knows of it already. Raises StoreError."""
         ((granted,),) = await self._rows("take", client_id=session)
         if granted and not exists:
-            await self._execute("begin_session", client_id=session)
+            await self._execute("begin_session", client_id=session, shared_group=self._shared_group)
         return bool(granted)
 
     async def give(self, session: str) -> None:
@@ -79,7 +89,8 @@ class SessionLocks:
         with translated():
             async with closed_on_error(connection), bounded(connection, ANSWER_SECONDS):
                 await connection.execute(_SQL["limit_idle"], {"milliseconds": round(self._idle_seconds * 1000)})
-                await connection.execute(_SQL["join"], {"daemon": self._daemon})
+                if self._is_member:
+                    await connection.execute(_SQL["join"], {"daemon": self._daemon})
         self._connection = connection
 
     async def _rows(self, name: str, **parameters: object) -> list[Any]:

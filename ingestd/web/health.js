@@ -5,16 +5,18 @@ import { empty, facts, fill, h, section, table } from "/web/dom.js";
 import * as format from "/web/format.js";
 
 export function healthView(root) {
-  const [state, messages, work, errors] = [1, 2, 3, 4].map(() => h("div", {}, empty("Loading …")));
+  const [state, messages, sessions, work, errors] = [1, 2, 3, 4, 5].map(() => h("div", {}, empty("Loading …")));
   root.append(
     h("h1", {}, "Health"),
     h("div", { class: "columns" }, section("State", state), section("Messages since the start", messages)),
+    section("Sessions of the broker", sessions),
     section("Work", work),
     section("Last errors", errors),
   );
   return async () => {
     const now = await health();
     fill(state, stateOf(now));
+    fill(sessions, sessionTable(now.sessions ?? []));
     fill(errors, errorTable(now.lastErrors ?? []));
     const samples = await metrics();
     fill(messages, ledger(samples));
@@ -31,6 +33,22 @@ function stateOf(now) {
     ["Messages in the buffer", now.bufferedMessages === undefined ? "–" : format.count(now.bufferedMessages)],
     ["Stopping", now.stopping ? "yes" : "no"],
   ]);
+}
+
+function sessionTable(sessions) {
+  if (!sessions.length) return empty("Not shown without a token.");
+  return table("Who holds which session", [
+    { title: "Session", value: (row) => row.session },
+    { title: "Held by", value: (row) => row.holder === "nobody" ? h("span", { class: "badge bad" }, "nobody") : row.holder },
+    { title: "State", wrap: true, value: sessionState },
+    { title: "In flight", number: true, value: (row) => format.count(row.inFlight) },
+  ], sessions);
+}
+
+function sessionState(row) {
+  if (row.holder === "nobody") return `free for ${format.duration(row.freeSeconds)}${row.left ? ": run ingestd leave" : ""}`;
+  if (row.holder === "this daemon") return row.reason ?? "connected";
+  return "–";
 }
 
 function errorTable(errors) {

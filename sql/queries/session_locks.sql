@@ -20,17 +20,14 @@ WHERE locktype = 'advisory' AND granted AND objsubid = 2
 
 -- name: holders
 -- The backend that holds each session: of those asked for, and of those that the broker keeps.
-SELECT session.client_id, bool_or(session.exists) AS exists, min(held.pid) AS pid
-FROM (
-    SELECT unnest(%(client_ids)s::text[]) AS client_id, false AS exists
-    UNION ALL
-    SELECT client_id, true FROM broker_session WHERE daemon = %(daemon)s
-) AS session
+SELECT client_id, kept.client_id IS NOT NULL AS exists, kept.shared_group, min(held.pid) AS pid
+FROM unnest(%(client_ids)s::text[]) AS asked (client_id)
+FULL JOIN (SELECT client_id, shared_group FROM broker_session WHERE daemon = %(daemon)s) AS kept USING (client_id)
 LEFT JOIN pg_locks AS held
     ON held.locktype = 'advisory' AND held.granted AND held.objsubid = 2
     AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND held.classid = 1768843109 AND held.objid::bigint = hashtext(session.client_id)::bigint & 4294967295
-GROUP BY session.client_id
+    AND held.classid = 1768843109 AND held.objid::bigint = hashtext(client_id)::bigint & 4294967295
+GROUP BY client_id, kept.client_id, kept.shared_group
 
 -- name: take
 -- Try to get the lock of a session. The first key is a constant of ingestd ("inge" in ASCII).
@@ -42,8 +39,9 @@ SELECT pg_advisory_unlock(1768843109, hashtext(%(client_id)s))
 
 -- name: begin_session
 -- Note that the broker will keep this session.
-INSERT INTO broker_session (client_id, daemon) VALUES (%(client_id)s, %(daemon)s)
-ON CONFLICT (client_id) DO UPDATE SET daemon = excluded.daemon
+INSERT INTO broker_session (client_id, daemon, shared_group)
+VALUES (%(client_id)s, %(daemon)s, %(shared_group)s)
+ON CONFLICT (client_id) DO UPDATE SET daemon = excluded.daemon, shared_group = excluded.shared_group
 
 -- name: end_session
 -- Note that the broker keeps this session no more.

@@ -739,6 +739,16 @@ def test_health_says_how_it_is(daemon: Daemon, names: Names) -> None:
         "broker": "connected",
         "stopping": False,
         "bufferedMessages": 0,
+        "sessions": [
+            {
+                "session": "ingestd",
+                "holder": "this daemon",
+                "left": False,
+                "reason": None,
+                "inFlight": 0,
+                "freeSeconds": 0.0,
+            }
+        ],
     } == health
     assert abs(datetime.now(UTC) - at) < MINUTE
     assert 0 <= age < FLUSH_INTERVAL

@@ -125,7 +125,7 @@ def test_each_expression_of_the_dashboard_has_a_result(prometheus: Prometheus, e
 
 
 def test_prometheus_reads_the_daemon_by_the_token_and_evaluates_all_rules(prometheus: Prometheus) -> None:
-    rules = 16
+    rules = 17
 
     def evaluated() -> list[dict[str, Any]]:
         return [

@@ -310,6 +310,8 @@ def test_a_bad_database_url_is_refused(url: str) -> None:
         ("log_format", "xml"),
         ("mqtt_shared_group", "a/b"),
         ("mqtt_shared_group", "a#"),
+        ("mqtt_sessions", "0"),
+        ("mqtt_sessions", "1001"),
         ("flush_interval", "0"),
         ("flush_interval", "0s"),
         ("max_age", "0d"),
@@ -321,6 +323,15 @@ def test_a_value_out_of_range_is_refused_with_its_name_and_itself(name: str, val
 
     assert message.startswith(f"{PREFIX}{name.upper()}: ")
     assert message.endswith(f"(is {value!r})")
+
+
+def test_several_sessions_need_a_shared_group() -> None:
+    assert "INGESTD_MQTT_SESSIONS: several sessions share the messages: set INGESTD_MQTT_SHARED_GROUP too (is '2')" == (
+        refusal_of(mqtt_sessions="2")
+    )
+    assert ("ingestd",) == given_as().session_ids
+    assert ("ingestd-1",) == given_as(mqtt_shared_group="g").session_ids
+    assert ("c-1", "c-2") == given_as(mqtt_client_id="c", mqtt_shared_group="g", mqtt_sessions="2").session_ids
 
 
 def test_how_an_efficiency_is_judged_is_settable_down_to_not_at_all() -> None:
