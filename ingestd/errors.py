@@ -39,6 +39,10 @@ class TransientStoreError(StoreError):
         self.known = known
 
 
+class WorkerAwayError(TransientStoreError):
+    """A worker of Citus does not answer. Rows of its devices can be neither read nor stored; those of others can."""
+
+
 class DataStoreError(StoreError):
     """The database will never take a row (SQLSTATE classes 22 and 23). Find it, and keep it as a dead letter."""
 

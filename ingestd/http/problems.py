@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from ingestd.errors import BufferFullError, StoreError
+from ingestd.errors import BufferFullError, StoreError, WorkerAwayError
 from ingestd.http import request_id
 from ingestd.http.broken import BROKEN
 from ingestd.model.stream import Stream
@@ -20,6 +20,9 @@ log = structlog.get_logger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 RETRY_AFTER_SECONDS: Final = 5
+_WORKER_AWAY: Final = (
+    "a worker of the database does not answer, and the answer needs rows that it has; other devices can be asked about"
+)
 _HEADERS: Final = {
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": str(RETRY_AFTER_SECONDS)},
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: {"Accept": "application/json", "Accept-Encoding": "identity"},
@@ -93,6 +96,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return response(problem.status, problem.detail, None, **problem.members)
     except BufferFullError as error:
         return response(HTTPStatus.SERVICE_UNAVAILABLE, f"cannot take readings in at the moment: {error}")
+    except WorkerAwayError as error:
+        log.warning("request_failed", path=request.path, reason=str(error))
+        return response(HTTPStatus.SERVICE_UNAVAILABLE, _WORKER_AWAY)
     except StoreError as error:
         log.warning("request_failed", path=request.path, reason=str(error))
         return response(HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer")

@@ -1,10 +1,11 @@
 """Exports history as CSV, straight from COPY: no row is decoded here, and only a few are in memory."""
 
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, aclosing
+from itertools import pairwise
 from typing import Final
 
-from psycopg import AsyncCopy, generators
+from psycopg import AsyncCopy, generators, sql
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus
 
@@ -16,6 +17,7 @@ from ingestd.store.sqlstate import translated
 
 _SQL: Final = queries.load("exports.sql")
 _HAS_SENT: Final = {stream: queries.for_stream(_SQL["has_sent"], stream) for stream in STREAMS}
+_DIVIDE: Final = {stream: queries.for_stream(_SQL["divide_export"], stream) for stream in STREAMS}
 _EXPORT: Final = {stream: queries.for_stream(_SQL["export"], stream) for stream in STREAMS}
 
 CHUNK_BYTES: Final = 64 * 1024
@@ -38,23 +40,39 @@ class Exports:
         parameters = {"start": window.start, "end": window.end, "device_id": device_id}
         with translated():
             connection = await connect(self._dsn, application_name="ingestd-export")
-            async with connection, AsyncExitStack() as copying:
+            async with connection:
                 async with bounded(connection, SILENCE_SECONDS):
                     await connection.execute(_SQL["prepare_export"])
                     if device_id is not None and not await rows_of(connection, _HAS_SENT[stream], parameters):
                         return
-                    cursor = await copying.enter_async_context(connection.cursor())
-                    copy = await copying.enter_async_context(cursor.copy(_EXPORT[stream], parameters))
-                # If the export ends early, the connection is closed before psycopg can ask the server to cancel, and
-                # wait for it. A server that is sending does not see such a request, but it sees a closed connection.
-                await copying.enter_async_context(closed_on_error(connection))
-                more = True
-                while more:
-                    chunk = bytearray()
-                    while more and len(chunk) < CHUNK_BYTES:
-                        more = await _take(connection, copy, chunk)
-                    if chunk:
-                        yield bytes(chunk)
+                    divided = [row.at for row in await rows_of(connection, _DIVIDE[stream], parameters)]
+                for start, end in pairwise([window.start, *divided, window.end]):
+                    its = parameters | {"start": start, "end": end}
+                    async with aclosing(_chunks(connection, _EXPORT[stream], its, names=start == window.start)) as part:
+                        async for chunk in part:
+                            yield chunk
+
+
+async def _chunks(
+    connection: Connection, statement: sql.Composed, parameters: Mapping[str, object], *, names: bool
+) -> AsyncGenerator[bytes]:
+    """The lines of one COPY, the line of names only where asked for."""
+    async with AsyncExitStack() as copying:
+        async with bounded(connection, SILENCE_SECONDS):
+            cursor = await copying.enter_async_context(connection.cursor())
+            copy = await copying.enter_async_context(cursor.copy(statement, parameters))
+            if not names:
+                await copy.read()
+        # If the export ends early, the connection is closed before psycopg can ask the server to cancel, and wait for
+        # it. A server that is sending does not see such a request, but it sees a closed connection.
+        await copying.enter_async_context(closed_on_error(connection))
+        more = True
+        while more:
+            chunk = bytearray()
+            while more and len(chunk) < CHUNK_BYTES:
+                more = await _take(connection, copy, chunk)
+            if chunk:
+                yield bytes(chunk)
 
 
 async def _take(connection: Connection, copy: AsyncCopy, chunk: bytearray) -> bool:
