@@ -96,12 +96,10 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return response(problem.status, problem.detail, None, **problem.members)
     except BufferFullError as error:
         return response(HTTPStatus.SERVICE_UNAVAILABLE, f"cannot take readings in at the moment: {error}")
-    except WorkerAwayError as error:
-        log.warning("request_failed", path=request.path, reason=str(error))
-        return response(HTTPStatus.SERVICE_UNAVAILABLE, _WORKER_AWAY)
     except StoreError as error:
         log.warning("request_failed", path=request.path, reason=str(error))
-        return response(HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer")
+        detail = _WORKER_AWAY if isinstance(error, WorkerAwayError) else "the database does not answer"
+        return response(HTTPStatus.SERVICE_UNAVAILABLE, detail)
     except web.HTTPException as error:
         return of_aiohttp(error)
     except ConnectionError as error:

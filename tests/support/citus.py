@@ -101,8 +101,20 @@ class CitusCluster:
 
     def create(self, database: str) -> None:
         """Make a database that has all workers."""
+        self.create_plain(database)
+        self.extend(database)
+
+    def create_plain(self, database: str) -> None:
+        """Make a database on each node, without the extension."""
+        with self._administrator(self.coordinator) as connection:
+            # Of two that copy template1 at the same time, PostgreSQL refuses one.
+            connection.execute("SELECT pg_advisory_lock(hashtext('tests of ingestd'))")
+            for node in (self.coordinator, *self.workers):
+                self._run(node, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
+
+    def extend(self, database: str) -> None:
+        """Make the extension, and give the workers to the coordinator."""
         for node in (self.coordinator, *self.workers):
-            self._run(node, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
             with psycopg.connect(self.dsn(database, node), autocommit=True) as connection:
                 connection.execute("CREATE EXTENSION citus")
         with psycopg.connect(self.dsn(database), autocommit=True) as connection:
