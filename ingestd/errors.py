@@ -51,6 +51,10 @@ class ReplicaConflictError(ReplicaError):
     """The replica ended a query, because what it has to replay removes what the query reads."""
 
 
+class WorkerAwayError(TransientStoreError):
+    """A worker of Citus does not answer. Rows of its devices can be neither read nor stored; those of others can."""
+
+
 class DataStoreError(StoreError):
     """The database will never take a row (SQLSTATE classes 22 and 23). Find it, and keep it as a dead letter."""
 

@@ -42,6 +42,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("databases", ["postgresql", "citus"], indirect=True, scope="session")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_setting_of_the_tests() -> None:
+    """Programs that tests start take each INGESTD_ variable for a setting of theirs."""
+    for name in [name for name in os.environ if name.startswith("INGESTD_TEST_")]:
+        del os.environ[name]
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PrivatePostgres]:
     """One server for all tests; a test that stops or kills takes `own_postgres`."""

@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from ingestd.errors import BufferFullError, ReplicaConflictError, ReplicaError, StoreError
+from ingestd.errors import BufferFullError, ReplicaConflictError, ReplicaError, StoreError, WorkerAwayError
 from ingestd.http import request_id
 from ingestd.http.broken import BROKEN
 from ingestd.model.stream import Stream
@@ -20,6 +20,9 @@ log = structlog.get_logger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 RETRY_AFTER_SECONDS: Final = 5
+_WORKER_AWAY: Final = (
+    "a worker of the database does not answer, and the answer needs rows that it has; other devices can be asked about"
+)
 _HEADERS: Final = {
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": str(RETRY_AFTER_SECONDS)},
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: {"Accept": "application/json", "Accept-Encoding": "identity"},
@@ -89,6 +92,8 @@ def _outage(error: StoreError) -> str:
         return "the replica for reading ended the query to go on with replication; ask again"
     if isinstance(error, ReplicaError):
         return "the replica for reading does not answer"
+    if isinstance(error, WorkerAwayError):
+        return _WORKER_AWAY
     return "the database does not answer"
 
 

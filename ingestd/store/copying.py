@@ -14,16 +14,24 @@ CHUNK_BYTES: Final = 64 * 1024
 
 
 async def chunks_of(
-    connection: Connection, statement: sql.SQL | sql.Composed, parameters: Mapping[str, object], *, seconds: float
+    connection: Connection,
+    statement: sql.SQL | sql.Composed,
+    parameters: Mapping[str, object],
+    *,
+    seconds: float,
+    header: bool = True,
 ) -> AsyncGenerator[bytes]:
     """What the statement copies. If the server sends nothing for so many seconds, the connection is cut.
 
-    If the caller ends early, the connection is closed. Errors are psycopg's.
+    Without `header`, the first line is left out. If the caller ends early, the connection is closed. Errors are
+    psycopg's.
     """
     async with AsyncExitStack() as copying:
         async with bounded(connection, seconds):
             cursor = await copying.enter_async_context(connection.cursor())
             copy = await copying.enter_async_context(cursor.copy(statement, parameters))
+            if not header:
+                await copy.read()
         # If the copy ends early, the connection is closed before psycopg can ask the server to cancel, and
         # wait for it. A server that is sending does not see such a request, but it sees a closed connection.
         await copying.enter_async_context(closed_on_error(connection))

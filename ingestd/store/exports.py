@@ -1,7 +1,8 @@
 """Exports history as CSV, straight from COPY: no row is decoded here, and only a few are in memory."""
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractContextManager, AsyncExitStack, aclosing, nullcontext
+from contextlib import AbstractContextManager, aclosing, nullcontext
+from itertools import pairwise
 from typing import Final
 
 from ingestd.model.periods import TimeRange
@@ -13,6 +14,7 @@ from ingestd.store.sqlstate import translated
 
 _SQL: Final = queries.load("exports.sql")
 _HAS_SENT: Final = {stream: queries.for_stream(_SQL["has_sent"], stream) for stream in STREAMS}
+_DIVIDE: Final = {stream: queries.for_stream(_SQL["divide_export"], stream) for stream in STREAMS}
 _EXPORT: Final = {stream: queries.for_stream(_SQL["export"], stream) for stream in STREAMS}
 
 SILENCE_SECONDS: Final = 60.0
@@ -36,11 +38,17 @@ class Exports:
         parameters = {"start": window.start, "end": window.end, "device_id": device_id}
         with self._errors(), translated():
             connection = await connect(self._dsn, application_name="ingestd-export")
-            async with connection, AsyncExitStack() as copying:
+            async with connection:
                 async with bounded(connection, SILENCE_SECONDS):
                     await connection.execute(_SQL["prepare_export"])
                     if device_id is not None and not await rows_of(connection, _HAS_SENT[stream], parameters):
                         return
-                copied = chunks_of(connection, _EXPORT[stream], parameters, seconds=SILENCE_SECONDS)
-                async for chunk in await copying.enter_async_context(aclosing(copied)):
-                    yield chunk
+                    divided = [row.at for row in await rows_of(connection, _DIVIDE[stream], parameters)]
+                for start, end in pairwise([window.start, *divided, window.end]):
+                    its = parameters | {"start": start, "end": end}
+                    copied = chunks_of(
+                        connection, _EXPORT[stream], its, seconds=SILENCE_SECONDS, header=start == window.start
+                    )
+                    async with aclosing(copied) as chunks:
+                        async for chunk in chunks:
+                            yield chunk

@@ -1,5 +1,6 @@
 """Translates PostgreSQL's errors into StoreError, in one place."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -7,7 +8,7 @@ from typing import Final
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from ingestd.errors import DataStoreError, OperatorStoreError, StoreError, TransientStoreError
+from ingestd.errors import DataStoreError, OperatorStoreError, StoreError, TransientStoreError, WorkerAwayError
 
 _RETRIED_CLASSES: Final = {
     "08",  # connection exception
@@ -19,6 +20,11 @@ _RETRIED_STATES: Final = {
     "25006",  # read-only transaction: a failover under way
     "55P03",  # lock not available
 }
+_CONNECTION_FAILURE: Final = "08006"
+"""Sent by a server, so it is about a connection of that server: to a worker of Citus."""
+_INTERNAL_ERROR: Final = "XX000"
+_WORKER_LOST: Final = re.compile(r"connection marked as essential|server closed the connection unexpectedly")
+"""How Citus and libpq on the coordinator say that a worker was lost in the middle of a transaction."""
 _DATA_CLASSES: Final = {
     "22",  # data exception
     "23",  # integrity constraint violation
@@ -40,6 +46,8 @@ def classify(error: psycopg.Error) -> StoreError:
     """
     state = error.sqlstate
     message = f"{state or 'database'}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+    if state == _CONNECTION_FAILURE or (state == _INTERNAL_ERROR and _WORKER_LOST.search(message)):
+        return WorkerAwayError(message)
     if state is None and isinstance(error, psycopg.DataError):
         return DataStoreError(message)  # refused by psycopg before it was sent
     if state is None or state[:2] in _RETRIED_CLASSES or state in _RETRIED_STATES:

@@ -12,6 +12,17 @@ SET enable_sort = off
 -- Whether a device is known: it has a live row.
 SELECT FROM {live} WHERE {id} = %(device_id)s
 
+-- name: divide_export
+-- The times that divide an export of all devices: where a partition begins, on Citus only. Citus collects all rows of a
+-- COPY before it sends the first, and in no order.
+SELECT bounds[1]::timestamptz AS at
+FROM pg_inherits
+JOIN pg_class AS child ON child.oid = inhrelid
+CROSS JOIN regexp_match(pg_get_expr(relpartbound, child.oid), 'FROM \(''(.+)''\) TO') AS bounds
+WHERE inhparent = '{history}'::regclass AND ingestd_is_distributed(inhparent)
+  AND bounds[1]::timestamptz > %(start)s AND bounds[1]::timestamptz < %(end)s AND %(device_id)s::text IS NULL
+ORDER BY at
+
 -- name: export
 -- COPY of one device in order of time, or of all devices in the order in which they are stored, day by day. One device
 -- is read by its key, which has that order; sorting all devices would need as much disk space as the export has. COPY

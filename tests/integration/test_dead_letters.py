@@ -72,11 +72,11 @@ def test_the_api_pages_and_filters_dead_letters(bad_daemon: Daemon) -> None:
 def test_what_has_been_mended_is_replayed_and_the_rest_stays(bad_daemon: Daemon, database_url: str) -> None:
     assert command(database_url, "replay") == "0 stored, 0 were there already, 3 still bad\n"
     with psycopg.connect(database_url) as connection:
-        connection.execute("ALTER TABLE meter_history ADD CHECK (meter_id <> 'late-2') NOT VALID")
+        connection.execute("ALTER TABLE meter_history ADD CONSTRAINT no_late_2 CHECK (meter_id <> 'late-2') NOT VALID")
     mended = {"INGESTD_MAX_AGE": "200d"}
     assert command(database_url, "replay", **mended) == "1 stored, 0 were there already, 2 still bad\n"
     with psycopg.connect(database_url) as connection:
-        connection.execute("ALTER TABLE meter_history DROP CONSTRAINT meter_history_meter_id_check")
+        connection.execute("ALTER TABLE meter_history DROP CONSTRAINT no_late_2")
     assert command(database_url, "replay", "--reason", "not-json", **mended).endswith("1 still bad\n")
     assert command(database_url, "replay", "--device", "late-2", **mended).startswith("1 stored")
     assert count(database_url, "meter_history") == 2

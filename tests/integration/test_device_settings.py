@@ -33,11 +33,10 @@ async def settings(database_url: str) -> AsyncIterator[DeviceSettingsTable]:
 def taken_marks(url: str, stream: Stream) -> list[tuple[str, str]]:
     """The marks of the stream's devices, which are gone afterwards."""
     with psycopg.connect(url) as connection:
-        return connection.execute(
-            sql.SQL("DELETE FROM {} RETURNING {}, start::text").format(
-                sql.Identifier(f"{stream.name}_stale"), sql.Identifier(stream.id_column)
-            )
-        ).fetchall()
+        names = {"stale": sql.Identifier(f"{stream.name}_stale"), "id": sql.Identifier(stream.id_column)}
+        marks = connection.execute(sql.SQL("SELECT {id}, start::text FROM {stale}").format(**names)).fetchall()
+        connection.execute(sql.SQL("DELETE FROM {stale}").format(**names))
+        return marks
 
 
 @pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)

@@ -152,7 +152,9 @@ async def test_pages_put_together_are_the_list(
 ) -> None:
     await heard(harness, stream, {"b": 9 * MINUTE, "A": MINUTE, "a-9": 3 * MINUTE, "a-10": 3 * MINUTE})
     with psycopg.connect(harness.url, autocommit=True) as connection:
-        connection.execute(f"UPDATE {stream.live} SET received_at = date_trunc('minute', received_at)".encode())  # noqa: S608
+        connection.execute(
+            f"UPDATE {stream.live} SET received_at = date_bin('1 minute', received_at, '2000-01-01Z')".encode()  # noqa: S608
+        )
 
     found = []
     wanted = replace(ALL, sort=sort, descending=descending, limit=1)

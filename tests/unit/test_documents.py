@@ -37,6 +37,7 @@ CHECKED_BY = {
     "jsonl": "readings, decoded here",
     "toml": "settings, read here",
     "output": "tests/e2e/test_documents.py looks for its first line in the output of the command before it",
+    "sql": "of Citus; tests/support/citus.py calls the same functions",
     "text": "a picture",
 }
 """What is done with the blocks of each language."""
@@ -90,7 +91,7 @@ def test_settings_that_are_named_exist() -> None:
         for setting in re.findall(rf"{PREFIX}[A-Z0-9_]*[A-Z0-9]", page.read_text(encoding="utf-8"))
     }
 
-    assert EXAMPLES | {TOKEN_VARIABLE, "INGESTD_COMPLETE"} == named - known
+    assert EXAMPLES | {TOKEN_VARIABLE, "INGESTD_COMPLETE", "INGESTD_TEST_CITUS"} == named - known
 
 
 def test_the_comments_of_the_compose_file_make_its_secrets() -> None:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg_pool import PoolTimeout
 
-from ingestd.errors import DataStoreError, OperatorStoreError, StoreError, TransientStoreError
+from ingestd.errors import DataStoreError, OperatorStoreError, StoreError, TransientStoreError, WorkerAwayError
 from ingestd.store.sqlstate import classify, translated
 
 
@@ -24,10 +24,11 @@ DATA = Fate(DataStoreError)
 OPERATOR = Fate(OperatorStoreError)
 TRANSIENT = Fate(TransientStoreError, known=True)
 UNKNOWN = Fate(TransientStoreError, known=False)
+WORKER_AWAY = Fate(WorkerAwayError, known=True)
 
 FATES = {
     "08000": TRANSIENT,  # connection exception
-    "08006": TRANSIENT,  # connection failure
+    "08006": WORKER_AWAY,  # connection failure, which the server itself met
     "08P01": TRANSIENT,  # protocol violation
     "40001": TRANSIENT,  # serialization failure
     "40P01": TRANSIENT,  # deadlock
@@ -95,6 +96,14 @@ def test_psycopgs_own_class_for_the_sqlstate_is_treated_alike(state: str | None,
 
     if error_class.sqlstate == state:
         assert fate == fate_of(classify(error_class("it went wrong")))
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["failure on connection marked as essential: w1:5432", "server closed the connection unexpectedly\n\tThis"],
+)
+def test_a_worker_of_citus_that_is_lost_in_a_transaction_is_no_fault_of_a_row(message: str) -> None:
+    assert WORKER_AWAY == fate_of(classify(error_of("XX000", message)))
 
 
 def test_a_value_that_psycopg_itself_refuses_is_the_rows_fault() -> None:
