@@ -107,6 +107,7 @@ class Daemon:
             is_ready=lambda: self._condition().is_ready, is_backlog=lambda: self._flusher.is_backlog
         )
         self._metrics.expose_clock_difference(lambda: self._clocks.difference)
+        self._metrics.expose_archive(lambda: self._archiving is not None and self._archiving.reason is not None)
         self._metrics.expose_ledger(lambda: self._closing.made_until, lambda: self._closing.stale_devices)
 
     def _make_store(self) -> None:
@@ -217,6 +218,7 @@ class Daemon:
         settings, pool, snapshots = self._settings, self._pool, self._snapshots(self._pool)
         fleet = Fleet(snapshots, policy=policy(settings))
         series = Series(snapshots, session=session_rule(settings))
+        exports = Exports(self._dsn, archive=self._archive)
         devices = Devices(pool, efficiencies=fleet.efficiencies, offline_after=settings.offline_after)
         return Services(
             intake=Intake(
@@ -242,7 +244,8 @@ class Daemon:
                 channels=channel_names(has_webhook=settings.alert_webhook_url is not None),
             ).forget,
             mappings=Mappings(pool),
-            export=Exports(self._dsn).csv,
+            export=exports.csv,
+            archive_end=exports.archive_end,
             dead_letters=DeadLetters(pool).page,
             replay=LetterReplay(pool, dsn=self._dsn, window=self._window, max_devices=settings.max_devices),
             alerts=Alerts(pool).page,
@@ -365,6 +368,7 @@ class Daemon:
             is_standby=self._leadership.is_standby,
             database_reason=self._flusher.reason,
             broker_reason=self._session.reason,
+            archive=None if self._archiving is None else self._archiving.reason or "ready",
             last_commit_age=None if committed is None else time.monotonic() - committed,
             received_messages=int(self._metrics.totals()["received"]),
             buffered_messages=self._buffer.messages,

@@ -41,6 +41,7 @@ class Health(Status):
 
     database: str
     broker: str
+    archive: str | None = Field(description="ready, or why days cannot be archived; null where there is no archive")
     stopping: bool
     last_commit_age_seconds: float | None
     received_messages: int = Field(description="since the daemon started")
@@ -91,6 +92,7 @@ async def _health(request: web.Request, *, is_whole: bool) -> web.Response:
         status=status.status,
         database=database_reason or "connected",
         broker=condition.broker_reason or "connected",
+        archive=condition.archive,
         stopping=condition.is_stopping,
         last_commit_age_seconds=round(age, 3) if age is not None else None,
         received_messages=condition.received_messages,

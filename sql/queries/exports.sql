@@ -8,6 +8,13 @@ SET max_parallel_workers_per_gather = 0;
 -- One device is read by the primary key, also if the tables have no statistics yet.
 SET enable_sort = off
 
+-- name: hold
+-- Where there is an archive. One snapshot for the whole export, and a lock that keeps retention from finishing a drop: so
+-- what is not in the archive when the export begins is in the table until its end. The lock is waited for before the
+-- snapshot is taken, by the next statement.
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+LOCK TABLE ONLY {history} IN ACCESS SHARE MODE
+
 -- name: has_sent
 -- Whether a device is known: it has a live row.
 SELECT FROM {live} WHERE {id} = %(device_id)s
@@ -26,4 +33,17 @@ COPY (
     FROM {history}
     WHERE ts >= %(start)s AND ts < %(end)s AND (%(device_id)s::text IS NULL OR {id} = %(device_id)s)
     ORDER BY CASE WHEN %(device_id)s::text IS NOT NULL THEN ts END
+) TO STDOUT (FORMAT CSV, HEADER)
+
+-- name: export_in_order
+-- COPY in order of time, of a day at a time: for the archive, to be merged with it, and to publish history again.
+COPY (
+    SELECT
+        {id} AS {id_key},
+        replace((ts AT TIME ZONE 'UTC')::text, ' ', 'T') || 'Z' AS "timestamp",
+        {figures},
+        replace((received_at AT TIME ZONE 'UTC')::text, ' ', 'T') || 'Z' AS "receivedAt"
+    FROM {history}
+    WHERE ts >= %(start)s AND ts < %(end)s AND (%(device_id)s::text IS NULL OR {id} = %(device_id)s)
+    ORDER BY ts, {id}
 ) TO STDOUT (FORMAT CSV, HEADER)
