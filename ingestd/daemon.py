@@ -119,6 +119,7 @@ class Daemon:
         self._metrics.expose_clock_difference(lambda: self._clocks.difference)
         if (replica := self._replica) is not None:
             self._metrics.expose_replica(is_away=lambda: replica.away is not None, lag=lambda: replica.lag)
+        self._metrics.expose_archive(lambda: self._archiving is not None and self._archiving.reason is not None)
         self._metrics.expose_ledger(lambda: self._closing.made_until, lambda: self._closing.stale_devices)
 
     def _make_store(self) -> None:
@@ -236,6 +237,7 @@ class Daemon:
         snapshots = self._snapshots(reads)
         fleet = Fleet(snapshots, policy=policy(settings))
         series = Series(snapshots, session=session_rule(settings))
+        exports = Exports(settings.read_dsn, archive=self._archive, errors=of_replica if self._replica else nullcontext)
         devices = Devices(reads, efficiencies=fleet.efficiencies, offline_after=settings.offline_after)
         return Services(
             intake=Intake(
@@ -261,7 +263,8 @@ class Daemon:
                 channels=channel_names(has_webhook=settings.alert_webhook_url is not None),
             ).forget,
             mappings=Mappings(pool),
-            export=Exports(settings.read_dsn, errors=of_replica if self._replica else nullcontext).csv,
+            export=exports.csv,
+            archive_end=exports.archive_end,
             dead_letters=DeadLetters(reads).page,
             replay=LetterReplay(pool, dsn=self._dsn, window=self._window, max_devices=settings.max_devices),
             alerts=Alerts(pool).page,
@@ -375,6 +378,7 @@ class Daemon:
             is_standby=self._holding.is_standby,
             database_reason=self._flusher.reason,
             broker_reason=self._holding.reason,
+            archive=None if self._archiving is None else self._archiving.reason or "ready",
             last_commit_age=None if committed is None else time.monotonic() - committed,
             received_messages=int(self._metrics.totals()["received"]),
             buffered_messages=self._buffer.messages,

@@ -166,6 +166,14 @@ class Metrics:
             registry=self.registry,
         ).set_function(seconds)
 
+    def expose_archive(self, is_failing: Callable[[], bool]) -> None:
+        """Whether days of history cannot be archived, when scraped."""
+        Gauge(
+            "ingestd_archive_failing",
+            "1 while days of history that are past their retention cannot be archived, and so are not dropped",
+            registry=self.registry,
+        ).set_function(lambda: float(is_failing()))
+
     def expose_ledger(
         self,
         made_until: Callable[[], Mapping[Stream, datetime | None]],

@@ -3,7 +3,7 @@
 The columns have the names of the API. A file has groups of about 160,000 rows, and only one is in memory at a time.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from io import BytesIO
@@ -15,6 +15,7 @@ from pyarrow import compute, csv, parquet
 
 from ingestd.archive.digest import Digest
 from ingestd.errors import ArchiveError
+from ingestd.model.periods import TimeRange
 from ingestd.model.stream import Stream
 from ingestd.model.timestamps import EPOCH
 
@@ -97,19 +98,31 @@ def writing(file: BinaryIO, stream: Stream) -> Iterator[Take]:
         writer.abandon()
 
 
-def tables_in(path: Path, stream: Stream, where: Any = None) -> Iterator[Table]:  # noqa: ANN401 - pyarrow has no types
-    """The rows of a file, one group at a time. `where`: a condition that they fulfil. Raises ArchiveError."""
+def tables_in(
+    path: Path, stream: Stream, window: TimeRange | None = None, device_id: str | None = None
+) -> Generator[Table]:
+    """The rows of a file, one group at a time: all, or those in [start, end) and of one device. Raises ArchiveError."""
     try:
         with parquet.ParquetFile(path) as file:
             if file.schema_arrow != pa.schema(types_of(stream)):
                 raise ArchiveError(f"{path}: its columns are not those of {stream.topic_root}")
             for number in range(file.num_row_groups):
-                table = file.read_row_group(number)
-                yield table if where is None else table.filter(where)
+                if window is None:
+                    yield file.read_row_group(number)
+                elif _is_in(window, file.metadata.row_group(number).column(1).statistics):
+                    wanted = (compute.field("timestamp") >= window.start) & (compute.field("timestamp") < window.end)
+                    if device_id is not None:
+                        wanted &= compute.field(stream.id_key) == device_id
+                    yield file.read_row_group(number).filter(wanted)
     except OSError as error:
         raise ArchiveError(f"{path}: {error.strerror or error}") from error
     except pa.ArrowException as error:
         raise ArchiveError(f"{path}: {error}") from error
+
+
+def _is_in(window: TimeRange, times: Any) -> bool:  # noqa: ANN401 - pyarrow has no types
+    """Whether a group may have rows of the window."""
+    return times is None or not times.has_min_max or (times.min < window.end and times.max >= window.start)
 
 
 def digest_of(path: Path, stream: Stream) -> Digest:

@@ -13,9 +13,10 @@ from typing import Any, BinaryIO, Final, TypeAlias
 
 import click
 
-from ingestd.archive.archive import need_pyarrow
+from ingestd.archive.archive import Archive, need_pyarrow
 from ingestd.commands.invocation import run_to_end, settings_of
 from ingestd.commands.options import timestamp
+from ingestd.config import Settings
 from ingestd.errors import IngestdError
 from ingestd.model.periods import TimeRange
 from ingestd.model.stream import STREAMS, Stream
@@ -51,9 +52,17 @@ def export_command(context: click.Context, /, *, output: Path, file_format: str,
     hidden = not sys.stderr.isatty() or (output == STDOUT and sys.stdout.isatty())
     bar = click.progressbar(length=export.seconds, label=f"Exporting {wanted['what']}", file=sys.stderr, hidden=hidden)
     with export.file(output, file_format) as take, bar:
-        run_to_end(lambda: export.run(settings.read_dsn, take=take, progress=bar.update))
+        run_to_end(lambda: export.run(exports_of(settings), take=take, progress=bar.update))
+    if export.archive_end is not None:
+        click.echo(f"up to {export.archive_end:%FT%TZ} from the archive, from then on from the database", err=True)
     if output != STDOUT:
         click.echo(f"{export.readings} readings written to {output}")
+
+
+def exports_of(settings: Settings) -> Exports:
+    """From the database of the settings, and from their archive."""
+    archive = Archive(settings.archive_dir) if settings.archive_dir else None
+    return Exports(settings.read_dsn, archive=archive)
 
 
 class Export:
@@ -67,6 +76,8 @@ class Export:
         self._device_id = device_id
         self.readings = 0
         """How many have been written."""
+        self.archive_end: datetime | None = None
+        """Up to when they are from the archive; None if none are."""
         if self._window.start >= end:
             raise IngestdError("the end must be later than the start")
 
@@ -75,14 +86,15 @@ class Export:
         """The length of the window."""
         return (self._window.end - self._window.start) // _SECOND
 
-    async def run(self, dsn: str, *, take: Take, progress: Callable[[int], None]) -> None:
+    async def run(self, exports: Exports, *, take: Take, progress: Callable[[int], None]) -> None:
         """Pass all chunks to `take`. Raises IngestdError.
 
         `progress` is called with the seconds of the window that were exported since its last call. Readings come in the
         order of their days, and nearly in order within a day.
         """
         lines = gone_through = 0
-        async with aclosing(Exports(dsn).csv(self._stream, self._window, self._device_id)) as chunks:
+        self.archive_end = await exports.archive_end(self._stream, self._window)
+        async with aclosing(exports.csv(self._stream, self._window, self._device_id)) as chunks:
             async for chunk in chunks:
                 take(chunk)
                 lines += chunk.count(b"\n")

@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 from aiohttp import hdrs, web
 
-from ingestd.errors import StoreError
+from ingestd.errors import ArchiveError, StoreError
 from ingestd.http import parameters
 from ingestd.http.authorization import client_of
 from ingestd.http.operations import Operation, raw
@@ -29,6 +29,9 @@ CLIENT_SECONDS: Final = 30.0
 """The connection of a client that does not take a chunk within this time is closed."""
 EXPORT_SECONDS: Final = 3600.0
 """The longest that an export may last: meanwhile PostgreSQL cannot vacuum what was updated or deleted."""
+
+ARCHIVE_END: Final = "Archive-End"
+"""Up to when readings of the answer are from the archive; those from then on are from the database."""
 
 UNDER_WAY: Final[web.AppKey[dict[asyncio.Task[Any], str]]] = web.AppKey("exports_under_way", dict)
 """The tasks of the exports under way, each with its client."""
@@ -70,7 +73,9 @@ def _place(request: web.Request) -> Iterator[None]:
 
 
 async def _export(request: web.Request, stream: Stream, window: TimeRange, device_id: str | None) -> web.StreamResponse:
-    async with aclosing(request.app[SERVICES].export(stream, window, device_id)) as chunks:
+    services = request.app[SERVICES]
+    archive_end = await services.archive_end(stream, window)
+    async with aclosing(services.export(stream, window, device_id)) as chunks:
         first = await anext(chunks, None)  # before the status line, so that an error can still be answered by a problem
         if first is None:
             raise unknown(stream, device_id)
@@ -78,11 +83,13 @@ async def _export(request: web.Request, stream: Stream, window: TimeRange, devic
         response.content_type, response.charset = "text/csv", "utf-8"
         name = _file_name(device_id or stream.topic_root, window)
         response.headers[hdrs.CONTENT_DISPOSITION] = f'attachment; filename="{name}"'
+        if archive_end is not None:
+            response.headers[ARCHIVE_END] = f"{archive_end:%FT%TZ}"
         await response.prepare(request)
         try:
             if request.method != hdrs.METH_HEAD:
                 await send(response, first, chunks)
-        except (StoreError, ConnectionError, TimeoutError) as error:
+        except (ArchiveError, StoreError, ConnectionError, TimeoutError) as error:
             log.warning("export_aborted", path=request.path, reason=str(error) or type(error).__name__)
             reset(request)
         except BaseException:

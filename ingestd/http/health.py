@@ -55,6 +55,7 @@ class Health(Status):
     broker: str
     replica: str | None = Field(description="null if there is no replica for reading")
     replica_lag_seconds: float | None = Field(description="what the replica shows is so old; null if it is not known")
+    archive: str | None = Field(description="ready, or why days cannot be archived; null where there is no archive")
     stopping: bool
     last_commit_age_seconds: float | None
     received_messages: int = Field(description="since the daemon started")
@@ -108,6 +109,7 @@ async def _health(request: web.Request, *, is_whole: bool) -> web.Response:
         broker=condition.broker_reason or "connected",
         replica=(condition.replica_reason or "connected") if condition.has_replica else None,
         replica_lag_seconds=round(lag, 3) if lag is not None else None,
+        archive=condition.archive,
         stopping=condition.is_stopping,
         last_commit_age_seconds=round(age, 3) if age is not None else None,
         received_messages=condition.received_messages,

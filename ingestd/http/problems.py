@@ -10,7 +10,14 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from ingestd.errors import BufferFullError, ReplicaConflictError, ReplicaError, StoreError, WorkerAwayError
+from ingestd.errors import (
+    ArchiveError,
+    BufferFullError,
+    ReplicaConflictError,
+    ReplicaError,
+    StoreError,
+    WorkerAwayError,
+)
 from ingestd.http import request_id
 from ingestd.http.broken import BROKEN
 from ingestd.model.stream import Stream
@@ -109,6 +116,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except StoreError as error:
         log.warning("request_failed", path=request.path, reason=str(error))
         return response(HTTPStatus.SERVICE_UNAVAILABLE, _outage(error))
+    except ArchiveError as error:
+        log.warning("archive_not_read", path=request.path, reason=str(error))
+        return response(HTTPStatus.SERVICE_UNAVAILABLE, "the archive cannot be read")
     except web.HTTPException as error:
         return of_aiohttp(error)
     except ConnectionError as error:

@@ -100,6 +100,7 @@ class Condition:
     is_standby: bool  # other daemons of this client id hold all sessions
     database_reason: str | None  # why the database takes no writes; None where it does
     broker_reason: str | None  # why no telemetry arrives; None where it can
+    archive: str | None  # None where there is none, else why days cannot be archived, or "ready"
     last_commit_age: float | None  # seconds; None before the first commit
     received_messages: int  # since the daemon started
     buffered_messages: int
@@ -135,7 +136,9 @@ class Services:
     forget: ForgettingOfDevices
     mappings: Mappings
     export: Callable[[Stream, TimeRange, str | None], AsyncGenerator[bytes]]
-    """History as CSV, in chunks; none for an unknown device. Each chunk may raise StoreError."""
+    """History as CSV, in chunks; none for an unknown device. Each chunk may raise StoreError and ArchiveError."""
+    archive_end: Callable[[Stream, TimeRange], Awaitable[datetime | None]]
+    """Up to when readings of the window are in the archive; None if none are. Raises ArchiveError."""
     dead_letters: Pages[DeadLetterFilter, Any]
     """Rows of the table, whose columns are their attributes."""
     replay: ReplayOfLetters

@@ -76,7 +76,7 @@ class Archiving:
     async def _write(self, connection: Connection, stream: Stream, partition: str, day: date, expected: Digest) -> None:
         from ingestd.archive.day_file import DayFile  # noqa: PLC0415 - an extra, and slow to load
 
-        statement = queries.for_stream(_SQL["in_order"], stream, history=partition)
+        statement = queries.for_stream(queries.load("exports.sql")["export_in_order"], stream, history=partition)
         everything = {"start": "-infinity", "end": "infinity", "device_id": None}
         file = await in_thread(DayFile, self._archive, stream, day)
         try:

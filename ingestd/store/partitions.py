@@ -194,6 +194,7 @@ class Partitions:
                     await _take(connection, name, steps[-1:])
                 else:
                     await _take(connection, name, steps)
+                log.info("retention_applied", partition=name, statement=steps[-1])
 
 
 @asynccontextmanager
@@ -234,4 +235,3 @@ async def _take(connection: Connection, name: str, steps: Sequence[str]) -> None
             f"the role {connection.info.user} may not drop {name}, which is past its retention:"
             " set INGESTD_OWNER_DATABASE_URL"
         ) from error
-    log.info("retention_applied", partition=name, statement=steps[-1])

@@ -8,18 +8,25 @@ SET max_parallel_workers_per_gather = 0;
 -- One device is read by the primary key, also if the tables have no statistics yet.
 SET enable_sort = off
 
+-- name: hold
+-- Where there is an archive. One snapshot for the whole export, and a lock that keeps retention from finishing a drop: so
+-- what is not in the archive when the export begins is in the table until its end. The lock is waited for before the
+-- snapshot is taken, by the next statement.
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+LOCK TABLE ONLY {history} IN ACCESS SHARE MODE
+
 -- name: has_sent
 -- Whether a device is known: it has a live row.
 SELECT FROM {live} WHERE {id} = %(device_id)s
 
 -- name: divide_export
--- The times that divide an export of all devices: where a partition begins, on Citus only. Citus collects all rows of a
--- COPY before it sends the first, and in no order.
+-- The times that divide an export of all devices: where a partition begins. An export in order is sorted day by day. On
+-- Citus each export is divided: it collects all rows of a COPY before it sends the first.
 SELECT bounds[1]::timestamptz AS at
 FROM pg_inherits
 JOIN pg_class AS child ON child.oid = inhrelid
 CROSS JOIN regexp_match(pg_get_expr(relpartbound, child.oid), 'FROM \(''(.+)''\) TO') AS bounds
-WHERE inhparent = '{history}'::regclass AND ingestd_is_distributed(inhparent)
+WHERE inhparent = '{history}'::regclass AND (%(in_order)s OR ingestd_is_distributed(inhparent))
   AND bounds[1]::timestamptz > %(start)s AND bounds[1]::timestamptz < %(end)s AND %(device_id)s::text IS NULL
 ORDER BY at
 
@@ -37,4 +44,17 @@ COPY (
     FROM {history}
     WHERE ts >= %(start)s AND ts < %(end)s AND (%(device_id)s::text IS NULL OR {id} = %(device_id)s)
     ORDER BY CASE WHEN %(device_id)s::text IS NOT NULL THEN ts END
+) TO STDOUT (FORMAT CSV, HEADER)
+
+-- name: export_in_order
+-- COPY in order of time, of a day at a time: for the archive, to be merged with it, and to publish history again.
+COPY (
+    SELECT
+        {id} AS {id_key},
+        replace((ts AT TIME ZONE 'UTC')::text, ' ', 'T') || 'Z' AS "timestamp",
+        {figures},
+        replace((received_at AT TIME ZONE 'UTC')::text, ' ', 'T') || 'Z' AS "receivedAt"
+    FROM {history}
+    WHERE ts >= %(start)s AND ts < %(end)s AND (%(device_id)s::text IS NULL OR {id} = %(device_id)s)
+    ORDER BY ts, {id}
 ) TO STDOUT (FORMAT CSV, HEADER)

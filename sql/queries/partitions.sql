@@ -45,12 +45,12 @@ SELECT pg_advisory_unlock(hashtext('ingestd-partitions'), hashtext(%(table)s))
 
 -- name: steps_to_drop
 -- For each partition of a table that is past its retention: the statements that drop it, to be run one by one. There
--- are none yet if the partition ended later than `made_until`. Citus cannot detach concurrently: there a partition is
--- dropped in one step, for which all readers and writers of the table wait. A comment on the partition shows that ingestd has begun
--- to drop it and has to finish; a partition that an operator detached has no such comment and is left alone. The
--- comment is removed if the partition is to stay after all. Only one partition of a table can be half detached
--- (PostgreSQL manual, ALTER TABLE, DETACH PARTITION), so this one comes first. Partitions that only wait for their DROP
--- come last, so that they delay no other.
+-- are none yet if the partition ended later than `made_until`. Citus cannot detach concurrently: there all readers and
+-- writers of the table wait for a moment. A comment on the partition shows that ingestd has begun to drop it and has to
+-- finish; a partition that an operator detached has no such comment and is left alone. The comment is removed if the
+-- partition is to stay after all. Only one partition of a table can be half detached (PostgreSQL manual, ALTER TABLE,
+-- DETACH PARTITION), so this one comes first. Partitions that only wait for their DROP come last, so that they delay no
+-- other.
 SELECT child.relname AS name, steps
 FROM pg_class AS parent
 JOIN pg_class AS child
@@ -65,6 +65,7 @@ CROSS JOIN LATERAL (
         (regexp_match(pg_get_expr(child.relpartbound, child.oid), 'TO \(''(.+)''\)'))[1]::timestamptz AS ended_at,
         'ALTER TABLE ' || parent.oid::regclass || ' DETACH PARTITION ' || child.oid::regclass AS detach,
         'COMMENT ON TABLE ' || child.oid::regclass || ' IS ' AS comment,
+        CASE WHEN ingestd_is_distributed(child.oid) THEN '' ELSE ' CONCURRENTLY' END AS way,
         'DROP TABLE ' || child.oid::regclass AS drop
 ) AS its
 CROSS JOIN LATERAL (
@@ -73,9 +74,7 @@ CROSS JOIN LATERAL (
         WHEN inhdetachpending AND marked THEN ARRAY[detach || ' FINALIZE', its.drop]
         WHEN inhdetachpending THEN NULL
         WHEN ended_at <= least(now() - %(older_than)s::interval, %(made_until)s::timestamptz)
-            AND ingestd_is_distributed(child.oid) THEN ARRAY[its.drop]
-        WHEN ended_at <= least(now() - %(older_than)s::interval, %(made_until)s::timestamptz)
-            THEN ARRAY[comment || quote_literal(%(mark)s::text), detach || ' CONCURRENTLY', its.drop]
+            THEN ARRAY[comment || quote_literal(%(mark)s::text), detach || way, its.drop]
         WHEN marked THEN ARRAY[comment || 'NULL']
         WHEN ended_at <= now() - %(older_than)s::interval THEN ARRAY[]::text[]
     END AS steps

@@ -17,6 +17,7 @@ from ingestd.archive.parquet import ROW_GROUP_BYTES
 from ingestd.commands.export import Export
 from ingestd.errors import IngestdError
 from ingestd.model.stream import METER
+from ingestd.store.exports import Exports
 from tests.support.readings import rfc3339
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def export_to(path: Path, export: Export, url: str, file_format: str = "csv") ->
     """The progress that was reported."""
     steps: list[int] = []
     with export.file(path, file_format) as take:
-        asyncio.run(export.run(url, take=take, progress=steps.append))
+        asyncio.run(export.run(Exports(url), take=take, progress=steps.append))
     return steps
 
 

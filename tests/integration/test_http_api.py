@@ -737,6 +737,7 @@ def test_health_says_how_it_is(daemon: Daemon, names: Names) -> None:
         "status": "healthy",
         "database": "connected",
         "broker": "connected",
+        "archive": None,
         "stopping": False,
         "bufferedMessages": 0,
         "sessions": [
