@@ -149,7 +149,9 @@ def test_the_rights_of_each_role_are_these_and_no_others(cluster: Cluster) -> No
             for kind in ("live", "quarter", "hour", "stale")
         },
         **{key: ["SELECT", "UPDATE"] for key in ["ledger", "ledger_share"]},
-        **dict.fromkeys(["vehicle_meter_mapping", "device_setting", "alert", "alert_outbox"], all_but_ddl),
+        **dict.fromkeys(
+            ["vehicle_meter_mapping", "device_setting", "alert", "alert_outbox", "broker_session"], all_but_ddl
+        ),
         "dead_letter": ["DELETE", "INSERT", "SELECT"],
         "alert_watch": ["INSERT", "SELECT", "UPDATE"],
         "audit": ["SELECT"],  # and INSERT, but for the columns that the database fills
