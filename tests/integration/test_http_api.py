@@ -737,6 +737,8 @@ def test_health_says_how_it_is(daemon: Daemon, names: Names) -> None:
         "status": "healthy",
         "database": "connected",
         "broker": "connected",
+        "replica": None,
+        "replicaLagSeconds": None,
         "stopping": False,
         "bufferedMessages": 0,
     } == health
