@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.faults.load import assert_all_stored_once, assert_counters_balance, load, wait_for_more
-from tests.faults.scene import frozen
+from tests.faults.scene import frozen, pause
 from tests.support.daemon import Daemon
 from tests.support.polling import until
-from tests.support.readings import count
-from tests.support.replication import commit_on_both, several_hosts, standby_of
+from tests.support.readings import count, keys_promised, keys_stored
+from tests.support.replication import commit_on_both, configure, several_hosts, standby_of, states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,3 +82,71 @@ def test_a_primary_that_hangs_is_left_for_the_promoted_standby(
             wait_for_more(standby.dsn("ingestd"), RATE)
         assert_all_stored_once(published, standby.dsn("ingestd"))
         assert_counters_balance(daemon)
+
+
+def test_a_daemon_that_starts_while_the_first_host_is_away_and_its_commands_use_the_other(
+    broker: PrivateMosquitto, own_postgres: PrivatePostgres, standby: StandbyPostgres
+) -> None:
+    own_postgres.kill()
+    standby.promote()
+    with Daemon(mqtt_url=broker.url, database_url=several_hosts(own_postgres, standby), flush_interval=0.1) as daemon:
+        daemon.wait_healthy()
+        assert "the database can be used" in daemon.command("check-config", "--connect")
+        assert "connected" in daemon.command("status")
+        assert "meter_history" in daemon.command("partitions")
+        assert "meterId" in daemon.command("export", "meters", "--start", "2026-01-01T00:00:00Z")
+        daemon.command("dead-letters", "replay")
+        daemon.command("migrate")
+
+
+def test_a_primary_that_restarts_without_its_standby_acknowledges_nothing_that_only_it_has(
+    broker: PrivateMosquitto, own_postgres: PrivatePostgres, own_database_url: str, standby: StandbyPostgres
+) -> None:
+    """Its recovery shows what the standby does not have. That is no duplicate yet: the standby may be promoted."""
+    url = several_hosts(own_postgres, standby)
+    with Daemon(mqtt_url=broker.url, database_url=url, flush_interval=0.1) as daemon:
+        daemon.wait_healthy()
+        with load(broker, rate=RATE) as published:
+            wait_for_more(own_database_url, RATE)
+            standby.stop()
+            until(lambda: daemon.metric("ingestd_in_flight") > RATE)
+            own_postgres.kill()
+            own_postgres.start()
+            until(lambda: count(own_database_url, "meter_history") > 0, within=30)
+            settled = daemon.metric("ingestd_committed_total") + daemon.metric("ingestd_duplicate_total")
+            pause(5)
+            assert settled == daemon.metric("ingestd_committed_total") + daemon.metric("ingestd_duplicate_total")
+            own_postgres.kill()
+            standby.start()
+            standby.promote()
+            daemon.wait_healthy(within=60)
+        assert_all_stored_once(published, standby.dsn("ingestd"))
+        assert_counters_balance(daemon)
+
+
+@pytest.mark.parametrize("behind_seconds", [0.0, 1.0])
+def test_what_an_asynchronous_standby_has_not_received_is_lost(
+    broker: PrivateMosquitto, own_postgres: PrivatePostgres, own_database_url: str, behind_seconds: float
+) -> None:
+    """Measured, not promised: it is why the standby has to be synchronous."""
+    rate = 2000
+    with standby_of(own_postgres) as standby:
+        url = several_hosts(own_postgres, standby)
+        with Daemon(mqtt_url=broker.url, database_url=url, flush_interval=0.1) as daemon:
+            daemon.wait_healthy()
+            with load(broker, rate=rate) as published:
+                wait_for_more(own_database_url, rate)
+                if behind_seconds:
+                    configure(standby, primary_conninfo="")
+                    until(lambda: not states(own_postgres))
+                    pause(behind_seconds)
+                own_postgres.kill()
+                standby.promote()
+                daemon.wait_healthy(within=COMMITS_WITHIN)
+            until(lambda: daemon.metric("ingestd_received_total") >= len(published.acknowledged), within=30)
+            until(lambda: daemon.metric("ingestd_in_flight") == 0)
+            promised, stored = keys_promised(published.acknowledged), keys_stored(standby.dsn("ingestd"))
+            lost = len(promised - set(stored))
+            log.info("%s s behind at %s/s: %s of %s readings lost", behind_seconds, rate, lost, len(promised))
+            assert len(set(stored)) == len(stored)
+            assert (lost > 0) or not behind_seconds

@@ -738,6 +738,8 @@ def test_health_says_how_it_is(daemon: Daemon, names: Names) -> None:
         "database": "connected",
         "broker": "connected",
         "archive": None,
+        "replica": None,
+        "replicaLagSeconds": None,
         "stopping": False,
         "bufferedMessages": 0,
         "sessions": [

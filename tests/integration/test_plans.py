@@ -96,6 +96,7 @@ class ExplainedSnapshot(Snapshot):
 
     def __init__(self, snapshot: Snapshot, scans: list[Scan]) -> None:
         self._snapshot = snapshot
+        self.as_of = snapshot.as_of
         self._scans = scans
 
     async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Any]:

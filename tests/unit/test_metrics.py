@@ -37,6 +37,7 @@ def complete_metrics() -> Metrics:
     metrics.expose_in_flight(Buffer(metrics=metrics, max_messages=10, flush_at=10, interval=1.0).in_flight)
     metrics.expose_condition(is_ready=lambda: True, is_backlog=lambda: False)
     metrics.expose_clock_difference(lambda: None)
+    metrics.expose_replica(is_away=lambda: False, lag=lambda: None)
     metrics.expose_ledger(lambda: dict.fromkeys(WITH_ENERGY), lambda: dict.fromkeys(WITH_ENERGY, 0))
     metrics.requests.expect("/v1/meters", "GET")
     return metrics
