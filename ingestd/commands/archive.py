@@ -1,6 +1,6 @@
 """`ingestd archive`."""
 
-from datetime import date
+from datetime import date, datetime
 
 import click
 
@@ -18,7 +18,7 @@ from ingestd.store.pool import Pool
 @click.command(short_help="Put days of history into the archive.")
 @click.argument("days", nargs=-1, type=click.DateTime(["%Y-%m-%d"]), metavar="[DAY]...")
 @click.pass_context
-def archive(context: click.Context, *, days: tuple[date, ...]) -> None:
+def archive(context: click.Context, *, days: tuple[datetime, ...]) -> None:
     """Put days of history (UTC) into the archive, and check them. They stay in the database until they are due.
 
     Without a day: archive what is past its retention and drop it, as the daemon does every hour.
@@ -28,10 +28,10 @@ def archive(context: click.Context, *, days: tuple[date, ...]) -> None:
         raise IngestdError(f"{SETTING} is not set: it names the directory of the archive")
     archiving = Archiving(Archive(settings.archive_dir), settings.owner_dsn)
     partitions = Partitions(settings.database_url.get_secret_value(), owner=settings.owner_dsn, archiving=archiving)
-    run_to_end(lambda: _given(partitions, days) if days else _due(settings, partitions))
+    run_to_end(lambda: _given(partitions, [day.date() for day in days]) if days else _due(settings, partitions))
 
 
-async def _given(partitions: Partitions, days: tuple[date, ...]) -> None:
+async def _given(partitions: Partitions, days: list[date]) -> None:
     for day in days:
         for stream in STREAMS:
             await partitions.archive_day(stream, day)
