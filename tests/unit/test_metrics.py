@@ -10,6 +10,7 @@ import pytest
 
 from ingestd.metrics import COMMIT_BUCKETS, Metrics
 from ingestd.model.alert import KINDS
+from ingestd.model.claims import SessionState
 from ingestd.model.stream import STREAMS, WITH_ENERGY
 from ingestd.pipeline.buffer import Buffer
 from tests.support.promtool import IS_MISSING, MISSING, promtool
@@ -38,6 +39,12 @@ def complete_metrics() -> Metrics:
     metrics.expose_condition(is_ready=lambda: True, is_backlog=lambda: False)
     metrics.expose_clock_difference(lambda: None)
     metrics.expose_replica(is_away=lambda: False, lag=lambda: None)
+    metrics.expose_archive(lambda: False)
+    metrics.expose_sessions(
+        lambda: [
+            SessionState(session="ingestd", holder="nobody", is_left=False, reason=None, in_flight=0, free_seconds=0.0)
+        ]
+    )
     metrics.expose_ledger(lambda: dict.fromkeys(WITH_ENERGY), lambda: dict.fromkeys(WITH_ENERGY, 0))
     metrics.requests.expect("/v1/meters", "GET")
     return metrics
