@@ -25,11 +25,12 @@ from pydantic import (
 )
 
 from ingestd import sources, tls
-from ingestd.database_url import check_database_url
+from ingestd.database_url import mask, without_passwords
 from ingestd.errors import ConfigError
 from ingestd.server_tls import ServerTls
 from ingestd.setting_types import (
     POSITIVE,
+    DatabaseUrl,
     Duration,
     HostName,
     Kept,
@@ -87,12 +88,12 @@ class Settings(BaseModel):
     """Whether ingestd sends a message to itself every 10 s, to check that the broker delivers."""
     mqtt_sys: bool = True
     """Whether ingestd subscribes to the broker's count of dropped messages (`$SYS`)."""
-    database_url: SecretStr = SecretStr("postgresql://ingestd@127.0.0.1:5432/ingestd")
+    database_url: DatabaseUrl = SecretStr("postgresql://ingestd@127.0.0.1:5432/ingestd")
     """The PostgreSQL database. A connection pooler between must be in session mode."""
-    owner_database_url: SecretStr | None = None
+    owner_database_url: DatabaseUrl | None = None
     """The same database for the role that owns the tables, such as `ingestd_owner`: it is used to migrate, and to drop
     what is past its retention. If not given, `INGESTD_DATABASE_URL` is."""
-    read_database_url: SecretStr | None = None
+    read_database_url: DatabaseUrl | None = None
     """A replica of the database (streaming replication), which answers analytics, lists, exports and live values. If
     not given, `INGESTD_DATABASE_URL` does."""
     citus_shard_count: Annotated[int, Field(ge=1, le=64_000)] = 32
@@ -228,13 +229,6 @@ class Settings(BaseModel):
             raise ValueError(f"is the key of a certificate: set {PREFIX}HTTP_CERT_FILE too")
         return path
 
-    @field_validator("database_url", "owner_database_url", "read_database_url")
-    @classmethod
-    def _postgresql_url(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None:
-            check_database_url(url.get_secret_value())
-        return url
-
     @field_validator("alert_webhook_url")
     @classmethod
     def _web_url(cls, url: SecretStr) -> SecretStr:
@@ -302,20 +296,6 @@ def _describe(value: object) -> str:
             return str(value)
 
 
-def mask(secret: str) -> str:
-    """A database's URL without its passwords; anything else not at all: other URLs may be secret in any part."""
-    return _without_passwords(secret) if secret.startswith(("postgresql://", "postgres://")) else "********"
-
-
-# Not by `urlsplit`: libpq takes a password with an unescaped # or ?, and one among the parameters too.
-_USER_PASSWORD: Final = re.compile(r"^((?:\w+://)?+[^:@]*:).*@", re.DOTALL)
-_PARAMETER_PASSWORD: Final = re.compile(r"(password=)[^&]*", re.IGNORECASE)
-
-
-def _without_passwords(url: str) -> str:
-    return _PARAMETER_PASSWORD.sub(r"\1********", _USER_PASSWORD.sub(r"\1********@", url))
-
-
 def load(config_file: Path | None = None, *, environment: Mapping[str, str] | None = None) -> Settings:
     """The effective settings: the environment over `.env` over the TOML file over the defaults.
 
@@ -369,7 +349,7 @@ def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     if any(word in name for word in ("PASSWORD", "DATABASE_URL", "WEBHOOK_URL")):
         return f"{name}: {message}"
     given = problem["input"]
-    shown = _shortened(_without_passwords(given)) if isinstance(given, str) else given
+    shown = _shortened(without_passwords(given)) if isinstance(given, str) else given
     return f"{name}: {message} (is {shown!r})"
 
 

@@ -9,7 +9,7 @@ import asyncio
 import faulthandler
 import sys
 import time
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
 
@@ -19,8 +19,8 @@ from ingestd.alerting.alerting import Alerting
 from ingestd.alerting.channels import channel_names
 from ingestd.alerting.watcher import Rules
 from ingestd.alerting.webhook import Webhook
-from ingestd.archive.archive import Archive
 from ingestd.config import Settings
+from ingestd.databases import Databases
 from ingestd.holding import Holding
 from ingestd.http.authorization import Authorization
 from ingestd.http.browsers import Allowed
@@ -28,7 +28,7 @@ from ingestd.http.intake import Intake
 from ingestd.http.server import HttpServer
 from ingestd.http.services import Condition, Services
 from ingestd.last_errors import LAST_ERRORS
-from ingestd.meanings import energy_rules, extras, policy, session_rule
+from ingestd.meanings import extras, policy, session_rule
 from ingestd.metrics import Metrics
 from ingestd.model.decode import Window
 from ingestd.mqtt.address import BrokerAddress
@@ -42,33 +42,22 @@ from ingestd.pipeline.watchdog import feed_watchdog
 from ingestd.process import notify_systemd, stop_signals, tune_garbage_collection, watchdog_seconds
 from ingestd.reloading import Reloading
 from ingestd.store.alerts import Alerts
-from ingestd.store.archiving import Archiving
 from ingestd.store.audit import Audit
 from ingestd.store.changes import Changes
-from ingestd.store.clocks import Clocks
-from ingestd.store.closing import Closing
 from ingestd.store.closing_loop import close_quarters
 from ingestd.store.dead_letters import DeadLetters
 from ingestd.store.device_settings import DeviceSettingsTable
 from ingestd.store.devices import Devices
-from ingestd.store.exports import Exports
 from ingestd.store.fleet import Fleet
 from ingestd.store.forgetting import Forgetting
 from ingestd.store.housekeeping import run_housekeeping
-from ingestd.store.ledger_snapshot import LedgerSnapshots
 from ingestd.store.letter_replay import LetterReplay
 from ingestd.store.letter_sizes import measure_letters
 from ingestd.store.mappings import Mappings
 from ingestd.store.migrations import migrate
-from ingestd.store.partitions import Partitions
 from ingestd.store.performance import Performances
-from ingestd.store.pool import Pool
-from ingestd.store.replica import Replica, ReplicaPool, of_replica
-from ingestd.store.retention import Retention
 from ingestd.store.series import Series
-from ingestd.store.session_locks import SessionLocks
 from ingestd.store.sessions_under_way import FleetSessions
-from ingestd.store.writer import Writer
 from ingestd.tokens import TokensFile
 
 log = structlog.get_logger(__name__)
@@ -80,8 +69,6 @@ DRAIN_SECONDS: Final = 7.5
 """How long the last flush may take. What is not acknowledged by then is sent again at the next start."""
 EXIT_SECONDS: Final = DRAIN_SECONDS + 2.0
 """After this the process ends in any case; below the ten seconds of systemd and Docker."""
-HEALTH_SECONDS: Final = 2.0
-"""A database that takes longer to answer is not healthy."""
 
 
 class Daemon:
@@ -96,18 +83,19 @@ class Daemon:
         self.http_port = settings.http_port
         self._settings = settings
         self._window = Window(max_age=settings.max_age, max_skew=settings.max_skew)
-        self._rules = energy_rules(settings)
         self._stopping = False
         self._metrics = Metrics()
-        self._make_store()
+        self._databases = Databases(settings)
         self._make_pipeline()
-        self._alerting = self._make_alerting(Fleet(self._snapshots(self._background), policy=policy(settings)))
+        self._alerting = self._make_alerting(
+            Fleet(self._databases.snapshots(self._databases.background), policy=policy(settings))
+        )
         self._holding = Holding(
-            locks=self._locks,
+            locks=self._databases.locks,
             sessions=self._sessions,
             alerting=self._alerting.run,
             on_ready=self._on_ready,
-            on_lost=self._on_lost,
+            on_lost=self._databases.cut,
         )
         self._http = self._make_http()
         self.reloading = self._make_reloading()
@@ -116,40 +104,15 @@ class Daemon:
             is_ready=lambda: self._condition().is_ready, is_backlog=lambda: self._flusher.is_backlog
         )
         self._metrics.expose_sessions(self._holding.states)
-        self._metrics.expose_clock_difference(lambda: self._clocks.difference)
-        if (replica := self._replica) is not None:
-            self._metrics.expose_replica(is_away=lambda: replica.away is not None, lag=lambda: replica.lag)
-        self._metrics.expose_archive(lambda: self._archiving is not None and self._archiving.reason is not None)
-        self._metrics.expose_ledger(lambda: self._closing.made_until, lambda: self._closing.stale_devices)
+        self._expose_databases()
 
-    def _make_store(self) -> None:
-        """All that connects to the database."""
-        settings = self._settings
-        self._dsn = settings.database_url.get_secret_value()
-        self._writer = Writer(self._dsn)
-        self._archive = Archive(settings.archive_dir) if settings.archive_dir else None
-        self._archiving = Archiving(self._archive, settings.owner_dsn) if self._archive else None
-        self._partitions = Partitions(self._dsn, owner=settings.owner_dsn, archiving=self._archiving)
-        self._locks = SessionLocks(self._dsn, daemon=settings.mqtt_client_id, shared_group=settings.mqtt_shared_group)
-        self._closing = Closing(self._dsn, rules=self._rules, flush_interval=settings.flush_interval)
-        self._pool = Pool(self._dsn)
-        self._replica: Replica | None = None
-        self._reads = self._pool
-        # Pools of their own: requests that use up the other one neither stop the alerts nor look like an outage.
-        self._health = Pool(self._dsn, application_name="ingestd-health", connections=1, seconds=HEALTH_SECONDS)
-        self._background = Pool(self._dsn, application_name="ingestd-background", connections=2)
-        if settings.read_database_url is not None:
-            self._replica = Replica(settings.read_dsn, primary=self._background)
-            self._reads = ReplicaPool(settings.read_dsn, replica=self._replica)
-        self._clocks = Clocks(self._background)
-        self._retention = Retention(
-            clocks=self._clocks,
-            partitions=self._partitions,
-            dead_letters=DeadLetters(self._background),
-            history=settings.retention,
-            ledger=settings.rollup_retention,
-            dead_letters_kept=settings.dead_letter_retention,
-        )
+    def _expose_databases(self) -> None:
+        clocks, closing, archiving = self._databases.clocks, self._databases.closing, self._databases.archiving
+        self._metrics.expose_clock_difference(lambda: clocks.difference)
+        if (replica := self._databases.replica) is not None:
+            self._metrics.expose_replica(is_away=lambda: replica.away is not None, lag=lambda: replica.lag)
+        self._metrics.expose_archive(lambda: archiving is not None and archiving.reason is not None)
+        self._metrics.expose_ledger(lambda: closing.made_until, lambda: closing.stale_devices)
 
     def _make_pipeline(self) -> None:
         """The path of a message: session, buffer, flusher, writer."""
@@ -168,7 +131,7 @@ class Daemon:
         )
         self._flusher = Flusher(
             buffer=self._buffer,
-            store=self._writer,
+            store=self._databases.writer,
             devices=self._devices,
             letters=self._letters,
             metrics=self._metrics,
@@ -194,9 +157,9 @@ class Daemon:
                 offline_after=settings.offline_after,
             ),
             holder=settings.mqtt_client_id,
-            store=Alerts(self._background),
+            store=Alerts(self._databases.background),
             efficiencies=fleet,
-            clock_difference=lambda: self._clocks.difference,
+            clock_difference=lambda: self._databases.clocks.difference,
             broker=self._sessions,
             webhook=Webhook(webhook.get_secret_value()) if webhook else None,
             dead_letters=self._letters.take_counts,
@@ -222,22 +185,19 @@ class Daemon:
             "certificate": None if self._tls is None else self._tls.read_again,
         }
         return Reloading(
-            audit=Audit(self._background),
+            audit=Audit(self._databases.background),
             daemon=self._settings.mqtt_client_id,
             files={name: read for name, read in readers.items() if read is not None},
             is_ready=lambda: self.ready.is_set() and not self._stopping,
         )
 
-    def _snapshots(self, pool: Pool) -> LedgerSnapshots:
-        settings = self._settings
-        return LedgerSnapshots(pool, rules=self._rules, history=settings.retention, ledger=settings.rollup_retention)
-
     def _make_services(self) -> Services:
-        settings, pool, reads = self._settings, self._pool, self._reads
-        snapshots = self._snapshots(reads)
+        settings, databases = self._settings, self._databases
+        pool, reads = databases.pool, databases.reads
+        snapshots = databases.snapshots(reads)
         fleet = Fleet(snapshots, policy=policy(settings))
         series = Series(snapshots, session=session_rule(settings))
-        exports = Exports(settings.read_dsn, archive=self._archive, errors=of_replica if self._replica else nullcontext)
+        exports = databases.exports()
         devices = Devices(reads, efficiencies=fleet.efficiencies, offline_after=settings.offline_after)
         return Services(
             intake=Intake(
@@ -266,12 +226,12 @@ class Daemon:
             export=exports.csv,
             archive_end=exports.archive_end,
             dead_letters=DeadLetters(reads).page,
-            replay=LetterReplay(pool, dsn=self._dsn, window=self._window, max_devices=settings.max_devices),
+            replay=LetterReplay(pool, dsn=databases.dsn, window=self._window, max_devices=settings.max_devices),
             alerts=Alerts(pool).page,
             audit=Audit(pool).page,
             condition=self._condition,
             last_errors=LAST_ERRORS.newest_first,
-            ping=self._health.ping,
+            ping=databases.health.ping,
             exposition=self._metrics.exposition,
             requests=self._metrics.requests,
         )
@@ -285,41 +245,34 @@ class Daemon:
             async with asyncio.TaskGroup() as tasks:
                 flushing = tasks.create_task(self._flusher.run(), name="flusher")
                 background = [
-                    tasks.create_task(run_housekeeping(self._partitions, self._retention), name="housekeeping"),
+                    tasks.create_task(
+                        run_housekeeping(self._databases.partitions, self._databases.retention), name="housekeeping"
+                    ),
                     tasks.create_task(log_summaries(self._metrics, self._buffer), name="summary"),
-                    tasks.create_task(measure_letters(DeadLetters(self._background), self._letters), name="letters"),
+                    tasks.create_task(
+                        measure_letters(DeadLetters(self._databases.background), self._letters), name="letters"
+                    ),
                     tasks.create_task(self._close_quarters(), name="ledger"),
                     tasks.create_task(self._holding.run(), name="holding"),
                     tasks.create_task(self._http.watch(), name="http-connections"),
                     tasks.create_task(self.reloading.run(), name="reloading"),
                     tasks.create_task(self._feed_watchdog(), name="watchdog"),
                 ]
-                if self._replica is not None:
-                    background.append(tasks.create_task(self._replica.run(), name="replica"))
+                if self._databases.replica is not None:
+                    background.append(tasks.create_task(self._databases.replica.run(), name="replica"))
                 await stop.wait()
                 notify_systemd("STOPPING=1")
                 await self._drain(flushing)
                 for task in background:
                     task.cancel()
                 await self._sessions.close()
-                await self._locks.close()  # now, so that other daemons go on with the sessions at once
+                await self._databases.locks.close()  # now, so that other daemons go on with the sessions at once
         log.info("stopped")
 
     async def _open(self, resources: AsyncExitStack) -> None:
         """Database, then HTTP. Closed in the opposite order. Raises IngestdError."""
-        resources.push_async_callback(self._writer.close)
-        await self._writer.open()
-        self._devices.replace(await self._writer.live_devices())
-        await self._partitions.make_ahead()
-        async with asyncio.TaskGroup() as opening:  # at once, as a host may be silent for a while
-            for pool in {self._pool, self._health, self._background, self._reads}:
-                resources.push_async_callback(pool.close)
-                opening.create_task(pool.open())
-        if self._replica is not None:
-            resources.push_async_callback(self._replica.close)
-            await self._replica.open()
-        resources.push_async_callback(self._locks.close)
-        resources.push_async_callback(self._closing.close)
+        await self._databases.open(resources)
+        self._devices.replace(await self._databases.writer.live_devices())
         resources.push_async_callback(self._http.stop)
         self.http_port = await self._http.start()
         log.info("http_listening", host=self._settings.http_host, port=self.http_port)
@@ -328,11 +281,6 @@ class Daemon:
         notify_systemd("READY=1")
         log.info("ready")
         self.ready.set()
-
-    def _on_lost(self) -> None:
-        """The server may hang, and another may have taken its place. Nobody waits for the old one."""
-        self._writer.cut()
-        self._closing.cut()
 
     async def _drain(self, flushing: asyncio.Task[None]) -> None:
         """Stop reading, then store and acknowledge what is in the buffer."""
@@ -347,8 +295,8 @@ class Daemon:
 
     async def _close_quarters(self) -> None:
         await close_quarters(
-            self._closing,
-            self._clocks,
+            self._databases.closing,
+            self._databases.clocks,
             arriving=lambda: self._flusher.arriving,
             is_backlog=lambda: self._flusher.is_backlog,
         )
@@ -371,14 +319,14 @@ class Daemon:
         return "standing by for another ingestd" if self._holding.is_standby else self._flusher.reason
 
     def _condition(self) -> Condition:
-        committed, replica = self._flusher.last_commit_at, self._replica
+        committed, replica, archiving = self._flusher.last_commit_at, self._databases.replica, self._databases.archiving
         lag = None if replica is None else replica.lag
         return Condition(
             is_stopping=self._stopping,
             is_standby=self._holding.is_standby,
             database_reason=self._flusher.reason,
             broker_reason=self._holding.reason,
-            archive=None if self._archiving is None else self._archiving.reason or "ready",
+            archive=None if archiving is None else archiving.reason or "ready",
             last_commit_age=None if committed is None else time.monotonic() - committed,
             received_messages=int(self._metrics.totals()["received"]),
             buffered_messages=self._buffer.messages,

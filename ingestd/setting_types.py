@@ -1,10 +1,12 @@
-"""The types of settings: durations, powers, text that MQTT takes, names of hosts, lists. Each says what is wrong."""
+"""The types of settings: durations, powers, hosts, URLs, lists, text that MQTT takes. Each says what is wrong."""
 
 import re
 from datetime import timedelta
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from ingestd.database_url import check_database_url
 
 _UNIT_SECONDS: Final = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _match_duration: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|)\s*").fullmatch
@@ -96,3 +98,11 @@ def split(value: object) -> object:
 
 HostName = Annotated[str, Field(pattern=r"^([A-Za-z0-9._-]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)$")]
 Origin = Annotated[str, Field(pattern=r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$")]
+
+
+def _is_database_url(url: SecretStr) -> SecretStr:
+    check_database_url(url.get_secret_value())
+    return url
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_is_database_url)]

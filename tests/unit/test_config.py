@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.config import Settings, load, mask
+from ingestd.config import Settings, load
+from ingestd.database_url import mask
 from ingestd.errors import ConfigError
 from ingestd.setting_types import format_duration, parse_duration
 from ingestd.sources import PREFIX
