@@ -21,6 +21,7 @@ from psycopg.abc import Buffer
 from psycopg.copy import AsyncLibpqWriter, AsyncWriter
 
 from ingestd import failpoints
+from ingestd.errors import TransientStoreError
 from ingestd.model.dead_letter import DeadLetter
 from ingestd.model.quarters import quarter_of
 from ingestd.model.stream import STREAMS, Row, Stream
@@ -40,6 +41,10 @@ ROWS_AT_ONCE: Final = 4000
 """Formatting this many rows takes two or three milliseconds. Then other tasks of the event loop run."""
 _LETTER_TYPES: Final = ("int8", "text", "text", "text", "bytea", "text", "text")
 
+_WAIT_FOR_STANDBY: Final = "SyncRepWaitForLSN"
+"""The function of PostgreSQL that waits for a synchronous standby. If somebody cancels the wait, it warns, and the
+transaction is committed, though the standby may lack it (src/backend/replication/syncrep.c)."""
+
 _timestamp: Final = itemgetter(1)
 _WRITE: Final = queries.load("write.sql")
 _COPY_DEAD_LETTERS: Final = _WRITE["copy_dead_letters"].as_bytes()
@@ -52,6 +57,8 @@ class Writer:
         self._dsn = dsn
         self._connection: Connection | None = None
         self._days: dict[Stream, set[int]] = {stream: set() for stream in STREAMS}
+        self._unconfirmed: str | None = None
+        """What PostgreSQL said when it committed without its synchronous standby."""
         self._distributed: set[Stream] = set()
         """Streams whose tables Citus has distributed."""
         self._sql: dict[Stream, dict[str, bytes]] = {
@@ -112,6 +119,7 @@ class Writer:
         if self._connection is not None and not self._connection.closed:
             return self._connection
         connection = await connect(self._dsn, application_name="ingestd-writer")
+        connection.add_notice_handler(self._noticed)
         async with closed_on_error(connection), bounded(connection, WRITE_SECONDS):
             await self._prepare(connection)
         self._connection = connection
@@ -131,8 +139,13 @@ class Writer:
             if await distributed.fetchone() == (True,):
                 self._distributed.add(stream)
 
+    def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.source_function == _WAIT_FOR_STANDBY:
+            self._unconfirmed = notice.message_primary
+
     async def _transact(self, connection: Connection, batch: Batch, *, staged: bool) -> dict[Stream, Counter[int]]:
         committed: dict[Stream, Counter[int]] = {}
+        self._unconfirmed = None
         async with connection.transaction(), connection.cursor() as cursor:
             closed_until = await self._closed_until(cursor)
             for stream, part in batch.readings.items():
@@ -142,6 +155,8 @@ class Writer:
                 await self._dead_letters(cursor, batch.dead_letters)
             failpoints.reach("before-commit")
         failpoints.reach("after-commit")
+        if self._unconfirmed is not None:
+            raise TransientStoreError(f"the standby has not confirmed the commit: {self._unconfirmed}")
         return committed
 
     async def _optimistic(

@@ -27,10 +27,12 @@ from ingestd.store.writer import Writer
 from tests.fakes import FakeOrigin
 from tests.support.deliveries import NOW, SECOND, dead_letter, delivery_of, meter_row, vehicle_row
 from tests.support.polling import eventually
+from tests.support.replication import configure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
+    from ingestd.demo.servers import PrivatePostgres
     from ingestd.model.stream import Row, Stream
 
 ORIGIN = FakeOrigin()
@@ -600,6 +602,35 @@ async def test_a_terminated_backend_is_worth_another_attempt(writer: Writer, dat
     assert database.is_empty()
     assert {METER: Counter({0: 1})} == await writer.write(batch)
     assert [(1,)] == database.execute("SELECT count(*) FROM dead_letter")
+
+
+async def test_a_commit_whose_wait_for_the_standby_was_cancelled_is_worth_another_attempt(
+    own_postgres: PrivatePostgres, own_database_url: str
+) -> None:
+    batches = [batch_of(meters=[meter_row(second=second)]) for second in range(1000)]
+    cancelled = (
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'ingestd-writer' AND wait_event = 'SyncRep'"
+    )
+    writer = Writer(own_database_url)
+    await writer.write(batches.pop())  # makes the partition
+    configure(own_postgres, synchronous_standby_names="nobody")
+
+    async def write_until_one_waits() -> None:  # the server takes the setting a little later
+        while True:
+            await writer.write(batches[-1])
+            batches.pop()
+
+    with psycopg.connect(own_postgres.dsn(), autocommit=True) as administrator:
+        writing = asyncio.create_task(write_until_one_waits())
+        await eventually(lambda: administrator.execute(cancelled).fetchone() == (True,))
+
+        with pytest.raises(TransientStoreError, match="the standby has not confirmed the commit"):
+            await writing
+
+    configure(own_postgres, synchronous_standby_names="")
+    assert {METER: Counter({0: 0})} == await writer.write(batches[-1])
+    await writer.close()
 
 
 async def test_a_read_only_database_is_worth_another_attempt_and_leaves_no_connection_behind(
