@@ -23,11 +23,13 @@ from ingestd.store import archiving, queries
 from ingestd.store.archiving import Archiving
 from ingestd.store.exports import Exports
 from ingestd.store.partitions import Partitions
+from tests.support.daemon import Daemon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from ingestd.demo.servers import PrivateMosquitto
     from ingestd.model.stream import Stream
 
 DAY = date(2020, 1, 1)
@@ -333,3 +335,25 @@ async def test_a_day_that_is_archived_and_due_while_an_export_runs_is_not_missed
     await partitions.drop_days(METER, older_than=RETENTION)
     assert 3 == len(await exported(database_url, tmp_path, window))
     assert ["meters-2020-01-01.parquet"] == files(tmp_path)
+
+
+async def test_the_route_of_exports_says_up_to_when_readings_are_from_the_archive(
+    history: History, partitions: Partitions, broker: PrivateMosquitto, database_url: str, tmp_path: Path
+) -> None:
+    next_day = DAY + timedelta(days=1)
+    history.add(METER, DAY, rows=3)
+    history.add(METER, next_day, rows=2)
+    await partitions.drop_days(METER, older_than=datetime.now(UTC) - midnight(next_day) - A_SECOND)
+    window = "startTime=2020-01-01T00:00:00Z&endTime=2020-01-03T00:00:00Z"
+
+    with Daemon(mqtt_url=broker.url, database_url=database_url, archive_dir=str(tmp_path)) as daemon:
+        daemon.wait_healthy()
+        whole = daemon.request("GET", f"/v1/export/meters.csv?{window}")
+        (tmp_path / "meters-2020-01-01.parquet").write_bytes(b"no Parquet")
+        damaged = daemon.request("GET", f"/v1/export/meters.csv?{window}")
+
+    assert (200, "2020-01-02T00:00:00Z") == (whole.status, whole.headers["archive-end"])
+    assert [f"{day}T00:00:0{n}" for day, rows in ((DAY, 3), (next_day, 2)) for n in range(rows)] == [
+        line["timestamp"].removesuffix("Z") for line in csv.DictReader(io.StringIO(whole.body.decode()))
+    ]
+    assert (503, "the archive cannot be read") == (damaged.status, damaged.json()["detail"])
