@@ -146,6 +146,11 @@ def _lines(found: dict[str, Any]) -> list[str]:
             f"last commit    {'none yet' if age is None else f'{age:.1f} s ago'}",
         ]
         lines += [_session_line(session) for session in health["sessions"]]
+        if health["replica"]:
+            lag = health["replicaLagSeconds"]
+            lines.append(f"replica        {health['replica']}" + ("" if lag is None else f", {lag:.1f} s behind"))
+        if health["archive"]:
+            lines.append(f"archive        {health['archive']}")
         if health["lastErrors"]:
             last = health["lastErrors"][0]
             lines.append(f"last error     {last['at']} {last['event']}: {last['detail']}")

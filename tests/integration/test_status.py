@@ -91,6 +91,21 @@ def test_it_ends_with_status_1_without_the_database_and_shows_the_last_error_of_
     assert re.search(r"^last error     \d{4}-\S+Z \w+: .*$", shown.stdout, re.MULTILINE)
 
 
+def test_it_shows_the_session_the_replica_and_the_archive(
+    broker: PrivateMosquitto, database_url: str, tmp_path: Path
+) -> None:
+    with Daemon(
+        mqtt_url=broker.url, database_url=database_url, read_database_url=database_url, archive_dir=str(tmp_path)
+    ) as daemon:
+        daemon.wait_healthy()
+        assert "session        " not in status(daemon.environment | {"INGESTD_HTTP_PORT": "1"}, tmp_path).stdout
+        shown = status(daemon.environment, tmp_path).stdout
+
+    assert "\nsession        ingestd: held by this daemon\n" in shown
+    assert re.search(r"^replica        connected, \d+\.\d s behind$", shown, re.MULTILINE)
+    assert "\narchive        ready\n" in shown
+
+
 def test_where_tokens_are_used_it_needs_one_and_never_on_the_command_line(
     broker: PrivateMosquitto, shared_database_url: str, tmp_path: Path
 ) -> None:
