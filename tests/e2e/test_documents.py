@@ -163,7 +163,12 @@ def test_metrics_that_are_to_be_watched_exist(daemon: Daemon) -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(ingestd_[a-z_]+)`", page))
     roles = {"ingestd_owner", "ingestd_app", "ingestd_read"}
-    told = roles | set(re.findall(r"^# TYPE (\S+)", daemon.request("GET", "/metrics").body.decode(), re.MULTILINE))
+    replica = {"ingestd_replica_up", "ingestd_replica_lag_seconds"}  # where there is one
+    told = (
+        roles
+        | replica
+        | set(re.findall(r"^# TYPE (\S+)", daemon.request("GET", "/metrics").body.decode(), re.MULTILINE))
+    )
 
     assert named
     assert set() == named - told
