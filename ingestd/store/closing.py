@@ -16,7 +16,7 @@ from ingestd.model.register import Rule
 from ingestd.model.stream import WITH_ENERGY, Stream
 from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store.closing_steps import ClosingSteps
-from ingestd.store.connection import Connection, bounded, closed_on_error, connect, cut
+from ingestd.store.connection import HUNG_TIMEOUT, Connection, bounded, closed_on_error, connect, cut
 from ingestd.store.sqlstate import translated
 
 log = structlog.get_logger(__name__)
@@ -149,6 +149,7 @@ class Closing:
             return self._connection
         connection = await connect(self._dsn, application_name="ingestd-ledger")
         async with closed_on_error(connection):
+            await connection.execute(f"SET idle_in_transaction_session_timeout = '{HUNG_TIMEOUT}'")
             # A statement that waits longer than this for a lock fails, and is tried again later.
             await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET jit = off".encode())
         self._connection = connection

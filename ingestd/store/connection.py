@@ -27,10 +27,16 @@ CONNECT_SECONDS_OF_SEVERAL: Final = 2
 OLDEST_VERSION: Final = 150000
 """PostgreSQL 15, which brought MERGE."""
 
+HUNG_TIMEOUT: Final = "5s"
+"""`idle_in_transaction_session_timeout` of transactions that change something. If nothing comes for so long, this
+daemon hangs, or its machine is gone, and others wait for its locks. Shorter than the writer waits for a lock."""
+
 SESSION_SETTINGS: Final = (
     # Limits of the role are removed: they might end a long batch again and again. First, as they limit the others.
     b"SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;"
     b" SET idle_session_timeout = 0;"
+    # If our machine is gone, the server notices within 11 s, not after two hours. Until then it keeps our locks.
+    b" SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3;"
     # The code relies on these settings, whatever server, database, role, URL and environment say.
     b" SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; SET timezone = 'UTC';"
     b" SET standard_conforming_strings = on; SET bytea_output = 'hex'; SET extra_float_digits = 1;"

@@ -10,7 +10,7 @@ from psycopg import AsyncRawCursor, IsolationLevel
 from psycopg.rows import namedtuple_row
 from psycopg_pool import AsyncConnectionPool
 
-from ingestd.store.connection import Connection, bounded, connect, connection_parameters, set_up
+from ingestd.store.connection import HUNG_TIMEOUT, Connection, bounded, connect, connection_parameters, set_up
 from ingestd.store.queries import Statement
 from ingestd.store.sqlstate import translated
 
@@ -143,6 +143,7 @@ class Pool:
         """A transaction for the changes of a request. Raises StoreError, also for errors inside it."""
         with translated():
             async with self._connection() as connection, _begun(connection, None, read_only=None):
+                await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{HUNG_TIMEOUT}'")
                 yield connection
 
     @property

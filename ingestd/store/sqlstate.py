@@ -18,6 +18,7 @@ _RETRIED_CLASSES: Final = {
 }
 _RETRIED_STATES: Final = {
     "25006",  # read-only transaction: a failover under way
+    "25P03",  # idle in transaction for too long: we were held up
     "55P03",  # lock not available
 }
 _CONNECTION_FAILURE: Final = "08006"

@@ -28,7 +28,7 @@ from ingestd.model.stream import STREAMS, Row, Stream
 from ingestd.model.timestamps import MICROSECONDS_PER_DAY
 from ingestd.pipeline.delivery import Batch, StreamBatch, newest_per_device
 from ingestd.store import queries
-from ingestd.store.connection import Connection, bounded, closed_on_error, connect, cut
+from ingestd.store.connection import HUNG_TIMEOUT, Connection, bounded, closed_on_error, connect, cut
 from ingestd.store.partitions import make_partition
 from ingestd.store.sqlstate import translated
 
@@ -126,6 +126,7 @@ class Writer:
         return connection
 
     async def _prepare(self, connection: Connection) -> None:
+        await connection.execute(f"SET idle_in_transaction_session_timeout = '{HUNG_TIMEOUT}'")
         await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
         # What we acknowledge must be on disk, whatever the server's default is.
         await connection.execute(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 TAKEOVER_SECONDS = 20.0
 """Four times what docs/scaling.md says, for a busy machine."""
+BLOCKED_SECONDS = 60
+"""Longer than the rest of the test may take."""
 
 HOLDERS = """
     SELECT name, pid FROM unnest(%s::text[]) AS name
@@ -164,6 +166,20 @@ def test_a_daemon_that_hangs_loses_its_sessions_and_gets_its_share_again(
             until(lambda: is_spread(database_url, [2, 2]), within=30)
             until(lambda: [200, 200] == [one.request("GET", "/readyz").status for one in (first, second)], within=20)
         assert_all_stored_once(published, database_url)
+
+
+def test_a_daemon_that_hangs_before_commit_locks_what_others_need_for_seconds_only(
+    broker: PrivateMosquitto, database_url: str
+) -> None:
+    hanging = new_daemon(broker, database_url, sessions=2, failpoints=f"before-commit=block:{BLOCKED_SECONDS}@5")
+    with new_daemon(broker, database_url, sessions=2) as daemon, hanging:
+        until(lambda: is_spread(database_url, [1, 1]), within=30)
+        with load(broker, rate=500) as published:
+            until(lambda: is_spread(database_url, [2]), within=TAKEOVER_SECONDS)
+            wait_for_more(database_url, 500)
+        hanging.kill()
+        assert_all_stored_once(published, database_url)
+        assert 2 == daemon.metric("ingestd_session_connected")
 
 
 def test_more_sessions_begin_with_the_first_daemon_that_has_the_new_number(

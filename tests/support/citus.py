@@ -31,6 +31,7 @@ _TRIGGER: Final = "makes a trigger; Citus takes none on distributed tables"
 _ROWS_LOCKED: Final = "locks rows of many devices, or waits for a lock that Citus takes on a worker"
 _PLACES: Final = "asks for the partition of rows by tableoid, which is a shard of it on Citus"
 _ORDER: Final = "relies on the order of rows without an order"
+_SOCKETS: Final = "looks at the server's sockets, and the coordinator may be on another machine"
 _NULL: Final = "explains statements with NULL for each parameter, which Citus cannot plan; other tests run them"
 PLAIN: Final = {
     "test_plans": _PLANS,
@@ -56,6 +57,7 @@ PLAIN: Final = {
     "test_the_writer_puts_readings_into_utc_days_wherever_the_server_is": _PLACES,
     "test_a_partition_is_made_for_a_late_day": _PLACES,
     "test_devices_that_come_back_do_not_make_room_for_others_until_the_summary_is_cleared": _ORDER,
+    "test_the_server_soon_asks_a_silent_connection_whether_our_machine_is_still_there": _SOCKETS,
     "test_every_day_is_listed_with_its_size_and_age": "Citus estimates no number of rows",
     "test_what_is_no_partition_any_more_is_listed_as_such": _DETACH,
     "test_what_a_crash_left_undone_is_finished": _DETACH,
@@ -160,7 +162,18 @@ class CitusCluster:
 
     def drop(self, database: str) -> None:
         for node in (self.coordinator, *self.workers):
+            self._roll_back_prepared(database, node)
             self._run(node, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
+
+    def _roll_back_prepared(self, database: str, node: Node) -> None:
+        """A database with prepared transactions cannot be dropped. Only a session of its own can end them."""
+        with self._administrator(node) as connection:
+            prepared = connection.execute("SELECT gid FROM pg_prepared_xacts WHERE database = %s", [database])
+            identifiers = [gid for (gid,) in prepared]
+        if identifiers:
+            with psycopg.connect(self.dsn(database, node), autocommit=True) as connection:
+                for gid in identifiers:
+                    connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
 
     def _run(self, node: Node, statement: sql.Composed) -> None:
         with self._administrator(node) as connection:

@@ -40,6 +40,7 @@ FATES = {
     "57P02": TRANSIENT,  # crash shutdown
     "57P03": TRANSIENT,  # cannot connect now
     "25006": TRANSIENT,  # read-only transaction
+    "25P03": TRANSIENT,  # idle in transaction for too long
     "55P03": TRANSIENT,  # lock not available
     "22001": DATA,  # string too long
     "22003": DATA,  # number out of range
