@@ -33,10 +33,7 @@ from ingestd.metrics import Metrics
 from ingestd.model.decode import Window
 from ingestd.mqtt.address import BrokerAddress
 from ingestd.mqtt.sessions import Sessions
-from ingestd.pipeline.buffer import Buffer
-from ingestd.pipeline.flusher import Flusher
-from ingestd.pipeline.known_devices import KnownDevices
-from ingestd.pipeline.letter_limits import LetterLimits
+from ingestd.pipeline.storing import Storing
 from ingestd.pipeline.summary import log_summaries
 from ingestd.pipeline.watchdog import feed_watchdog
 from ingestd.process import notify_systemd, stop_signals, tune_garbage_collection, watchdog_seconds
@@ -62,9 +59,6 @@ from ingestd.tokens import TokensFile
 
 log = structlog.get_logger(__name__)
 
-FLUSH_MESSAGES: Final = 32_000
-"""So many waiting messages are a batch. The broker sends at most RECEIVE_MAXIMUM (65,000) messages before it waits for
-acknowledgements, so a batch is less than half of that: while one is committed, the next one comes in."""
 DRAIN_SECONDS: Final = 7.5
 """How long the last flush may take. What is not acknowledged by then is sent again at the next start."""
 EXIT_SECONDS: Final = DRAIN_SECONDS + 2.0
@@ -86,7 +80,9 @@ class Daemon:
         self._stopping = False
         self._metrics = Metrics()
         self._databases = Databases(settings)
-        self._make_pipeline()
+        self._storing = Storing.of(settings, store=self._databases.writer, metrics=self._metrics)
+        self._sessions = self._make_sessions()
+        self._storing.buffer.on_pressure(self._on_pressure)
         self._alerting = self._make_alerting(
             Fleet(self._databases.snapshots(self._databases.background), policy=policy(settings))
         )
@@ -99,9 +95,9 @@ class Daemon:
         )
         self._http = self._make_http()
         self.reloading = self._make_reloading()
-        self._metrics.expose_in_flight(self._buffer.in_flight)
+        self._metrics.expose_in_flight(self._storing.buffer.in_flight)
         self._metrics.expose_condition(
-            is_ready=lambda: self._condition().is_ready, is_backlog=lambda: self._flusher.is_backlog
+            is_ready=lambda: self._condition().is_ready, is_backlog=lambda: self._storing.flusher.is_backlog
         )
         self._metrics.expose_sessions(self._holding.states)
         self._expose_databases()
@@ -114,38 +110,18 @@ class Daemon:
         self._metrics.expose_archive(lambda: archiving is not None and archiving.reason is not None)
         self._metrics.expose_ledger(lambda: closing.made_until, lambda: closing.stale_devices)
 
-    def _make_pipeline(self) -> None:
-        """The path of a message: session, buffer, flusher, writer."""
+    def _make_sessions(self) -> Sessions:
+        """From the sessions, messages go to the buffer, the flusher and the writer."""
         settings = self._settings
-        self._buffer = Buffer(
-            metrics=self._metrics,
-            max_messages=settings.buffer_max_messages,
-            flush_at=min(FLUSH_MESSAGES, settings.buffer_max_messages),
-            interval=settings.flush_interval.total_seconds(),
-        )
-        self._devices = KnownDevices(most=settings.max_devices)
-        self._letters = LetterLimits(
-            most_per_device=settings.dead_letter_max_per_device,
-            most_bytes=settings.dead_letter_max_bytes,
-            is_known=self._devices.is_known,
-        )
-        self._flusher = Flusher(
-            buffer=self._buffer,
-            store=self._databases.writer,
-            devices=self._devices,
-            letters=self._letters,
-            metrics=self._metrics,
-        )
-        self._sessions = Sessions(
+        return Sessions(
             settings.session_ids,
             address=BrokerAddress.of(settings),
             window=self._window,
-            deliver=self._buffer.put,
+            deliver=self._storing.buffer.put,
             metrics=self._metrics,
-            read_delay=self._buffer.read_delay,
+            read_delay=self._storing.buffer.read_delay,
             extras=extras(settings),
         )
-        self._buffer.on_pressure(self._on_pressure)
 
     def _make_alerting(self, fleet: Fleet) -> Alerting:
         settings = self._settings
@@ -162,7 +138,7 @@ class Daemon:
             clock_difference=lambda: self._databases.clocks.difference,
             broker=self._sessions,
             webhook=Webhook(webhook.get_secret_value()) if webhook else None,
-            dead_letters=self._letters.take_counts,
+            dead_letters=self._storing.letters.take_counts,
             metrics=self._metrics,
         )
 
@@ -202,8 +178,8 @@ class Daemon:
         return Services(
             intake=Intake(
                 window=self._window,
-                admit=self._buffer.admit,
-                put=partial(self._buffer.put, urgent=True),
+                admit=self._storing.buffer.admit,
+                put=partial(self._storing.buffer.put, urgent=True),
                 reason=self._intake_reason,
             ),
             performance=Performances(snapshots, policy=policy(settings)).of_vehicle,
@@ -243,14 +219,14 @@ class Daemon:
         async with AsyncExitStack() as resources:
             await self._open(resources)
             async with asyncio.TaskGroup() as tasks:
-                flushing = tasks.create_task(self._flusher.run(), name="flusher")
+                flushing = tasks.create_task(self._storing.flusher.run(), name="flusher")
                 background = [
                     tasks.create_task(
                         run_housekeeping(self._databases.partitions, self._databases.retention), name="housekeeping"
                     ),
-                    tasks.create_task(log_summaries(self._metrics, self._buffer), name="summary"),
+                    tasks.create_task(log_summaries(self._metrics, self._storing.buffer), name="summary"),
                     tasks.create_task(
-                        measure_letters(DeadLetters(self._databases.background), self._letters), name="letters"
+                        measure_letters(DeadLetters(self._databases.background), self._storing.letters), name="letters"
                     ),
                     tasks.create_task(self._close_quarters(), name="ledger"),
                     tasks.create_task(self._holding.run(), name="holding"),
@@ -272,7 +248,7 @@ class Daemon:
     async def _open(self, resources: AsyncExitStack) -> None:
         """Database, then HTTP. Closed in the opposite order. Raises IngestdError."""
         await self._databases.open(resources)
-        self._devices.replace(await self._databases.writer.live_devices())
+        self._storing.devices.replace(await self._databases.writer.live_devices())
         resources.push_async_callback(self._http.stop)
         self.http_port = await self._http.start()
         log.info("http_listening", host=self._settings.http_host, port=self.http_port)
@@ -284,27 +260,27 @@ class Daemon:
 
     async def _drain(self, flushing: asyncio.Task[None]) -> None:
         """Stop reading, then store and acknowledge what is in the buffer."""
-        log.info("stopping", buffered=self._buffer.messages)
+        log.info("stopping", buffered=self._storing.buffer.messages)
         self._stopping = True
         self._sessions.hold("stopping")
-        self._buffer.close()
+        self._storing.buffer.close()
         _, late = await asyncio.wait({flushing}, timeout=DRAIN_SECONDS)
         if late:
-            log.error("drain_timed_out", buffered=self._buffer.messages)
+            log.error("drain_timed_out", buffered=self._storing.buffer.messages)
             flushing.cancel()
 
     async def _close_quarters(self) -> None:
         await close_quarters(
             self._databases.closing,
             self._databases.clocks,
-            arriving=lambda: self._flusher.arriving,
-            is_backlog=lambda: self._flusher.is_backlog,
+            arriving=lambda: self._storing.flusher.arriving,
+            is_backlog=lambda: self._storing.flusher.is_backlog,
         )
 
     async def _feed_watchdog(self) -> None:
         await feed_watchdog(
             seconds=watchdog_seconds(),
-            stuck=lambda: self._flusher.stuck,
+            stuck=lambda: self._storing.flusher.stuck,
             feed=partial(notify_systemd, "WATCHDOG=1"),
         )
 
@@ -316,20 +292,24 @@ class Daemon:
 
     def _intake_reason(self) -> str | None:
         """Why no reading can be stored now; None if it can."""
-        return "standing by for another ingestd" if self._holding.is_standby else self._flusher.reason
+        return "standing by for another ingestd" if self._holding.is_standby else self._storing.flusher.reason
 
     def _condition(self) -> Condition:
-        committed, replica, archiving = self._flusher.last_commit_at, self._databases.replica, self._databases.archiving
+        committed, replica, archiving = (
+            self._storing.flusher.last_commit_at,
+            self._databases.replica,
+            self._databases.archiving,
+        )
         lag = None if replica is None else replica.lag
         return Condition(
             is_stopping=self._stopping,
             is_standby=self._holding.is_standby,
-            database_reason=self._flusher.reason,
+            database_reason=self._storing.flusher.reason,
             broker_reason=self._holding.reason,
             archive=None if archiving is None else archiving.reason or "ready",
             last_commit_age=None if committed is None else time.monotonic() - committed,
             received_messages=int(self._metrics.totals()["received"]),
-            buffered_messages=self._buffer.messages,
+            buffered_messages=self._storing.buffer.messages,
             has_replica=replica is not None,
             replica_reason=None if replica is None else replica.reason,
             replica_lag=None if lag is None else lag.total_seconds(),

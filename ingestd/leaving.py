@@ -15,14 +15,10 @@ from ingestd.metrics import Metrics
 from ingestd.model.decode import Window
 from ingestd.mqtt.address import BrokerAddress
 from ingestd.mqtt.departure import Departure
-from ingestd.pipeline.buffer import Buffer
-from ingestd.pipeline.flusher import Flusher
-from ingestd.pipeline.known_devices import KnownDevices
-from ingestd.pipeline.letter_limits import LetterLimits
+from ingestd.pipeline.storing import Storing
 from ingestd.store.session_locks import SessionLocks
 from ingestd.store.writer import Writer
 
-FLUSH_MESSAGES: Final = 32_000
 LOOK_SECONDS: Final = 1.0
 """The database ends the connection of the locks if it is asked nothing for 3 s."""
 
@@ -59,50 +55,33 @@ async def leave(settings: Settings, *, report: Callable[[Left], None]) -> bool:
 
 
 async def _leave(settings: Settings, locks: SessionLocks, session: str, *, shared_group: str | None) -> Left:
-    metrics = Metrics()
-    buffer = Buffer(
-        metrics=metrics,
-        max_messages=settings.buffer_max_messages,
-        flush_at=min(FLUSH_MESSAGES, settings.buffer_max_messages),
-        interval=settings.flush_interval.total_seconds(),
-    )
+    writer = Writer(settings.database_url.get_secret_value())
+    storing = Storing.of(settings, store=writer, metrics=Metrics())
     departure = Departure(
         address=BrokerAddress.of(settings),
         client_id=session,
         shared_group=shared_group,
         with_marker=settings.mqtt_probe,
         window=Window(max_age=settings.max_age, max_skew=settings.max_skew),
-        deliver=buffer.put,
+        deliver=storing.buffer.put,
     )
-    buffer.on_pressure(lambda on: departure.hold() if on else departure.release())
+    storing.buffer.on_pressure(lambda on: departure.hold() if on else departure.release())
     reason = None
     async with AsyncExitStack() as resources:
-        writer = Writer(settings.database_url.get_secret_value())
         resources.push_async_callback(writer.close)
         await writer.open()
-        flusher = await _flusher(settings, writer, buffer, metrics)
+        storing.devices.replace(await writer.live_devices())
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(_keep(locks, settings), name="locks")
-            flushing = tasks.create_task(flusher.run(), name="flusher")
+            flushing = tasks.create_task(storing.flusher.run(), name="flusher")
             try:
                 await departure.run()
             except BrokerError as error:
                 reason = str(error)
-            buffer.close()
+            storing.buffer.close()
             await flushing
             watching.cancel()
     return Left(session=session, messages=departure.received, reason=reason)
-
-
-async def _flusher(settings: Settings, writer: Writer, buffer: Buffer, metrics: Metrics) -> Flusher:
-    devices = KnownDevices(most=settings.max_devices)
-    devices.replace(await writer.live_devices())
-    letters = LetterLimits(
-        most_per_device=settings.dead_letter_max_per_device,
-        most_bytes=settings.dead_letter_max_bytes,
-        is_known=devices.is_known,
-    )
-    return Flusher(buffer=buffer, store=writer, devices=devices, letters=letters, metrics=metrics)
 
 
 async def _keep(locks: SessionLocks, settings: Settings) -> None:

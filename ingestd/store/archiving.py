@@ -76,8 +76,8 @@ class Archiving:
     async def _write(self, connection: Connection, stream: Stream, partition: str, day: date, expected: Digest) -> None:
         from ingestd.archive.day_file import DayFile  # noqa: PLC0415 - an extra, and slow to load
 
-        statement = queries.for_stream(queries.load("exports.sql")["export_in_order"], stream, history=partition)
-        everything = {"start": "-infinity", "end": "infinity", "device_id": None}
+        statement = queries.for_stream(queries.load("exports.sql")["export"], stream, history=partition)
+        everything = {"start": "-infinity", "end": "infinity", "device_id": None, "in_order": True}
         file = await in_thread(DayFile, self._archive, stream, day)
         try:
             async with aclosing(chunks_of(connection, statement, everything, seconds=SECONDS)) as chunks:

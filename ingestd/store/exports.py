@@ -19,7 +19,7 @@ from ingestd.store.sqlstate import translated
 _SQL: Final = queries.load("exports.sql")
 _OF_STREAM: Final = {
     name: {stream: queries.for_stream(_SQL[name], stream) for stream in STREAMS}
-    for name in ("has_sent", "hold", "divide_export", "export", "export_in_order")
+    for name in ("has_sent", "hold", "divide_export", "export")
 }
 
 SILENCE_SECONDS: Final = 60.0
@@ -98,9 +98,13 @@ class Exports:
         in_order: bool,
     ) -> AsyncGenerator[bytes]:
         """A part of the window, without the line of names. With files, what the database has of it is merged in."""
-        name = "export_in_order" if in_order or files else "export"
-        parameters = {"start": piece.start, "end": piece.end, "device_id": device_id}
-        copied = chunks_of(connection, _OF_STREAM[name][stream], parameters, seconds=SILENCE_SECONDS, header=False)
+        parameters = {
+            "start": piece.start,
+            "end": piece.end,
+            "device_id": device_id,
+            "in_order": in_order or bool(files),
+        }
+        copied = chunks_of(connection, _OF_STREAM["export"][stream], parameters, seconds=SILENCE_SECONDS, header=False)
         async with aclosing(copied):
             chunks = _with_archive(copied, stream, device_id, piece, files) if files else copied
             async with aclosing(chunks):

@@ -31,10 +31,10 @@ WHERE inhparent = '{history}'::regclass AND (%(in_order)s OR ingestd_is_distribu
 ORDER BY at
 
 -- name: export
--- COPY of one device in order of time, or of all devices in the order in which they are stored, day by day. One device
--- is read by its key, which has that order; sorting all devices would need as much disk space as the export has. COPY
--- takes no parameters: psycopg writes them into the text as constants, so the planner removes the ORDER BY if no device
--- is named.
+-- COPY of readings in order of time (the archive, a merge with it, or who publishes them again); else of one device in
+-- order of time, or of all devices in the order in which they are stored. One device is read by its key, which has that
+-- order; sorting all devices would need as much disk space as the export has. COPY takes no parameters: psycopg writes
+-- them into the text as constants, so the planner removes what is constant from the ORDER BY.
 COPY (
     SELECT
         {id} AS {id_key},
@@ -43,18 +43,7 @@ COPY (
         replace((received_at AT TIME ZONE 'UTC')::text, ' ', 'T') || 'Z' AS "receivedAt"
     FROM {history}
     WHERE ts >= %(start)s AND ts < %(end)s AND (%(device_id)s::text IS NULL OR {id} = %(device_id)s)
-    ORDER BY CASE WHEN %(device_id)s::text IS NOT NULL THEN ts END
-) TO STDOUT (FORMAT CSV, HEADER)
-
--- name: export_in_order
--- COPY in order of time, of a day at a time: for the archive, to be merged with it, and to publish history again.
-COPY (
-    SELECT
-        {id} AS {id_key},
-        replace((ts AT TIME ZONE 'UTC')::text, ' ', 'T') || 'Z' AS "timestamp",
-        {figures},
-        replace((received_at AT TIME ZONE 'UTC')::text, ' ', 'T') || 'Z' AS "receivedAt"
-    FROM {history}
-    WHERE ts >= %(start)s AND ts < %(end)s AND (%(device_id)s::text IS NULL OR {id} = %(device_id)s)
-    ORDER BY ts, {id}
+    ORDER BY
+        CASE WHEN %(in_order)s OR %(device_id)s::text IS NOT NULL THEN ts END,
+        CASE WHEN %(in_order)s THEN {id} END
 ) TO STDOUT (FORMAT CSV, HEADER)

@@ -214,9 +214,9 @@ def test_head_is_answered_without_the_readings(daemon: Daemon, many: str) -> Non
     assert answer.headers["content-disposition"].startswith("attachment; filename=")
 
 
-@pytest.mark.parametrize("device_id", [None, "many-3"])
+@pytest.mark.parametrize(("device_id", "in_order"), [(None, False), ("many-3", False), ("many-3", True)])
 def test_nothing_is_sorted_and_one_device_is_read_along_its_key(
-    shared_database_url: str, many: str, device_id: str | None
+    shared_database_url: str, many: str, device_id: str | None, *, in_order: bool
 ) -> None:
     """Or it would not be in constant memory."""
     assert many
@@ -224,10 +224,15 @@ def test_nothing_is_sorted_and_one_device_is_read_along_its_key(
     (select,) = re.findall(
         r"COPY \((.*)\) TO STDOUT", queries.for_stream(blocks["export"], METER).as_string(), re.DOTALL
     )
-    window = {"start": MANY_FROM, "end": MANY_FROM + timedelta(days=30), "device_id": device_id}
+    parameters = {
+        "start": MANY_FROM,
+        "end": MANY_FROM + timedelta(days=30),
+        "device_id": device_id,
+        "in_order": in_order,
+    }
     with psycopg.connect(shared_database_url, cursor_factory=psycopg.ClientCursor) as connection:
         connection.execute(blocks["prepare_export"])
-        plan = "\n".join(line for (line,) in connection.execute("EXPLAIN " + select, window))
+        plan = "\n".join(line for (line,) in connection.execute("EXPLAIN " + select, parameters))
 
     assert "Sort" not in plan
     assert (device_id is not None) == ("Index Scan" in plan), plan
