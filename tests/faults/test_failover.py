@@ -37,51 +37,59 @@ def standby(own_postgres: PrivatePostgres, own_database_url: str) -> Iterator[St
         yield server
 
 
-def seconds_until_it_commits(url: str, promoted_at: float) -> float:
+@pytest.fixture
+def daemon(broker: PrivateMosquitto, own_postgres: PrivatePostgres, standby: StandbyPostgres) -> Iterator[Daemon]:
+    """One that knows both hosts, and is healthy."""
+    url = several_hosts(own_postgres, standby)
+    with Daemon(mqtt_url=broker.url, database_url=url, flush_interval=0.1) as daemon:
+        daemon.wait_healthy()
+        yield daemon
+
+
+def promote(standby: StandbyPostgres) -> None:
+    """Returns when somebody has committed there, which has to be in time."""
+    standby.promote()
+    promoted_at = time.monotonic()
+    url = standby.dsn("ingestd")
     before = count(url, "meter_history")
     until(lambda: count(url, "meter_history") > before, within=COMMITS_WITHIN)
-    return time.monotonic() - promoted_at
+    log.info("committing again %.2f s after the promotion", time.monotonic() - promoted_at)
 
 
 def test_a_killed_primary_loses_and_doubles_nothing_where_the_standby_is_synchronous(
-    broker: PrivateMosquitto, own_postgres: PrivatePostgres, own_database_url: str, standby: StandbyPostgres
+    broker: PrivateMosquitto,
+    own_postgres: PrivatePostgres,
+    own_database_url: str,
+    standby: StandbyPostgres,
+    daemon: Daemon,
 ) -> None:
-    url = several_hosts(own_postgres, standby)
-    with Daemon(mqtt_url=broker.url, database_url=url, flush_interval=0.1) as daemon:
+    with load(broker, rate=RATE) as published:
+        wait_for_more(own_database_url, 500)
+        own_postgres.kill()
+        until(lambda: daemon.request("GET", "/health").status == 503)
+        promote(standby)
         daemon.wait_healthy()
-        with load(broker, rate=RATE) as published:
-            wait_for_more(own_database_url, 500)
-            own_postgres.kill()
-            until(lambda: daemon.request("GET", "/health").status == 503)
-            standby.promote()
-            promoted_at = time.monotonic()
-            took = seconds_until_it_commits(standby.dsn("ingestd"), promoted_at)
-            log.info("committing again %.2f s after the promotion", took)
-            daemon.wait_healthy()
-        assert_all_stored_once(published, standby.dsn("ingestd"))
-        assert_counters_balance(daemon)
-        assert took < COMMITS_WITHIN
+    assert_all_stored_once(published, standby.dsn("ingestd"))
+    assert_counters_balance(daemon)
 
 
 def test_a_primary_that_hangs_is_left_for_the_promoted_standby(
-    broker: PrivateMosquitto, own_postgres: PrivatePostgres, own_database_url: str, standby: StandbyPostgres
+    broker: PrivateMosquitto,
+    own_postgres: PrivatePostgres,
+    own_database_url: str,
+    standby: StandbyPostgres,
+    daemon: Daemon,
 ) -> None:
-    url = several_hosts(own_postgres, standby)
-    with Daemon(mqtt_url=broker.url, database_url=url, flush_interval=0.1) as daemon:
-        daemon.wait_healthy()
-        with load(broker, rate=RATE) as published:
-            wait_for_more(own_database_url, 500)
-            with frozen(own_postgres):
-                until(lambda: daemon.metric("ingestd_in_flight") > RATE)
-                standby.promote()
-                promoted_at = time.monotonic()
-                took = seconds_until_it_commits(standby.dsn("ingestd"), promoted_at)
-                log.info("committing again %.2f s after the promotion", took)
-                daemon.wait_healthy()
-            # It wakes up and takes writes. It cannot commit any, as no standby follows it.
-            wait_for_more(standby.dsn("ingestd"), RATE)
-        assert_all_stored_once(published, standby.dsn("ingestd"))
-        assert_counters_balance(daemon)
+    with load(broker, rate=RATE) as published:
+        wait_for_more(own_database_url, 500)
+        with frozen(own_postgres):
+            until(lambda: daemon.metric("ingestd_in_flight") > RATE)
+            promote(standby)
+            daemon.wait_healthy()
+        # It wakes up and takes writes. It cannot commit any, as no standby follows it.
+        wait_for_more(standby.dsn("ingestd"), RATE)
+    assert_all_stored_once(published, standby.dsn("ingestd"))
+    assert_counters_balance(daemon)
 
 
 def test_a_daemon_that_starts_while_the_first_host_is_away_and_its_commands_use_the_other(
@@ -100,28 +108,29 @@ def test_a_daemon_that_starts_while_the_first_host_is_away_and_its_commands_use_
 
 
 def test_a_primary_that_restarts_without_its_standby_acknowledges_nothing_that_only_it_has(
-    broker: PrivateMosquitto, own_postgres: PrivatePostgres, own_database_url: str, standby: StandbyPostgres
+    broker: PrivateMosquitto,
+    own_postgres: PrivatePostgres,
+    own_database_url: str,
+    standby: StandbyPostgres,
+    daemon: Daemon,
 ) -> None:
     """Its recovery shows what the standby does not have. That is no duplicate yet: the standby may be promoted."""
-    url = several_hosts(own_postgres, standby)
-    with Daemon(mqtt_url=broker.url, database_url=url, flush_interval=0.1) as daemon:
-        daemon.wait_healthy()
-        with load(broker, rate=RATE) as published:
-            wait_for_more(own_database_url, RATE)
-            standby.stop()
-            until(lambda: daemon.metric("ingestd_in_flight") > RATE)
-            own_postgres.kill()
-            own_postgres.start()
-            until(lambda: count(own_database_url, "meter_history") > 0, within=30)
-            settled = daemon.metric("ingestd_committed_total") + daemon.metric("ingestd_duplicate_total")
-            pause(5)
-            assert settled == daemon.metric("ingestd_committed_total") + daemon.metric("ingestd_duplicate_total")
-            own_postgres.kill()
-            standby.start()
-            standby.promote()
-            daemon.wait_healthy(within=60)
-        assert_all_stored_once(published, standby.dsn("ingestd"))
-        assert_counters_balance(daemon)
+    with load(broker, rate=RATE) as published:
+        wait_for_more(own_database_url, RATE)
+        standby.stop()
+        until(lambda: daemon.metric("ingestd_in_flight") > RATE)
+        own_postgres.kill()
+        own_postgres.start()
+        until(lambda: count(own_database_url, "meter_history") > 0, within=30)
+        settled = daemon.metric("ingestd_committed_total") + daemon.metric("ingestd_duplicate_total")
+        pause(5)
+        assert settled == daemon.metric("ingestd_committed_total") + daemon.metric("ingestd_duplicate_total")
+        own_postgres.kill()
+        standby.start()
+        standby.promote()
+        daemon.wait_healthy(within=60)
+    assert_all_stored_once(published, standby.dsn("ingestd"))
+    assert_counters_balance(daemon)
 
 
 @pytest.mark.parametrize("behind_seconds", [0.0, 1.0])
