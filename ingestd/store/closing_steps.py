@@ -1,9 +1,10 @@
 """The steps of closing the quarters of one stream: each of them is a transaction or a few statements."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from zlib import crc32
 
 import structlog
@@ -16,17 +17,18 @@ from ingestd.model.stream import Stream
 from ingestd.model.timestamps import to_microseconds
 from ingestd.store.behind import Behind
 from ingestd.store.connection import Connection
-from ingestd.store.ledger import BEGINNING, LATEST, LedgerTables, to_timestamp
+from ingestd.store.ledger import BEGINNING, DAY, LATEST, LedgerTables, MonthMissing, to_timestamp
 from ingestd.store.stale import made_of, make_anew, undecided
 
 if TYPE_CHECKING:
     from ingestd.model.ledger import Row
 
 
+T = TypeVar("T")
+
 log = structlog.get_logger(__name__)
 
 SHARES: Final = 4
-DAY: Final = 24 * HOUR
 READINGS_AT_ONCE: Final = 5000
 DEVICES_AT_ONCE: Final = 250
 MOST_OF_A_DEVICE: Final = 20_000
@@ -124,6 +126,9 @@ class ClosingSteps:
 
     async def make(self, share: int, until: int, *, now: int) -> bool | None:
         """Make the rows of one share. Returns whether any device had readings; None if another daemon makes them."""
+        return await self._with_months(partial(self._make, share, until, now=now))
+
+    async def _make(self, share: int, until: int, *, now: int) -> bool | None:
         async with self.connection.transaction():
             made_until = await self._take(share)
             closed_until = await self._closed_until()
@@ -150,6 +155,9 @@ class ClosingSteps:
 
     async def make_anew(self, device: str, *, now: int) -> None:
         """Make the stale rows of a device anew, or the first of them if there are many."""
+        await self._with_months(partial(self._make_anew, device, now=now))
+
+    async def _make_anew(self, device: str, *, now: int) -> None:
         async with self.connection.transaction():
             made_until, closed_until = await self._take(share_of(device)), await self._closed_until()
             if made_until is None or closed_until is None:
@@ -162,6 +170,17 @@ class ClosingSteps:
                 closed_until=closed_until,
                 now=now,
             )
+
+    async def _with_months(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Do a step. If the ledger lacks a month for it, make that in a transaction of its own and begin again.
+
+        Citus refuses to make it in the same one, where the owner of the tables is another role than ours.
+        """
+        while True:
+            try:
+                return await step()
+            except MonthMissing as missing:
+                await self._tables.make_month(missing.month)
 
     async def _make_some(self, some: Sequence[str], made_until: int, until: int, closed_until: int, now: int) -> None:
         behind = await self._behind.readings(some, since=made_until, until=closed_until)

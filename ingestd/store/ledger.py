@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
 from psycopg.rows import namedtuple_row
@@ -19,6 +19,7 @@ from ingestd.store.connection import Connection
 BEGINNING: Final = -2_500_000 * HOUR
 """Earlier than any reading, in microseconds."""
 LATEST: Final = to_microseconds(datetime.max.replace(tzinfo=EPOCH.tzinfo))
+DAY: Final = 24 * HOUR
 ROWS_PER_YIELD: Final = 1000
 
 _SOURCES: Final = queries.load("closing.sql")
@@ -33,13 +34,23 @@ def to_timestamp(at: int) -> datetime:
     return datetime.min.replace(tzinfo=EPOCH.tzinfo) if at <= BEGINNING else to_datetime(min(at, LATEST))
 
 
+class MonthMissing(Exception):  # noqa: N818 - no error: the month is made, and the step is done again
+    """The ledger has no partitions of a month that rows are to be stored in."""
+
+    def __init__(self, month: str) -> None:
+        super().__init__(month)
+        self.month = month
+        """As YYYYMM."""
+
+
 class LedgerTables:
     """The tables of one stream, on one connection. Errors are psycopg's."""
 
     def __init__(self, connection: Connection, stream: Stream) -> None:
         self._connection = connection
         self._stream = stream
-        self._months: set[tuple[int, int]] = set()
+        self._months: set[str] = set()
+        """Months with partitions, as YYYYMM."""
 
     async def fetch(self, name: str, **parameters: object) -> list[Any]:
         """The result of a statement of closing.sql, as namedtuples."""
@@ -91,10 +102,13 @@ class LedgerTables:
         return [BEGINNING if row.start is None else row.start for row in rows]
 
     async def store(self, rows: Sequence[tuple[str, Row]], *, made_until: int) -> None:
-        """Store rows, each with its device, and sum up their hours again, as far as these end by `made_until`."""
+        """Store rows, each with its device, and sum up their hours again, as far as these end by `made_until`.
+
+        Raises MonthMissing.
+        """
         if not rows:
             return
-        await self._make_months(row.start for _, row in rows)
+        await self._need_months(row.start for _, row in rows)
         await self.fetch("store", **_columns(rows))
         since: dict[str, int] = {}
         for device, row in rows:
@@ -103,11 +117,11 @@ class LedgerTables:
         await self.sum_hours({device: start for device, start in since.items() if start < hours_end}, until=hours_end)
 
     async def sum_hours(self, since: Mapping[str, int], *, until: int) -> None:
-        """Sum up the hours of [since, until) from their quarters; `since` is given by device."""
+        """Sum up the hours of [since, until) from their quarters; `since` is given by device. Raises MonthMissing."""
         if not since:
             return
         starts = [start // HOUR * HOUR for start in since.values()]
-        await self._make_months(starts)
+        await self._need_months(starts)
         await self.fetch(
             "sum_hours", ids=list(since), since=starts, oldest=to_timestamp(min(starts)), until=to_timestamp(until)
         )
@@ -118,18 +132,21 @@ class LedgerTables:
             ids, starts, due = map(list, zip(*marks, strict=True))
             await self.fetch("mark", ids=ids, starts=starts, due=due)
 
-    async def _make_months(self, starts: Iterable[int]) -> None:
-        months = {
-            (at.year, at.month) for at in map(to_datetime, {start // (24 * HOUR) * 24 * HOUR for start in starts})
-        }
-        for year, month in sorted(months - self._months):
-            for table in ("quarter", "hour"):
-                await self.fetch(
-                    "make_month",
-                    parent=f"{self._stream.name}_{table}",
-                    month=datetime(year, month, 1, tzinfo=EPOCH.tzinfo),
-                )
-            self._months.add((year, month))
+    async def make_month(self, month: str) -> None:
+        """Make the partitions of a month, given as YYYYMM. Not in a transaction that has changed rows."""
+        for table in ("quarter", "hour"):
+            await self.fetch(
+                "make_month", parent=f"{self._stream.name}_{table}", month=date(int(month[:4]), int(month[4:]), 1)
+            )
+        self._months.add(month)
+
+    async def _need_months(self, starts: Iterable[int]) -> None:
+        """Raises MonthMissing if the ledger lacks a month of these times."""
+        needed = {f"{to_datetime(day):%Y%m}" for day in {start // DAY * DAY for start in starts}}
+        if not needed <= self._months:
+            self._months |= {row.month for row in await self.fetch("months")}
+        if missing := needed - self._months:
+            raise MonthMissing(min(missing))
 
 
 def state_of(row: Any) -> State:  # noqa: ANN401 - a row of the ledger as a namedtuple

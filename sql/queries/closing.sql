@@ -62,6 +62,15 @@ FOR UPDATE SKIP LOCKED
 -- Store that the rows of the share are made up to this time.
 UPDATE ledger_share SET made_until = %(until)s WHERE stream = {stream} AND share = %(share)s
 
+-- name: months
+-- The months whose partitions both tables of the ledger have, as YYYYMM.
+SELECT right(child.relname, 6) AS month
+FROM pg_inherits
+JOIN pg_class AS child ON child.oid = inhrelid
+WHERE inhparent IN ('{quarter}'::regclass, '{hour}'::regclass) AND NOT inhdetachpending
+GROUP BY 1
+HAVING count(*) = 2
+
 -- name: make_month
 -- Make the partition of one month. Returns false if it exists.
 SELECT ingestd_make_month(%(parent)s::text, %(month)s::date)

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from ingestd.errors import OperatorStoreError
 from ingestd.store.migrations import available, migrate
@@ -21,6 +22,7 @@ from tests.support.daemon import Daemon
 from tests.support.polling import until
 from tests.support.proxy import Proxy
 from tests.support.readings import count
+from tests.support.roles import Cluster, do_all_its_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +38,7 @@ if not citus.URL:
 TABLES = {
     f"{stream}_{kind}" for stream in ("meter", "vehicle") for kind in ("history", "live", "quarter", "hour", "stale")
 }
+SYNCED = "SELECT bool_and(metadatasynced) FROM pg_dist_node WHERE hasmetadata"
 COPIED = {"vehicle_meter_mapping", "device_setting"}
 
 
@@ -120,6 +123,35 @@ async def test_a_worker_is_no_place_for_ingestd(url: str) -> None:
         await migrate(cluster.dsn(urlsplit(url).path[1:], cluster.workers[0]))
 
 
+@pytest.fixture
+def with_roles() -> Iterator[Cluster]:
+    """A migrated database that belongs to ingestd_owner."""
+    cluster, name = CitusCluster(citus.URL), f"test_{uuid4().hex}"
+    there = roles_of(cluster)
+    try:
+        cluster.create(name)
+        its = Cluster(lambda _: cluster.dsn(name), superuser=cluster.superuser)
+        its.make_roles()
+        its.migrate("ingestd_owner", shard_count=citus.SHARD_COUNT)
+        yield its
+    finally:
+        cluster.drop(name)
+        with psycopg.connect(citus.URL, autocommit=True) as connection:
+            for role in roles_of(cluster) - there:
+                connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+
+def roles_of(cluster: CitusCluster) -> set[str]:
+    with psycopg.connect(cluster.dsn("postgres")) as connection:
+        return {role for (role,) in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
+
+
+def test_the_daemon_does_all_its_work_there_without_the_rights_of_the_owner(
+    with_roles: Cluster, broker: PrivateMosquitto
+) -> None:
+    do_all_its_work(with_roles, broker)
+
+
 # A worker away
 
 
@@ -135,6 +167,8 @@ def worker_behind_proxy(url: str) -> Iterator[tuple[Proxy, int]]:
                 "SELECT citus_update_node(nodeid, '127.0.0.1', %s) FROM pg_dist_node WHERE nodeport = %s",
                 (port, worker.port),
             )
+            # Citus tells the workers of it in the background. Until then it refuses changes of all of them.
+            until(lambda: (True,) == connection.execute(SYNCED).fetchone(), within=30)
         yield proxy, port
 
 
@@ -179,6 +213,30 @@ def test_while_a_worker_is_away_the_batch_waits_and_questions_about_other_device
             proxy.accept()
             daemon.wait_healthy()
             wait_for_more(url, 100)
+        assert_all_stored_once(published, url)
+        assert_counters_balance(daemon)
+        assert 0 == count(url, "dead_letter")
+
+
+def test_a_worker_that_hangs_holds_the_batch_up_and_loses_nothing(broker: PrivateMosquitto, url: str) -> None:
+    with (
+        worker_behind_proxy(url) as (proxy, port),
+        Daemon(mqtt_url=broker.url, database_url=url, flush_interval=0.1) as daemon,
+    ):
+        daemon.wait_healthy()
+        with load(broker, rate=200) as published:
+            wait_for_more(url, 300)
+            meters = meters_by_worker(url, port)
+
+            proxy.black_hole()
+            until(lambda: daemon.metric("ingestd_in_flight") > 400)
+            here = daemon.request("GET", f"/v1/analytics/meter/{meters[False]}/live")
+            there = daemon.request("GET", f"/v1/analytics/meter/{meters[True]}/live")
+            assert [200, 503] == [here.status, there.status]
+
+            proxy.resume()
+            wait_for_more(url, 100)
+            daemon.wait_healthy()
         assert_all_stored_once(published, url)
         assert_counters_balance(daemon)
         assert 0 == count(url, "dead_letter")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import subprocess
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from pathlib import Path
@@ -18,9 +17,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 import pytest
 from click.testing import CliRunner
-from psycopg import sql
 
-from bench.stage import find_psql
 from ingestd.cli import commands
 from ingestd.commands.sql import all_statements
 from ingestd.demo.servers import PrivatePostgres
@@ -34,9 +31,9 @@ from tests.support.commands import finished, many_finished
 from tests.support.daemon import ROOT, Daemon
 from tests.support.debian import BINARIES, MISSING, DebianPostgres
 from tests.support.deliveries import delivery_of
-from tests.support.devices import Device
 from tests.support.polling import until
-from tests.support.readings import count, meter_message, vehicle_message
+from tests.support.readings import count
+from tests.support.roles import Cluster, do_all_its_work, psql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,62 +48,6 @@ NOW: Final = datetime.now(UTC)
 TODAY: Final = f"{NOW:%Y%m%d}"
 
 
-def psql(url: str, script: str) -> None:
-    done = subprocess.run(
-        [find_psql(), "--no-psqlrc", "--quiet", url],
-        input=script,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
-
-
-class Cluster:
-    """A server with the roles, and databases for them."""
-
-    def __init__(self, server: PrivatePostgres) -> None:
-        self._server = server
-
-    def url(self, role: str, database: str = "ingestd") -> str:
-        return self._server.dsn(database).replace("postgres@", f"{role}@")
-
-    def create(self, database: str, *, owner: str = "postgres") -> None:
-        """An empty database."""
-        create = sql.SQL("CREATE DATABASE {} OWNER {}")
-        with psycopg.connect(self._server.dsn(), autocommit=True) as connection:
-            connection.execute(create.format(sql.Identifier(database), sql.Identifier(owner)))
-
-    def make_roles(self, database: str = "ingestd", *, by: str = "postgres") -> None:
-        """As docs/operations.md says: `ingestd roles` into psql."""
-        psql(self.url(by, database), roles())
-
-    def migrate(self, role: str, database: str = "ingestd") -> list[str]:
-        """The names of what was applied."""
-        return asyncio.run(migrate(self.url(role, database)))
-
-    def ask(self, role: str, *statements: str, database: str = "ingestd") -> list[tuple[object, ...]]:
-        """The rows of the last statement; all of them are one transaction."""
-        with psycopg.connect(self.url(role, database)) as connection, connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
-
-    def refused(self, role: str, *statements: str) -> list[str]:
-        """Which of these the role may not execute."""
-        found = []
-        with psycopg.connect(self.url(role), autocommit=True) as connection:
-            for statement in statements:
-                try:
-                    connection.execute(statement.encode())
-                except psycopg.errors.InsufficientPrivilege:
-                    found.append(statement)
-                finally:
-                    connection.rollback()
-        return found
-
-
 @pytest.fixture(
     scope="module",
     params=[
@@ -117,7 +58,7 @@ class Cluster:
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """With a migrated database, where each table has a row."""
     with request.param(settings={"fsync": "off"}) as server:
-        cluster = Cluster(server)
+        cluster = Cluster(server.dsn)
         cluster.create("ingestd")
         cluster.make_roles()
         cluster.migrate("ingestd_owner")
@@ -373,48 +314,7 @@ def test_every_statement_may_be_executed_by_the_app(cluster: Cluster) -> None:
 def test_the_daemon_does_all_its_work_without_the_rights_of_the_owner(
     cluster: Cluster, broker: PrivateMosquitto
 ) -> None:
-    """Intake, redeliveries, dead letters, the ledger, mappings, settings, answers, exports, retention."""
-    old = NOW.date() - timedelta(days=200)
-    cluster.ask("ingestd_app", f"SELECT ingestd_make_partition('meter_history', '{old}')")
-    cluster.ask("ingestd_app", "UPDATE ledger SET closed_until = now()", "UPDATE ledger_share SET made_until = now()")
-    readings = [
-        message
-        for number in range(30)
-        for at in [NOW - timedelta(days=40) + timedelta(minutes=number)]
-        for message in (meter_message("m-9", at), vehicle_message("v-9", at))
-    ]
-    with Daemon(
-        mqtt_url=broker.url,
-        database_url=cluster.url("ingestd_app"),
-        owner_database_url=cluster.url("ingestd_owner"),
-        flush_interval=0.1,
-        retention="90d",
-    ) as daemon:
-        daemon.wait_healthy()
-        with Device(broker.url) as device:
-            device.publish_many([*readings, *readings])
-            device.publish("meters/m-9/telemetry", b"bad")
-        url = cluster.url("ingestd_read")
-        until(lambda: (count(url, "vehicle_history"), count(url, "dead_letter")) == (30, 1))
-        posted = {"meterId": "m-9", "kwhConsumedAc": 1, "voltage": 230, "timestamp": f"{NOW:%FT%TZ}"}
-        assert 201 == daemon.request("POST", "/v1/telemetry", body=posted).status
-        mapping = {"vehicleId": "v-9", "meterId": "m-9", "validFrom": f"{NOW - timedelta(days=41):%FT%TZ}"}
-        assert 201 == daemon.request("POST", "/v1/analytics/mappings", body=mapping).status
-        assert 200 == daemon.request("PUT", "/v1/devices/meter/m-9/settings", body={"maxKw": 500}).status
-        until(lambda: count(url, "vehicle_hour") > 0, within=60)
-        until(lambda: not cluster.ask("postgres", f"SELECT FROM pg_class WHERE relname = 'meter_history_{old:%Y%m%d}'"))
-        for path in ("performance/v-9", "fleet", "vehicle/v-9/series", "vehicle/v-9/sessions", "vehicle/v-9/totals"):
-            assert 200 == daemon.request("GET", f"/v1/analytics/{path}").status, path
-        assert 200 == daemon.request("GET", "/v1/export/meters.csv").status
-        assert "attached" in daemon.command("partitions")
-        assert "nothing to do" in daemon.command("migrate")
-        assert "still bad" in daemon.command("dead-letters", "replay")
-        assert "1 deleted" in daemon.command("dead-letters", "purge", "--yes")
-        assert 200 == daemon.request("GET", "/health").status
-        for sign in ("permission denied", "42501", "must be owner", "unexpected_error"):
-            assert sign not in daemon.log.read_text()
-    owners = "SELECT DISTINCT relowner::regrole::text FROM pg_inherits JOIN pg_class ON oid = inhrelid"
-    assert [("ingestd_owner",)] == cluster.ask("postgres", f"{owners} WHERE relkind = 'r'")
+    do_all_its_work(cluster, broker)
 
 
 # Migrations
@@ -524,7 +424,7 @@ def test_the_roles_get_no_rights_in_a_database_of_one_role(cluster: Cluster) -> 
 
 def test_the_owner_of_the_database_may_make_the_roles() -> None:
     with PrivatePostgres(settings={"fsync": "off"}) as server:
-        cluster = Cluster(server)
+        cluster = Cluster(server.dsn)
         cluster.ask("postgres", "CREATE ROLE boss LOGIN CREATEROLE", database="postgres")
         cluster.create("ingestd", owner="boss")
 
@@ -550,7 +450,7 @@ def test_the_scripts_of_compose_make_roles_with_passwords(tmp_path: Path) -> Non
     for role in ("owner", "app", "read"):
         (tmp_path / f"{role}_password").write_text(f"of-the-{role}\n")
     with PrivatePostgres(settings={"fsync": "off"}) as server:
-        cluster = Cluster(server)
+        cluster = Cluster(server.dsn)
         cluster.create("ingestd")
         for script, _ in sorted(scripts, key=itemgetter(1)):
             text = (ROOT / script).read_text(encoding="utf-8")

@@ -95,6 +95,7 @@ class CitusCluster:
 
     def __init__(self, url: str) -> None:
         self._given = conninfo_to_dict(url)
+        self.superuser = str(self._given["user"])
         self.coordinator = Node(str(self._given["host"]), int(self._given.get("port") or 5432))
         with psycopg.connect(url) as connection:
             found = connection.execute("SELECT nodename, nodeport FROM pg_dist_node WHERE groupid > 0 ORDER BY nodeid")
@@ -102,8 +103,7 @@ class CitusCluster:
 
     def dsn(self, database: str, node: Node | None = None) -> str:
         host, port = node or self.coordinator
-        user = self._given["user"]
-        return f"postgresql://{user}@{host}:{port}/{database}"
+        return f"postgresql://{self.superuser}@{host}:{port}/{database}"
 
     def create(self, database: str) -> None:
         """Make a database that has all workers."""
