@@ -145,7 +145,7 @@ async def test_every_connection_has_the_settings_the_code_relies_on(database_url
 async def test_a_connection_that_the_server_has_reset_may_be_cut_and_one_that_is_closed(database_url: str) -> None:
     connection = await connect(database_url, application_name="test")
     with socket.socket(fileno=os.dup(connection.fileno())) as line, psycopg.connect(database_url) as administrator:
-        administrator.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
+        administrator.execute("SELECT pg_terminate_backend(%s::int, 5000)", [connection.info.backend_pid])
         line.send(b"S")  # the answer to that is a reset
         until(lambda: not _connected(line))
 

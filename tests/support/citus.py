@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import uuid4
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,7 +166,15 @@ class CitusCluster:
     def drop(self, database: str) -> None:
         for node in (self.coordinator, *self.workers):
             self._roll_back_prepared(database, node)
+            until(partial(self._is_dropped, database, node))
+
+    def _is_dropped(self, database: str, node: Node) -> bool:
+        """Not if the maintenance daemon of Citus has connected again, just after FORCE ended it."""
+        try:
             self._run(node, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
+        except psycopg.errors.ObjectInUse:
+            return False
+        return True
 
     def _roll_back_prepared(self, database: str, node: Node) -> None:
         """A database with prepared transactions cannot be dropped. Only a session of its own can end them."""
