@@ -97,8 +97,9 @@ def _sustained(results: dict[str, Any]) -> dict[str, str]:
     row = [
         *(f"{held['rate']:,.0f}", f"{held['seconds']:.0f}", f"{held['backlog']:,}"),
         *(f"{held[cpu]:.1f} µs" for cpu in ("publisher_cpu", "mosquitto_cpu", "postgres_cpu", "own_cpu")),
+        f"{held['wal_bytes']:,.0f} bytes",
     ]
-    head = ["msg/s", "s", "most in flight", "publisher's CPU a message", "Mosquitto", "PostgreSQL", "ingestd"]
+    head = ["msg/s", "s", "most in flight", "publisher's CPU a message", "Mosquitto", "PostgreSQL", "ingestd", "WAL"]
     return {"sustained": markdown(head, [row])}
 
 
@@ -186,6 +187,25 @@ def _growth(results: dict[str, Any]) -> dict[str, str]:
     return {"growth": markdown(head, rows), "growth_devices": f"{results['growth']['devices']:,}"}
 
 
+def _closing(results: dict[str, Any]) -> dict[str, str]:
+    rows = [
+        [
+            f"{row['devices']:,}",
+            f"{row['readings']:,}",
+            f"{row['seconds']:.2f} s",
+            *(f"{row[cpu]:.1f} µs" for cpu in ("own_cpu", "postgres_cpu")),
+        ]
+        for row in results["closing"]["fleets"]
+    ]
+    return {"closing": markdown(["devices", "readings", "took", "ingestd's CPU a reading", "PostgreSQL"], rows)}
+
+
+def _connections(results: dict[str, Any]) -> dict[str, str]:
+    connections = results["connections"]
+    row = [f"{connections['connections']:,}", f"{connections['broker_bytes_each']:,.0f} bytes"]
+    return {"connections": markdown(["connections", "memory each"], [row])}
+
+
 SECTIONS: Final[dict[str, Callable[[dict[str, Any]], dict[str, str]]]] = {
     "drain": _drain,
     "sustained": _sustained,
@@ -194,6 +214,8 @@ SECTIONS: Final[dict[str, Callable[[dict[str, Any]], dict[str, str]]]] = {
     "latency": _latency,
     "reads": _reads,
     "growth": _growth,
+    "closing": _closing,
+    "connections": _connections,
 }
 
 

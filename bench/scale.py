@@ -6,6 +6,7 @@ A calculation and a simulated day. Beyond one machine, nothing of it was measure
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -25,6 +26,11 @@ BUSY: Final = 0.6
 HISTORY_DAYS: Final = 30
 LEDGER_DAYS: Final = 400
 SHARDS: Final = 32
+CITUS_CPU: Final = 50.0
+"""Microseconds of all workers a message, with so many shards: measured once, 10,000 devices, both workers on one
+machine. It grows with the shards: 18 with 8 of them."""
+COORDINATOR_CPU: Final = 7.5
+"""The same, of Citus's coordinator."""
 DATABASE_CORES: Final = 16
 """Of a database machine."""
 DISK_BYTES: Final = 8e12
@@ -51,6 +57,7 @@ class Fleet(NamedTuple):
     devices: int
     machines: Machines
     database_machines: int
+    """Without the coordinator that there is if they are several."""
     stored_bytes: float
     day: Day
 
@@ -64,6 +71,7 @@ def limits(costs: Costs) -> list[Limit]:
         Limit("the broker's thread (Mosquitto)", of_core / costs.mosquitto_cpu, "a broker that is a cluster"),
         Limit("a broker node's connections", BROKER_CONNECTIONS, "more broker nodes"),
         Limit("the database's cores", DATABASE_CORES * of_core / costs.postgres_cpu, citus),
+        Limit("the coordinator's cores", DATABASE_CORES * of_core / COORDINATOR_CPU, "several databases, not tried"),
         Limit("the database's WAL", BUSY * WAL_BYTES_A_SECOND / (AVERAGE * PEAK * costs.wal), citus),
         Limit("the database's disk", BUSY * DISK_BYTES / _stored_bytes(costs), f"fewer days in the database; {citus}"),
         Limit(
@@ -76,6 +84,14 @@ def limits(costs: Costs) -> list[Limit]:
 
 
 def fleet(costs: Costs, devices: int) -> Fleet:
+    """On one database server if that does, else on Citus, where a message costs more."""
+    alone = _fleet(costs, devices)
+    if alone.database_machines == 1:
+        return alone
+    return _fleet(replace(costs, postgres_cpu=max(costs.postgres_cpu, CITUS_CPU)), devices)
+
+
+def _fleet(costs: Costs, devices: int) -> Fleet:
     peak, average = devices * AVERAGE * PEAK, devices * AVERAGE
     closing_core = min(1.0, average * costs.closing_own_cpu / 1e6)
     cores = (peak * costs.postgres_cpu + average * costs.closing_postgres_cpu) / 1e6 / BUSY
@@ -117,6 +133,7 @@ def rows(costs: Costs) -> dict[str, Callable[[Fleet], str]]:
         "broker's memory for connections": lambda fleet: _size(fleet.devices * costs.broker_connection),
         "database cores": lambda fleet: f"{fleet.machines.database_cores:,}",
         "database machines": lambda fleet: f"{fleet.database_machines:,}",
+        "cores of Citus's coordinator": _coordinator,
         "WAL a second, busiest hour": lambda fleet: _size(fleet.devices * AVERAGE * PEAK * costs.wal),
         "history a day": lambda fleet: _size(fleet.devices * readings * costs.history),
         "ledger a day": lambda fleet: _size(fleet.devices * costs.ledger),
@@ -132,6 +149,11 @@ def rows(costs: Costs) -> dict[str, Callable[[Fleet], str]]:
 def _sessions(fleet: Fleet) -> int:
     """Two for each daemon, so that what one leaves can be spread; one where a daemon is enough."""
     return 1 if fleet.machines.daemons == 1 else 2 * fleet.machines.daemons
+
+
+def _coordinator(fleet: Fleet) -> str:
+    cores = fleet.devices * AVERAGE * PEAK * COORDINATOR_CPU / 1e6 / BUSY
+    return "none" if fleet.database_machines == 1 else f"{math.ceil(cores):,}"
 
 
 def _tables(fleet: Fleet) -> int:

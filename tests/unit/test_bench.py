@@ -129,12 +129,18 @@ def test_the_document_holds_what_was_measured_and_says_what_was_not(tmp_path: Pa
         "command": "python -m bench drain reads",
         "drain": DRAIN,
         "reads": {"error": "ingestd does not answer"},
+        "closing": {
+            "fleets": [{"devices": 500, "readings": 7500, "seconds": 0.25, "own_cpu": 9.9, "postgres_cpu": 5.0}]
+        },
+        "connections": {"connections": 1000, "broker_bytes_each": 2345.6},
     }
 
     document, plot = (path.read_text() for path in write_document(results, tmp_path))
 
     assert "- **75,000 messages a second** from a backlog: 0.66 of an unguaranteed pipe, 50 times one" in document
     assert "| ingestd | 75,000 | 0.660 | 1.0 | 8.0 µs | 5.5 µs | 3.5 µs | 100 MiB |" in document
+    assert "| 500 | 7,500 | 0.25 s | 9.9 µs | 5.0 µs |" in document
+    assert "| 1,000 | 2,346 bytes |" in document
     assert "A processor, 2 cores, 8 GiB" in document
     assert "Not measured: ingestd does not answer." in document
     assert "Not measured: it was not asked for." in document

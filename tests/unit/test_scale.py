@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bench.costs import Costs
 from bench.day import DAY_SECONDS, OUTAGE_SECONDS, STEP_SECONDS, Machines, rate, simulate
 from bench.errors import BenchError
-from bench.scale import FLEETS, document, fleet, limits, scale
+from bench.scale import CITUS_CPU, FLEETS, document, fleet, limits, scale
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,6 +107,16 @@ def test_a_fleet_within_a_limit_needs_one_of_it_and_beyond_it_two() -> None:
 
     assert pytest.approx(100_000) == thread
     assert [1, 2] == [fleet(costs, 100_000 + more).machines.brokers for more in (-1, 1)]
+
+
+def test_a_fleet_that_needs_several_database_servers_pays_what_citus_costs() -> None:
+    one, several = fleet(COSTS, 100_000), fleet(COSTS, 1_000_000)
+
+    assert 1 == one.database_machines < several.database_machines
+    # 10,000 messages a second of 20 µs each; 100,000 of CITUS_CPU. Closing comes to it.
+    assert [1, math.ceil((100_000 * CITUS_CPU + 16_667 * 4) / 1e6 / 0.6)] == [
+        each.machines.database_cores for each in (one, several)
+    ]
 
 
 def test_the_script_prints_both_tables(tmp_path: Path) -> None:
