@@ -16,7 +16,7 @@ from ingestd.model.register import Rule
 from ingestd.model.stream import WITH_ENERGY, Stream
 from ingestd.model.timestamps import to_datetime, to_microseconds
 from ingestd.store.closing_steps import ClosingSteps
-from ingestd.store.connection import HUNG_TIMEOUT, Connection, bounded, closed_on_error, connect, cut
+from ingestd.store.connection import Connection, bounded, closed_on_error, connect, cut
 from ingestd.store.sqlstate import translated
 
 log = structlog.get_logger(__name__)
@@ -25,6 +25,8 @@ LAG: Final = timedelta(seconds=30)
 """A quarter is closed this long after its end. A reading that arrives later makes its quarter stale."""
 STEP_SECONDS: Final = 300.0
 LOCK_TIMEOUT: Final = "2s"
+IDLE_TIMEOUT: Final = "60s"
+"""`idle_in_transaction_session_timeout`: rows of a device with millions of readings take long to calculate."""
 PAUSE_FACTOR: Final = 50.0
 """After a device was made anew, it is paused for this many times as long as that took. So late readings
 of one device take at most 2 % of the time."""
@@ -149,7 +151,7 @@ class Closing:
             return self._connection
         connection = await connect(self._dsn, application_name="ingestd-ledger")
         async with closed_on_error(connection):
-            await connection.execute(f"SET idle_in_transaction_session_timeout = '{HUNG_TIMEOUT}'")
+            await connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}'")
             # A statement that waits longer than this for a lock fails, and is tried again later.
             await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET jit = off".encode())
         self._connection = connection

@@ -16,7 +16,7 @@ from ingestd.model.register import Rule
 from ingestd.model.stream import Stream
 from ingestd.model.timestamps import to_microseconds
 from ingestd.store.behind import Behind
-from ingestd.store.connection import Connection
+from ingestd.store.connection import HUNG_TIMEOUT, Connection
 from ingestd.store.ledger import BEGINNING, DAY, LATEST, LedgerTables, MonthMissing, to_timestamp
 from ingestd.store.stale import made_of, make_anew, undecided
 
@@ -121,6 +121,7 @@ class ClosingSteps:
 
     async def close(self, until: int) -> None:
         async with self.connection.transaction():
+            await self.connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{HUNG_TIMEOUT}'")
             await self._tables.fetch("hold_writers")
             await self._tables.fetch("close", until=to_timestamp(until))
 

@@ -5,15 +5,25 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from ingestd.errors import StoreError
+from ingestd.model.register import Rule
+from ingestd.model.stream import METER
+from ingestd.pipeline.delivery import Batch
+from ingestd.store import closing_steps
 from ingestd.store import pool as pools
+from ingestd.store.closing_steps import ClosingSteps
 from ingestd.store.connection import connect
+from ingestd.store.ledger import LedgerTables
 from ingestd.store.pool import Pool
 from ingestd.store.queries import Statement
+from ingestd.store.writer import Writer
+from tests.fakes import FakeOrigin
+from tests.support.deliveries import delivery_of, meter_row
 from tests.support.polling import eventually
 
 SOCKETS = Path("/proc/net/tcp")
@@ -54,6 +64,26 @@ async def test_a_change_by_a_request_ends_if_its_daemon_hangs(
         with pytest.raises(StoreError, match=r"25P03: .* idle-in-transaction timeout"):
             await lock_and_hang(pool, until_locked_by=database_url)
         assert [(1,)] == await pool.fetch(ONE, {})
+
+
+async def test_a_closing_holds_writers_up_for_seconds_only_if_its_daemon_hangs(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing_steps, "HUNG_TIMEOUT", "300ms")
+    connection = await connect(database_url, application_name="ingestd-ledger")
+    writer = Writer(database_url)
+    fetch = LedgerTables.fetch
+
+    async def write_before_close(tables: LedgerTables, name: str, **parameters: object) -> list[Any]:
+        if name == "close":
+            await writer.write(Batch.of([delivery_of(FakeOrigin(), meters=[meter_row()])]))
+        return await fetch(tables, name, **parameters)
+
+    monkeypatch.setattr(LedgerTables, "fetch", write_before_close)
+    async with connection:
+        with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+            await ClosingSteps(connection, METER, Rule(max_kw=400)).close(0)
+    await writer.close()
 
 
 async def lock_and_hang(pool: Pool, *, until_locked_by: str) -> None:

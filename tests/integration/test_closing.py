@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ import pytest
 
 from ingestd.errors import StoreError
 from ingestd.metrics import Metrics
+from ingestd.model.ledger import Made, make
 from ingestd.model.register import Rule
 from ingestd.model.stream import METER, STREAMS
 from ingestd.model.timestamps import to_microseconds
-from ingestd.store import closing, closing_steps
+from ingestd.store import closing, closing_steps, stale
 from ingestd.store.closing import Closing
 from ingestd.store.ledger import LedgerTables
 from ingestd.store.partitions import Partitions
@@ -199,6 +201,22 @@ async def test_late_readings_of_very_many_devices_are_worked_off(harness: Harnes
 
     assert 0 == harness.closing.stale_devices[METER]
     assert {(2.0, 2)} == set(sums(harness).values())
+
+
+async def test_rows_may_take_longer_to_calculate_than_a_closing_may_hold_writers_up(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*arguments: Any, **options: Any) -> Made:  # noqa: ANN401 - whatever make takes
+        time.sleep(0.5)
+        return make(*arguments, **options)
+
+    monkeypatch.setattr(closing_steps, "HUNG_TIMEOUT", "100ms")
+    monkeypatch.setattr(stale, "make", slow)
+    await harness.write(meters=[Sample(device="m", at=START + MINUTE, interval=1)])
+
+    await harness.close(LATER)
+
+    assert {"m": (1.0, 1)} == sums(harness)
 
 
 async def test_a_device_that_is_late_again_and_again_rests_in_between(
