@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import uuid4
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-
-from tests.support.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,10 +129,14 @@ class CitusCluster:
                 connection.execute("SELECT citus_add_node(%s, %s)", worker)
 
     def freeze(self, database: str) -> None:
-        """Make it a template: nobody can connect any more, not even the maintenance daemon of Citus."""
+        """Let nobody connect any more, not even the maintenance daemon of Citus: for a template, and to be dropped."""
         for node in (self.coordinator, *self.workers):
-            self._run(node, sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(database)))
             with self._administrator(node) as connection:
+                there = connection.execute("SELECT FROM pg_database WHERE datname = %s", [database]).fetchone()
+                if there is None:
+                    continue
+                alter = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false")
+                connection.execute(alter.format(sql.Identifier(database)))
                 connection.execute(
                     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [database]
                 )
@@ -164,17 +165,12 @@ class CitusCluster:
             self.drop(name)
 
     def drop(self, database: str) -> None:
-        for node in (self.coordinator, *self.workers):
+        nodes = (self.coordinator, *self.workers)
+        for node in nodes:
             self._roll_back_prepared(database, node)
-            until(partial(self._is_dropped, database, node))
-
-    def _is_dropped(self, database: str, node: Node) -> bool:
-        """Not if the maintenance daemon of Citus has connected again, just after FORCE ended it."""
-        try:
+        self.freeze(database)
+        for node in nodes:
             self._run(node, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
-        except psycopg.errors.ObjectInUse:
-            return False
-        return True
 
     def _roll_back_prepared(self, database: str, node: Node) -> None:
         """A database with prepared transactions cannot be dropped. Only a session of its own can end them."""
