@@ -63,11 +63,13 @@ FOR UPDATE SKIP LOCKED
 UPDATE ledger_share SET made_until = %(until)s WHERE stream = {stream} AND share = %(share)s
 
 -- name: months
--- The months whose partitions both tables of the ledger have, as YYYYMM.
+-- The months whose partitions both tables of the ledger have, as YYYYMM. Partitions of others may have any name.
 SELECT right(child.relname, 6) AS month
 FROM pg_inherits
 JOIN pg_class AS child ON child.oid = inhrelid
+JOIN pg_class AS parent ON parent.oid = inhparent
 WHERE inhparent IN ('{quarter}'::regclass, '{hour}'::regclass) AND NOT inhdetachpending
+  AND child.relname = parent.relname || '_' || right(child.relname, 6)
 GROUP BY 1
 HAVING count(*) = 2
 
