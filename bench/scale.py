@@ -85,24 +85,27 @@ def limits(costs: Costs) -> list[Limit]:
 
 def fleet(costs: Costs, devices: int) -> Fleet:
     """On one database server if that does, else on Citus, where a message costs more."""
-    alone = _fleet(costs, devices)
-    if alone.database_machines == 1:
-        return alone
-    return _fleet(replace(costs, postgres_cpu=max(costs.postgres_cpu, CITUS_CPU)), devices)
-
-
-def _fleet(costs: Costs, devices: int) -> Fleet:
+    if _database_machines(costs, devices) > 1:
+        costs = replace(costs, postgres_cpu=max(costs.postgres_cpu, CITUS_CPU))
     peak, average = devices * AVERAGE * PEAK, devices * AVERAGE
     closing_core = min(1.0, average * costs.closing_own_cpu / 1e6)
-    cores = (peak * costs.postgres_cpu + average * costs.closing_postgres_cpu) / 1e6 / BUSY
     machines = Machines(
         daemons=math.ceil((peak * costs.own_cpu / 1e6 + closing_core) / BUSY),
         brokers=math.ceil(max(peak * costs.mosquitto_cpu / 1e6 / BUSY, devices / BROKER_CONNECTIONS)),
-        database_cores=math.ceil(cores),
+        database_cores=math.ceil(_database_cores(costs, devices)),
     )
     stored = devices * _stored_bytes(costs)
-    needed = (cores / DATABASE_CORES, stored / DISK_BYTES / BUSY, peak * costs.wal / WAL_BYTES_A_SECOND / BUSY)
-    return Fleet(devices, machines, math.ceil(max(needed)), stored, simulate(costs, machines, devices))
+    return Fleet(devices, machines, _database_machines(costs, devices), stored, simulate(costs, machines, devices))
+
+
+def _database_machines(costs: Costs, devices: int) -> int:
+    of_disk = devices * _stored_bytes(costs) / DISK_BYTES / BUSY
+    of_wal = devices * AVERAGE * PEAK * costs.wal / WAL_BYTES_A_SECOND / BUSY
+    return math.ceil(max(_database_cores(costs, devices) / DATABASE_CORES, of_disk, of_wal))
+
+
+def _database_cores(costs: Costs, devices: int) -> float:
+    return devices * AVERAGE * (PEAK * costs.postgres_cpu + costs.closing_postgres_cpu) / 1e6 / BUSY
 
 
 def _stored_bytes(costs: Costs) -> float:

@@ -151,8 +151,10 @@ class Closing:
             return self._connection
         connection = await connect(self._dsn, application_name="ingestd-ledger")
         async with closed_on_error(connection):
-            await connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}'")
             # A statement that waits longer than this for a lock fails, and is tried again later.
-            await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET jit = off".encode())
+            await connection.execute(
+                f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}';"
+                " SET jit = off"
+            )
         self._connection = connection
         return connection

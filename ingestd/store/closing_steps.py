@@ -14,10 +14,10 @@ from ingestd.model.energy import HOUR
 from ingestd.model.quarters import quarter_of
 from ingestd.model.register import Rule
 from ingestd.model.stream import Stream
-from ingestd.model.timestamps import to_microseconds
+from ingestd.model.timestamps import MICROSECONDS_PER_DAY, to_microseconds
 from ingestd.store.behind import Behind
 from ingestd.store.connection import HUNG_TIMEOUT, Connection
-from ingestd.store.ledger import BEGINNING, DAY, LATEST, LedgerTables, MonthMissing, to_timestamp
+from ingestd.store.ledger import BEGINNING, LATEST, LedgerTables, MonthMissing, to_timestamp
 from ingestd.store.stale import made_of, make_anew, undecided
 
 if TYPE_CHECKING:
@@ -76,12 +76,12 @@ class ClosingSteps:
         since = quarter_of(first)
         await self._tables.fetch("begin_anew", since=to_timestamp(since))
         log.info("ledger_rule_changed", stream=self.stream.name, since=f"{to_timestamp(since):%F}")
-        return list(range(since, to_microseconds(row.closed_until), DAY))
+        return list(range(since, to_microseconds(row.closed_until), MICROSECONDS_PER_DAY))
 
     async def forget(self, day: int) -> None:
         """Delete the rows of the 24 hours from this time on."""
         async with self.connection.transaction():
-            await self._forget(day, day + DAY)
+            await self._forget(day, day + MICROSECONDS_PER_DAY)
 
     async def _forget(self, since: int, until: int) -> None:
         """Delete the rows that start in [since, until)."""

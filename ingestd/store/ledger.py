@@ -12,14 +12,13 @@ from ingestd.model.ledger import Base, Readings, Row
 from ingestd.model.quarters import Quarter
 from ingestd.model.register import Register
 from ingestd.model.stream import WITH_ENERGY, Stream
-from ingestd.model.timestamps import EPOCH, to_datetime, to_microseconds
+from ingestd.model.timestamps import EPOCH, MICROSECONDS_PER_DAY, to_datetime, to_microseconds
 from ingestd.store import queries
 from ingestd.store.connection import Connection
 
 BEGINNING: Final = -2_500_000 * HOUR
 """Earlier than any reading, in microseconds."""
 LATEST: Final = to_microseconds(datetime.max.replace(tzinfo=EPOCH.tzinfo))
-DAY: Final = 24 * HOUR
 ROWS_PER_YIELD: Final = 1000
 
 _SOURCES: Final = queries.load("closing.sql")
@@ -142,7 +141,10 @@ class LedgerTables:
 
     async def _need_months(self, starts: Iterable[int]) -> None:
         """Raises MonthMissing if the ledger lacks a month of these times."""
-        needed = {f"{to_datetime(day):%Y%m}" for day in {start // DAY * DAY for start in starts}}
+        needed = {
+            f"{to_datetime(day):%Y%m}"
+            for day in {start // MICROSECONDS_PER_DAY * MICROSECONDS_PER_DAY for start in starts}
+        }
         if not needed <= self._months:
             self._months |= {row.month for row in await self.fetch("months")}
         if missing := needed - self._months:

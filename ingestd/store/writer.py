@@ -126,8 +126,9 @@ class Writer:
         return connection
 
     async def _prepare(self, connection: Connection) -> None:
-        await connection.execute(f"SET idle_in_transaction_session_timeout = '{HUNG_TIMEOUT}'")
-        await connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+        await connection.execute(
+            f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET idle_in_transaction_session_timeout = '{HUNG_TIMEOUT}'"
+        )
         # What we acknowledge must be on disk, whatever the server's default is.
         await connection.execute(
             "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"

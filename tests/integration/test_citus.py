@@ -184,85 +184,74 @@ def meters_by_worker(url: str, port: int) -> dict[bool, str]:
         )
 
 
+@contextmanager
+def under_load(broker: PrivateMosquitto, url: str) -> Iterator[tuple[Daemon, Proxy, int]]:
+    """A daemon under load, with a worker behind a proxy. In the end each reading is stored, once."""
+    with (
+        worker_behind_proxy(url) as (proxy, port),
+        Daemon(mqtt_url=broker.url, database_url=url, flush_interval=0.1) as daemon,
+    ):
+        daemon.wait_healthy()
+        with load(broker, rate=200) as published:
+            wait_for_more(url, 300)
+            yield daemon, proxy, port
+        assert_all_stored_once(published, url)
+        assert_counters_balance(daemon)
+        assert 0 == count(url, "dead_letter")
+
+
 def test_while_a_worker_is_away_the_batch_waits_and_questions_about_other_devices_are_answered(
     broker: PrivateMosquitto, url: str
 ) -> None:
-    with (
-        worker_behind_proxy(url) as (proxy, port),
-        Daemon(mqtt_url=broker.url, database_url=url, flush_interval=0.1) as daemon,
-    ):
+    with under_load(broker, url) as (daemon, proxy, port):
+        meters = meters_by_worker(url, port)
+
+        proxy.refuse()
+        proxy.cut()
+        until(lambda: daemon.metric("ingestd_flush_retries_total") > 2)
+
+        here = daemon.request("GET", f"/v1/analytics/meter/{meters[False]}/live")
+        there = daemon.request("GET", f"/v1/analytics/meter/{meters[True]}/live")
+        fleet = daemon.request("GET", "/v1/analytics/fleet")
+        assert [200, 503, 503] == [here.status, there.status, fleet.status]
+        assert there.json()["detail"].startswith("a worker of the database does not answer")
+        assert 200 == daemon.request("GET", "/v1/alerts").status
+        health = daemon.request("GET", "/health")
+        assert 503 == health.status
+        assert "remote node" in health.json()["database"]
+
+        proxy.accept()
         daemon.wait_healthy()
-        with load(broker, rate=200) as published:
-            wait_for_more(url, 300)
-            meters = meters_by_worker(url, port)
-
-            proxy.refuse()
-            proxy.cut()
-            until(lambda: daemon.metric("ingestd_flush_retries_total") > 2)
-
-            here = daemon.request("GET", f"/v1/analytics/meter/{meters[False]}/live")
-            there = daemon.request("GET", f"/v1/analytics/meter/{meters[True]}/live")
-            fleet = daemon.request("GET", "/v1/analytics/fleet")
-            assert [200, 503, 503] == [here.status, there.status, fleet.status]
-            assert there.json()["detail"].startswith("a worker of the database does not answer")
-            assert 200 == daemon.request("GET", "/v1/alerts").status
-            health = daemon.request("GET", "/health")
-            assert 503 == health.status
-            assert "remote node" in health.json()["database"]
-
-            proxy.accept()
-            daemon.wait_healthy()
-            wait_for_more(url, 100)
-        assert_all_stored_once(published, url)
-        assert_counters_balance(daemon)
-        assert 0 == count(url, "dead_letter")
+        wait_for_more(url, 100)
 
 
 def test_a_worker_that_hangs_holds_the_batch_up_and_loses_nothing(broker: PrivateMosquitto, url: str) -> None:
-    with (
-        worker_behind_proxy(url) as (proxy, port),
-        Daemon(mqtt_url=broker.url, database_url=url, flush_interval=0.1) as daemon,
-    ):
+    with under_load(broker, url) as (daemon, proxy, port):
+        meters = meters_by_worker(url, port)
+
+        proxy.black_hole()
+        until(lambda: daemon.metric("ingestd_in_flight") > 400)
+        here = daemon.request("GET", f"/v1/analytics/meter/{meters[False]}/live")
+        there = daemon.request("GET", f"/v1/analytics/meter/{meters[True]}/live")
+        assert [200, 503] == [here.status, there.status]
+
+        proxy.resume()
+        wait_for_more(url, 100)
         daemon.wait_healthy()
-        with load(broker, rate=200) as published:
-            wait_for_more(url, 300)
-            meters = meters_by_worker(url, port)
-
-            proxy.black_hole()
-            until(lambda: daemon.metric("ingestd_in_flight") > 400)
-            here = daemon.request("GET", f"/v1/analytics/meter/{meters[False]}/live")
-            there = daemon.request("GET", f"/v1/analytics/meter/{meters[True]}/live")
-            assert [200, 503] == [here.status, there.status]
-
-            proxy.resume()
-            wait_for_more(url, 100)
-            daemon.wait_healthy()
-        assert_all_stored_once(published, url)
-        assert_counters_balance(daemon)
-        assert 0 == count(url, "dead_letter")
 
 
 def test_a_worker_that_is_lost_in_the_middle_of_transactions_loses_no_reading(
     broker: PrivateMosquitto, url: str
 ) -> None:
-    with (
-        worker_behind_proxy(url) as (proxy, _),
-        Daemon(mqtt_url=broker.url, database_url=url, flush_interval=0.1) as daemon,
-    ):
-        daemon.wait_healthy()
-        with load(broker, rate=200) as published:
-            wait_for_more(url, 100)
-            for _ in range(8):
-                proxy.cut()
-                pause(0.3)
-            cut = proxy.cut_next(b"PREPARE TRANSACTION")
-            # The worker keeps what it has prepared until Citus decides about it, by itself within a minute. One of the
-            # cuts above may have left something, too.
-            until(lambda: decided(url) and cut.is_set(), within=30)
-            until(lambda: decided(url), within=30)
-        assert_all_stored_once(published, url)
-        assert_counters_balance(daemon)
-        assert 0 == count(url, "dead_letter")
+    with under_load(broker, url) as (_, proxy, _):
+        for _ in range(8):
+            proxy.cut()
+            pause(0.3)
+        cut = proxy.cut_next(b"PREPARE TRANSACTION")
+        # The worker keeps what it has prepared until Citus decides about it, by itself within a minute. One of the cuts
+        # above may have left something, too.
+        until(lambda: decided(url) and cut.is_set(), within=30)
+        until(lambda: decided(url), within=30)
 
 
 def decided(url: str) -> bool:

@@ -114,11 +114,8 @@ def do_all_its_work(cluster: Cluster, broker: PrivateMosquitto) -> None:
         assert 201 == daemon.request("POST", "/v1/analytics/mappings", body=mapping).status
         assert 200 == daemon.request("PUT", "/v1/devices/meter/m-9/settings", body={"maxKw": 500}).status
         until(lambda: count(url, "vehicle_hour") > 0, within=60)
-        until(
-            lambda: (
-                not cluster.ask(cluster.superuser, f"SELECT FROM pg_class WHERE relname = 'meter_history_{old:%Y%m%d}'")
-            )
-        )
+        dropped = f"SELECT FROM pg_class WHERE relname = 'meter_history_{old:%Y%m%d}'"
+        until(lambda: not cluster.ask(cluster.superuser, dropped))
         for path in ("performance/v-9", "fleet", "vehicle/v-9/series", "vehicle/v-9/sessions", "vehicle/v-9/totals"):
             assert 200 == daemon.request("GET", f"/v1/analytics/{path}").status, path
         assert 200 == daemon.request("GET", "/v1/export/meters.csv").status
