@@ -810,9 +810,12 @@ def test_the_counters_balance_at_all_times_under_load(daemon: Daemon, broker: Pr
     before = read_balance(daemon)
     rounds, size = 15, 200
     done = threading.Event()
+    sampled = threading.Semaphore(0)
+    """One for each sample: a round of posts waits for it, so that there are samples however busy the machine is."""
 
     def post_all() -> None:
         for number in range(rounds):
+            assert sampled.acquire(timeout=30)
             at = [NOON + (number * size + n) * timedelta(milliseconds=1) for n in range(size)]
             body: list[object] = [meter(names.meter, moment_) for moment_ in at]
             body += [vehicle(names.vehicle, at[0]), vehicle(names.vehicle, at[0]), {"no": "reading"}]
@@ -829,11 +832,15 @@ def test_the_counters_balance_at_all_times_under_load(daemon: Daemon, broker: Pr
 
     def sample_all() -> tuple[int, int]:
         samples = held = 0
-        while not done.is_set():
-            counts = read_balance(daemon)
-            assert_counts_balanced(counts)
-            samples += 1
-            held += any(count for (heading, *_), count in counts.items() if heading == "in_flight")
+        try:
+            while not done.is_set():
+                counts = read_balance(daemon)
+                assert_counts_balanced(counts)
+                samples += 1
+                held += any(count for (heading, *_), count in counts.items() if heading == "in_flight")
+                sampled.release()
+        finally:
+            sampled.release(rounds)  # what is wrong with the samples is told by their own error
         return samples, held
 
     with ThreadPoolExecutor(3) as pool:
