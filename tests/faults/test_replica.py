@@ -59,6 +59,7 @@ def daemon(broker: PrivateMosquitto, own_database_url: str, replica: StandbyPost
         mqtt_url=broker.url, database_url=own_database_url, read_database_url=url, flush_interval=0.1
     ) as running:
         running.wait_healthy()
+        until(lambda: health(running)["status"] == "healthy")  # it knows how far the replica is
         yield running
 
 
@@ -193,6 +194,9 @@ async def test_a_query_that_replication_ends_is_told_from_an_outage(
             looks = Replica(replica.dsn("ingestd"), primary=primary)
             opened.push_async_callback(looks.close)
             await looks.open()
+            looking = asyncio.create_task(looks.run())
+            opened.callback(looking.cancel)
+            await eventually(lambda: looks.shown_until)
             pool = await opened.enter_async_context(ReplicaPool(replica.dsn("ingestd"), replica=looks))
             truncating = asyncio.create_task(truncate_soon(own_database_url, replica.dsn("ingestd")))
             with pytest.raises(ReplicaConflictError):
