@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import subprocess
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ingestd.broker.directory import BrokerDirectory
@@ -136,8 +137,13 @@ class ShippedBroker(PrivateServer):
 
     def _is_ready(self) -> bool:
         try:
-            for port in (self.port, self.password_port, self.certificate_port):
+            for port in (self.password_port, self.certificate_port):
                 socket.create_connection((LOOPBACK, port), timeout=1.0).close()
+            with socket.create_connection((LOOPBACK, self.port), timeout=1.0) as connection:
+                # It listens before it handles SIGHUP, which then ends it. Who refuses this packet handles both.
+                connection.sendall(b"\0\0")
+                with suppress(ConnectionResetError):
+                    connection.recv(1)
         except (ConnectionRefusedError, TimeoutError):
             return False
         return True
