@@ -125,7 +125,7 @@ format: .venv/.dev ## format the code and mend what ruff can mend
 
 .PHONY: test
 test: .venv/.dev mosquitto faketime promtool chromium libmosquitto lint ## set up, lint and run all tests with coverage (PYTEST_ARGS=... adds options)
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
 
 SECONDS ?= 60
 .PHONY: chaos
