@@ -156,12 +156,10 @@ def decided(counted: Sequence[CountedReading]) -> int:
 def _is_cut_known(counted: Sequence[CountedReading], number: int, final: int) -> bool:
     """Whether the next energy is known, or is known to come too late to shorten this interval."""
     one = counted[number]
-    for later in range(number + 1, min(final + 1, len(counted))):
-        if counted[later].kwh > 0 and later < final:
-            return True
-        if one.length <= TOLERANCE * (counted[later].at - one.at):
-            return True
-    return False
+    energy = next((later for later in range(number + 1, len(counted)) if counted[later].kwh > 0), None)
+    if energy is not None:
+        return energy < final  # if it is not final, it has shortened the interval, and may turn out to be none
+    return any(one.length <= TOLERANCE * (later.at - one.at) for later in counted[number + 1 : final + 1])
 
 
 def is_rest(one: CountedReading) -> bool:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from operator import attrgetter, ne, sub
-from types import MappingProxyType
 from typing import Final, cast
 
 from ingestd.model.energy import MINUTE, QUARTER, CountedReading, Reading, State, count, decided
@@ -132,19 +131,19 @@ def make(
     until: int,
     rule: Rule,
     now: int,
-    stored: Mapping[int, Row | None] = MappingProxyType({}),
+    stored: Iterable[int] = (),
 ) -> Made:
     """The rows of (base.at, until], from all readings after the base.
 
-    `until` is the end of a quarter. A quarter in `stored` has a row already, so one is made in any case. If the stored
-    row is given, its state is used and not made again.
+    `until` is the end of a quarter. A quarter in `stored` has a row already, so one is made in any case. All states are
+    made from the base: a stored one may lack readings that have come late.
     """
     counted = _count(readings, base.state, rule, now)
     made = _figures(readings, counted, base.at, until)
     for start in stored:
         if base.at <= start < until:
             made.setdefault(start, Quarter())
-    states = _states(readings, counted, base.state, sorted(made), rule, stored)
+    states = _states(readings, counted, base.state, sorted(made), rule)
     return Made(
         rows=[Row(start=start, quarter=made[start], state=state, final_until=final) for start, state, final in states],
         undecided_since=None
@@ -274,16 +273,10 @@ def _states(
     state: State | None,
     starts: Iterable[int],
     rule: Rule,
-    stored: Mapping[int, Row | None],
 ) -> Iterator[tuple[int, State, int]]:
     """For each quarter: its start, the state at its end, and up to where it is final."""
     ahead: State | None
     for start in starts:
-        row = stored.get(start)
-        if row is not None:
-            state = row.state
-            yield start, state, row.final_until
-            continue
         end = start + QUARTER
         if isinstance(counted, _CertainReadings):
             state, ahead = counted.state(end), counted.state(end + LOOK_AHEAD)

@@ -1,7 +1,7 @@
 """Makes the stale rows of one device anew: from the last row before them on, until a new row equals the stored one."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
@@ -42,7 +42,7 @@ async def make_anew(
         if is_cut:
             until = min(until, (readings.at[-1] - LOOK_AHEAD) // QUARTER * QUARTER)
         states = await tables.states_of_device(device, since=base.at, until=until)
-        made = await made_of(readings, base, until=until, rule=rule, now=now, stored=dict.fromkeys(states))
+        made = await made_of(readings, base, until=until, rule=rule, now=now, stored=states)
         rows = changed(made.rows, states, marked_until=last + QUARTER)
         if rows is None and until == made_until and not is_cut:
             rows = made.rows
@@ -66,7 +66,7 @@ async def made_of(
     until: int,
     rule: Rule,
     now: int,
-    stored: Mapping[int, Row | None],
+    stored: Iterable[int],
 ) -> Made:
     """Make rows; if there are many readings, in a thread."""
     work = partial(make, readings, base, until=until, rule=rule, now=now, stored=stored)

@@ -88,13 +88,26 @@ class Ledger:
             near = columns([one for one in everything.one_by_one() if one.at <= until + LOOK_AHEAD])
             if until == self.made_until:
                 near = everything
-            made = make(near, base, until=until, rule=RULE, now=now, stored=dict.fromkeys(self.rows))
+            made = make(near, base, until=until, rule=RULE, now=now, stored=self.rows)
             states = {start: row.state for start, row in self.rows.items()}
             rows = made.rows if until == self.made_until else changed(made.rows, states, marked_until=marked_until)
             if rows is not None:
                 self.rows.update((row.start, row) for row in rows)
                 self.mark_undecided(made.undecided_since)
                 return
+
+
+def assert_right_in_the_end(ledger: Ledger, readings: list[Reading]) -> None:
+    """Long after the last of its readings, given in order of time, its rows are what the rule makes of them."""
+    last = readings[-1].at + 100 * HOUR
+    ledger.close(last)
+    while any(when <= last for _, when in ledger.marks):
+        ledger.work_off(last)
+
+    expected = quarters(count(readings, rule=RULE, now=last), -FAR, ledger.made_until)
+    assert {start: figures(row) for start, row in expected.items()} == {
+        row.start: figures(row.quarter) for row in ledger.rows.values() if figures(row.quarter) != figures(Quarter())
+    }
 
 
 def figures(row: Quarter) -> tuple[float, int, int, int, float, int, int]:
@@ -123,15 +136,34 @@ def test_any_order_of_arrival_and_any_moment_of_closing_gives_the_same_rows(
             ledger.close(now)
             if data.draw(st.booleans()):
                 ledger.work_off(now)
-    last = end + 100 * HOUR
-    ledger.close(last)
-    while any(when <= last for _, when in ledger.marks):
-        ledger.work_off(last)
+    assert_right_in_the_end(ledger, readings)
 
-    expected = quarters(count(readings, rule=RULE, now=last), -FAR, ledger.made_until)
-    assert {start: figures(row) for start, row in expected.items()} == {
-        row.start: figures(row.quarter) for row in ledger.rows.values() if figures(row.quarter) != figures(Quarter())
-    }
+
+def test_a_quarter_closed_behind_rows_that_lack_late_readings_is_right_in_the_end() -> None:
+    """A glitch, as the late readings show, is the first reading where they are missing."""
+    late = [Reading(number * MINUTE, register=0.0) for number in (1, 2, 3)]
+    bad, after = Reading(4 * MINUTE, register=49.0), Reading(63 * MINUTE, register=0.1)
+    last = [Reading(188 * MINUTE, register=49.0), *(Reading(n * MINUTE, register=0.0) for n in (189, 190))]
+    ledger = Ledger()
+    ledger.arrive(bad)
+    ledger.close(62 * MINUTE)
+    for reading in (after, *late):
+        ledger.arrive(reading)
+    ledger.close(122 * MINUTE)
+    for reading in last:
+        ledger.arrive(reading)
+    assert_right_in_the_end(ledger, [*late, bad, after, *last])
+
+
+def test_an_interval_that_a_reset_has_shortened_may_grow_again_as_the_reset_may_turn_out_to_be_a_glitch() -> None:
+    values = {40: 15.0, 80: 15.0, 82: 21.0, 112: 0.1, 237: 266.0, 372: 0.1}
+    late, *others = (Reading(at * MINUTE, register=values[at]) for at in (237, 40, 80, 82, 112, 372))
+    ledger = Ledger()
+    for reading in others:
+        ledger.arrive(reading)
+    ledger.close(411 * MINUTE)
+    ledger.arrive(late)
+    assert_right_in_the_end(ledger, sorted([late, *others]))
 
 
 @given(
