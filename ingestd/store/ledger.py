@@ -141,10 +141,8 @@ class LedgerTables:
 
     async def _need_months(self, starts: Iterable[int]) -> None:
         """Raises MonthMissing if the ledger lacks a month of these times."""
-        needed = {
-            f"{to_datetime(day):%Y%m}"
-            for day in {start // MICROSECONDS_PER_DAY * MICROSECONDS_PER_DAY for start in starts}
-        }
+        days = {start // MICROSECONDS_PER_DAY for start in starts}
+        needed = {f"{to_datetime(day * MICROSECONDS_PER_DAY):%Y%m}" for day in days}
         if not needed <= self._months:
             self._months |= {row.month for row in await self.fetch("months")}
         if missing := needed - self._months:

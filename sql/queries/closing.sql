@@ -69,7 +69,7 @@ FROM pg_inherits
 JOIN pg_class AS child ON child.oid = inhrelid
 JOIN pg_class AS parent ON parent.oid = inhparent
 WHERE inhparent IN ('{quarter}'::regclass, '{hour}'::regclass) AND NOT inhdetachpending
-  AND child.relname = parent.relname || '_' || right(child.relname, 6)
+  AND child.relname ~ ('^' || parent.relname || '_\d\d\d\d\d\d$')
 GROUP BY 1
 HAVING count(*) = 2
 

@@ -190,18 +190,17 @@ async def test_a_query_that_replication_ends_is_told_from_an_outage(
     """The replica replays a TRUNCATE, which waits for nobody who reads the table."""
     slow = Statement(text=b"SELECT pg_sleep(20) FROM (SELECT count(*) FROM meter_live) AS counted", parameters=())
     with standby_of(own_postgres, max_standby_streaming_delay="0") as replica:
-        async with Pool(own_database_url) as primary, AsyncExitStack() as opened:
+        async with Pool(own_database_url) as primary, AsyncExitStack() as opened, asyncio.TaskGroup() as tasks:
             looks = Replica(replica.dsn("ingestd"), primary=primary)
             opened.push_async_callback(looks.close)
             await looks.open()
-            looking = asyncio.create_task(looks.run())
-            opened.callback(looking.cancel)
+            looking = tasks.create_task(looks.run())
             await eventually(lambda: looks.shown_until)
             pool = await opened.enter_async_context(ReplicaPool(replica.dsn("ingestd"), replica=looks))
-            truncating = asyncio.create_task(truncate_soon(own_database_url, replica.dsn("ingestd")))
+            tasks.create_task(truncate_soon(own_database_url, replica.dsn("ingestd")))
             with pytest.raises(ReplicaConflictError):
                 await in_snapshot(pool, slow)
-            await truncating
+            looking.cancel()
 
 
 async def in_snapshot(pool: Pool, statement: Statement) -> None:

@@ -406,11 +406,11 @@ async def test_months_of_the_ledger_go_in_their_time(harness: Harness) -> None:
 
 async def test_a_partition_of_somebody_else_is_not_taken_for_a_month_because_of_its_name(harness: Harness) -> None:
     for table in ("meter_quarter", "meter_hour"):
-        with psycopg.connect(harness.url) as connection:
-            connection.execute(
-                f"CREATE TABLE {table}_old_{START:%Y%m} PARTITION OF {table}"
-                " FOR VALUES FROM ('2001-01-01') TO ('2002-01-01')"
-            )
+        query(
+            harness,
+            f"CREATE TABLE {table}_old_{START:%Y%m} PARTITION OF {table}"
+            " FOR VALUES FROM ('2001-01-01') TO ('2002-01-01')",
+        )
     await harness.write(meters=[Sample(device="m", at=START + MINUTE, interval=1)])
 
     await harness.close(LATER)
